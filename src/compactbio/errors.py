@@ -1,0 +1,31 @@
+"""The one exception that a user sees as a sentence."""
+
+import errno
+
+
+class UserError(Exception):
+    """A mistake of the user's, or a limit of their machine: one sentence that says what is wrong and how to mend it.
+
+    The command line prints the sentence and leaves with status 2; a library caller catches it like any exception.
+    """
+
+
+_DISK = {
+    errno.ENOSPC: "no space is left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than the system allows",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "there is no right to write or read it",
+    errno.EPERM: "there is no right to write or read it",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EISDIR: "this path is a folder, not a file",
+}
+
+
+def sentence_for(error: OSError, path: object = None) -> str | None:
+    """The sentence for an error of the file system that a user can mend, or None where it is none of theirs."""
+    reason = _DISK.get(error.errno or 0)
+    if reason is None:
+        return None
+    place = path or error.filename or "the output"
+    return f"{place}: {reason}; free or choose another place and run the same command again, finished work is kept."

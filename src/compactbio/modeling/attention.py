@@ -1,0 +1,107 @@
+"""Packed attention: one function behind transformers' attention interface, for packed rows and padded batches alike.
+
+A packed row is (1, tokens) with `position_ids` that start anew at each citation and `cu_seq_lens_q`, the borders
+(citations + 1,) from 0 to tokens; no token attends over a border.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "compactbio"
+
+
+class Capture:
+    """Takes the queries and keys of chosen layers as attention passes through them, in the order of the layers.
+
+    `taken[i]` is (query, key) of layer i, each (batch, heads, length, head size), with their graph and scaling.
+    """
+
+    def __init__(self, layers: set[int]) -> None:
+        self.layers = layers
+        self.taken: dict[int, tuple[Tensor, Tensor, float]] = {}
+        self._calls = 0
+
+    def offer(self, query: Tensor, key: Tensor, scaling: float) -> None:
+        """Keep the queries and keys of this layer where they are wanted."""
+        if self._calls in self.layers:
+            self.taken[self._calls] = (query, key, scaling)
+        self._calls += 1
+
+
+def attend(
+    module: nn.Module,  # noqa: ARG001 - the interface passes it
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    borders: tuple[int, ...] | None = None,
+    capture: Capture | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention within citations: query, key, value (batch, heads, length, size) to (batch, length, heads, size).
+
+    With `cu_seq_lens_q` the row is packed: on CUDA without dropout by `varlen_attn`, elsewhere by one SDPA call a
+    citation, for which `borders` holds the same numbers on the host. Without, a padded batch under `attention_mask`.
+    """
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if capture is not None:
+        capture.offer(query, key, scaling)
+    if cu_seq_lens_q is None:
+        out = scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
+        return out.transpose(1, 2), None
+    borders = borders if borders is not None else tuple(cu_seq_lens_q.tolist())
+    if query.is_cuda and dropout == 0.0 and _varlen_serves(query):
+        return _varlen(query, key, value, cu_seq_lens_q, borders, scaling), None
+    out = torch.cat(
+        [
+            scaled_dot_product_attention(
+                query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], dropout_p=dropout, scale=scaling
+            )
+            for a, b in pairwise(borders)
+        ],
+        dim=2,
+    )
+    return out.transpose(1, 2), None
+
+
+def _varlen_serves(query: Tensor) -> bool:
+    # The kernel takes half precisions and head sizes that are multiples of 8.
+    return query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] % 8 == 0
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, at: Tensor, borders: tuple[int, ...], scaling: float) -> Tensor:
+    longest = max(b - a for a, b in pairwise(borders))
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (tokens, heads, size)
+    out = varlen_attn(q, k, v, at, at, longest, longest, scale=scaling)
+    assert isinstance(out, Tensor)
+    return out.unsqueeze(0)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@contextmanager
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Within it the model attends through `attend`; after it as before, so a caller's model stays as it was."""
+    configs = list({id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values())
+    before = [config._attn_implementation for config in configs]
+    try:
+        for config in configs:
+            config._attn_implementation = NAME
+        yield
+    finally:
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation = implementation

@@ -1,0 +1,141 @@
+"""The model families that are served, and what differs between them: layers, widths, heads, the MLM head."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from compactbio.errors import UserError
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family keeps what others keep elsewhere.
+
+    `depth`, `width`, `heads` name fields of its configuration; `hidden_dropout` and `attention_dropout` too.
+    `layers` is the path of the layer list below the masked-LM model, `head` the modules of the MLM head but for the
+    decoder that is tied to the embeddings. `packs`: whether a packed row equals a padded batch.
+    """
+
+    depth: str
+    heads: str
+    hidden_dropout: str
+    attention_dropout: str
+    layers: str
+    head: tuple[str, ...]
+    logits: Callable[[PreTrainedModel, Tensor], Tensor]
+    packs: bool
+
+
+def _cls_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    return model.cls(hidden)  # type: ignore[no-any-return]
+
+
+def _distilbert_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    hidden = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+    return model.vocab_projector(hidden)  # type: ignore[no-any-return]
+
+
+FAMILIES = {
+    "bert": Family(
+        depth="num_hidden_layers",
+        heads="num_attention_heads",
+        hidden_dropout="hidden_dropout_prob",
+        attention_dropout="attention_probs_dropout_prob",
+        layers="bert.encoder.layer",
+        head=("cls.predictions.transform", "cls.predictions.bias"),
+        logits=_cls_logits,
+        packs=True,
+    ),
+    "distilbert": Family(
+        depth="n_layers",
+        heads="n_heads",
+        hidden_dropout="dropout",
+        attention_dropout="attention_dropout",
+        layers="distilbert.transformer.layer",
+        head=("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+        logits=_distilbert_logits,
+        packs=True,
+    ),
+    # Its trigram embedding joins neighbours, so a packed row would bleed over the borders of citations.
+    "mobilebert": Family(
+        depth="num_hidden_layers",
+        heads="num_attention_heads",
+        hidden_dropout="hidden_dropout_prob",
+        attention_dropout="attention_probs_dropout_prob",
+        layers="mobilebert.encoder.layer",
+        head=("cls.predictions.transform", "cls.predictions.dense", "cls.predictions.bias"),
+        logits=_cls_logits,
+        packs=False,
+    ),
+}
+
+
+def check_family(config: PretrainedConfig, name: str = "The model") -> Family:
+    """The family of a configuration. Raises UserError for one that is not served (RoBERTa, DeBERTa, ...)."""
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise UserError(
+            f"{name} is of type {config.model_type!r}, which compactbio does not serve: "
+            f"take a BERT, DistilBERT or MobileBERT."
+        )
+    return family
+
+
+def depth(model: PreTrainedModel) -> int:
+    """The number of layers."""
+    return int(getattr(model.config, check_family(model.config).depth))
+
+
+def heads(model: PreTrainedModel) -> int:
+    """The number of attention heads of a layer."""
+    return int(getattr(model.config, check_family(model.config).heads))
+
+
+def layer_list(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers of a masked-LM model, in order."""
+    found = model.get_submodule(check_family(model.config).layers)
+    assert isinstance(found, nn.ModuleList)
+    return found
+
+
+def mlm_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """The MLM head on some positions only: hidden states (n, width) to logits (n, vocabulary)."""
+    return check_family(model.config).logits(model, hidden)
+
+
+def encoder_parameters(model: PreTrainedModel) -> int:
+    """Parameters of the encoder: embeddings and layers, without pooler and MLM head."""
+    return sum(p.numel() for name, p in model.base_model.named_parameters() if not name.startswith("pooler."))
+
+
+def set_dropout(model: PreTrainedModel, *, hidden: float | None, attention: float | None) -> None:
+    """Set the dropout rates of a model in place, in its configuration and in its modules; None leaves one alone."""
+    family = check_family(model.config)
+    for module in model.modules():
+        rate = attention if _is_attention_core(module) else hidden
+        for child in module.children():
+            if isinstance(child, nn.Dropout) and rate is not None:
+                child.p = rate
+    for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
+        if hidden is not None:
+            setattr(config, family.hidden_dropout, hidden)
+        if attention is not None:
+            setattr(config, family.attention_dropout, attention)
+
+
+def _is_attention_core(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("SelfAttention")
+
+
+def has_mlm_head(missing_keys: set[str]) -> bool:
+    """Whether a checkpoint held a trained MLM head, from the keys that `from_pretrained` found missing."""
+    heads_ = [part for family in FAMILIES.values() for part in family.head]
+    return not any(key.startswith(part) for key in missing_keys for part in heads_)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter."""
+    return next(model.parameters()).device

@@ -1,0 +1,122 @@
+"""Packed rows: the one shape in which batches reach a model and leave it, whatever the model does inside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compactbio.modeling.attention import Capture, packed_attention
+from compactbio.modeling.families import check_family
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Citations end to end. `input_ids`, `position_ids`, `labels` are (tokens,); a label of -100 is no masked position.
+
+    `borders` holds where citations begin, and the end: citations + 1 numbers from 0 to tokens.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    labels: Tensor
+    borders: tuple[int, ...]
+
+    @classmethod
+    def from_padded(cls, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor) -> "Packed":
+        """Drop the padding of a batch (batch, length); `attention_mask` is 1 at tokens, None means all are."""
+        keep = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        lengths = keep.sum(1)
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        return cls(input_ids[keep], positions[keep], labels[keep], _borders(lengths.tolist()))
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Tensor], labels: Sequence[Tensor]) -> "Packed":
+        """Join rows of tokens, each (length,), and their labels."""
+        return cls(
+            torch.cat(list(rows)),
+            torch.cat([torch.arange(len(row)) for row in rows]),
+            torch.cat(list(labels)),
+            _borders([len(row) for row in rows]),
+        )
+
+    @classmethod
+    def from_row(cls, input_ids: Tensor, position_ids: Tensor, labels: Tensor, cu_seq_lens: Tensor) -> "Packed":
+        """Read a packed row (1, tokens) with its borders (citations + 1,)."""
+        return cls(input_ids[0], position_ids[0], labels[0], tuple(cu_seq_lens.tolist()))
+
+    @property
+    def lengths(self) -> list[int]:
+        """The tokens of each citation."""
+        return [b - a for a, b in pairwise(self.borders)]
+
+    def to(self, device: torch.device) -> "Packed":
+        """The same on another device."""
+        move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "position_ids")}
+        return Packed(**move, labels=self.labels.to(device, non_blocking=True), borders=self.borders)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder made of a packed row.
+
+    `hidden[i]` is the state after i layers (0: the embedding output), (tokens, width); only those asked for are there.
+    `attention[i]` is (query, key, scaling) of layer i, the first two (heads, tokens, head size).
+    """
+
+    hidden: dict[int, Tensor]
+    attention: dict[int, tuple[Tensor, Tensor, float]]
+
+
+def encode(model: PreTrainedModel, batch: Packed, states: set[int], attentions: set[int]) -> Encoded:
+    """Run a masked-LM model's encoder on a packed row and give the hidden states and attentions that are asked for.
+
+    `states` counts from the embedding output, `attentions` are 0-based layers. Families that cannot be packed run as
+    a padded batch inside; the answer is packed all the same. The MLM head is not run.
+    """
+    capture = Capture(attentions)
+    wanted = sorted(states)
+    run = _run_packed if check_family(model.config).packs else _run_padded
+    with packed_attention(model):
+        hidden, keep = run(model, batch, wanted, capture)
+    flat = {i: hidden[i][keep] for i in wanted}
+    taken = {
+        i: (query.transpose(1, 2)[keep].transpose(0, 1), key.transpose(1, 2)[keep].transpose(0, 1), scaling)
+        for i, (query, key, scaling) in capture.taken.items()
+    }
+    return Encoded(flat, taken)
+
+
+def _run_packed(
+    model: PreTrainedModel, batch: Packed, states: list[int], capture: Capture
+) -> tuple[Sequence[Tensor], int | Tensor]:
+    out = model.base_model(
+        input_ids=batch.input_ids[None],
+        position_ids=batch.position_ids[None],
+        cu_seq_lens_q=torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
+        borders=batch.borders,
+        capture=capture,
+        output_hidden_states=states,
+    )
+    return out.hidden_states, 0
+
+
+def _run_padded(
+    model: PreTrainedModel, batch: Packed, states: list[int], capture: Capture
+) -> tuple[Sequence[Tensor], int | Tensor]:
+    longest = max(batch.lengths)
+    device = batch.input_ids.device
+    keep = torch.arange(longest, device=device) < torch.tensor(batch.lengths, device=device)[:, None]
+    ids = batch.input_ids.new_full(keep.shape, model.config.pad_token_id or 0)
+    ids[keep] = batch.input_ids
+    out = model.base_model(input_ids=ids, attention_mask=keep.long(), capture=capture, output_hidden_states=states)
+    return out.hidden_states, keep
+
+
+def _borders(lengths: list[int]) -> tuple[int, ...]:
+    borders = [0]
+    for length in lengths:
+        borders.append(borders[-1] + length)
+    return tuple(borders)

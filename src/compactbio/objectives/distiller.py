@@ -1,0 +1,162 @@
+"""The trained module: a student, where needed a projection, and the weighing of the recipe's loss terms."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compactbio.errors import UserError
+from compactbio.modeling.families import check_family, depth, heads, mlm_logits
+from compactbio.modeling.packing import Encoded, Packed, encode
+from compactbio.modeling.students import picked_layers
+from compactbio.objectives.terms import TERMS, Counts, Match, Step
+from compactbio.recipes import LossTerm, Recipe
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The weighted terms of a batch by name, 0-dim tensors in float32, and their sum."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+
+
+class Distiller(nn.Module):
+    """Trains `student`, reads `teacher`, weighs the terms of `recipe`.
+
+    The teacher is a plain attribute, no submodule: it is neither trained nor saved, and its dropout follows
+    `recipe.teacher_dropout` and is off in eval mode. It may be None where no term reads it.
+    `projection` is an nn.Linear from the student's width to the teacher's where `hidden_mse` is weighed.
+
+    Raises UserError where the two models do not fit the terms: depths that do not divide, other heads, widths or
+    vocabularies.
+    """
+
+    teacher: PreTrainedModel | None
+    projection: nn.Module
+
+    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel | None, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.student = student
+        # Not as a submodule: saving would meet shared tensors, train() would switch its dropout on.
+        self.__dict__["teacher"] = teacher if _needs_teacher(recipe) else None
+        self._match = _match(student, self.teacher, recipe)
+        self.projection = nn.Identity()
+        if LossTerm.HIDDEN_MSE in recipe.loss and self.teacher is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed)
+                self.projection = nn.Linear(student.config.hidden_size, self.teacher.config.hidden_size)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Distiller":
+        """Set train or eval mode; the teacher's dropout is on only in train mode and where the recipe says so."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.train(mode and self.recipe.teacher_dropout)
+        return self
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cu_seq_lens_q: Tensor | None = None,
+        counts: Counts | None = None,
+    ) -> Losses:
+        """The losses of a padded batch (batch, length), or of a packed row (1, tokens) with its borders.
+
+        `labels` are as `input_ids`, -100 where nothing is masked. `counts` are the totals of the optimiser step to
+        divide by, by default the batch's own. Padding contributes nothing to any term.
+        """
+        assert labels is not None
+        if cu_seq_lens_q is not None and position_ids is not None:
+            batch = Packed.from_row(input_ids, position_ids, labels, cu_seq_lens_q)
+        else:
+            batch = Packed.from_padded(input_ids, attention_mask, labels)
+        step = self._read(batch, counts or counts_of(batch))
+        terms = {term.value: weight * TERMS[term].value(step) for term, weight in self.recipe.loss.items()}
+        return Losses(torch.stack(list(terms.values())).sum(), terms)
+
+    def _read(self, batch: Packed, counts: Counts) -> Step:
+        at = (batch.labels != -100).nonzero().squeeze(1)  # (masked,)
+        student, student_logits = self._run(self.student, batch, at, 0)
+        teacher, teacher_logits = student, student_logits
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher, teacher_logits = self._run(self.teacher, batch, at, 1)
+        return Step(
+            recipe=self.recipe,
+            student=student,
+            teacher=teacher,
+            student_logits=student_logits,
+            teacher_logits=teacher_logits,
+            labels=batch.labels[at],
+            borders=batch.borders,
+            match=self._match,
+            projection=self.projection,
+            attention_dropout=self._attention_dropout(),
+            counts=counts,
+        )
+
+    def _run(self, model: PreTrainedModel, batch: Packed, at: Tensor, side: int) -> tuple[Encoded, Tensor]:
+        """Encode a batch with one of the two models (side 0: student, 1: teacher) and run its head where it is read."""
+        terms = [TERMS[term] for term in self.recipe.loss]
+        states = {pair[side] for pair in self._match.states if any(term.states for term in terms)}
+        states |= {0 for term in terms if term.embeddings}
+        layers = {pair[side] for pair in self._match.layers if any(term.attentions for term in terms)}
+        last = depth(model)
+        encoded = encode(model, batch, states | {last}, layers)
+        read = any(term.logits if side == 0 else term.teacher_logits for term in terms)
+        logits = mlm_logits(model, encoded.hidden[last][at]) if read else encoded.hidden[last][:0]
+        return encoded, logits
+
+    def _attention_dropout(self) -> tuple[float, float]:
+        if not (self.recipe.attention_after_dropout and self.training):
+            return (0.0, 0.0)
+        rates = []
+        for model in (self.student, self.teacher):
+            on = model is not None and model.training
+            rates.append(getattr(model.config, check_family(model.config).attention_dropout) if on and model else 0.0)
+        return (rates[0], rates[1])
+
+
+def counts_of(batch: Packed) -> Counts:
+    """A batch's own counts; none is below 1, so that a batch without any masked position has a loss of 0."""
+    masked = (batch.labels != -100).sum().clamp(min=1)
+    return Counts(masked, batch.borders[-1], sum(length**2 for length in batch.lengths))
+
+
+def _needs_teacher(recipe: Recipe) -> bool:
+    return any(TERMS[term].needs_teacher for term in recipe.loss)
+
+
+def _match(student: PreTrainedModel, teacher: PreTrainedModel | None, recipe: Recipe) -> Match:
+    """Check that the two models fit the recipe's terms, and match their layers."""
+    terms = {term: TERMS[term] for term in recipe.loss}
+    if not _needs_teacher(recipe):
+        return Match(())
+    if teacher is None:
+        raise UserError(f"Recipe {recipe.name} needs a teacher: name one with --teacher.")
+    own, other = student.config, teacher.config
+    if any(term.teacher_logits for term in terms.values()) and own.vocab_size != other.vocab_size:
+        raise UserError(
+            f"The student's vocabulary of {own.vocab_size} pieces is not the teacher's of {other.vocab_size}; "
+            "both must use one tokenizer."
+        )
+    for term in (LossTerm.LAST_HIDDEN_COSINE, LossTerm.HIDDEN_COSINE):
+        if term in terms and own.hidden_size != other.hidden_size:
+            raise UserError(
+                f"{term.value} compares states of one width, not {own.hidden_size} and {other.hidden_size}; "
+                "weigh hidden_mse instead, which projects them."
+            )
+    if any(term.attentions for term in terms.values()) and heads(student) != heads(teacher):
+        raise UserError(
+            f"Attention terms compare head by head: give the student {heads(teacher)} heads, not {heads(student)}."
+        )
+    if not any(term.needs_match for term in terms.values()):
+        return Match(())
+    picks = picked_layers(depth(teacher), depth(student), "last")
+    return Match(tuple(enumerate(picks)))

@@ -1,0 +1,140 @@
+"""The table of loss terms: what each reads, and its value on a step. A new term is a function and one line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from compactbio.modeling.packing import Encoded
+from compactbio.objectives import losses
+from compactbio.recipes import LossTerm, Recipe
+
+
+class Counts(NamedTuple):
+    """What the terms of a step are divided by, summed over its micro-batches and processes.
+
+    `masked` positions, `tokens`, and `pairs`: the sum of squared lengths. Numbers, or 0-dim tensors.
+    """
+
+    masked: float | Tensor
+    tokens: float | Tensor
+    pairs: float | Tensor
+
+
+class Match(NamedTuple):
+    """Which layers go together: 0-based (student layer, teacher layer), and the states after them."""
+
+    layers: tuple[tuple[int, int], ...]
+
+    @property
+    def states(self) -> tuple[tuple[int, int], ...]:
+        """The states after the matched layers, counted from the embedding output."""
+        return tuple((s + 1, t + 1) for s, t in self.layers)
+
+
+@dataclass(frozen=True)
+class Step:
+    """All that a term may read of one micro-batch. Logits and labels are at masked positions only, (n, v) and (n,)."""
+
+    recipe: Recipe
+    student: Encoded
+    teacher: Encoded
+    student_logits: Tensor
+    teacher_logits: Tensor
+    labels: Tensor
+    borders: tuple[int, ...]
+    match: Match
+    projection: nn.Module
+    attention_dropout: tuple[float, float]
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Term:
+    """A line of the table: its unweighted value on a step, and what has to be computed for it."""
+
+    value: Callable[[Step], Tensor]
+    logits: bool = False
+    teacher_logits: bool = False
+    last_state: bool = False
+    states: bool = False
+    embeddings: bool = False
+    attentions: bool = False
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the term reads anything of the teacher."""
+        return self.teacher_logits or self.needs_match or self.last_state
+
+    @property
+    def needs_match(self) -> bool:
+        """Whether the term compares layer by layer, so that the depths have to divide."""
+        return self.states or self.embeddings or self.attentions
+
+
+def _mlm(step: Step) -> Tensor:
+    return losses.mlm(step.student_logits, step.labels) / step.counts.masked
+
+
+def _logits_kl(step: Step) -> Tensor:
+    return losses.logits_kl(step.student_logits, step.teacher_logits, step.recipe.temperature) / step.counts.masked
+
+
+def _soft_targets(step: Step) -> Tensor:
+    return losses.soft_targets(step.student_logits, step.teacher_logits, step.recipe.temperature) / step.counts.masked
+
+
+def _last_hidden_cosine(step: Step) -> Tensor:
+    student, teacher = step.student.hidden, step.teacher.hidden
+    return losses.cosine(student[max(student)], teacher[max(teacher)]) / step.counts.tokens
+
+
+def _hidden_cosine(step: Step) -> Tensor:
+    total = [losses.cosine(step.student.hidden[s], step.teacher.hidden[t]) for s, t in step.match.states]
+    return sum(total[1:], total[0]) / step.counts.tokens
+
+
+def _hidden_mse(step: Step) -> Tensor:
+    total = [
+        losses.squared_error(step.projection(step.student.hidden[s]), step.teacher.hidden[t])
+        for s, t in ((0, 0), *step.match.states)
+    ]
+    return sum(total[1:], total[0]) / (step.counts.tokens * step.teacher.hidden[0].shape[-1])
+
+
+def _attention_kl(step: Step) -> Tensor:
+    total = [
+        losses.attention_kl(step.student.attention[s], step.teacher.attention[t], step.borders, step.attention_dropout)
+        for s, t in step.match.layers
+    ]
+    rows = step.counts.tokens if step.recipe.attention_kl_mean == "rows" else step.counts.pairs
+    return sum(total[1:], total[0]) / (rows * _heads(step))
+
+
+def _attention_mse(step: Step) -> Tensor:
+    of = step.recipe.attention_mse_of
+    total = [
+        losses.attention_mse(
+            step.student.attention[s], step.teacher.attention[t], step.borders, of, step.attention_dropout
+        )
+        for s, t in step.match.layers
+    ]
+    return sum(total[1:], total[0]) / (step.counts.pairs * _heads(step))
+
+
+def _heads(step: Step) -> int:
+    query, _, _ = next(iter(step.student.attention.values()))
+    return query.shape[0]
+
+
+TERMS: dict[LossTerm, Term] = {
+    LossTerm.MLM: Term(_mlm, logits=True),
+    LossTerm.LOGITS_KL: Term(_logits_kl, logits=True, teacher_logits=True),
+    LossTerm.SOFT_TARGETS: Term(_soft_targets, logits=True, teacher_logits=True),
+    LossTerm.LAST_HIDDEN_COSINE: Term(_last_hidden_cosine, last_state=True),
+    LossTerm.HIDDEN_COSINE: Term(_hidden_cosine, states=True),
+    LossTerm.HIDDEN_MSE: Term(_hidden_mse, states=True, embeddings=True),
+    LossTerm.ATTENTION_KL: Term(_attention_kl, attentions=True),
+    LossTerm.ATTENTION_MSE: Term(_attention_mse, attentions=True),
+}

@@ -1,0 +1,136 @@
+"""Recipes: a compact model as data. `names()` lists the packaged ones, `load()` reads one of them or a file."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from compactbio.errors import UserError
+from compactbio.recipes.schema import CORRECTIONS, LossTerm, Recipe
+
+__all__ = ["CORRECTIONS", "LossTerm", "Recipe", "deviations", "load", "names", "parse_setting", "text"]
+
+_PACKAGED = resources.files("compactbio.recipes") / "published"
+
+
+def names() -> list[str]:
+    """The names of the packaged recipes, sorted."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _PACKAGED.iterdir() if entry.name.endswith(".yaml"))
+
+
+def text(name: str) -> str:
+    """The YAML of a packaged recipe with its comments. Raises UserError for a name that is none."""
+    if name not in names():
+        raise UserError(_unknown_recipe(name))
+    return (_PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
+    """Read a packaged recipe or a YAML file and lay `overrides` over it.
+
+    `loss` given as an override replaces single weights, by term. Where `steps` is overridden and `warmup_steps` is
+    not, the warm-up keeps its share of the steps. Raises UserError for an unknown recipe or key (naming the nearest),
+    and for a value out of range.
+    """
+    name = str(name_or_path)
+    if name in names():
+        values = _mapping(text(name), name)
+    elif Path(name).is_file():
+        values = _mapping(Path(name).read_text(encoding="utf-8"), name)
+        values.setdefault("name", Path(name).stem)
+    else:
+        raise UserError(_unknown_recipe(name))
+    _check_keys(values, name)
+    _check_keys(overrides, "the settings")
+    if "steps" in overrides and "warmup_steps" not in overrides:
+        overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
+    merged = {**values, **overrides}
+    if isinstance(overrides.get("loss"), dict) and isinstance(values.get("loss"), dict):
+        merged["loss"] = {term: w for term, w in {**values["loss"], **overrides["loss"]}.items() if w != 0}
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(f"Recipe {name}: {_first_problem(error)}") from None
+
+
+def parse_setting(setting: str) -> dict[str, Any]:
+    """One `key=value` of the command line as an override; the value is YAML, `loss.mlm=2` reaches into `loss`.
+
+    Raises UserError where there is no `=`.
+    """
+    key, separator, value = setting.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set takes key=value, not {setting!r}; for example --set learning_rate=3e-4.")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {key}: {value!r} is no YAML value; quote text that holds signs of YAML.") from None
+    if isinstance(parsed, str):
+        parsed = _number(parsed)
+    outer, dot, inner = key.partition(".")
+    return {outer: {inner: parsed}} if dot else {key: parsed}
+
+
+def deviations(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The fields in which a recipe differs from the packaged one of its name, as {field: (packaged, as run)}.
+
+    Where no packaged recipe has the name, every field is its own and the answer is empty.
+    """
+    if recipe.name not in names():
+        return {}
+    packaged = load(recipe.name).model_dump()
+    return {key: (packaged[key], value) for key, value in recipe.model_dump().items() if packaged[key] != value}
+
+
+def _number(text: str) -> str | float:
+    # YAML 1.1 reads 5e-4 as text: it wants 5.0e-4.
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _mapping(content: str, name: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise UserError(f"Recipe {name} is no YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"Recipe {name} is not a mapping of keys to values; start from `compactbio recipes show NAME`.")
+    return {str(key): _number(value) if isinstance(value, str) else value for key, value in values.items()}
+
+
+def _check_keys(values: dict[str, Any], where: str) -> None:
+    for key in values:
+        if key not in Recipe.model_fields:
+            raise UserError(f"Unknown key {key!r} in {where}{_nearest(key, list(Recipe.model_fields))}")
+    terms = [term.value for term in LossTerm]
+    for term in values["loss"] if isinstance(values.get("loss"), dict) else ():
+        if term not in terms:
+            raise UserError(f"Unknown loss term {term!r} in {where}{_nearest(str(term), terms)}")
+
+
+def _scaled_warmup(values: dict[str, Any], steps: Any) -> int:
+    published, warmup = values.get("steps"), values.get("warmup_steps", 0)
+    if not isinstance(steps, int) or not isinstance(published, int) or published < 1:
+        return int(warmup)
+    return round(int(warmup) * steps / published)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; the nearest known one is {close[0]!r}." if close else f"; known are {', '.join(sorted(known))}."
+
+
+def _unknown_recipe(name: str) -> str:
+    return f"There is no recipe or file {name!r}{_nearest(name, names())}"
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {message} (got {problem['input']!r})." if place else message

@@ -1,0 +1,1 @@
+"""What makes work traceable and safe to interrupt: hashes, atomic files, cards."""

@@ -1,0 +1,169 @@
+"""Small real models and tokenizers, built here; nothing is downloaded."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizerFast,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    MobileBertConfig,
+    MobileBertForMaskedLM,
+    PreTrainedModel,
+)
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "in",
+    "with",
+    "was",
+    "were",
+    "a",
+    "to",
+    "for",
+    "patients",
+    "treatment",
+    "study",
+    "cells",
+    "expression",
+    "gene",
+    "protein",
+    "disease",
+    "cancer",
+    "tumor",
+    "drug",
+    "dose",
+    "mg",
+    "daily",
+    "group",
+    "control",
+    "risk",
+    "results",
+    "showed",
+    "significant",
+    "increase",
+    "decrease",
+    "associated",
+    "after",
+    "before",
+    "between",
+    "during",
+    "aspirin",
+    "metformin",
+    "insulin",
+    "diabetes",
+    "breast",
+    "lung",
+    "liver",
+    "kidney",
+    "mouse",
+    "rats",
+    "human",
+    "blood",
+    "level",
+    "levels",
+    "clinical",
+    "trial",
+    "randomized",
+    "placebo",
+    "effect",
+    "effects",
+    "##s",
+    "##ed",
+    "##ing",
+    "##tion",
+    "##al",
+    "##ic",
+    "##in",
+    "##ol",
+    ",",
+    ".",
+    "(",
+    ")",
+    "-",
+    "%",
+    "0",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "6",
+    "7",
+    "8",
+    "9",
+]
+LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+VOCABULARY = list(dict.fromkeys(VOCABULARY))
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small uncased WordPiece tokenizer as a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    vocab = folder / "vocab.txt"
+    vocab.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    BertTokenizerFast(vocab=str(vocab), do_lower_case=True).save_pretrained(folder)
+    return folder
+
+
+def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    """Draw every parameter anew, wide enough that no term is close to nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            wide = any(part in name for part in ("query", "key", "q_lin", "k_lin"))
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.6 if wide else 0.15))
+    model.tie_weights()
+    return model.eval()
+
+
+def bert(layers: int = 4, hidden: int = 24, heads: int = 4, vocab: int = len(VOCABULARY), seed: int = 0, **more):
+    """A random BERT for masked LM."""
+    config = BertConfig(
+        num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads, intermediate_size=2 * hidden,
+        vocab_size=vocab, max_position_embeddings=64, **more,
+    )  # fmt: skip
+    return randomize(BertForMaskedLM(config), seed)
+
+
+def distilbert(layers: int = 2, vocab: int = len(VOCABULARY), seed: int = 0):
+    """A random DistilBERT for masked LM."""
+    config = DistilBertConfig(
+        n_layers=layers, dim=24, n_heads=4, hidden_dim=48, vocab_size=vocab, max_position_embeddings=64
+    )
+    return randomize(DistilBertForMaskedLM(config), seed)
+
+
+def mobilebert(layers: int = 2, vocab: int = len(VOCABULARY), seed: int = 0):
+    """A small random MobileBERT for masked LM, with its bottleneck."""
+    config = MobileBertConfig(
+        num_hidden_layers=layers, hidden_size=32, num_attention_heads=4, intermediate_size=32, embedding_size=16,
+        intra_bottleneck_size=16, true_hidden_size=16, vocab_size=vocab, max_position_embeddings=64,
+        num_feedforward_networks=2,
+    )  # fmt: skip
+    return randomize(MobileBertForMaskedLM(config), seed)
+
+
+def batch(lengths: list[int], vocab: int = len(VOCABULARY), seed: int = 0, masked: float = 0.3):
+    """A padded batch: input_ids, attention_mask, labels, each (len(lengths), longest)."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(lengths), max(lengths))
+    ids = torch.randint(5, vocab, shape, generator=generator)
+    mask = (torch.arange(shape[1]) < torch.tensor(lengths)[:, None]).long()
+    labels = torch.where(torch.rand(shape, generator=generator) < masked, ids, -100)
+    labels[:, 1] = ids[:, 1]
+    return torch.where(mask == 1, ids, 0), mask, torch.where(mask == 1, labels, -100)
