@@ -38,7 +38,7 @@ class Capture:
 
 
 def attend(
-    module: nn.Module,  # noqa: ARG001 - the interface passes it
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,

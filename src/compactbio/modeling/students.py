@@ -89,7 +89,7 @@ def _random(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     return student
 
 
-def _copy(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:  # noqa: ARG001 - one signature for all starts
+def _copy(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(teacher)
 
 

@@ -29,22 +29,28 @@ def folder(path: Path) -> Iterator[Path]:
     Where `path` exists it is moved away first, so a death between the two renames leaves no `path`
     but a whole `.NAME.old`; `recover` puts it back.
     """
-    partial, old = _beside(path, "partial"), _beside(path, "old")
+    partial = _beside(path, "partial")
     recover(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
-        for written in partial.rglob("*"):
-            if written.is_file():
-                with written.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        publish(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a folder that is complete the name `path`, in place of what had it; on disk before it has the name."""
+    old = _beside(path, "old")
+    for written in partial.rglob("*"):
+        if written.is_file():
+            with written.open("rb") as handle:
+                os.fsync(handle.fileno())
+    if path.exists():
+        path.rename(old)
+    partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def recover(path: Path) -> None:
@@ -68,3 +74,8 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value under `path`, indented, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON value. Raises OSError or json.JSONDecodeError."""
+    return json.loads(path.read_text(encoding="utf-8"))

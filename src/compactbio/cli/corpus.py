@@ -1,0 +1,112 @@
+"""`compactbio corpus`: build a corpus of token rows, and say what one holds."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Make a corpus of token rows from citations, and see what one holds.", no_args_is_help=True)
+
+_BUILD_EXAMPLE = (
+    "Example: compactbio corpus build baseline/ updatefiles/ --tokenizer dmis-lab/biobert-base-cased-v1.2 "
+    "--out corpora/pubmed --holdout 10000"
+)
+_STATS_EXAMPLE = "Example: compactbio corpus stats corpora/pubmed"
+
+
+class Overflow(StrEnum):
+    drop = "drop"
+    keep = "keep"
+
+
+@app.command(epilog=_BUILD_EXAMPLE)
+def build(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="PubMed/MEDLINE XML, JSON lines, Parquet or plain text (one document a line), each also as .gz: "
+            "files, folders or patterns.",
+            show_default=False,
+        ),
+    ],
+    tokenizer: Annotated[
+        str, typer.Option(help="A tokenizer's folder, a vocab.txt, or a hub name.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make.", show_default=False)],
+    max_length: Annotated[int, typer.Option(help="Tokens a row, special ones included.")] = 256,
+    overflow: Annotated[
+        Overflow, typer.Option(help="What is beyond the length: dropped, or kept as further rows.")
+    ] = Overflow.drop,
+    holdout: Annotated[int, typer.Option(help="Rows to set aside for held-out loss.")] = 0,
+    exclude: Annotated[
+        Path | None, typer.Option(help="A file of PMIDs to leave out, one a line.", show_default=False)
+    ] = None,
+    require_abstract: Annotated[
+        bool, typer.Option("--require-abstract", help="Drop citations that are a title only.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; as many as there are processors by default.", show_default=False)
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first source that is damaged, instead of setting it aside.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Build a corpus of token rows from citations.
+
+    A PMID keeps its newest record, withdrawn ones are dropped, and every record left out is counted. A build that was
+    stopped goes on when the same command is run again.
+    """
+    import os
+
+    from rich.console import Console
+
+    from compactbio import corpus
+    from compactbio.corpus.progress import Reporter
+
+    console = Console(stderr=True)
+    try:
+        with Reporter(console) as reporter:
+            manifest = corpus.build(
+                inputs,
+                tokenizer,
+                out,
+                max_length=max_length,
+                overflow=overflow.value,
+                holdout=holdout,
+                exclude=exclude,
+                require_abstract=require_abstract,
+                workers=workers if workers is not None else os.cpu_count() or 1,
+                strict=strict,
+                listener=reporter,
+            )
+    except KeyboardInterrupt:
+        console.print("Stopped; finished parts are kept. Run the same command again to go on.", highlight=False)
+        raise typer.Exit(130) from None
+    _print(manifest, as_json)
+
+
+@app.command(epilog=_STATS_EXAMPLE)
+def stats(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Print what a corpus holds: sources, counts, rows, tokens, lengths."""
+    from compactbio import corpus
+
+    _print(corpus.manifest(folder), as_json)
+
+
+def _print(manifest: dict[str, object], as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+
+    from compactbio.corpus.stats import table
+
+    if as_json:
+        typer.echo(json.dumps(manifest, indent=2, ensure_ascii=False))
+    else:
+        Console().print(table(manifest))

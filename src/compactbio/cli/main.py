@@ -1,0 +1,78 @@
+"""The entry point: commands put together, errors turned into sentences and exit statuses."""
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import click
+import typer
+
+from compactbio import __version__
+from compactbio.cli import corpus, demo, recipes, train
+from compactbio.errors import UserError, sentence_for
+
+app = typer.Typer(
+    help="Make, measure and use compact biomedical transformers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(corpus.app, name="corpus")
+app.add_typer(recipes.app, name="recipes")
+app.command(name="train", epilog=train.EXAMPLE)(train.train)
+app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"compactbio {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; leaves with 0 done, 2 the user's mistake, 1 our fault, 130 interrupted."""
+    # Word pieces are made in worker processes; the tokenizers' own threads would warn at each fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        status = app(standalone_mode=False)
+    except UserError as error:
+        _say(str(error))
+        status = 2
+    except click.exceptions.Abort:
+        status = 130
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except KeyboardInterrupt:
+        _say("Interrupted; finished work is kept, and the same command goes on.")
+        status = 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        sentence = sentence_for(error)
+        _say(sentence or traceback.format_exc())
+        status = 2 if sentence else 1
+    except Exception:
+        _say(
+            f"{traceback.format_exc()}This is a fault of compactbio, not yours; please report it with the lines above."
+        )
+        status = 1
+    sys.exit(status or 0)
+
+
+def _say(text: str) -> None:
+    # Of several processes only the first speaks.
+    if os.environ.get("RANK", "0") == "0":
+        sys.stderr.write(f"{text}\n")

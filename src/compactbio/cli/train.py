@@ -1,0 +1,111 @@
+"""`compactbio train`: a recipe, a corpus and a teacher in, a compact model out."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from compactbio.training import Result
+
+EXAMPLE = (
+    "Example: compactbio train distil-biobert --corpus corpora/pubmed --teacher dmis-lab/biobert-base-cased-v1.2 "
+    "--out models/distil-biobert --set learning_rate=3e-4"
+)
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)],
+    corpus: Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder of the run, and then of the model.", show_default=False)],
+    teacher: Annotated[
+        str | None, typer.Option(help="Folder or hub name; by default the recipe's.", show_default=False)
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Where a `continue` recipe starts; by default its own.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps; the warm-up keeps its share.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
+    precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
+    tokens_per_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA.", show_default=False
+        ),
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the model to the hub.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Make a compact model: distil a teacher, or continue a checkpoint.
+
+    The run can be stopped at any moment and goes on with --resume; Ctrl-C saves a checkpoint first.
+    """
+    from compactbio import recipes
+    from compactbio.training import run
+
+    loaded = recipes.load(recipe, **_overrides(settings or [], steps))
+    result = run.train(
+        loaded,
+        corpus,
+        out,
+        teacher=teacher,
+        init=init,
+        precision=precision.value,
+        tokens_per_batch=tokens_per_batch,
+        resume=resume,
+    )
+    if not run.speaks():
+        return
+    if result.state == "stopped":
+        again = [*sys.argv[1:], *([] if resume else ["--resume"])]
+        typer.echo(
+            f"Stopped at step {result.step}, checkpoint saved; go on with: compactbio {shlex.join(again)}", err=True
+        )
+        raise typer.Exit(130)
+    address = run.push(out, push) if push else None
+    typer.echo(json.dumps({**asdict(result), "pushed": address}, indent=2) if as_json else _text(result))
+    if address and not as_json:
+        typer.echo(f"pushed to    {address}")
+
+
+def _overrides(settings: list[str], steps: int | None) -> dict[str, Any]:
+    from compactbio import recipes
+
+    merged: dict[str, Any] = {}
+    for setting in settings:
+        for key, value in recipes.parse_setting(setting).items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    if steps is not None:
+        merged["steps"] = steps
+    return merged
+
+
+def _text(result: "Result") -> str:
+    lines = [f"model        {result.out} ({result.parameters / 1e6:.1f} M parameters)", f"state        {result.state}"]
+    lines.append(f"steps        {result.step:,}, kept step {result.best_step:,}" if result.best_step else "")
+    if result.heldout_loss is not None:
+        lines.append(f"held-out     loss {result.heldout_loss:.4f}, accuracy {result.heldout_accuracy:.2%}")
+    if result.teacher_heldout_loss is not None:
+        lines.append(
+            f"its teacher  loss {result.teacher_heldout_loss:.4f}, accuracy {result.teacher_heldout_accuracy:.2%}"
+        )
+    return "\n".join(filter(None, lines))

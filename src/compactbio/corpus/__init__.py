@@ -1,0 +1,11 @@
+"""Citations to token rows: what a training run reads.
+
+A corpus is a folder of Arrow shards (`train-*.arrow`, `holdout-*.arrow`), the tokenizer that made them
+(`tokenizer/`), and `manifest.json`, which is written last: where it stands, the corpus is whole.
+"""
+
+from compactbio.corpus.building import build
+from compactbio.corpus.reading import manifest, tokenizer
+from compactbio.corpus.reading import open_corpus as open
+
+__all__ = ["build", "manifest", "open", "tokenizer"]

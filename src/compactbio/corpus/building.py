@@ -1,0 +1,215 @@
+"""From sources to a finished corpus."""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from compactbio.corpus import crew, parts, settings, vocabulary
+from compactbio.corpus.fingerprints import Source, fingerprint
+from compactbio.corpus.finishing import finish
+from compactbio.corpus.parts import Part
+from compactbio.corpus.progress import Listener, Silent
+from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, PARTS, TOKENIZER, manifest
+from compactbio.corpus.settings import RowSettings, Selection
+from compactbio.errors import UserError
+from compactbio.formats import find
+from compactbio.records import atomic, hashes
+
+_STARTED = "build.json"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A build, all its inputs resolved."""
+
+    out: Path
+    rows: RowSettings
+    selection: Selection
+    tokenizer: dict[str, Any]
+    workers: int
+    strict: bool
+    listener: Listener
+
+    @property
+    def parts(self) -> Path:
+        return self.out / PARTS
+
+
+def build(
+    inputs: Iterable[str | Path],
+    tokenizer: str | Path,
+    out: str | Path,
+    *,
+    max_length: int = 256,
+    overflow: settings.Overflow = "drop",
+    holdout: int = 0,
+    exclude: str | Path | None = None,
+    require_abstract: bool = False,
+    workers: int = 1,
+    strict: bool = False,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Make a corpus of token rows in the folder `out` and give its manifest.
+
+    Inputs are files, folders or patterns of PubMed/MEDLINE XML, JSON lines, Parquet or plain text. A row is a
+    citation's title, a blank and its abstract, with special pieces, cut at `max_length` pieces; `overflow="keep"`
+    makes further rows of the tail. Neither the order of inputs nor `workers` changes a byte of the result.
+
+    A PMID keeps its newest record (version, then date of revision, then file name, then place); a DeleteCitation
+    list withdraws a PMID whatever file it stands in; a record without PMID is dropped where its exact text stands
+    elsewhere. `exclude` names a file of PMIDs to leave out. `holdout` rows are set aside by a hash of the citation.
+
+    A build that was killed goes on where it was. A source that is not whole is left out and named in the manifest;
+    with `strict` the first is an error. A finished corpus of the same sources and settings is left as it is.
+
+    The manifest has `sources`, `failed_sources`, `tokenizer`, `settings`, `rows`, `tokens`, `length_histogram` (rows by
+    length, in steps of 16 tokens), `sha256` of each shard, `fingerprint`, and `counts`, of records:
+    read = kept + updated + deleted + empty + duplicate + excluded + failed. `without_abstract` counts the kept ones
+    that are a title only; with `require_abstract` it counts the dropped ones, and belongs to the sum.
+
+    Raises UserError for a mistake in the arguments, an `out` that holds something else, and where no citation is left;
+    OSError where `out` cannot be written.
+    """
+    paths = find(inputs)
+    selection = Selection(holdout, require_abstract, None if exclude is None else settings.read_exclude(Path(exclude)))
+    folder = Path(out)
+    _check_folder(folder)
+    if workers < 1:
+        raise UserError(f"--workers {workers}: must be 1 or more.")
+    pieces = vocabulary.load(tokenizer)
+    special = pieces.num_special_tokens_to_add(pair=False)
+    if max_length <= special:
+        raise UserError(f"--max-length {max_length}: must be more than the {special} special pieces of a row.")
+    rows = RowSettings(vocabulary.digest(pieces), max_length, overflow, vocabulary.is_wide(pieces))
+    job = _Job(folder, rows, selection, vocabulary.as_record(pieces, tokenizer), workers, strict, listener or Silent())
+    sources = _identify(paths, job)
+    identity = _fingerprint(sources, job)
+    if (folder / MANIFEST).exists():
+        return _finished(identity, job)
+    _start(job)
+    vocabulary.save(pieces, folder / TOKENIZER)
+    made = _make_parts(sources, job)
+    failed = _failed(sources, made)
+    whole = [part for part in made if part.problem is None]
+    if not any(part.tally.records for part in whole):
+        raise UserError(_nothing_read(paths, failed))
+    contents = finish(whole, selection, folder, job.listener.note, rows.wide)
+    record = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": identity,
+        "tokenizer": job.tokenizer,
+        "settings": settings.as_record(rows, selection),
+        "failed_sources": failed,
+        **contents,
+    }
+    atomic.write_json(folder / MANIFEST, record)
+    shutil.rmtree(job.parts, ignore_errors=True)
+    return record
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: a file is in the way; name another folder for --out.")
+    if out.is_dir() and any(out.iterdir()) and not any((out / mark).exists() for mark in (MANIFEST, PARTS)):
+        raise UserError(f"{out}: the folder is not empty and holds no corpus; name a new or an empty one for --out.")
+
+
+def _identify(paths: Sequence[Path], job: _Job) -> list[Source]:
+    """The sources in the order of the corpus; a file that was named under two paths, or lies there twice, once."""
+    sources: dict[tuple[str, str], Source] = {}
+    stage = "checking sources"
+    beat = partial(job.listener.step, stage, 0, len(paths))
+    for done, source in enumerate(crew.results(fingerprint, paths, job.workers, beat), 1):
+        sources[source.name, source.sha256] = source
+        job.listener.step(stage, done, len(paths))
+    return [sources[key] for key in sorted(sources)]
+
+
+def _fingerprint(sources: Sequence[Source], job: _Job) -> str:
+    return hashes.of_value(
+        {
+            "format_version": [FORMAT_VERSION, parts.PART_VERSION],
+            "sources": [[source.name, source.sha256, source.problem] for source in sources],
+            "tokenizer": job.tokenizer["sha256"],
+            "settings": settings.as_record(job.rows, job.selection),
+        }
+    )
+
+
+def _finished(identity: str, job: _Job) -> dict[str, Any]:
+    record = manifest(job.out)
+    if record["fingerprint"] != identity:
+        raise UserError(
+            f"{job.out}: holds a finished corpus of other sources or settings; name another folder for --out, "
+            "or remove this one first."
+        )
+    if job.strict and record["failed_sources"]:
+        first = record["failed_sources"][0]
+        raise UserError(f"{first['name']}: {first['reason']}.")
+    shutil.rmtree(job.parts, ignore_errors=True)
+    job.listener.note(f"{job.out}: this corpus is already built; nothing to do.")
+    return record
+
+
+def _start(job: _Job) -> None:
+    """Mark the folder as a build of these row settings, or go on with one."""
+    job.parts.mkdir(parents=True, exist_ok=True)
+    mark, ours = job.parts / _STARTED, asdict(job.rows)
+    if not mark.exists():
+        atomic.write_json(mark, ours)
+    theirs = json.loads(mark.read_text(encoding="utf-8"))
+    if theirs != ours:
+        keys = ", ".join(sorted(key for key in ours if theirs.get(key) != ours[key]))
+        raise UserError(
+            f"{job.out}: holds an unfinished corpus of other settings ({keys}); go on with those, "
+            "name another folder for --out, or remove this one first."
+        )
+
+
+def _make_parts(sources: Sequence[Source], job: _Job) -> list[Part]:
+    """A part for each source that has no problem, in the order of the corpus; those made earlier are used again."""
+    stage = "reading citations"
+    path = (job.out / TOKENIZER / "tokenizer.json").absolute()
+    for source in sources:
+        if source.problem is not None:
+            _set_aside(source, source.problem, job)
+    tasks = [parts.Task(source, job.rows, path, job.parts.absolute()) for source in sources if not source.problem]
+    made = {part.source: part for part in map(parts.finished, tasks) if part is not None}
+    todo = [task for task in tasks if task.source not in made]
+    # The largest first, so that no worker is left with it alone at the end.
+    todo.sort(key=lambda task: -task.source.bytes)
+    if made:
+        job.listener.note(f"going on: {len(made)} of {len(tasks)} sources are done already")
+    for part in crew.results(parts.make, todo, job.workers, lambda: job.listener.step(stage, len(made), len(tasks))):
+        if part.problem is not None:
+            _set_aside(part.source, part.problem, job)
+        made[part.source] = part
+        job.listener.step(stage, len(made), len(tasks))
+    return [made[task.source] for task in tasks]
+
+
+def _set_aside(source: Source, problem: str, job: _Job) -> None:
+    if job.strict:
+        raise UserError(f"{source.path} {problem}.")
+    job.listener.note(f"set aside: {source.path} {problem}")
+
+
+def _failed(sources: Sequence[Source], made: Sequence[Part]) -> list[dict[str, Any]]:
+    problems = {part.source: part.problem for part in made}
+    reasons = [(source, source.problem or problems[source]) for source in sources]
+    return [
+        {"name": source.name, "bytes": source.bytes, "sha256": source.sha256, "reason": reason}
+        for source, reason in reasons
+        if reason is not None
+    ]
+
+
+def _nothing_read(paths: Sequence[Path], failed: Sequence[dict[str, Any]]) -> str:
+    what = "the file" if len(paths) == 1 else f"any of the {len(paths)} files"
+    named = f" {paths[0].name}" if len(paths) == 1 else ""
+    why = f"; {failed[0]['name']} {failed[0]['reason']}" if failed else ""
+    return f"No citation in {what}{named}{why}."

@@ -1,0 +1,82 @@
+"""Citations to token rows, and the table that a part of the corpus is."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+from tokenizers import Tokenizer
+
+from compactbio.corpus import identity
+from compactbio.corpus.settings import RowSettings
+from compactbio.documents import Citation
+
+HAS_PMID, HAS_ABSTRACT, HAS_TEXT = 1, 2, 4
+
+
+def piece_type(wide: bool) -> pa.DataType:
+    """The Arrow type of a piece's id."""
+    return pa.uint32() if wide else pa.uint16()
+
+
+def part_schema(wide: bool) -> pa.Schema:
+    """One line a citation: who it is, which of two is newer, and its token rows (a list of lists of ids)."""
+    return pa.schema(
+        {
+            "pmid": pa.string(),
+            "key": pa.uint64(),
+            "newness": pa.uint64(),
+            "text": pa.uint64(),
+            "draw": pa.uint64(),
+            "flags": pa.uint8(),
+            "rows": pa.list_(pa.list_(piece_type(wide))),
+        }
+    )
+
+
+def corpus_schema(wide: bool) -> pa.Schema:
+    """One line a token row of the finished corpus."""
+    return pa.schema({"input_ids": pa.list_(piece_type(wide)), "pmid": pa.string()})
+
+
+def text_of(citation: Citation) -> str:
+    """What is tokenised: title, blank, abstract; the one that exists where the other is empty."""
+    return f"{citation.title} {citation.abstract}".strip()
+
+
+@lru_cache(maxsize=1)
+def cutting_tokenizer(path: Path, max_length: int) -> Tokenizer:
+    """The tokenizer.json at `path`, set to cut at `max_length` pieces, special ones included."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(max_length, stride=0)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], keep_overflow: bool) -> list[list[list[int]]]:
+    """The token rows of each text, special pieces in every row; none for a text that yields no piece of its own."""
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
+    encoded = tokenizer.encode_batch_fast(list(texts))
+    return [
+        [row.ids for row in ([first, *first.overflowing] if keep_overflow else [first]) if len(row.ids) > special]
+        for first in encoded
+    ]
+
+
+def part_table(citations: Sequence[Citation], tokenizer: Tokenizer, settings: RowSettings) -> pa.RecordBatch:
+    """The lines of a part for these citations, in their order."""
+    texts = [text_of(citation) for citation in citations]
+    rows = encode(tokenizer, texts, settings.overflow == "keep")
+    columns = {
+        "pmid": [citation.pmid for citation in citations],
+        "key": [identity.pmid_key(citation.pmid) if citation.pmid else 0 for citation in citations],
+        "newness": [(citation.version << 32) | citation.revised for citation in citations],
+        "text": [identity.text_key(text) for text in texts],
+        "draw": [identity.draw(citation.pmid, text) for citation, text in zip(citations, texts, strict=True)],
+        "flags": [_flags(citation, own) for citation, own in zip(citations, rows, strict=True)],
+        "rows": rows,
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=part_schema(settings.wide))
+
+
+def _flags(citation: Citation, rows: list[list[int]]) -> int:
+    return (HAS_PMID if citation.pmid else 0) | (HAS_ABSTRACT if citation.abstract else 0) | (HAS_TEXT if rows else 0)

@@ -1,0 +1,75 @@
+"""Field values to a `Citation`: what all formats of citations share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from compactbio.documents import Citation
+from compactbio.formats.problems import Rejected
+
+TEXT_KEYS = ("title", "abstract", "text")
+_NO_BRACKETS = str.maketrans("", "", "[]")
+
+
+class _BrokenFieldError(Exception):
+    """The reason why a field is no value of its kind."""
+
+
+def spaced(text: str) -> str:
+    """The text with every run of blanks made one space, and none at its ends."""
+    return " ".join(text.split())
+
+
+def plain_title(text: str) -> str:
+    """A title without any square bracket, blanks collapsed."""
+    return spaced(text.translate(_NO_BRACKETS))
+
+
+def citation(record: Mapping[str, Any], place: str) -> Citation | Rejected:
+    """The citation that a JSON object or table row describes, or why it is none.
+
+    Keys: `pmid` (string or integer, may be missing), `title`, `abstract`; `text` stands for a missing `abstract`.
+    A value of None is an empty one.
+    """
+    if not any(key in record for key in TEXT_KEYS):
+        return Rejected(place, "no title, abstract or text")
+    try:
+        abstract = "abstract" if record.get("abstract") is not None else "text"
+        return Citation(
+            pmid=_pmid(record.get("pmid")),
+            title=plain_title(_text(record, "title")),
+            abstract=spaced(_text(record, abstract)),
+        )
+    except _BrokenFieldError as error:
+        return Rejected(place, str(error))
+
+
+def _text(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _BrokenFieldError(f"{key} is not a string")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise _BrokenFieldError(f"{key} holds half a surrogate pair")
+    return value
+
+
+def _pmid(value: Any) -> str:
+    # A column of integers with gaps arrives as floating point, the gaps as NaN.
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise _BrokenFieldError("pmid is not a string or an integer")
+    if isinstance(value, int):
+        if value < 1:
+            raise _BrokenFieldError("pmid is not a positive number")
+        return str(value)
+    return _pmid_of_string(value.strip())
+
+
+def _pmid_of_string(value: str) -> str:
+    if any(letter.isspace() or "\ud800" <= letter <= "\udfff" for letter in value) or len(value) > 100:
+        raise _BrokenFieldError("pmid is not an identifier")
+    return value.lstrip("0") if value.isascii() and value.isdigit() else value

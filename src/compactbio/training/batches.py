@@ -1,0 +1,94 @@
+"""Whole optimiser steps as packed micro-batches: which rows, masked how, cut where.
+
+A step's rows are a pure function of (seed, step), so a run resumes at any step without going through the ones before,
+and the number of processes changes nothing but who does which part.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import datasets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compactbio.modeling.packing import Packed
+from compactbio.training.masking import HELDOUT_EPOCH, Masking
+
+Row = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Steps(torch.utils.data.Dataset[list[Packed]]):
+    """The steps of a run: `steps[i]` are the micro-batches that process `rank` of `world` computes in step i.
+
+    `rows` has the column `input_ids`; a step takes `batch_size` rows of a random order drawn anew each epoch, and goes
+    on into the next epoch where one ends. A micro-batch holds at most `tokens` tokens, but at least one row.
+    """
+
+    rows: datasets.Dataset
+    masking: Masking
+    batch_size: int
+    tokens: int
+    count: int
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, step: int) -> list[Packed]:
+        places = self.places(step)
+        ids = read_rows(self.rows, [row for _, row in places])
+        by_length = sorted(range(len(places)), key=lambda i: (len(ids[i]), i))
+        mine = by_length[self.rank :: self.world]
+        return list(pack([self.masking.apply(ids[i], *places[i]) for i in mine], self.tokens))
+
+    def places(self, step: int) -> list[tuple[int, int]]:
+        """The (epoch, row) of each citation of a step."""
+        numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [(n // len(self.rows), self._order(n // len(self.rows))[n % len(self.rows)]) for n in numbers]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return _permutation(len(self.rows), self.masking.seed, epoch)
+
+
+@lru_cache(maxsize=2)
+def _permutation(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
+
+
+def read_rows(rows: datasets.Dataset, places: Sequence[int]) -> list[NDArray[np.int64]]:
+    """The token ids of some rows, each (length,)."""
+    column = rows.with_format("arrow")[[int(place) for place in places]]["input_ids"].combine_chunks()
+    return [column[i].values.to_numpy().astype(np.int64) for i in range(len(column))]
+
+
+def pack(rows: Sequence[Row], tokens: int) -> Iterator[Packed]:
+    """Join masked rows, in their order, to packed micro-batches of at most `tokens` tokens and at least one row."""
+    waiting: list[Row] = []
+    size = 0
+    for row in rows:
+        if waiting and size + len(row[0]) > tokens:
+            yield _join(waiting)
+            waiting, size = [], 0
+        waiting.append(row)
+        size += len(row[0])
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(rows: list[Row]) -> Packed:
+    return Packed.from_rows([torch.from_numpy(ids) for ids, _ in rows], [torch.from_numpy(lab) for _, lab in rows])
+
+
+def heldout(rows: datasets.Dataset, masking: Masking, tokens: int, rank: int = 0, world: int = 1) -> list[Packed]:
+    """A split for measuring: this process's share of its rows, shortest first, masked once and for all.
+
+    The masks depend on the masking probability alone, not on the run's seed, so that runs can be compared.
+    """
+    fixed = Masking(masking.probability, masking.mask_id, masking.special, seed=0)
+    ids = read_rows(rows, range(len(rows)))
+    by_length = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))[rank::world]
+    return list(pack([fixed.apply(ids[i], HELDOUT_EPOCH, i) for i in by_length], tokens))

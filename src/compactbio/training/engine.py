@@ -1,0 +1,356 @@
+"""The engine: `distil` on a subclass of transformers' Trainer that takes one whole optimiser step a batch."""
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainingArguments,
+)
+
+from compactbio.errors import UserError
+from compactbio.modeling.packing import Packed
+from compactbio.objectives import Counts, Distiller, Losses, counts_of
+from compactbio.recipes import Recipe
+from compactbio.records import atomic
+from compactbio.training import measure
+from compactbio.training.batches import Steps
+
+PROJECTION = "projection.safetensors"
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: at which step, and whether a signal stopped it."""
+
+    step: int
+    stopped: bool
+
+
+def distil(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    steps: Steps,
+    heldout: Sequence[Packed],
+    recipe: Recipe,
+    arguments: TrainingArguments,
+    callbacks: Sequence[TrainerCallback] = (),
+    checkpoint: Path | None = None,
+) -> Outcome:
+    """Train `student` in place for `recipe.steps`, from `checkpoint` on where one is given.
+
+    Checkpoints go to `arguments.output_dir`; the student with the lowest held-out loss is kept in its folder `best`.
+    SIGINT and SIGTERM end the run after the step under way, with a checkpoint. Raises UserError where the loss is no
+    number, or the disk is full; the last good checkpoint stays.
+    """
+    distiller = Distiller(student, teacher, recipe)
+    engine = DistilTrainer(distiller, steps, heldout, arguments, callbacks, start=_step_of(checkpoint))
+    with engine.signals():
+        engine.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return Outcome(engine.state.global_step, engine.stopped)
+
+
+class DistilTrainer(Trainer):  # type: ignore[misc]
+    """Trainer of a Distiller, whose batch is a whole optimiser step as a list of packed micro-batches."""
+
+    control: TrainerControl
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        steps: Steps,
+        heldout: Sequence[Packed],
+        arguments: TrainingArguments,
+        callbacks: Sequence[TrainerCallback],
+        start: int,
+    ) -> None:
+        super().__init__(
+            model=distiller,
+            args=arguments,
+            train_dataset=steps,
+            eval_dataset=list(heldout) or None,
+            callbacks=[_LastStep(), *callbacks],
+        )
+        self.remove_callback(PrinterCallback)
+        self._start = start
+        self._heldout = heldout
+        self._stop = False
+        self._window = _Window()
+        self._bad_step = torch.tensor(-1, device=arguments.device)
+        self.stopped = False
+        if distiller.teacher is not None:
+            half = arguments.bf16 and not distiller.recipe.teacher_dropout
+            distiller.teacher.to(arguments.device, torch.bfloat16 if half else torch.float32)
+
+    def get_train_dataloader(self) -> DataLoader[list[Packed]]:
+        """The steps still to do; each process makes its own share, so nothing is left to shard."""
+        todo = range(self._start, len(self.train_dataset))
+        # Its own generator: the loader must not draw from the one that dropout does.
+        return _StepLoader(
+            self.train_dataset,
+            batch_size=None,
+            sampler=todo,
+            num_workers=self.args.dataloader_num_workers,
+            generator=torch.Generator(),
+        )
+
+    def training_step(self, model: torch.nn.Module, inputs: list[Packed], _: Any = None) -> Tensor:
+        """Forward and backward over the micro-batches of one step, each term divided by its count over the step."""
+        model.train()
+        counts = self._totals(inputs)
+        world = self.accelerator.num_processes
+        losses = []
+        for i, batch in enumerate(inputs):
+            last = i == len(inputs) - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                with self.compute_loss_context_manager():
+                    part: Losses = model(**_as_inputs(batch.to(self.args.device)), counts=counts)
+                # Gradients are averaged over processes, while the counts are already those of all.
+                self.accelerator.backward(part.loss * world)
+            losses.append({name: term.detach() * world for name, term in part.terms.items()})
+        terms = {name: torch.stack([part[name] for part in losses]).sum() for name in losses[0]}
+        loss = torch.stack(list(terms.values())).sum()
+        self._note_bad(loss)
+        self._window.add(terms, counts.tokens)
+        return loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Held-out loss and accuracy of the student, logged; the best student so far is kept."""
+        started = time.perf_counter()
+        distiller: Distiller = self.accelerator.unwrap_model(self.model)
+        sums = measure.totals(distiller.student, self._heldout, self.compute_loss_context_manager())
+        result = measure.heldout(self.accelerator.reduce(sums.to(self.args.device), "sum").cpu())
+        metrics = {"heldout_loss": result.loss, "heldout_accuracy": result.accuracy}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self.args.should_save:
+            keep_best(Path(self.args.output_dir), distiller.student, result, self.state.global_step)
+        self._window.leave_out(time.perf_counter() - started)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the terms, the epoch and the speed since the last line to a line of training."""
+        steps: Steps = self.train_dataset
+        self.state.epoch = self.state.global_step * steps.batch_size / len(steps.rows)
+        if "loss" in logs:
+            self._refuse_bad()
+            if not all(map(_finite, (logs["loss"], logs.get("grad_norm", 0.0)))):
+                raise _bad_loss(self.state.global_step)
+            terms, tokens_per_second = self._window.drain()
+            if terms:
+                values = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist()
+                logs |= dict(zip(terms, values, strict=True))
+            logs["tokens_per_second"] = tokens_per_second
+        super().log(logs, start_time)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Within it the first SIGINT or SIGTERM asks for a checkpoint and an end, a second SIGINT ends at once."""
+
+        def ask(number: int, _: FrameType | None) -> None:
+            if self._stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        kinds = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(kind, ask) for kind in kinds]
+        try:
+            yield
+        finally:
+            for kind, handler in zip(kinds, before, strict=True):
+                signal.signal(kind, handler)
+
+    def _totals(self, batches: list[Packed]) -> Counts:
+        """The counts of the step over all processes; a wish to stop travels with them, so that all stop together."""
+        own = [counts_of(batch) for batch in batches]
+        sums = [sum(float(count) for count in column) for column in zip(*own, strict=True)]
+        shared = torch.tensor([*sums, float(self._stop)], dtype=torch.float64, device=self.args.device)
+        if self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(shared)
+        masked, tokens, pairs, stop = shared.tolist()
+        self.stopped = stop > 0
+        if self.stopped:
+            self.control.should_training_stop = True
+        return Counts(masked, tokens, pairs)
+
+    # -- checkpoints: written aside, named when whole
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._partial)
+
+    @property
+    def _partial(self) -> Path:
+        return Path(self.args.output_dir) / ".partial"
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        started = time.perf_counter()
+        self._refuse_bad()
+        name = f"checkpoint-{self.state.global_step}"
+        whole = Path(self.args.output_dir) / name
+        if self.args.should_save:
+            shutil.rmtree(self._partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        with refusing_full_disk(Path(self.args.output_dir)):
+            super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            atomic.publish(self._partial / name, whole)
+            shutil.rmtree(self._partial, ignore_errors=True)
+            for old in checkpoints(Path(self.args.output_dir))[:-2]:
+                shutil.rmtree(old)
+        self.accelerator.wait_for_everyone()
+        self._window.leave_out(time.perf_counter() - started)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        distiller: Distiller = self.accelerator.unwrap_model(self.model)
+        folder = Path(output_dir or self.args.output_dir)
+        if not all(bool(torch.isfinite(p).all()) for p in distiller.parameters()):
+            raise _bad_loss(self.state.global_step)
+        distiller.student.save_pretrained(folder)
+        save_model(distiller.projection, str(folder / PROJECTION))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        distiller: Distiller = self.accelerator.unwrap_model(self.model)
+        folder = Path(resume_from_checkpoint)
+        load_model(distiller.student, folder / "model.safetensors", strict=True)
+        load_model(distiller.projection, folder / PROJECTION, strict=True)
+
+    # -- a loss that is no number
+
+    def _note_bad(self, loss: Tensor) -> None:
+        # On the device, so that a step waits for nothing; read when something is logged or saved.
+        first = (self._bad_step < 0) & ~torch.isfinite(loss)
+        self._bad_step = torch.where(first, self.state.global_step + 1, self._bad_step)
+        if not loss.is_cuda:
+            self._refuse_bad()
+
+    def _refuse_bad(self) -> None:
+        step = int(self._bad_step)
+        if step >= 0:
+            raise _bad_loss(step)
+
+
+class _StepLoader(DataLoader[list[Packed]]):
+    """Says the length of the whole run, also where it starts later: Trainer counts epochs by it."""
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+
+class _LastStep(TrainerCallback):  # type: ignore[misc]
+    """Measures and logs at the last step, wherever the intervals fall, and saves where the run is asked to stop."""
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+            control.should_evaluate = args.eval_strategy != "no"
+        elif control.should_training_stop:
+            control.should_log = control.should_save = True
+
+
+class _Window:
+    """What happened since the last line of the log."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.terms: dict[str, Tensor] = {}
+        self.steps, self.tokens, self.since = 0, 0.0, time.perf_counter()
+
+    def add(self, terms: dict[str, Tensor], tokens: float | Tensor) -> None:
+        """Take in one step."""
+        self.terms = {name: self.terms.get(name, 0) + term for name, term in terms.items()}
+        self.steps += 1
+        self.tokens += float(tokens)
+
+    def leave_out(self, seconds: float) -> None:
+        """Let some time since the last line not count."""
+        self.since += seconds
+
+    def drain(self) -> tuple[dict[str, Tensor], float]:
+        """The mean of each term a step and the tokens a second; then it starts anew."""
+        terms = {name: term / self.steps for name, term in self.terms.items()}
+        speed = self.tokens / (time.perf_counter() - self.since)
+        self._reset()
+        return terms, speed
+
+
+def keep_best(folder: Path, student: PreTrainedModel, result: measure.Heldout, step: int) -> None:
+    """Keep the student under `folder/best` where its held-out loss is below that of the one kept there."""
+    kept = best(folder)
+    if kept is not None and kept["heldout_loss"] <= result.loss:
+        return
+    with refusing_full_disk(folder), atomic.folder(folder / BEST) as partial:
+        student.save_pretrained(partial)
+        record = {"step": step, "heldout_loss": result.loss, "heldout_accuracy": result.accuracy}
+        atomic.write_json(partial / "best.json", record)
+
+
+def best(folder: Path) -> dict[str, Any] | None:
+    """The record of the best student kept in a checkpoint folder: step, heldout_loss, heldout_accuracy."""
+    atomic.recover(folder / BEST)
+    record = folder / BEST / "best.json"
+    return atomic.read_json(record) if record.exists() else None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints of a folder, oldest first."""
+    return sorted((p for p in folder.glob("checkpoint-*") if p.is_dir()), key=_step_of)
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+@contextmanager
+def refusing_full_disk(folder: Path) -> Iterator[None]:
+    """Turn whatever a library raises on a full disk into one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # safetensors and torch.save raise their own kinds, with the system's words in them at best.
+        if "os error 28" in str(error) or "No space left" in str(error) or shutil.disk_usage(folder).free < 2**20:
+            raise UserError(
+                f"{folder}: no space is left on the device; the last whole checkpoint is kept: free some space "
+                "and go on with --resume."
+            ) from error
+        raise
+
+
+def _as_inputs(batch: Packed) -> dict[str, Tensor]:
+    return {
+        "input_ids": batch.input_ids[None],
+        "labels": batch.labels[None],
+        "position_ids": batch.position_ids[None],
+        "cu_seq_lens_q": torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
+    }
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0.0
+
+
+def _bad_loss(step: int) -> UserError:
+    return UserError(
+        f"The loss is no finite number any more at step {step}; the last good checkpoint is kept: lower the learning "
+        "rate (--set learning_rate=...) or use --precision fp32, in a new --out."
+    )

@@ -1,0 +1,132 @@
+"""From names to models that can be trained: family, weights, MLM head and vocabulary checked before the first step."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+
+from compactbio.corpus import vocabulary
+from compactbio.errors import UserError
+from compactbio.modeling.families import check_family, has_mlm_head
+from compactbio.records import hashes, hub
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model found on disk: the name that the user gave, its folder, its configuration."""
+
+    name: str
+    folder: Path
+    config: PretrainedConfig
+
+    def digest(self) -> str:
+        """A fingerprint of its weights and configuration."""
+        files = sorted([*self.folder.glob("*.safetensors"), self.folder / "config.json"])
+        return hashes.of_value([hashes.of_file(file) for file in files])
+
+    def public_name(self) -> str:
+        """The name as it may be published: of a local path only its last part."""
+        return self.folder.resolve().name if Path(self.name).exists() else self.name
+
+
+def find(name: str) -> Source:
+    """Find a model by local folder or hub name.
+
+    Raises UserError where there is none, its family is not served, or its weights are only there as a pickle.
+    """
+    folder = hub.resolve(name, kind="model")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{name}: no model folder, there is no config.json in it.")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(f"{name}: its config.json cannot be read ({_first_line(error)}).") from None
+    check_family(config, name)
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{name}: it has no weights in safetensors, and pickled ones are not opened; convert it once with "
+            "transformers (from_pretrained, then save_pretrained) and name the new folder."
+        )
+    return Source(name, folder, config)
+
+
+def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
+    """The masked-LM model of a source in float32, and whether it has a trained MLM head.
+
+    Where it has none, a fresh one is drawn from `seed`. Raises UserError for weights that cannot be read.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), quiet():
+            torch.manual_seed(seed)
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                source.folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UserError(f"{source.name}: its weights cannot be read ({_first_line(error)}).") from None
+    return model, has_mlm_head(set(report["missing_keys"]))
+
+
+def require_head(source: Source) -> None:
+    """Refuse, with the way to mend it, a teacher without an MLM head."""
+    raise UserError(
+        f"{source.name} has no MLM head, which this recipe's loss reads from the teacher; adapt it first: "
+        f"compactbio train bio-distilbert-cased --init {source.name} --corpus DIR --out ADAPTED, "
+        "then use --teacher ADAPTED."
+    )
+
+
+def check_vocabulary(source: Source, manifest: dict[str, Any]) -> None:
+    """Refuse a model whose vocabulary is not the one that the corpus was made with."""
+    made = manifest["tokenizer"]
+    again = f"build the corpus with --tokenizer {source.name}."
+    if any((source.folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+        if vocabulary.vocabulary_digest(vocabulary.load(source.folder)) != made["vocab_sha256"]:
+            raise UserError(
+                f"The corpus was tokenised with another vocabulary ({made['name']}) than that of {source.name}; {again}"
+            )
+    elif source.config.vocab_size != made["vocab_size"]:
+        raise UserError(
+            f"The corpus has a vocabulary of {made['vocab_size']} pieces, {source.name} one of "
+            f"{source.config.vocab_size}; {again}"
+        )
+
+
+def check_length(config: PretrainedConfig, name: str, manifest: dict[str, Any]) -> None:
+    """Refuse a model with fewer positions than the corpus has tokens a row."""
+    longest = manifest["settings"]["max_length"]
+    if config.max_position_embeddings < longest:
+        raise UserError(
+            f"{name} has {config.max_position_embeddings} positions, the corpus rows of up to {longest} tokens; "
+            f"build the corpus with --max-length {config.max_position_embeddings} or less."
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it transformers neither warns nor draws bars: what it would say is checked and said in our words."""
+    before = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity(logging.CRITICAL)
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

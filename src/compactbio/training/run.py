@@ -1,0 +1,316 @@
+"""A training run as a folder: begun, resumed or found finished, and at its end a model that others can load.
+
+In the folder: the student (`config.json`, `model.safetensors`, tokenizer, `README.md`), `recipe.yaml` as run,
+`run.json` (what the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import AutoModelForMaskedLM, PreTrainedModel, TrainingArguments
+
+from compactbio import corpus as corpora
+from compactbio.errors import UserError
+from compactbio.modeling.families import encoder_parameters
+from compactbio.modeling.students import build_student, random_student
+from compactbio.objectives.terms import TERMS
+from compactbio.recipes import Recipe
+from compactbio.records import atomic, hub
+from compactbio.training import batches, card, engine, loading, measure, report
+from compactbio.training.masking import Masking
+
+RUN = "run.json"
+STAYS = ["checkpoints/*", "tensorboard/*", ".*"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to. Losses are in nats a masked token; None where nothing was held out, or there is no teacher.
+
+    `state` is "finished", "already finished" or "stopped"; `step` is the last step, `best_step` the one kept.
+    """
+
+    state: str
+    out: str
+    step: int
+    parameters: int
+    best_step: int | None = None
+    heldout_loss: float | None = None
+    heldout_accuracy: float | None = None
+    teacher_heldout_loss: float | None = None
+    teacher_heldout_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a run is made of, found and checked; nothing is loaded yet."""
+
+    recipe: Recipe
+    corpus: Path
+    manifest: dict[str, Any]
+    teacher: loading.Source | None
+    init: loading.Source | None
+    precision: str
+    tokens: int
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed, as a JSON value."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "corpus": self.manifest["fingerprint"],
+            "teacher": self.teacher.digest() if self.teacher else None,
+            "init": self.init.digest() if self.init else None,
+            "precision": self.precision,
+            "tokens_per_batch": self.tokens,
+        }
+
+
+def train(
+    recipe: Recipe,
+    corpus: Path,
+    out: Path,
+    *,
+    teacher: str | None = None,
+    init: str | None = None,
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+    resume: bool = False,
+) -> Result:
+    """Make the student of `recipe` from a corpus folder into the folder `out`.
+
+    `teacher` and `init` are folders or hub names, by default the recipe's own. `precision` is "auto", "bf16" or
+    "fp32"; `tokens_per_batch` bounds a micro-batch and so the memory, and changes the result only by rounding.
+    A finished run of the same inputs is left alone. Raises UserError for whatever the user can mend.
+    """
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    inputs = _inputs(recipe, corpus, teacher, init, precision, tokens_per_batch)
+    done, checkpoint = _on_main(processes, lambda: _open(out, inputs, resume))
+    if done is not None:
+        return Result(**{**done, "state": "already finished", "out": str(out)})
+    with loading.quiet():
+        return _run(inputs, out, checkpoint, processes)
+
+
+def _inputs(
+    recipe: Recipe, corpus: Path, teacher: str | None, init: str | None, precision: str, tokens: int | None
+) -> Inputs:
+    manifest = corpora.manifest(corpus)
+    cut = manifest["settings"]["max_length"]
+    if cut > recipe.max_length:
+        raise UserError(
+            f"The corpus has rows of up to {cut} tokens, the recipe takes {recipe.max_length}: "
+            f"build the corpus with --max-length {recipe.max_length}, or train with --set max_length={cut}."
+        )
+    distils = recipe.kind == "distil"
+    if init and (distils or recipe.start == "random"):
+        raise UserError(f"Recipe {recipe.name} has no use for --init: its student starts from {recipe.start}.")
+    if teacher and not distils:
+        raise UserError(f"Recipe {recipe.name} has no use for --teacher: it continues a checkpoint, named by --init.")
+    sources = []
+    for name, wanted, option in (
+        (teacher or recipe.teacher, distils, "--teacher"),
+        (init or recipe.init, recipe.start == "checkpoint", "--init"),
+    ):
+        if wanted and not name:
+            raise UserError(f"Recipe {recipe.name} names no model to start from: name one with {option}.")
+        sources.append(loading.find(name) if wanted and name else None)
+    for source in filter(None, sources):
+        loading.check_vocabulary(source, manifest)
+        loading.check_length(source.config, source.name, manifest)
+    cuda = torch.cuda.is_available()
+    return Inputs(
+        recipe, corpus, manifest, sources[0], sources[1], _precision(precision), tokens or (32768 if cuda else 4096)
+    )
+
+
+def _precision(wanted: str) -> str:
+    if torch.cuda.is_available():
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if wanted == "auto":
+        return "bf16" if able else "fp32"
+    return wanted
+
+
+def _open(out: Path, inputs: Inputs, resume: bool) -> tuple[dict[str, Any] | None, Path | None]:
+    """Begin or take up the run in `out`: the result of a finished one, or the checkpoint to go on from."""
+    record = out / RUN
+    if record.exists():
+        known, identity = atomic.read_json(record), inputs.identity()
+        differs = [key for key, value in identity.items() if known["identity"].get(key) != value]
+        if differs:
+            raise UserError(
+                f"{out} holds a run of {_different(known['identity'], identity, differs)}; choose another --out."
+            )
+        if known["result"] is not None:
+            return known["result"], None
+        if not resume:
+            raise UserError(f"{out} holds this run unfinished: add --resume to go on, or choose another --out.")
+        found = engine.checkpoints(out / "checkpoints")
+        return None, found[-1] if found else None
+    if resume:
+        raise UserError(f"{out} holds no run to resume: leave --resume out to begin one.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty and holds no run of ours: choose another --out.")
+    (out / "checkpoints").mkdir(parents=True)
+    atomic.write_json(record, {"identity": inputs.identity(), "result": None})
+    return None, None
+
+
+def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
+    words = ["another " + key.replace("_", " ") for key in keys if key != "recipe"]
+    if "recipe" in keys:
+        old, new = known["recipe"], wanted["recipe"]
+        fields = [f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in new if old.get(k) != new.get(k)]
+        words.insert(0, f"another recipe ({'; '.join(fields[:3])})")
+    return " and ".join(words)
+
+
+def _on_main(processes: PartialState, work: Any) -> Any:
+    """Do something on the main process only, and give all processes its answer, or its UserError."""
+    answer: list[Any] = [None, None]
+    if processes.is_main_process:
+        try:
+            answer[0] = work()
+        except UserError as error:
+            answer[1] = str(error)
+    if processes.num_processes > 1:
+        broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise UserError(answer[1])
+    return answer[0]
+
+
+def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialState) -> Result:
+    recipe = inputs.recipe
+    splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
+    masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
+    rank, world = processes.process_index, processes.num_processes
+    if world > recipe.batch_size:
+        raise UserError(f"{world} processes cannot share a step of {recipe.batch_size} citations: start fewer.")
+    steps = batches.Steps(splits["train"], masking, recipe.batch_size, inputs.tokens, recipe.steps, rank, world)
+    held = batches.heldout(splits["holdout"], masking, inputs.tokens, rank, world) if "holdout" in splits else []
+    teacher, student = _models(inputs)
+    arguments = _arguments(inputs, out, measures=bool(held), starts=checkpoint is None)
+    outcome = engine.distil(
+        student, teacher, steps, held, recipe, arguments, report.callbacks(out, recipe.name), checkpoint
+    )
+    parameters = encoder_parameters(student)
+    if outcome.stopped and outcome.step < recipe.steps:
+        return Result("stopped", str(out), outcome.step, parameters)
+    teacher_score = None
+    if held and teacher is not None and _reads_logits(recipe):
+        teacher_score = _score(teacher, held, processes)
+    if not processes.is_main_process:
+        return Result("finished", str(out), outcome.step, parameters)
+    kept = engine.best(out / "checkpoints")
+    result = Result(
+        "finished",
+        str(out),
+        outcome.step,
+        parameters,
+        kept["step"] if kept else outcome.step,
+        kept["heldout_loss"] if kept else None,
+        kept["heldout_accuracy"] if kept else None,
+        teacher_score.loss if teacher_score else None,
+        teacher_score.accuracy if teacher_score else None,
+    )
+    _finish(inputs, out, student, tokenizer, result)
+    return result
+
+
+def _models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel]:
+    """The teacher, where there is one, and the student at its start."""
+    recipe = inputs.recipe
+    source = inputs.teacher or inputs.init
+    if source is None:
+        tokenizer = inputs.manifest["tokenizer"]
+        return None, random_student(recipe, tokenizer["vocab_size"], tokenizer["pad_id"])
+    model, has_head = loading.load(source, recipe.seed)
+    if inputs.teacher is None:
+        return None, build_student(recipe, model)
+    if _reads_logits(recipe) and not has_head:
+        loading.require_head(source)
+    return model, build_student(recipe, model)
+
+
+def _reads_logits(recipe: Recipe) -> bool:
+    return any(TERMS[term].teacher_logits for term in recipe.loss)
+
+
+def _score(model: PreTrainedModel, held: list[Any], processes: PartialState) -> measure.Heldout:
+    model.to(processes.device)
+    bf16 = next(model.parameters()).dtype == torch.bfloat16
+    sums = measure.totals(model, held, torch.autocast(processes.device.type, torch.bfloat16, enabled=bf16))
+    if processes.num_processes > 1:
+        sums = sums.to(processes.device)
+        torch.distributed.all_reduce(sums)
+    return measure.heldout(sums.cpu())
+
+
+def _arguments(inputs: Inputs, out: Path, *, measures: bool, starts: bool) -> TrainingArguments:
+    recipe = inputs.recipe
+    cuda = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        adam_beta1=recipe.adam_beta1,
+        adam_beta2=recipe.adam_beta2,
+        adam_epsilon=recipe.adam_epsilon,
+        max_grad_norm=recipe.max_grad_norm,
+        optim="adamw_torch_fused",
+        seed=recipe.seed,
+        bf16=inputs.precision == "bf16",
+        use_cpu=not cuda,
+        eval_strategy="steps" if measures else "no",
+        eval_steps=recipe.eval_every,
+        eval_on_start=measures and starts,
+        save_strategy="steps",
+        save_steps=recipe.save_every,
+        logging_steps=max(1, min(50, recipe.steps // 50)),
+        logging_first_step=True,
+        # The first loss that is no number ends the run; it must not be averaged away.
+        logging_nan_inf_filter=False,
+        # A step is a pure function of its number, so nothing has to be skipped.
+        ignore_data_skip=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=4 if cuda else 0,
+        ddp_find_unused_parameters=False,
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any, result: Result) -> None:
+    """Write the model that was kept, tokenizer, recipe and card into `out`; `run.json` last, which ends the run."""
+    best = out / "checkpoints" / engine.BEST
+    with engine.refusing_full_disk(out):
+        if best.exists():
+            student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
+        student.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        atomic.write_text(out / "recipe.yaml", recipe)
+        atomic.write_text(out / "README.md", card.write(inputs, result, student, report.read(out / report.METRICS)))
+        record = {"identity": inputs.identity(), "result": {**asdict(result), "out": out.name}}
+        atomic.write_json(out / RUN, record)
+
+
+def push(out: Path, name: str) -> str:
+    """Upload the finished model in `out`, without its checkpoints, to the hub as `name`; gives its address."""
+    return hub.push(out, name, ignore=STAYS)
+
+
+def speaks() -> bool:
+    """Whether this process is the one of several that prints results."""
+    return bool(PartialState().is_main_process)

@@ -1,0 +1,270 @@
+"""Runs end, resume and divide over processes as one uninterrupted run on one process would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import VOCABULARY, bert
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from compactbio import corpus, recipes
+from compactbio.training import batches, train
+from compactbio.training.masking import Masking
+
+SMALL = {"layers": 2, "batch_size": 6, "max_length": 32, "learning_rate": 1e-3, "warmup_steps": 2}
+TINY = {"hidden_size": 12, "intermediate_size": 20, "heads": 4}
+
+
+@pytest.fixture(scope="session")
+def token_corpus(tokenizer_folder, tmp_path_factory) -> Path:
+    """A corpus of 60 short made-up documents, ten of them held out."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    words = [piece for piece in VOCABULARY[5:] if piece.isalpha()]
+    source = folder / "made.jsonl"
+    with source.open("w") as file:
+        for i in range(60):
+            text = " ".join(rng.choice(words, rng.integers(4, 40)))
+            file.write(json.dumps({"pmid": str(i + 1), "title": "", "abstract": text}) + "\n")
+    corpus.build([str(source)], str(tokenizer_folder), folder / "corpus", max_length=32, holdout=10, workers=1)
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tokenizer_folder, tmp_path_factory) -> Path:
+    """A random BERT of four layers with its tokenizer."""
+    folder = tmp_path_factory.mktemp("teacher")
+    bert(layers=4).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder)
+    return folder
+
+
+def recipe(name: str = "distil-biobert", **more):
+    """A packaged recipe cut down to a few steps on small models."""
+    shape = TINY if name == "tiny-biobert" else {}
+    return recipes.load(name, **{**SMALL, **shape, "steps": 8, "eval_every": 4, "save_every": 3, **more})
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    """The weights of a finished run."""
+    return load_file(out / "model.safetensors")
+
+
+def same(one: dict, two: dict) -> bool:
+    """Whether two sets of weights are equal to the bit."""
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def command(out: Path, corpus_folder: Path, teacher: Path, *more: str, name: str = "distil-biobert") -> list[str]:
+    """The command line of a small run."""
+    settings = {**SMALL, "eval_every": 4, "save_every": 3}
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    places = ["--corpus", str(corpus_folder), "--out", str(out), "--teacher", str(teacher)]
+    return [sys.executable, "-m", "compactbio", "train", name, *places, *sets, *more]
+
+
+@pytest.mark.parametrize("name", ["distil-biobert", "compact-biobert", "tiny-biobert"])
+def test_a_run_gives_a_folder_that_others_can_load(name, token_corpus, teacher_folder, tmp_path):
+    out = tmp_path / "run"
+    result = train(recipe(name), token_corpus, out, teacher=str(teacher_folder))
+    model = AutoModelForMaskedLM.from_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert model.config.num_hidden_layers == 2 and tokenizer.mask_token == "[MASK]"
+    logits = model(**tokenizer("aspirin for patients", return_tensors="pt")).logits
+    assert torch.isfinite(logits).all()
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if "loss" in line]
+    assert {line["step"] for line in lines if "heldout_loss" in line} == {0, 4, 8}
+    terms = [term.value for term in recipe(name).loss]
+    for line in trained:
+        assert line["loss"] == pytest.approx(sum(line[term] for term in terms), rel=1e-4)
+    assert trained[-1]["epoch"] == pytest.approx(8 * 6 / 50)
+    assert result.heldout_loss == min(line["heldout_loss"] for line in lines if "heldout_loss" in line)
+    assert result.teacher_heldout_loss is not None
+    card = (out / "README.md").read_text()
+    assert f"{result.heldout_loss:.4f}" in card and corpus.manifest(token_corpus)["fingerprint"] in card
+    assert str(tmp_path) not in card and str(teacher_folder) not in card
+    assert recipes.load(out / "recipe.yaml") == recipe(name)
+    assert any((out / "tensorboard").iterdir())
+
+
+def test_the_best_by_heldout_loss_is_kept_not_the_last(token_corpus, teacher_folder, tmp_path):
+    # So high a rate from step 4 on that the loss rises again.
+    out = tmp_path / "run"
+    result = train(
+        recipe(loss={"mlm": 1.0}, learning_rate=0.5, warmup_steps=0, eval_every=1),
+        token_corpus, out, teacher=str(teacher_folder), precision="fp32",
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    held = {line["step"]: line["heldout_loss"] for line in lines if "heldout_loss" in line}
+    assert result.best_step == min(held, key=held.get) != 8
+    last = load_file(out / "checkpoints" / "checkpoint-8" / "model.safetensors")
+    assert not same(weights(out), last)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_killed_run_resumes_to_the_same_bits(precision, token_corpus, teacher_folder, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    more = ("--steps", "12", "--precision", precision, "--set", "hidden_dropout=0.1")
+    subprocess.run(command(straight, token_corpus, teacher_folder, *more), check=True, capture_output=True)
+    process = subprocess.Popen(
+        command(killed, token_corpus, teacher_folder, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for(killed / "checkpoints" / "checkpoint-6", process)
+    process.kill()
+    process.wait()
+    assert not (killed / "model.safetensors").exists()
+    subprocess.run(command(killed, token_corpus, teacher_folder, *more, "--resume"), check=True, capture_output=True)
+    assert same(weights(straight), weights(killed))
+    steps = [json.loads(line)["step"] for line in (killed / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] == 12
+    kept = [(line["step"], line.get("loss"), line.get("heldout_loss")) for line in _lines(killed)]
+    assert kept == [(line["step"], line.get("loss"), line.get("heldout_loss")) for line in _lines(straight)]
+
+
+def _lines(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def _wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_half_written_checkpoint_is_never_resumed_from(token_corpus, teacher_folder, tmp_path):
+    straight, torn = tmp_path / "straight", tmp_path / "torn"
+    train(recipe(), token_corpus, straight, teacher=str(teacher_folder))
+    _stopped_after(torn, 3, token_corpus, teacher_folder)
+    partial = torn / "checkpoints" / ".partial" / "checkpoint-6"
+    partial.mkdir(parents=True)
+    (partial / "model.safetensors").write_bytes(b"torn")
+    train(recipe(), token_corpus, torn, teacher=str(teacher_folder), resume=True)
+    assert same(weights(straight), weights(torn))
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_anew(token_corpus, teacher_folder, tmp_path):
+    straight, early = tmp_path / "straight", tmp_path / "early"
+    train(recipe(), token_corpus, straight, teacher=str(teacher_folder))
+    _stopped_after(early, 0, token_corpus, teacher_folder)
+    train(recipe(), token_corpus, early, teacher=str(teacher_folder), resume=True)
+    assert same(weights(straight), weights(early))
+
+
+def _stopped_after(out: Path, step: int, token_corpus: Path, teacher_folder: Path) -> None:
+    """Leave `out` as a kill right after the checkpoint of `step` would."""
+    import shutil
+
+    train(recipe(), token_corpus, out, teacher=str(teacher_folder))
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**record, "result": None}))
+    for checkpoint in (out / "checkpoints").glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    for file in ("model.safetensors", "README.md"):
+        (out / file).unlink()
+    shutil.rmtree(out / "checkpoints" / "best")
+    if step:
+        other = out.with_name("until")
+        until = recipe(save_every=step)
+        train(until, token_corpus, other, teacher=str(teacher_folder))
+        kept = sorted((other / "checkpoints").glob("checkpoint-*"))
+        raise_unless = [path for path in kept if path.name == f"checkpoint-{step * 2}"]
+        shutil.copytree(raise_unless[0], out / "checkpoints" / raise_unless[0].name)
+
+
+def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(token_corpus, teacher_folder, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(out, token_corpus, teacher_folder, "--steps", "4000"), stderr=subprocess.PIPE, text=True
+    )
+    _wait_for(out / "metrics.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "--resume" in stderr.splitlines()[-1] and "Traceback" not in stderr
+    saved = [path.name for path in (out / "checkpoints").glob("checkpoint-*")]
+    assert any(name.removeprefix("checkpoint-") in stderr.splitlines()[-1] for name in saved)
+
+
+def test_a_finished_run_is_left_alone(token_corpus, teacher_folder, tmp_path):
+    out = tmp_path / "run"
+    first = train(recipe(), token_corpus, out, teacher=str(teacher_folder))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    again = train(recipe(), token_corpus, out, teacher=str(teacher_folder))
+    assert again.state == "already finished" and again.heldout_loss == first.heldout_loss
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["distil-biobert", "tiny-biobert"])
+def test_two_processes_train_the_same_model_as_one(name, token_corpus, teacher_folder, tmp_path):
+    more = ["--steps", "5", "--precision", "fp32", "--set", "hidden_dropout=0", "--tokens-per-batch", "64"]
+    if name == "tiny-biobert":
+        more += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    one, two = tmp_path / "one", tmp_path / "two"
+    single = command(one, token_corpus, teacher_folder, *more, name=name)
+    subprocess.run(single, check=True, capture_output=True)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    double = command(two, token_corpus, teacher_folder, *more, name=name)[1:]
+    double[double.index("--master_port") if "--master_port" in double else 0 : 0] = []
+    subprocess.run([*launcher, *double], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    ours, theirs = (load_file(out / "checkpoints" / "checkpoint-5" / "model.safetensors") for out in (one, two))
+    for key, value in ours.items():
+        assert torch.allclose(value, theirs[key], atol=1e-6, rtol=0), key
+    losses = [[line["loss"] for line in _lines(out) if "loss" in line] for out in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    held = [[line["heldout_loss"] for line in _lines(out) if "heldout_loss" in line] for out in (one, two)]
+    assert held[0] == pytest.approx(held[1], rel=1e-5)
+
+
+def test_steps_are_the_same_however_they_are_divided(token_corpus):
+    rows = corpus.open(token_corpus)["train"]
+    masking = Masking.of(corpus.tokenizer(token_corpus), 0.15, seed=3)
+
+    def citations(rank, world, tokens):
+        found = []
+        for batch in batches.Steps(rows, masking, 6, tokens, 99, rank, world)[17]:
+            cuts = list(zip(batch.borders, batch.borders[1:], strict=False))
+            found += [(batch.input_ids[a:b].tolist(), batch.labels[a:b].tolist()) for a, b in cuts]
+        return found
+
+    whole = sorted(citations(0, 1, 10_000))
+    assert len(whole) == 6
+    assert whole == sorted(citations(0, 2, 40) + citations(1, 2, 40)) == sorted(citations(0, 1, 1))
+
+
+def test_an_epoch_takes_every_row_once_and_the_next_another_order(token_corpus):
+    rows = corpus.open(token_corpus)["train"]
+    masking = Masking.of(corpus.tokenizer(token_corpus), 0.15, seed=3)
+    steps = batches.Steps(rows, masking, 10, 1000, 99)
+    places = [place for step in range(10) for place in steps.places(step)]
+    epochs = [[row for epoch, row in places if epoch == wanted] for wanted in (0, 1)]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs) and epochs[0] != epochs[1]
+
+
+def test_masks_follow_seed_epoch_and_row_and_the_published_shares():
+    special = np.zeros(1000, dtype=bool)
+    special[:5] = True
+    masking = Masking(0.15, 4, special, seed=1)
+    ids = np.concatenate([[2], np.random.default_rng(0).integers(5, 1000, 40_000), [3]])
+    inputs, labels = masking.apply(ids, epoch=0, row=7)
+    again, _ = masking.apply(ids, epoch=0, row=7)
+    assert np.array_equal(inputs, again)
+    for other in (masking.apply(ids, 1, 7), masking.apply(ids, 0, 8), Masking(0.15, 4, special, 2).apply(ids, 0, 7)):
+        assert not np.array_equal(inputs, other[0])
+    chosen = labels != -100
+    assert not chosen[[0, -1]].any() and np.array_equal(labels[chosen], ids[chosen])
+    assert np.array_equal(inputs[~chosen], ids[~chosen])
+    assert chosen.mean() == pytest.approx(0.15, abs=0.006)
+    assert (inputs[chosen] == 4).mean() == pytest.approx(0.8, abs=0.02)
+    assert (inputs[chosen] == ids[chosen]).mean() == pytest.approx(0.1, abs=0.015)
