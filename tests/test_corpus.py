@@ -4,10 +4,6 @@ import gzip
 import itertools
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -27,6 +23,7 @@ from compactbio.corpus import crew, merging, shards, vocabulary
 from compactbio.corpus.merging import Citations, Fate
 from compactbio.corpus.rows import HAS_ABSTRACT, HAS_PMID, HAS_TEXT
 from conftest import SHARED
+from interruptions import Notes
 
 CASED = SHARED / "vocab" / "bert-base-cased.txt"
 SUM = ("kept", "updated", "deleted", "empty", "duplicate", "excluded", "failed")
@@ -102,87 +99,6 @@ def test_one_worker_and_two_give_the_same_bytes(tmp_path, sources, tokenizer_fol
             max_length=16,
         )
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
-
-
-RUN = """
-import sys
-from compactbio import corpus
-if __name__ == "__main__":
-    inputs, tokenizer, out, workers = sys.argv[1:]
-    corpus.build([inputs], tokenizer, out, holdout=50, workers=int(workers))
-"""
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, tokenizer_folder, workers):
-    for at in range(8):
-        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(2_000, 2_000 * at)))
-    build([tmp_path / "in"], tokenizer_folder, tmp_path / "straight", holdout=50)
-    script = write(tmp_path / "run.py", RUN)
-    out = tmp_path / "killed"
-    command = [sys.executable, script, tmp_path / "in", tokenizer_folder, out, str(workers)]
-    # Not a pipe: workers that outlived the run would hold it open, and the test would wait instead of failing.
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=(tmp_path / "errors").open("w"))
-    while not (made := [path for path in out.glob(".parts/*.json") if path.name != "build.json"]):
-        assert process.poll() is None, (tmp_path / "errors").read_text()
-        time.sleep(0.005)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    workers_of_it = children.read_text().split() if children.exists() else []
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "manifest.json").exists()
-    wait_for_end(workers_of_it)
-
-    listener = Notes()
-    stamps = {path: path.stat().st_mtime_ns for path in made}
-    finished = len([path for path in out.glob(".parts/*.json") if path.name != "build.json"])
-    assert 0 < finished < 8
-    with pytest.raises(KeyboardInterrupt):  # once more, by Ctrl-C this time, to look at the parts in between
-        build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=Interrupt(after=finished + 1))
-    assert {path: path.stat().st_mtime_ns for path in made} == stamps, "a finished part was made again"
-    build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=listener)
-    assert any(note.startswith(f"going on: {finished + 1} of 8") for note in listener.notes)
-    assert digests(out) == digests(tmp_path / "straight")
-
-
-class Notes:
-    """A listener that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def step(self, stage: str, done: int, total: int) -> None:
-        pass
-
-    def note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-
-
-class Interrupt(Notes):
-    """A listener that presses Ctrl-C when so many sources are done."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__()
-        self.after = after
-
-    def step(self, stage: str, done: int, total: int) -> None:
-        if stage == "reading citations" and done >= self.after:
-            raise KeyboardInterrupt
-
-
-def wait_for_end(pids: list[str], seconds: float = 20.0) -> None:
-    """Wait until the processes have ended; a killed run must leave none behind."""
-    deadline = time.monotonic() + seconds
-    while any(alive(pid) for pid in pids):
-        assert time.monotonic() < deadline, "workers outlived their parent"
-        time.sleep(0.05)
-
-
-def alive(pid: str) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_shards_are_cut_by_size_and_read_as_one(tmp_path, tokenizer_folder, monkeypatch):

@@ -21,7 +21,7 @@ from compactbio import corpus
 from compactbio.cli.corpus import app
 from compactbio.corpus import crew
 from compactbio.errors import UserError
-from test_corpus import Interrupt, Notes, wait_for_end
+from interruptions import Interrupt, Notes, wait_for_end
 
 
 @pytest.fixture
@@ -348,3 +348,12 @@ def test_a_tokenizer_that_changed_is_another_corpus(tmp_path, good, tokenizer_fo
     write(other / "tokenizer.json", text.replace('"aspirin"', '"warfarin"'))
     with pytest.raises(UserError, match="other sources or settings"):
         corpus.build([good], other, tmp_path / "out")
+
+
+def test_of_two_copies_the_one_that_can_be_verified_counts(tmp_path, good, tokenizer_folder):
+    copy = write(good / "copy" / "good2.xml.gz", b"")
+    copy.write_bytes((good / "good2.xml.gz").read_bytes())
+    write(good / "copy" / "good2.xml.gz.md5", "0" * 32)
+    for at, order in enumerate(([good, copy], [copy, good])):
+        manifest = corpus.build(order, tokenizer_folder, tmp_path / str(at))
+        assert not manifest["failed_sources"] and manifest["counts"]["read"] == 6

@@ -4,9 +4,8 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compactbio.corpus import crew, parts, settings, vocabulary
 from compactbio.corpus.fingerprints import Source, fingerprint
@@ -18,6 +17,9 @@ from compactbio.corpus.settings import RowSettings, Selection
 from compactbio.errors import UserError
 from compactbio.formats import find
 from compactbio.records import atomic, hashes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _STARTED = "build.json"
 
@@ -76,39 +78,30 @@ def build(
     """
     paths = find(inputs)
     selection = Selection(holdout, require_abstract, None if exclude is None else settings.read_exclude(Path(exclude)))
-    folder = Path(out)
-    _check_folder(folder)
     if workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more.")
+    _check_folder(Path(out))
     pieces = vocabulary.load(tokenizer)
+    rows = _row_settings(pieces, max_length, overflow)
+    described = vocabulary.as_record(pieces, tokenizer)
+    job = _Job(Path(out), rows, selection, described, workers, strict, listener or Silent())
+    sources = _identify(paths, job)
+    identity = _fingerprint(sources, job)
+    if (job.out / MANIFEST).exists():
+        return _finished(identity, job)
+    _start(job)
+    vocabulary.save(pieces, job.out / TOKENIZER)
+    record = {"format_version": FORMAT_VERSION, "fingerprint": identity, **_contents(sources, job)}
+    atomic.write_json(job.out / MANIFEST, record)
+    shutil.rmtree(job.parts, ignore_errors=True)
+    return record
+
+
+def _row_settings(pieces: "PreTrainedTokenizerFast", max_length: int, overflow: settings.Overflow) -> RowSettings:
     special = pieces.num_special_tokens_to_add(pair=False)
     if max_length <= special:
         raise UserError(f"--max-length {max_length}: must be more than the {special} special pieces of a row.")
-    rows = RowSettings(vocabulary.digest(pieces), max_length, overflow, vocabulary.is_wide(pieces))
-    job = _Job(folder, rows, selection, vocabulary.as_record(pieces, tokenizer), workers, strict, listener or Silent())
-    sources = _identify(paths, job)
-    identity = _fingerprint(sources, job)
-    if (folder / MANIFEST).exists():
-        return _finished(identity, job)
-    _start(job)
-    vocabulary.save(pieces, folder / TOKENIZER)
-    made = _make_parts(sources, job)
-    failed = _failed(sources, made)
-    whole = [part for part in made if part.problem is None]
-    if not any(part.tally.records for part in whole):
-        raise UserError(_nothing_read(paths, failed))
-    contents = finish(whole, selection, folder, job.listener.note, rows.wide)
-    record = {
-        "format_version": FORMAT_VERSION,
-        "fingerprint": identity,
-        "tokenizer": job.tokenizer,
-        "settings": settings.as_record(rows, selection),
-        "failed_sources": failed,
-        **contents,
-    }
-    atomic.write_json(folder / MANIFEST, record)
-    shutil.rmtree(job.parts, ignore_errors=True)
-    return record
+    return RowSettings(vocabulary.digest(pieces), max_length, overflow, vocabulary.is_wide(pieces))
 
 
 def _check_folder(out: Path) -> None:
@@ -120,13 +113,15 @@ def _check_folder(out: Path) -> None:
 
 def _identify(paths: Sequence[Path], job: _Job) -> list[Source]:
     """The sources in the order of the corpus; a file that was named under two paths, or lies there twice, once."""
-    sources: dict[tuple[str, str], Source] = {}
-    stage = "checking sources"
-    beat = partial(job.listener.step, stage, 0, len(paths))
-    for done, source in enumerate(crew.results(fingerprint, paths, job.workers, beat), 1):
-        sources[source.name, source.sha256] = source
-        job.listener.step(stage, done, len(paths))
-    return [sources[key] for key in sorted(sources)]
+    stage, found = "checking sources", list[Source]()
+    for source in crew.results(
+        fingerprint, paths, job.workers, lambda: job.listener.step(stage, len(found), len(paths))
+    ):
+        found.append(source)
+        job.listener.step(stage, len(found), len(paths))
+    found.sort(key=lambda source: (source.name, source.sha256, source.problem or "", str(source.path)), reverse=True)
+    # Of copies the last one stays: one without a problem where there is any.
+    return list({(source.name, source.sha256 or source.path): source for source in found}.values())[::-1]
 
 
 def _fingerprint(sources: Sequence[Source], job: _Job) -> str:
@@ -198,6 +193,21 @@ def _set_aside(source: Source, problem: str, job: _Job) -> None:
     job.listener.note(f"set aside: {source.path} {problem}")
 
 
+def _contents(sources: Sequence[Source], job: _Job) -> dict[str, Any]:
+    """Make the parts, then the shards, and give what the manifest says of both."""
+    made = _make_parts(sources, job)
+    failed = _failed(sources, made)
+    whole = [part for part in made if part.problem is None]
+    if not any(part.tally.records for part in whole):
+        raise UserError(_nothing_read(sources, failed))
+    return {
+        "tokenizer": job.tokenizer,
+        "settings": settings.as_record(job.rows, job.selection),
+        "failed_sources": failed,
+        **finish(whole, job.selection, job.out, job.listener.note, job.rows.wide),
+    }
+
+
 def _failed(sources: Sequence[Source], made: Sequence[Part]) -> list[dict[str, Any]]:
     problems = {part.source: part.problem for part in made}
     reasons = [(source, source.problem or problems[source]) for source in sources]
@@ -208,8 +218,7 @@ def _failed(sources: Sequence[Source], made: Sequence[Part]) -> list[dict[str, A
     ]
 
 
-def _nothing_read(paths: Sequence[Path], failed: Sequence[dict[str, Any]]) -> str:
-    what = "the file" if len(paths) == 1 else f"any of the {len(paths)} files"
-    named = f" {paths[0].name}" if len(paths) == 1 else ""
+def _nothing_read(sources: Sequence[Source], failed: Sequence[dict[str, Any]]) -> str:
+    where = f"the file {sources[0].name}" if len(sources) == 1 else f"any of the {len(sources)} files"
     why = f"; {failed[0]['name']} {failed[0]['reason']}" if failed else ""
-    return f"No citation in {what}{named}{why}."
+    return f"No citation in {where}{why}."

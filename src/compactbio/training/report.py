@@ -64,12 +64,16 @@ class Bar(TrainerCallback):  # type: ignore[misc]
         self._started, self._first = 0.0, 0
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        self._started, self._first = time.monotonic(), state.global_step
         if state.is_world_process_zero and self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, console=self._console, transient=True)
             self._bar.start()
             self._bar.add_task(self._label, total=state.max_steps, completed=state.global_step)
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        # Not at the beginning: what is measured before the first step would be counted as a step's time.
+        if not self._started:
+            self._started, self._first = time.monotonic(), state.global_step
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         if self._bar is not None:

@@ -1,0 +1,53 @@
+"""A build that was killed goes on, leaves no process behind, and gives the bytes of one that was not."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from citation_files import abstracts, digests, json_lines, write
+from compactbio import corpus
+from interruptions import Interrupt, Notes, wait_for_end
+
+RUN = """
+import sys
+from compactbio import corpus
+if __name__ == "__main__":
+    inputs, tokenizer, out, workers = sys.argv[1:]
+    corpus.build([inputs], tokenizer, out, holdout=50, workers=int(workers))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, tokenizer_folder, workers):
+    for at in range(8):
+        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(2_000, 2_000 * at)))
+    corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "straight", holdout=50)
+    script = write(tmp_path / "run.py", RUN)
+    out = tmp_path / "killed"
+    command = [sys.executable, script, tmp_path / "in", tokenizer_folder, out, str(workers)]
+    # Not a pipe: workers that outlived the run would hold it open, and the test would wait instead of failing.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=(tmp_path / "errors").open("w"))
+    while not (made := [path for path in out.glob(".parts/*.json") if path.name != "build.json"]):
+        assert process.poll() is None, (tmp_path / "errors").read_text()
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers_of_it = children.read_text().split() if children.exists() else []
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "manifest.json").exists()
+    wait_for_end(workers_of_it)
+
+    listener = Notes()
+    stamps = {path: path.stat().st_mtime_ns for path in made}
+    finished = len([path for path in out.glob(".parts/*.json") if path.name != "build.json"])
+    assert 0 < finished < 8
+    with pytest.raises(KeyboardInterrupt):  # once more, by Ctrl-C this time, to look at the parts in between
+        corpus.build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=Interrupt(after=finished + 1))
+    assert {path: path.stat().st_mtime_ns for path in made} == stamps, "a finished part was made again"
+    corpus.build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=listener)
+    assert any(note.startswith(f"going on: {finished + 1} of 8") for note in listener.notes)
+    assert digests(out) == digests(tmp_path / "straight")
