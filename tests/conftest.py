@@ -1,6 +1,8 @@
 """Small real models and tokenizers, built here; nothing is downloaded."""
 
+import json
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -8,9 +10,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # models this small are slower on two
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertTokenizerFast,
@@ -21,6 +26,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from compactbio import corpus
+
+transformers.logging.disable_progress_bar()
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 WORDS = [
@@ -106,6 +114,8 @@ WORDS = [
     "8",
     "9",
 ]
+SMALL = {"layers": 2, "batch_size": 6, "max_length": 32, "learning_rate": 1e-3, "warmup_steps": 2}
+TINY = {"hidden_size": 12, "intermediate_size": 20, "heads": 4}
 LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
 VOCABULARY = list(dict.fromkeys(VOCABULARY))
@@ -168,3 +178,35 @@ def batch(lengths: list[int], vocab: int = len(VOCABULARY), seed: int = 0, maske
     labels = torch.where(torch.rand(shape, generator=generator) < masked, ids, -100)
     labels[:, 1] = ids[:, 1]
     return torch.where(mask == 1, ids, 0), mask, torch.where(mask == 1, labels, -100)
+
+
+@pytest.fixture(scope="session")
+def token_corpus(tokenizer_folder, tmp_path_factory) -> Path:
+    """A corpus of 60 short made-up documents, ten of them held out."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    words = [piece for piece in VOCABULARY[5:] if piece.isalpha()]
+    source = folder / "made.jsonl"
+    with source.open("w") as file:
+        for i in range(60):
+            text = " ".join(rng.choice(words, rng.integers(4, 40)))
+            file.write(json.dumps({"pmid": str(i + 1), "title": "", "abstract": text}) + "\n")
+    corpus.build([str(source)], str(tokenizer_folder), folder / "corpus", max_length=32, holdout=10, workers=1)
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tokenizer_folder, tmp_path_factory) -> Path:
+    """A random BERT of four layers with its tokenizer."""
+    folder = tmp_path_factory.mktemp("teacher")
+    bert(layers=4).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder)
+    return folder
+
+
+def command(out: Path, corpus_folder: Path, teacher: Path, *more: str, name: str = "distil-biobert") -> list[str]:
+    """The command line of a small run."""
+    settings = {**SMALL, "eval_every": 4, "save_every": 3}
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    places = ["--corpus", str(corpus_folder), "--out", str(out), "--teacher", str(teacher)]
+    return [sys.executable, "-m", "compactbio", "train", name, *places, *sets, *more]

@@ -16,6 +16,7 @@ _DISK = {
     errno.EFBIG: "the file is larger than the system allows",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "there is no right to write or read it",
+    errno.ENOENT: "there is no such file or folder",
     errno.EPERM: "there is no right to write or read it",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EISDIR: "this path is a folder, not a file",

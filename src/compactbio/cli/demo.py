@@ -24,7 +24,11 @@ def demo(
     from compactbio.demo import page
     from compactbio.demo.run import demo as run
 
-    found = run(out)
+    try:
+        found = run(out)
+    except KeyboardInterrupt:
+        typer.echo("Stopped; run the same command again to go on, finished work is kept.", err=True)
+        raise typer.Exit(130) from None
     place = out / "demo.html"
     page.write(found, place)
     if as_json:

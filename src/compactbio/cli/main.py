@@ -5,7 +5,6 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
 
 from compactbio import __version__
@@ -44,18 +43,10 @@ def main() -> None:
     # Word pieces are made in worker processes; the tokenizers' own threads would warn at each fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        status = app(standalone_mode=False)
+        app()
     except UserError as error:
         _say(str(error))
         status = 2
-    except click.exceptions.Abort:
-        status = 130
-    except click.ClickException as error:
-        error.show()
-        status = error.exit_code
-    except KeyboardInterrupt:
-        _say("Interrupted; finished work is kept, and the same command goes on.")
-        status = 130
     except BrokenPipeError:
         # Whoever read our output has gone; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,7 +60,7 @@ def main() -> None:
             f"{traceback.format_exc()}This is a fault of compactbio, not yours; please report it with the lines above."
         )
         status = 1
-    sys.exit(status or 0)
+    sys.exit(status)
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,34 @@
+# `make demo` and `make test` need nothing but Python 3.11+ and make: they make their own environment in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+OUT ?= compactbio-demo
+
+.PHONY: demo test quick check format clean
+
+demo: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/compactbio demo --out $(OUT)
+
+test: check
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+quick: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv compactbio-demo

@@ -1,0 +1,82 @@
+"""A packed forward equals the padded one, for every family that is served."""
+
+import pytest
+import torch
+
+from compactbio.modeling.attention import attend
+from compactbio.modeling.families import depth, mlm_logits
+from compactbio.modeling.packing import Packed, encode
+from conftest import batch, bert, distilbert, mobilebert
+
+FAMILIES = [bert, distilbert, mobilebert]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_states_and_logits_equal_padded_ones(family):
+    model = family()
+    ids, mask, labels = batch([13, 5, 9, 1 + 1])
+    with torch.no_grad():
+        padded = model(ids, attention_mask=mask, output_hidden_states=True)
+        layers = set(range(depth(model) + 1))
+        packed = encode(model, Packed.from_padded(ids, mask, labels), layers, set())
+        logits = mlm_logits(model, packed.hidden[max(layers)])
+    for i, state in enumerate(padded.hidden_states):
+        assert torch.allclose(packed.hidden[i], state[mask.bool()], atol=1e-5), i
+    assert torch.allclose(logits, padded.logits[mask.bool()], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_token_sees_beyond_its_citation(family):
+    model = family()
+    one, two = torch.arange(5, 16), torch.arange(20, 28)
+    with torch.no_grad():
+        alone, joined, other = (
+            encode(model, Packed.from_rows(rows, rows), {depth(model)}, set()).hidden[depth(model)]
+            for rows in ([one], [one, two], [one, two + 9])
+        )
+    assert torch.allclose(joined[:11], alone, atol=1e-5)
+    assert torch.equal(joined[:11], other[:11]) and not torch.equal(joined[11:], other[11:])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_packed_and_padded_are_equal(family):
+    ids, mask, labels = batch([9, 4])
+    grads = []
+    for packed in (True, False):
+        model = family()
+        if packed:
+            state = encode(model, Packed.from_padded(ids, mask, labels), {depth(model)}, set()).hidden[depth(model)]
+        else:
+            state = model.base_model(ids, attention_mask=mask).last_hidden_state[mask.bool()]
+        state.square().sum().backward()
+        grads.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        assert torch.allclose(grad, grads[1][name], atol=1e-4, rtol=1e-4), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_captured_queries_and_keys_give_the_models_attention(family):
+    model = family()
+    model.set_attn_implementation("eager")
+    ids, mask, labels = batch([8, 8])
+    last = depth(model) - 1
+    with torch.no_grad():
+        maps = model(ids, attention_mask=mask, output_attentions=True).attentions
+        taken = encode(model, Packed.from_padded(ids, mask, labels), {0}, {last}).attention
+    assert set(taken) == {last}
+    query, key, scaling = taken[last]
+    for i in range(2):
+        q, k = query[:, 8 * i : 8 * i + 8], key[:, 8 * i : 8 * i + 8]
+        assert torch.allclose((q @ k.transpose(1, 2) * scaling).softmax(-1), maps[last][i], atol=1e-6)
+
+
+def test_attention_over_a_row_equals_attention_citation_by_citation():
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, 12, 8, generator=generator)
+    borders = torch.tensor([0, 5, 12], dtype=torch.int32)
+    out, weights = attend(torch.nn.Identity(), query, key, value, None, cu_seq_lens_q=borders)
+    assert weights is None and out.shape == (1, 12, 2, 8)
+    for a, b in ((0, 5), (5, 12)):
+        alone, _ = attend(torch.nn.Identity(), query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], None)
+        assert torch.allclose(out[:, a:b], alone, atol=1e-6)

@@ -1,0 +1,112 @@
+"""Recipes hold the published numbers, refuse what they do not know, and can be overridden field by field."""
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from compactbio import recipes
+from compactbio.errors import UserError
+
+# The table of the paper's settings: (learning rate, warm-up, weight decay, steps, loss, temperature).
+PUBLISHED = {
+    "distil-biobert": (5e-4, 5_000, 0.0, 100_000, {"logits_kl": 5, "mlm": 2, "last_hidden_cosine": 1}, 2),
+    "compact-biobert": (
+        5e-4, 5_000, 1e-4, 100_000, {"mlm": 1, "attention_kl": 3, "hidden_cosine": 3, "logits_kl": 5}, 1,
+    ),
+    "tiny-biobert": (5e-4, 10_000, 1e-4, 100_000, {"attention_mse": 1, "hidden_mse": 1, "soft_targets": 1}, 1),
+    "bio-distilbert-cased": (1e-4, 10_000, 0.01, 200_000, {"mlm": 1}, 1),
+    "bio-distilbert-uncased": (1e-4, 10_000, 0.01, 200_000, {"mlm": 1}, 1),
+    "bio-tinybert": (1e-4, 10_000, 0.01, 200_000, {"mlm": 1}, 1),
+    "bio-mobilebert": (1e-4, 10_000, 0.01, 200_000, {"mlm": 1}, 1),
+}  # fmt: skip
+
+
+def test_there_are_the_seven_published_recipes():
+    assert recipes.names() == sorted(PUBLISHED)
+
+
+@pytest.mark.parametrize(("name", "numbers"), PUBLISHED.items())
+def test_recipes_hold_the_published_numbers(name, numbers):
+    recipe = recipes.load(name)
+    found = (recipe.learning_rate, recipe.warmup_steps, recipe.weight_decay, recipe.steps)
+    assert (*found, {term.value: weight for term, weight in recipe.loss.items()}, recipe.temperature) == numbers
+    assert (recipe.batch_size, recipe.max_length, recipe.mlm_probability) == (192, 256, 0.15)
+    assert (recipe.adam_beta1, recipe.adam_beta2, recipe.adam_epsilon, recipe.max_grad_norm) == (0.9, 0.999, 1e-8, 1.0)
+    assert not recipe.published and recipe.source
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_true_restores_all_six_behaviours(name):
+    ours, published = recipes.load(name), recipes.load(name, published=True)
+    corrected = {key for key, value in recipes.CORRECTIONS.items() if getattr(ours, key) != value}
+    assert corrected == set(recipes.CORRECTIONS) and len(corrected) == 6
+    assert {key: getattr(published, key) for key in recipes.CORRECTIONS} == recipes.CORRECTIONS
+    one_back = recipes.load(name, published=True, attention_dropout=0.0)
+    assert one_back.attention_dropout == 0.0 and one_back.teacher_dropout
+
+
+def test_a_shown_recipe_is_a_start_for_ones_own(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(recipes.text("compact-biobert"))
+    assert recipes.load(mine) == recipes.load("compact-biobert")
+    mine.write_text(recipes.text("compact-biobert").replace("published: false", "published: true"))
+    assert recipes.load(mine) == recipes.load("compact-biobert", published=True)
+
+
+def test_a_recipe_as_run_reads_back_as_it_was(tmp_path):
+    recipe = recipes.load("tiny-biobert", published=True, attention_dropout=0.0, steps=7)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert recipes.load(file) == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("distil-bobert", {}, "'distil-biobert'"),
+        ("distil-biobert", {"lerning_rate": 1}, "'learning_rate'"),
+        ("distil-biobert", {"loss": {"mml": 1}}, "'mlm'"),
+        ("distil-biobert", {"batch_size": 0}, "batch_size"),
+        ("distil-biobert", {"learning_rate": "fast"}, "learning_rate"),
+        ("distil-biobert", {"learning_rate": float("nan")}, "learning_rate"),
+        ("distil-biobert", {"hidden_size": 12}, "start 'random'"),
+        ("tiny-biobert", {"heads": None}, "needs layers, hidden_size"),
+        ("bio-tinybert", {"loss": {"logits_kl": 1}}, "mlm alone"),
+        ("bio-tinybert", {"start": "teacher-layers"}, "'checkpoint' or 'random'"),
+        ("distil-biobert", {"loss": {"mlm": 0, "logits_kl": 0, "last_hidden_cosine": 0}}, "at least one term"),
+    ],
+)
+def test_mistakes_are_named_with_what_would_do(name, overrides, words):
+    with pytest.raises(UserError, match=words):
+        recipes.load(name, **overrides)
+
+
+def test_a_file_that_is_no_recipe_is_refused(tmp_path):
+    for content, words in (("- a\n- b\n", "mapping"), ("a: [1\n", "no YAML"), ("kind: distil\n", "start")):
+        file = tmp_path / "mine.yaml"
+        file.write_text(content)
+        with pytest.raises(UserError, match=words):
+            recipes.load(file)
+
+
+def test_settings_are_yaml_values_and_reach_into_the_loss():
+    assert recipes.parse_setting("learning_rate=5e-4") == {"learning_rate": 5e-4}
+    assert recipes.parse_setting("published=true") == {"published": True}
+    assert recipes.parse_setting("loss.mlm=2") == {"loss": {"mlm": 2}}
+    changed = recipes.load("distil-biobert", **recipes.parse_setting("loss.mlm=0"))
+    assert {term.value for term in changed.loss} == {"logits_kl", "last_hidden_cosine"}
+    with pytest.raises(UserError, match="key=value"):
+        recipes.parse_setting("steps")
+
+
+def test_the_warm_up_keeps_its_share_of_the_steps():
+    assert recipes.load("distil-biobert", steps=200).warmup_steps == 10
+    assert recipes.load("distil-biobert", steps=200, warmup_steps=3).warmup_steps == 3
+
+
+def test_a_recipe_is_frozen_and_lists_its_deviations():
+    recipe = recipes.load("distil-biobert", learning_rate=3e-4)
+    with pytest.raises(ValidationError):
+        recipe.steps = 3
+    assert recipes.deviations(recipe) == {"learning_rate": (5e-4, 3e-4)}
+    assert recipes.deviations(recipe.model_copy(update={"name": "mine"})) == {}

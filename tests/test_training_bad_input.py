@@ -1,0 +1,259 @@
+"""Whatever a user gets wrong in training is one sentence, exit status 2, and nothing lost."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM
+
+from compactbio import corpus, recipes
+from compactbio.cli import main
+from compactbio.errors import UserError
+from compactbio.training import train
+from conftest import bert, command
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run the command line in this process: arguments in, (status, stdout, stderr) out."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["compactbio", *map(str, arguments)])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        captured = capsys.readouterr()
+        return int(leaving.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def begin(cli, token_corpus, teacher_folder, tmp_path):
+    """Train on the command line, with arguments that are right where none are given."""
+
+    def run(*more: object, name: str = "distil-biobert", out: Path = tmp_path / "run", teacher: object = None):
+        return cli(*command(out, token_corpus, teacher or teacher_folder, *map(str, more), name=name)[3:])
+
+    return run
+
+
+def one_sentence(outcome: tuple[int, str, str], *words: str) -> None:
+    """Assert that a command failed as the user's mistake, in one line that holds all `words`."""
+    status, stdout, stderr = outcome
+    assert (status, stdout) == (2, "")
+    assert len(stderr.strip().splitlines()) == 1, stderr
+    for word in words:
+        assert word in stderr
+
+
+def test_a_right_command_is_right(begin):
+    status, stdout, _ = begin("--steps", 2, "--json")
+    assert status == 0 and json.loads(stdout)["state"] == "finished"
+    status, stdout, _ = begin("--steps", 2, "--json")
+    assert status == 0 and json.loads(stdout)["state"] == "already finished"
+
+
+def test_unknown_recipe_key_and_option(begin, cli):
+    one_sentence(begin(name="distil-biobort"), "'distil-biobert'")
+    one_sentence(begin("--set", "lerning_rate=1"), "'learning_rate'")
+    one_sentence(begin("--set", "steps"), "key=value")
+    status, _, stderr = cli("train", "distil-biobert", "--corpsu", "x")
+    assert status == 2 and "Traceback" not in stderr
+
+
+def test_folders_that_are_no_model_or_corpus(begin, cli, teacher_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    one_sentence(begin(teacher=tmp_path / "nowhere"), "nowhere", "no such")
+    one_sentence(begin(teacher=tmp_path / "empty"), "config.json")
+    arguments = ("train", "distil-biobert", "--out", tmp_path / "run", "--teacher", teacher_folder)
+    one_sentence(cli(*arguments, "--corpus", tmp_path / "empty"), "empty")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_whose_weights_are_only_a_pickle(begin, teacher_folder, tmp_path):
+    folder = shutil.copytree(teacher_folder, tmp_path / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    one_sentence(begin(teacher=folder), "safetensors", "pickled")
+
+
+def test_a_teacher_whose_weights_are_cut_off(begin, teacher_folder, tmp_path):
+    folder = shutil.copytree(teacher_folder, tmp_path / "cut")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    one_sentence(begin(teacher=folder), "weights cannot be read")
+
+
+def test_a_teacher_of_another_family(begin, tmp_path):
+    config = RobertaConfig(num_hidden_layers=2, hidden_size=24, num_attention_heads=4, intermediate_size=32)
+    RobertaForMaskedLM(config).save_pretrained(tmp_path / "roberta")
+    one_sentence(begin(teacher=tmp_path / "roberta"), "'roberta'", "BERT, DistilBERT or MobileBERT")
+
+
+def test_a_teacher_without_an_mlm_head_is_refused_and_can_be_adapted(begin, cli, token_corpus, tmp_path):
+    config = BertConfig(**{**bert().config.to_dict(), "architectures": None})
+    BertModel(config).save_pretrained(tmp_path / "headless")
+    corpus.tokenizer(token_corpus).save_pretrained(tmp_path / "headless")
+    one_sentence(begin(teacher=tmp_path / "headless"), "no MLM head", "--init", "--teacher ADAPTED")
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    adapted = train(
+        recipes.load("bio-tinybert", steps=2, batch_size=4), token_corpus, tmp_path / "adapted",
+        init=str(tmp_path / "headless"),
+    )  # fmt: skip
+    assert adapted.state == "finished"
+    assert begin("--steps", 1, teacher=tmp_path / "adapted")[0] == 0
+
+
+def test_a_hub_name_while_offline_is_refused_at_once(begin):
+    started = time.monotonic()
+    one_sentence(begin(teacher="dmis-lab/biobert-base-cased-v1.2"), "HF_HUB_OFFLINE", "local folder")
+    assert time.monotonic() - started < 5
+
+
+def test_a_hub_out_of_reach_is_refused_within_seconds(token_corpus, tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound but not listening: every connection is refused
+        port = closed.getsockname()[1]
+        environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        environment |= {
+            "HF_HUB_OFFLINE": "0",
+            "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+            "HF_HOME": str(tmp_path / "hf"),
+        }
+        started = time.monotonic()
+        run = subprocess.run(
+            command(tmp_path / "run", token_corpus, Path("owner/name")), env=environment, capture_output=True, text=True
+        )
+    assert run.returncode == 2 and "out of reach" in run.stderr.splitlines()[-1]
+    assert time.monotonic() - started < 60
+
+
+def test_another_vocabulary_than_the_teachers(begin, tmp_path):
+    other = bert(layers=4, vocab=40)
+    other.save_pretrained(tmp_path / "other")
+    one_sentence(begin(teacher=tmp_path / "other"), "40", "--tokenizer")
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nother\n")
+    shutil.copy(vocabulary, tmp_path / "other" / "vocab.txt")
+    one_sentence(begin(teacher=tmp_path / "other"), "another vocabulary", "--tokenizer")
+
+
+def test_depths_and_lengths_that_do_not_fit(begin, token_corpus, teacher_folder, tmp_path):
+    one_sentence(begin("--set", "layers=3"), "1, 2, 4")
+    with pytest.raises(UserError, match="--max-length 16"):
+        train(recipes.load("distil-biobert", max_length=16), token_corpus, tmp_path / "a", teacher=str(teacher_folder))
+    short = bert(layers=4)
+    short.config.max_position_embeddings = 20
+    short.save_pretrained(tmp_path / "short")
+    one_sentence(begin(teacher=tmp_path / "short"), "20 positions", "--max-length 20")
+
+
+def test_teacher_and_init_where_the_recipe_has_no_use_for_them(begin, cli, token_corpus, teacher_folder, tmp_path):
+    one_sentence(begin("--init", teacher_folder), "--init")
+    one_sentence(begin(name="bio-tinybert"), *["--teacher"])
+
+
+def test_resume_with_nothing_to_resume(begin):
+    one_sentence(begin("--resume"), "no run to resume")
+
+
+def test_an_out_that_holds_something_else(begin, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    one_sentence(begin(), "not empty")
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "mine"
+
+
+def test_resuming_with_another_recipe_corpus_or_teacher(
+    begin, cli, token_corpus, teacher_folder, tokenizer_folder, tmp_path
+):
+    assert begin("--steps", 2)[0] == 0
+    record = tmp_path / "run" / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "result": None}))
+    one_sentence(begin("--steps", 2), "unfinished", "--resume")
+    one_sentence(begin("--steps", 3, "--resume"), "another recipe", "steps 2, not 3")
+    other = shutil.copytree(teacher_folder, tmp_path / "other")
+    bert(layers=4, seed=9).save_pretrained(other)
+    one_sentence(begin("--steps", 2, "--resume", teacher=other), "another teacher")
+    source = tmp_path / "more.jsonl"
+    source.write_text('{"abstract": "aspirin for patients"}\n{"abstract": "insulin for mouse"}\n')
+    corpus.build([source], tokenizer_folder, tmp_path / "corpus", max_length=32)
+    settings = command(tmp_path / "run", tmp_path / "corpus", teacher_folder, "--steps", "2", "--resume")[3:]
+    one_sentence(cli(*settings), "another corpus")
+    assert begin("--steps", 2, "--resume")[0] == 0
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(begin, tmp_path):
+    outcome = begin("--steps", 30, "--set", "learning_rate=1e18", "--set", "warmup_steps=20", "--set", "save_every=1")
+    status, stdout, stderr = outcome
+    assert (status, stdout) == (2, "")
+    last = stderr.strip().splitlines()[-1]
+    assert "no finite number any more at step" in last
+    step = int(last.split("at step ")[1].split(";")[0])
+    saved = sorted(int(p.name.split("-")[1]) for p in (tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
+    assert saved and saved[-1] < step
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 kilobytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a small file system")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_no_space_left_while_training(begin, small_disk):
+    status, stdout, stderr = begin("--steps", 40, "--set", "save_every=2", out=small_disk / "run")
+    assert (status, stdout) == (2, "") and "Traceback" not in stderr
+    assert "no space is left" in stderr.splitlines()[-1]
+
+
+def test_no_space_left_while_building_a_corpus(cli, small_disk, tokenizer_folder, tmp_path):
+    source = tmp_path / "long.txt"
+    source.write_text("".join(f"aspirin {i} for patients {'study ' * 200}\n" for i in range(20_000)))
+    outcome = cli("corpus", "build", source, "--tokenizer", tokenizer_folder, "--out", small_disk / "corpus")
+    assert outcome[0] == 2 and "no space is left" in outcome[2].splitlines()[-1]
+    assert not (small_disk / "corpus" / "manifest.json").exists()
+
+
+def test_no_right_to_write(begin):
+    # /sys refuses a new folder to everyone, the superuser too.
+    if not Path("/sys/kernel").exists():
+        pytest.skip("no /sys here")
+    one_sentence(begin(out=Path("/sys/compactbio-run")), "/sys/compactbio-run", "no right")
+
+
+def test_more_processes_than_citations_a_step(token_corpus, teacher_folder, tmp_path):
+    run = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+            *command(tmp_path / "run", token_corpus, teacher_folder, "--set", "batch_size=1")[1:],
+        ],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode != 0 and run.stderr.count("cannot share a step of 1") == 1
+
+
+def test_help_shows_an_example_for_every_command(cli):
+    for names in (["train"], ["demo"], ["recipes"], ["recipes", "show"], ["corpus", "build"], ["corpus", "stats"]):
+        status, stdout, _ = cli(*names, "--help")
+        assert status == 0 and "Example: compactbio" in " ".join(stdout.split())
+
+
+def test_recipes_are_listed_and_shown(cli):
+    status, stdout, _ = cli("recipes", "--json")
+    listed = json.loads(stdout)
+    assert status == 0 and [row["name"] for row in listed] == recipes.names()
+    status, stdout, _ = cli("recipes", "show", "tiny-biobert")
+    assert (status, stdout) == (0, recipes.text("tiny-biobert"))
+    status, stdout, _ = cli("recipes")
+    assert status == 0 and "bio-mobilebert" in stdout
