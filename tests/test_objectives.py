@@ -237,3 +237,16 @@ def test_models_that_do_not_fit_are_refused_with_what_would():
             Distiller(student, teacher, recipes.load(name))
     with pytest.raises(UserError, match="--teacher"):
         Distiller(bert(layers=2), None, recipes.load("distil-biobert"))
+
+
+@pytest.mark.parametrize("name", ["distil-biobert", "compact-biobert"])
+def test_the_biases_of_the_keys_have_no_gradient_so_training_may_leave_them(name):
+    distiller = make(name)
+    distiller.double()
+    distiller.teacher.double()
+    distiller(*batch([9, 7])).loss.backward()
+    biases = {n: p.grad for n, p in distiller.student.named_parameters() if n.endswith("key.bias")}
+    others = {n: p.grad for n, p in distiller.student.named_parameters() if n.endswith("query.bias")}
+    assert len(biases) == 2
+    assert all(grad.abs().max() < 1e-12 for grad in biases.values())
+    assert all(grad.abs().max() > 1e-6 for grad in others.values())

@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from compactbio import corpus, recipes
 from compactbio.training import batches, train
-from compactbio.training.masking import Masking
+from compactbio.training.masking import HELDOUT_EPOCH, Masking
 from conftest import SMALL, TINY, command
 
 
@@ -214,15 +214,20 @@ def test_an_epoch_takes_every_row_once_and_the_next_another_order(token_corpus):
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs) and epochs[0] != epochs[1]
 
 
-def test_masks_follow_seed_epoch_and_row_and_the_published_shares():
+@pytest.mark.parametrize("epoch", [0, HELDOUT_EPOCH])
+def test_masks_follow_seed_epoch_and_row_and_the_published_shares(epoch):
     special = np.zeros(1000, dtype=bool)
     special[:5] = True
     masking = Masking(0.15, 4, special, seed=1)
     ids = np.concatenate([[2], np.random.default_rng(0).integers(5, 1000, 40_000), [3]])
-    inputs, labels = masking.apply(ids, epoch=0, row=7)
-    again, _ = masking.apply(ids, epoch=0, row=7)
+    inputs, labels = masking.apply(ids, epoch, row=7)
+    again, _ = masking.apply(ids, epoch, row=7)
     assert np.array_equal(inputs, again)
-    for other in (masking.apply(ids, 1, 7), masking.apply(ids, 0, 8), Masking(0.15, 4, special, 2).apply(ids, 0, 7)):
+    for other in (
+        masking.apply(ids, epoch - 1 if epoch else 1, 7),
+        masking.apply(ids, epoch, 8),
+        Masking(0.15, 4, special, 2).apply(ids, epoch, 7),
+    ):
         assert not np.array_equal(inputs, other[0])
     chosen = labels != -100
     assert not chosen[[0, -1]].any() and np.array_equal(labels[chosen], ids[chosen])

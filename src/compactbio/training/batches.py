@@ -56,7 +56,7 @@ class Steps(torch.utils.data.Dataset[list[Packed]]):
 
 @lru_cache(maxsize=2)
 def _permutation(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
+    return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))).permutation(rows)
 
 
 def read_rows(rows: datasets.Dataset, places: Sequence[int]) -> list[NDArray[np.int64]]:

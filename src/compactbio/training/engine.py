@@ -26,7 +26,7 @@ from transformers import (
 from compactbio.errors import UserError
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Distiller, Losses, counts_of
-from compactbio.recipes import Recipe
+from compactbio.recipes import LossTerm, Recipe
 from compactbio.records import atomic
 from compactbio.training import measure
 from compactbio.training.batches import Steps
@@ -61,7 +61,7 @@ def distil(
     """
     distiller = Distiller(student, teacher, recipe)
     engine = DistilTrainer(distiller, steps, heldout, arguments, callbacks, start=_step_of(checkpoint))
-    with engine.signals():
+    with engine.signals(), frozen_key_biases(student, recipe):
         engine.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return Outcome(engine.state.global_step, engine.stopped)
 
@@ -244,6 +244,26 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
         step = int(self._bad_step)
         if step >= 0:
             raise _bad_loss(step)
+
+
+@contextmanager
+def frozen_key_biases(student: PreTrainedModel, recipe: Recipe) -> Iterator[None]:
+    """Within it the biases of the keys stay as they are, unless raw attention scores are matched.
+
+    A bias of the keys adds one number to a whole row of scores, which softmax cancels: its true gradient is 0. Adam
+    would blow the rounding error of that 0 up to steps of full size, other ones for each number of processes.
+    """
+    if LossTerm.ATTENTION_MSE in recipe.loss and recipe.attention_mse_of == "scores":
+        yield
+        return
+    biases = [p for name, p in student.named_parameters() if name.endswith((".key.bias", ".k_lin.bias"))]
+    try:
+        for bias in biases:
+            bias.requires_grad_(False)
+        yield
+    finally:
+        for bias in biases:
+            bias.requires_grad_(True)
 
 
 class _StepLoader(DataLoader[list[Packed]]):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 # The epoch that held-out rows are masked in; no training run gets there.
-HELDOUT_EPOCH = 2**23
+HELDOUT_EPOCH = 2**23 - 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Masking:
 
     def apply(self, ids: NDArray[np.int64], epoch: int, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The input and labels of a row, both (length,) as `ids`; labels are -100 where nothing was chosen."""
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, (epoch << 40) | row]))
+        # As uint64 outright: numpy makes a list of a small and a large number floats, and rows would share a stream.
+        key = np.array([self.seed, (epoch << 40) | row], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key))
         chance, fate = generator.random((2, len(ids)))
         chosen = (chance < self.probability) & ~self.special[ids]
         random_ids = generator.integers(len(self.special), size=len(ids))
