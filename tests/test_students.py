@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from compactbio import recipes
+from compactbio.cli.recipes import SIZES as LISTED
 from compactbio.errors import UserError
 from compactbio.modeling import build_student, encoder_parameters
 from compactbio.modeling.families import layer_list
@@ -45,8 +46,8 @@ def real_start(name: str):
         return BertForMaskedLM(BertConfig(vocab_size=CASED))
 
 
-def test_every_recipe_is_counted():
-    assert sorted(SIZES) == recipes.names()
+def test_every_recipe_is_counted_and_listed_with_its_size():
+    assert sorted(SIZES) == recipes.names() and LISTED == SIZES
 
 
 @pytest.mark.parametrize(("name", "millions"), SIZES.items())
