@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from compactbio import recipes
 from compactbio.errors import UserError
 from compactbio.modeling import build_student
-from compactbio.objectives import Counts, Distiller
+from compactbio.modeling.packing import Packed
+from compactbio.objectives import Counts, Distiller, counts_of, losses
 from conftest import batch, bert, distilbert, mobilebert, randomize
 
 DISTILLATIONS = ["distil-biobert", "compact-biobert", "tiny-biobert"]
@@ -250,3 +251,20 @@ def test_the_biases_of_the_keys_have_no_gradient_so_training_may_leave_them(name
     assert len(biases) == 2
     assert all(grad.abs().max() < 1e-12 for grad in biases.values())
     assert all(grad.abs().max() > 1e-6 for grad in others.values())
+
+
+def test_autocast_does_not_round_what_the_attention_terms_compare():
+    query = torch.randn(4, 9, 6, generator=torch.Generator().manual_seed(0)) * 4
+    pair = (query, query.flip(1), 1.0), (query.flip(0), query, 1.0)
+    plain = [losses.attention_kl(*pair, (0, 9)), losses.attention_mse(*pair, (0, 9), "scores")]
+    with torch.autocast("cpu", torch.bfloat16):
+        under = [losses.attention_kl(*pair, (0, 9)), losses.attention_mse(*pair, (0, 9), "scores")]
+    assert under == plain
+
+
+def test_how_a_step_is_cut_does_not_change_it_even_where_nothing_is_masked():
+    ids, mask, labels = batch([6, 6])
+    labels[1] = -100
+    counts = [counts_of(Packed.from_padded(ids[i : i + 1], mask[i : i + 1], labels[i : i + 1])) for i in range(2)]
+    whole = counts_of(Packed.from_padded(ids, mask, labels))
+    assert tuple(map(sum, zip(*counts, strict=True))) == tuple(whole)

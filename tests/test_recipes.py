@@ -58,6 +58,7 @@ def test_a_recipe_as_run_reads_back_as_it_was(tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     assert recipes.load(file) == recipe
+    assert recipes.load(file, published=True).attention_dropout == 0.1
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,10 @@ def test_a_recipe_as_run_reads_back_as_it_was(tmp_path):
         ("distil-biobert", {"batch_size": 0}, "batch_size"),
         ("distil-biobert", {"learning_rate": "fast"}, "learning_rate"),
         ("distil-biobert", {"learning_rate": float("nan")}, "learning_rate"),
+        ("distil-biobert", {"published": 1}, "published"),
+        ("distil-biobert", {"steps": "many"}, "steps"),
+        ("distil-biobert", {"warmup_steps": None, "steps": 5}, "warmup_steps"),
+        ("distil-biobert", {"loss": 3}, "loss"),
         ("distil-biobert", {"hidden_size": 12}, "start 'random'"),
         ("tiny-biobert", {"heads": None}, "needs layers, hidden_size"),
         ("bio-tinybert", {"loss": {"logits_kl": 1}}, "mlm alone"),
@@ -87,6 +92,9 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path):
         file.write_text(content)
         with pytest.raises(UserError, match=words):
             recipes.load(file)
+    file.write_bytes(b"name: \xff\n")
+    with pytest.raises(UserError, match="byte 6"):
+        recipes.load(file)
 
 
 def test_settings_are_yaml_values_and_reach_into_the_loss():

@@ -57,7 +57,7 @@ def test_a_run_gives_a_folder_that_others_can_load(name, token_corpus, teacher_f
     card = (out / "README.md").read_text()
     assert f"{result.heldout_loss:.4f}" in card and corpus.manifest(token_corpus)["fingerprint"] in card
     assert str(tmp_path) not in card and str(teacher_folder) not in card
-    assert recipes.load(out / "recipe.yaml") == recipe(name)
+    assert recipes.load(out / "recipe.yaml") == recipe(name, teacher=teacher_folder.name)
     assert any((out / "tensorboard").iterdir())
 
 

@@ -63,6 +63,7 @@ def test_unknown_recipe_key_and_option(begin, cli):
     one_sentence(begin(name="distil-biobort"), "'distil-biobert'")
     one_sentence(begin("--set", "lerning_rate=1"), "'learning_rate'")
     one_sentence(begin("--set", "steps"), "key=value")
+    one_sentence(begin("--set", "loss.mlm=2", "--set", "loss=3"), "loss")
     status, _, stderr = cli("train", "distil-biobert", "--corpsu", "x")
     assert status == 2 and "Traceback" not in stderr
 
@@ -89,6 +90,13 @@ def test_a_teacher_whose_weights_are_cut_off(begin, teacher_folder, tmp_path):
     one_sentence(begin(teacher=folder), "weights cannot be read")
 
 
+def test_a_teacher_whose_configuration_promises_more_layers_than_there_are(begin, teacher_folder, tmp_path):
+    folder = shutil.copytree(teacher_folder, tmp_path / "deep")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 8}))
+    one_sentence(begin(teacher=folder), "weights that are not there", "64 in all")
+
+
 def test_a_teacher_of_another_family(begin, tmp_path):
     config = RobertaConfig(num_hidden_layers=2, hidden_size=24, num_attention_heads=4, intermediate_size=32)
     RobertaForMaskedLM(config).save_pretrained(tmp_path / "roberta")
@@ -100,7 +108,6 @@ def test_a_teacher_without_an_mlm_head_is_refused_and_can_be_adapted(begin, cli,
     BertModel(config).save_pretrained(tmp_path / "headless")
     corpus.tokenizer(token_corpus).save_pretrained(tmp_path / "headless")
     one_sentence(begin(teacher=tmp_path / "headless"), "no MLM head", "--init", "--teacher ADAPTED")
-    shutil.rmtree(tmp_path / "run", ignore_errors=True)
     adapted = train(
         recipes.load("bio-tinybert", steps=2, batch_size=4), token_corpus, tmp_path / "adapted",
         init=str(tmp_path / "headless"),
@@ -156,6 +163,11 @@ def test_depths_and_lengths_that_do_not_fit(begin, token_corpus, teacher_folder,
 def test_teacher_and_init_where_the_recipe_has_no_use_for_them(begin, cli, token_corpus, teacher_folder, tmp_path):
     one_sentence(begin("--init", teacher_folder), "--init")
     one_sentence(begin(name="bio-tinybert"), *["--teacher"])
+
+
+def test_a_run_that_was_refused_before_its_first_step_can_be_begun_otherwise(begin):
+    one_sentence(begin("--set", "layers=3"), "1, 2, 4")
+    assert begin("--steps", 1)[0] == 0
 
 
 def test_resume_with_nothing_to_resume(begin):

@@ -24,6 +24,7 @@ def demo(
     from compactbio.demo import page
     from compactbio.demo.run import demo as run
 
+    page.check()
     try:
         found = run(out)
     except KeyboardInterrupt:

@@ -45,25 +45,17 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        _say(str(error))
+        # Of several processes, which all meet it, only the first speaks.
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"{error}\n")
         status = 2
     except BrokenPipeError:
         # Whoever read our output has gone; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    except OSError as error:
-        sentence = sentence_for(error)
-        _say(sentence or traceback.format_exc())
+    except Exception as error:
+        sentence = sentence_for(error) if isinstance(error, OSError) else None
+        fault = "This is a fault of compactbio, not yours; please report it with the lines above."
+        sys.stderr.write(f"{sentence or traceback.format_exc() + fault}\n")
         status = 2 if sentence else 1
-    except Exception:
-        _say(
-            f"{traceback.format_exc()}This is a fault of compactbio, not yours; please report it with the lines above."
-        )
-        status = 1
     sys.exit(status)
-
-
-def _say(text: str) -> None:
-    # Of several processes only the first speaks.
-    if os.environ.get("RANK", "0") == "0":
-        sys.stderr.write(f"{text}\n")

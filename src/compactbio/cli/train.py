@@ -1,6 +1,7 @@
 """`compactbio train`: a recipe, a corpus and a teacher in, a compact model out."""
 
 import json
+import os
 import shlex
 import sys
 from dataclasses import asdict
@@ -63,28 +64,36 @@ def train(
     from compactbio.training import run
 
     loaded = recipes.load(recipe, **_overrides(settings or [], steps))
-    result = run.train(
-        loaded,
-        corpus,
-        out,
-        teacher=teacher,
-        init=init,
-        precision=precision.value,
-        tokens_per_batch=tokens_per_batch,
-        resume=resume,
-    )
+    try:
+        result = run.train(
+            loaded,
+            corpus,
+            out,
+            teacher=teacher,
+            init=init,
+            precision=precision.value,
+            tokens_per_batch=tokens_per_batch,
+            resume=resume,
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped; what was saved is kept. {_how_to_go_on(resume or (out / run.RUN).exists())}", err=True)
+        raise typer.Exit(130) from None
     if not run.speaks():
         return
     if result.state == "stopped":
-        again = [*sys.argv[1:], *([] if resume else ["--resume"])]
-        typer.echo(
-            f"Stopped at step {result.step}, checkpoint saved; go on with: compactbio {shlex.join(again)}", err=True
-        )
+        typer.echo(f"Stopped at step {result.step}, checkpoint saved. {_how_to_go_on(True)}", err=True)
         raise typer.Exit(130)
     address = run.push(out, push) if push else None
     typer.echo(json.dumps({**asdict(result), "pushed": address}, indent=2) if as_json else _text(result))
     if address and not as_json:
         typer.echo(f"pushed to    {address}")
+
+
+def _how_to_go_on(resume: bool) -> str:
+    again = [word for word in sys.argv[1:] if word != "--resume"] + ["--resume"] * resume
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return f"Go on with the same torchrun command, its end being: -m compactbio {shlex.join(again)}"
+    return f"Go on with: compactbio {shlex.join(again)}"
 
 
 def _overrides(settings: list[str], steps: int | None) -> dict[str, Any]:
@@ -93,7 +102,8 @@ def _overrides(settings: list[str], steps: int | None) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for setting in settings:
         for key, value in recipes.parse_setting(setting).items():
-            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+            nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = {**merged[key], **value} if nested else value
     if steps is not None:
         merged["steps"] = steps
     return merged

@@ -96,7 +96,7 @@ def _from_folder(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{name}: no tokenizer could be loaded from it (tokenizer.json or vocab.txt).") from error
     if not tokenizer.is_fast:

@@ -2,6 +2,7 @@
 
 import html
 import io
+from importlib.util import find_spec
 from pathlib import Path
 
 from compactbio.demo.run import Row, Table
@@ -50,6 +51,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def write(table: Table, path: Path) -> None:
     """Write the page. Raises UserError where matplotlib is missing."""
+    check()
     verdicts = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in table.verdicts())
     page = _PAGE.format(
         table=_table(table), masked=table.masked, unigram=table.unigram, verdicts=verdicts, plot=_plot(table)
@@ -70,13 +72,15 @@ def _cell(tag: str, column: int, text: str) -> str:
     return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
 
 
+def check() -> None:
+    """Raise UserError where matplotlib, which draws the curves, is missing."""
+    if find_spec("matplotlib") is None:
+        raise UserError("The demo's page needs matplotlib: pip install 'compactbio[plots]'.")
+
+
 def _plot(table: Table) -> str:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError(
-            "The page needs matplotlib: pip install 'compactbio[plots]', then run the demo again."
-        ) from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.set_title("teacher")

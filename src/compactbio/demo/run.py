@@ -142,7 +142,7 @@ def _row(name: str, how: str, models: Path, held: list[Packed], alone: float | N
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        score = measure.heldout(measure.totals(model, held, torch.autocast("cpu", enabled=False)))
+        score = measure.heldout(measure.totals(model, held, bf16=False))
         times.append(time.perf_counter() - started)
     return Row(
         name,

@@ -130,10 +130,9 @@ def _is_attention_core(module: nn.Module) -> bool:
     return type(module).__name__.endswith("SelfAttention")
 
 
-def has_mlm_head(missing_keys: set[str]) -> bool:
-    """Whether a checkpoint held a trained MLM head, from the keys that `from_pretrained` found missing."""
-    heads_ = [part for family in FAMILIES.values() for part in family.head]
-    return not any(key.startswith(part) for key in missing_keys for part in heads_)
+def is_head(key: str) -> bool:
+    """Whether a parameter's name belongs to an MLM head."""
+    return key.startswith(("cls.", *(part for family in FAMILIES.values() for part in family.head), "vocab_projector"))
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -76,7 +76,7 @@ class Distiller(nn.Module):
             batch = Packed.from_row(input_ids, position_ids, labels, cu_seq_lens_q)
         else:
             batch = Packed.from_padded(input_ids, attention_mask, labels)
-        step = self._read(batch, counts or counts_of(batch))
+        step = self._read(batch, counts or counts_of(batch).at_least_one())
         terms = {term.value: weight * TERMS[term].value(step) for term, weight in self.recipe.loss.items()}
         return Losses(torch.stack(list(terms.values())).sum(), terms)
 
@@ -124,8 +124,8 @@ class Distiller(nn.Module):
 
 
 def counts_of(batch: Packed) -> Counts:
-    """A batch's own counts; none is below 1, so that a batch without any masked position has a loss of 0."""
-    masked = (batch.labels != -100).sum().clamp(min=1)
+    """A batch's own counts."""
+    masked = int((batch.labels != -100).sum())
     return Counts(masked, batch.borders[-1], sum(length**2 for length in batch.lengths))
 
 

@@ -112,4 +112,6 @@ def attention_mse(
 def _scores(attention: Attention, start: int, end: int) -> Tensor:
     query, key, scaling = attention
     q, k = wide(query[:, start:end]), wide(key[:, start:end])  # (h, length, d)
-    return q @ k.transpose(1, 2) * scaling
+    # Autocast would take the product back to bf16, whose rounding is as large as what is compared.
+    with torch.autocast(query.device.type, enabled=False):
+        return q @ k.transpose(1, 2) * scaling

@@ -21,6 +21,10 @@ class Counts(NamedTuple):
     tokens: float | Tensor
     pairs: float | Tensor
 
+    def at_least_one(self) -> "Counts":
+        """The same with no number count below 1, so that a step without any masked position has a loss of 0."""
+        return Counts(*(max(count, 1) for count in self))
+
 
 class Match(NamedTuple):
     """Which layers go together: 0-based (student layer, teacher layer), and the states after them."""

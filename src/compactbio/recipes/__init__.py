@@ -39,7 +39,7 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     if name in names():
         values = _mapping(text(name), name)
     elif Path(name).is_file():
-        values = _mapping(Path(name).read_text(encoding="utf-8"), name)
+        values = _mapping(_read(Path(name)), name)
         values.setdefault("name", Path(name).stem)
     else:
         raise UserError(_unknown_recipe(name))
@@ -47,7 +47,8 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     _check_keys(overrides, "the settings")
     if "steps" in overrides and "warmup_steps" not in overrides:
         overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
-    merged = {**values, **overrides}
+    restored = CORRECTIONS if overrides.get("published") is True else {}
+    merged = {**values, **restored, **overrides}
     if isinstance(overrides.get("loss"), dict) and isinstance(values.get("loss"), dict):
         merged["loss"] = {term: w for term, w in {**values["loss"], **overrides["loss"]}.items() if w != 0}
     try:
@@ -85,6 +86,13 @@ def deviations(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     return {key: (packaged[key], value) for key, value in recipe.model_dump().items() if packaged[key] != value}
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"Recipe {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+
+
 def _number(text: str) -> str | float:
     # YAML 1.1 reads 5e-4 as text: it wants 5.0e-4.
     try:
@@ -113,11 +121,11 @@ def _check_keys(values: dict[str, Any], where: str) -> None:
             raise UserError(f"Unknown loss term {term!r} in {where}{_nearest(str(term), terms)}")
 
 
-def _scaled_warmup(values: dict[str, Any], steps: Any) -> int:
+def _scaled_warmup(values: dict[str, Any], steps: Any) -> Any:
     published, warmup = values.get("steps"), values.get("warmup_steps", 0)
-    if not isinstance(steps, int) or not isinstance(published, int) or published < 1:
-        return int(warmup)
-    return round(int(warmup) * steps / published)
+    if not (isinstance(steps, int) and isinstance(published, int) and isinstance(warmup, int)) or published < 1:
+        return warmup  # the schema says what is wrong
+    return round(warmup * steps / published)
 
 
 def _nearest(word: str, known: list[str]) -> str:

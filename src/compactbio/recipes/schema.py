@@ -71,7 +71,7 @@ class Recipe(BaseModel):
     eval_every: int = Field(1000, ge=1)
     save_every: int = Field(1000, ge=1)
 
-    published: bool = False
+    published: bool = Field(False, strict=True)
     teacher_dropout: bool = False
     copy_mlm_head: bool = True
     attention_after_dropout: bool = False

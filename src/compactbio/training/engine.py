@@ -84,7 +84,7 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
             model=distiller,
             args=arguments,
             train_dataset=steps,
-            eval_dataset=list(heldout) or None,
+            eval_dataset=list(heldout),
             callbacks=[_LastStep(), *callbacks],
         )
         self.remove_callback(PrinterCallback)
@@ -119,7 +119,7 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
         for i, batch in enumerate(inputs):
             last = i == len(inputs) - 1
             with nullcontext() if last else self.accelerator.no_sync(model):
-                with self.compute_loss_context_manager():
+                with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
                     part: Losses = model(**_as_inputs(batch.to(self.args.device)), counts=counts)
                 # Gradients are averaged over processes, while the counts are already those of all.
                 self.accelerator.backward(part.loss * world)
@@ -134,8 +134,11 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
         """Held-out loss and accuracy of the student, logged; the best student so far is kept."""
         started = time.perf_counter()
         distiller: Distiller = self.accelerator.unwrap_model(self.model)
-        sums = measure.totals(distiller.student, self._heldout, self.compute_loss_context_manager())
+        self._refuse_bad()
+        sums = measure.totals(distiller.student, self._heldout, bf16=self.args.bf16)
         result = measure.heldout(self.accelerator.reduce(sums.to(self.args.device), "sum").cpu())
+        if not _finite(result.loss):
+            raise _bad_loss(self.state.global_step)
         metrics = {"heldout_loss": result.loss, "heldout_accuracy": result.accuracy}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -187,7 +190,7 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
         self.stopped = stop > 0
         if self.stopped:
             self.control.should_training_stop = True
-        return Counts(masked, tokens, pairs)
+        return Counts(masked, tokens, pairs).at_least_one()
 
     # -- checkpoints: written aside, named when whole
 
@@ -201,6 +204,8 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         started = time.perf_counter()
         self._refuse_bad()
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            raise _bad_loss(self.state.global_step)
         name = f"checkpoint-{self.state.global_step}"
         whole = Path(self.args.output_dir) / name
         if self.args.should_save:
@@ -220,8 +225,6 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         distiller: Distiller = self.accelerator.unwrap_model(self.model)
         folder = Path(output_dir or self.args.output_dir)
-        if not all(bool(torch.isfinite(p).all()) for p in distiller.parameters()):
-            raise _bad_loss(self.state.global_step)
         distiller.student.save_pretrained(folder)
         save_model(distiller.projection, str(folder / PROJECTION))
 
@@ -241,6 +244,9 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
             self._refuse_bad()
 
     def _refuse_bad(self) -> None:
+        # All processes together, so that all stop with the same sentence.
+        if self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(self._bad_step, torch.distributed.ReduceOp.MAX)
         step = int(self._bad_step)
         if step >= 0:
             raise _bad_loss(step)

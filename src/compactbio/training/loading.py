@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, Pre
 
 from compactbio.corpus import vocabulary
 from compactbio.errors import UserError
-from compactbio.modeling.families import check_family, has_mlm_head
+from compactbio.modeling.families import check_family, is_head
 from compactbio.records import hashes, hub
 
 
@@ -75,7 +75,14 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
             )
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UserError(f"{source.name}: its weights cannot be read ({_first_line(error)}).") from None
-    return model, has_mlm_head(set(report["missing_keys"]))
+    missing = set(report["missing_keys"])
+    lost = sorted(key for key in missing if not is_head(key))
+    if lost:
+        raise UserError(
+            f"{source.name}: its config.json describes weights that are not there ({lost[0]}, {len(lost)} in all); "
+            "name a folder whose configuration and weights belong together."
+        )
+    return model, not missing
 
 
 def require_head(source: Source) -> None:
@@ -91,12 +98,12 @@ def check_vocabulary(source: Source, manifest: dict[str, Any]) -> None:
     """Refuse a model whose vocabulary is not the one that the corpus was made with."""
     made = manifest["tokenizer"]
     again = f"build the corpus with --tokenizer {source.name}."
-    if any((source.folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
-        if vocabulary.vocabulary_digest(vocabulary.load(source.folder)) != made["vocab_sha256"]:
-            raise UserError(
-                f"The corpus was tokenised with another vocabulary ({made['name']}) than that of {source.name}; {again}"
-            )
-    elif source.config.vocab_size != made["vocab_size"]:
+    has_tokenizer = any((source.folder / file).is_file() for file in ("tokenizer.json", "vocab.txt"))
+    if has_tokenizer and vocabulary.vocabulary_digest(vocabulary.load(source.folder)) != made["vocab_sha256"]:
+        raise UserError(
+            f"The corpus was tokenised with another vocabulary ({made['name']}) than that of {source.name}; {again}"
+        )
+    if source.config.vocab_size < made["vocab_size"]:
         raise UserError(
             f"The corpus has a vocabulary of {made['vocab_size']} pieces, {source.name} one of "
             f"{source.config.vocab_size}; {again}"

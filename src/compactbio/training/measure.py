@@ -1,7 +1,6 @@
 """Held-out loss and masked-token accuracy of a masked-LM model."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -21,12 +20,15 @@ class Heldout(NamedTuple):
     masked: int
 
 
-def totals(model: PreTrainedModel, batches: Sequence[Packed], autocast: AbstractContextManager[None]) -> Tensor:
-    """The sums (loss, right, masked) over batches, (3,) in float64; the model's mode is left as it was."""
+def totals(model: PreTrainedModel, batches: Sequence[Packed], *, bf16: bool) -> Tensor:
+    """The sums (loss, right, masked) over batches, (3,) in float64; the model's mode is left as it was.
+
+    `bf16` computes under autocast, as training in that precision does.
+    """
     sums = torch.zeros(3, dtype=torch.float64)
     training, device = model.training, device_of(model)
     model.eval()
-    with torch.no_grad(), autocast:
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in batches:
             on_device = batch.to(device)
             at = (on_device.labels != -100).nonzero().squeeze(1)  # (masked,)

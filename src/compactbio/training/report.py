@@ -40,6 +40,9 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **logs, "time": round(time.time(), 3)}) + "\n")
 
+    def close(self) -> None:
+        """Nothing waits here: every line is written at once."""
+
 
 def read(path: Path) -> list[dict[str, float]]:
     """The lines of a `metrics.jsonl`; a last line that a kill cut off is passed over."""
@@ -99,9 +102,6 @@ class Bar(TrainerCallback):  # type: ignore[misc]
             left = self._left(state)
             sys.stderr.write(f"{self._label}: step {state.global_step}/{state.max_steps}, {words}{left}\n")
 
-    def on_train_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        self.close()
-
     def close(self) -> None:
         """Take the bar off the screen; safe to call twice."""
         if self._bar is not None:
@@ -141,14 +141,15 @@ class TensorBoard(TrainerCallback):  # type: ignore[misc]
             for key, value in logs.items():
                 self._writer.add_scalar(key, value, state.global_step)
 
-    def on_train_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+    def close(self) -> None:
+        """Write out what waits."""
         if self._writer is not None:
             self._writer.close()
 
 
-def callbacks(out: Path, label: str) -> list[TrainerCallback]:
-    """What reports on a run into its folder; TensorBoard only where it is installed."""
-    found: list[TrainerCallback] = [Metrics(out / METRICS), Bar(label)]
+def reporters(out: Path, label: str) -> list["Metrics | Bar | TensorBoard"]:
+    """What reports on a run into its folder, each to be closed; TensorBoard only where it is installed."""
+    found: list[Metrics | Bar | TensorBoard] = [Metrics(out / METRICS), Bar(label)]
     if find_spec("tensorboard"):
         found.append(TensorBoard(out / "tensorboard"))
     return found

@@ -123,6 +123,9 @@ def _inputs(
         loading.check_vocabulary(source, manifest)
         loading.check_length(source.config, source.name, manifest)
     cuda = torch.cuda.is_available()
+    # The models as they were taken, and no path of this machine, in all that is published.
+    names = [source.public_name() if source else None for source in sources]
+    recipe = recipe.model_copy(update={"teacher": names[0], "init": names[1]})
     return Inputs(
         recipe, corpus, manifest, sources[0], sources[1], _precision(precision), tokens or (32768 if cuda else 4096)
     )
@@ -140,9 +143,9 @@ def _precision(wanted: str) -> str:
 
 def _open(out: Path, inputs: Inputs, resume: bool) -> tuple[dict[str, Any] | None, Path | None]:
     """Begin or take up the run in `out`: the result of a finished one, or the checkpoint to go on from."""
-    record = out / RUN
-    if record.exists():
-        known, identity = atomic.read_json(record), inputs.identity()
+    record, identity = out / RUN, inputs.identity()
+    if record.exists() and _begun(out):
+        known = atomic.read_json(record)
         differs = [key for key, value in identity.items() if known["identity"].get(key) != value]
         if differs:
             raise UserError(
@@ -154,13 +157,18 @@ def _open(out: Path, inputs: Inputs, resume: bool) -> tuple[dict[str, Any] | Non
             raise UserError(f"{out} holds this run unfinished: add --resume to go on, or choose another --out.")
         found = engine.checkpoints(out / "checkpoints")
         return None, found[-1] if found else None
-    if resume:
+    if resume and not record.exists():
         raise UserError(f"{out} holds no run to resume: leave --resume out to begin one.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not record.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run of ours: choose another --out.")
-    (out / "checkpoints").mkdir(parents=True)
-    atomic.write_json(record, {"identity": inputs.identity(), "result": None})
+    out.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(record, {"identity": identity, "result": None})
     return None, None
+
+
+def _begun(out: Path) -> bool:
+    """Whether anything was done in a run's folder; one that was refused before its first step may be begun anew."""
+    return any((out / name).exists() for name in (report.METRICS, "checkpoints"))
 
 
 def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
@@ -195,18 +203,23 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
     if world > recipe.batch_size:
         raise UserError(f"{world} processes cannot share a step of {recipe.batch_size} citations: start fewer.")
     steps = batches.Steps(splits["train"], masking, recipe.batch_size, inputs.tokens, recipe.steps, rank, world)
-    held = batches.heldout(splits["holdout"], masking, inputs.tokens, rank, world) if "holdout" in splits else []
+    measures = "holdout" in splits
+    held = batches.heldout(splits["holdout"], masking, inputs.tokens, rank, world) if measures else []
     teacher, student = _models(inputs)
-    arguments = _arguments(inputs, out, measures=bool(held), starts=checkpoint is None)
-    outcome = engine.distil(
-        student, teacher, steps, held, recipe, arguments, report.callbacks(out, recipe.name), checkpoint
-    )
+    arguments = _arguments(inputs, out, measures=measures, starts=checkpoint is None)
+    teacher_score = None
+    if measures and teacher is not None and _reads_logits(recipe):
+        # Before the engine takes the teacher to half precision: both are measured the same way.
+        teacher_score = _score(teacher, held, processes, arguments.bf16)
+    reporters = report.reporters(out, recipe.name)
+    try:
+        outcome = engine.distil(student, teacher, steps, held, recipe, arguments, reporters, checkpoint)
+    finally:
+        for reporter in reporters:
+            reporter.close()
     parameters = encoder_parameters(student)
     if outcome.stopped and outcome.step < recipe.steps:
         return Result("stopped", str(out), outcome.step, parameters)
-    teacher_score = None
-    if held and teacher is not None and _reads_logits(recipe):
-        teacher_score = _score(teacher, held, processes)
     if not processes.is_main_process:
         return Result("finished", str(out), outcome.step, parameters)
     kept = engine.best(out / "checkpoints")
@@ -244,10 +257,8 @@ def _reads_logits(recipe: Recipe) -> bool:
     return any(TERMS[term].teacher_logits for term in recipe.loss)
 
 
-def _score(model: PreTrainedModel, held: list[Any], processes: PartialState) -> measure.Heldout:
-    model.to(processes.device)
-    bf16 = next(model.parameters()).dtype == torch.bfloat16
-    sums = measure.totals(model, held, torch.autocast(processes.device.type, torch.bfloat16, enabled=bf16))
+def _score(model: PreTrainedModel, held: list[Any], processes: PartialState, bf16: bool) -> measure.Heldout:
+    sums = measure.totals(model.to(processes.device), held, bf16=bf16)
     if processes.num_processes > 1:
         sums = sums.to(processes.device)
         torch.distributed.all_reduce(sums)
@@ -257,7 +268,7 @@ def _score(model: PreTrainedModel, held: list[Any], processes: PartialState) -> 
 def _arguments(inputs: Inputs, out: Path, *, measures: bool, starts: bool) -> TrainingArguments:
     recipe = inputs.recipe
     cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
         max_steps=recipe.steps,
         learning_rate=recipe.learning_rate,
@@ -285,10 +296,14 @@ def _arguments(inputs: Inputs, out: Path, *, measures: bool, starts: bool) -> Tr
         ignore_data_skip=True,
         remove_unused_columns=False,
         dataloader_num_workers=4 if cuda else 0,
-        ddp_find_unused_parameters=False,
+        # A loss that reads no logits leaves the head, and maybe the last layers, without a gradient.
+        ddp_find_unused_parameters=not any(TERMS[term].logits for term in recipe.loss),
         report_to=[],
         disable_tqdm=True,
     )
+    # One process takes one device; the Trainer would cut packed rows over all that it sees.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any, result: Result) -> None:
