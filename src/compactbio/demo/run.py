@@ -28,22 +28,24 @@ _TEACHER = {
     "summary": "A small BERT from random weights, the demo's teacher",
     "kind": "continue",
     "start": "random",
-    "layers": 4,
+    "layers": 2,
     "hidden_size": 192,
     "intermediate_size": 768,
-    "heads": 12,
+    "heads": 4,
     "loss": {"mlm": 1.0},
-    "steps": 320,
+    "batch_size": 32,
+    "steps": 900,
     "learning_rate": 2e-3,
-    "warmup_steps": 40,
+    "warmup_steps": 50,
     "weight_decay": 0.01,
+    "eval_every": 150,
 }
-_COMMON = {"batch_size": 32, "max_length": data.MAX_LENGTH, "hidden_dropout": 0.0, "save_every": 1000}
-_STUDENT = {"steps": 80, "warmup_steps": 8, "learning_rate": 1e-3, "eval_every": 20}
+_COMMON = {"max_length": data.MAX_LENGTH, "hidden_dropout": 0.0, "save_every": 1000}
+_STUDENT = {"batch_size": 32, "steps": 90, "warmup_steps": 9, "learning_rate": 1e-3, "eval_every": 30}
 _SHAPES: dict[str, dict[str, Any]] = {
-    "distil-biobert": {"layers": 2},
-    "compact-biobert": {"layers": 2},
-    "tiny-biobert": {"layers": 2, "hidden_size": 96, "intermediate_size": 384, "heads": 12},
+    "distil-biobert": {"layers": 1},
+    "compact-biobert": {"layers": 1},
+    "tiny-biobert": {"layers": 1, "hidden_size": 96, "intermediate_size": 384, "heads": 4},
 }
 _MLM_ALONE = {term.value: 0.0 for term in recipes.LossTerm} | {"mlm": 1.0}
 # What the demo asserts: with less than this between them the teacher has learned nothing worth teaching.
@@ -98,7 +100,7 @@ def demo(out: Path, say: Callable[[str], None] = lambda line: print(line, file=s
     corpus = data.build_corpus(out)
     say("2/4 teacher: a small BERT from random weights")
     models = out / "models"
-    teacher = _made(Recipe.model_validate({**_TEACHER, **_COMMON, "eval_every": 80}), corpus, models / "teacher")
+    teacher = _made(Recipe.model_validate({**_TEACHER, **_COMMON}), corpus, models / "teacher")
     say("3/4 students: three distillations, each beside the same student trained by MLM alone")
     for name, shape in _SHAPES.items():
         for kind, loss in (("", {}), ("-mlm-alone", {"loss": _MLM_ALONE})):

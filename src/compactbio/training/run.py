@@ -288,7 +288,7 @@ def _arguments(inputs: Inputs, out: Path, *, measures: bool, starts: bool) -> Tr
         eval_on_start=measures and starts,
         save_strategy="steps",
         save_steps=recipe.save_every,
-        logging_steps=max(1, min(50, recipe.steps // 50)),
+        logging_steps=max(1, min(50, recipe.steps // 20)),
         logging_first_step=True,
         # The first loss that is no number ends the run; it must not be averaged away.
         logging_nan_inf_filter=False,

@@ -1,0 +1,75 @@
+"""The demo runs the whole way, and what it shows is true."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForMaskedLM
+
+from compactbio.demo import page
+from compactbio.demo.run import Row, Table
+
+DISTILLED = ["distil-biobert", "compact-biobert", "tiny-biobert"]
+
+
+def demo(out: Path) -> dict:
+    """Run the demo as a user does; gives its table."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    run = subprocess.run(
+        [sys.executable, "-m", "compactbio", "demo", "--out", str(out), "--json"],
+        env=environment, capture_output=True, text=True, timeout=560,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    return json.loads(run.stdout)
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_a_true_table_and_a_page(tmp_path):
+    out = tmp_path / "demo"
+    found = demo(out)
+    rows = {row["model"]: row for row in found["rows"]}
+    assert list(rows) == ["teacher", *DISTILLED, "continued"]
+    assert rows["teacher"]["loss"] < found["unigram"] - 1
+    for name in rows:
+        model = AutoModelForMaskedLM.from_pretrained(out / "models" / name)
+        assert model.num_parameters() >= rows[name]["parameters"] > 0
+        assert 0 <= rows[name]["accuracy"] <= 1 and rows[name]["tokens_per_second"] > 0
+    text = Path(found["page"]).read_text()
+    assert (
+        "Synthetic" in text
+        and "<svg" in text
+        and "http"
+        not in re.sub(
+            r"http://www\.w3\.org|http://purl\.org|https?://matplotlib\.org|http://creativecommons\.org", "", text
+        )
+    )
+    for name in DISTILLED:
+        word = "lower" if rows[name]["loss"] < rows[name]["alone"] else "NOT lower"
+        assert f"{rows[name]['alone']:.3f} by MLM alone from the same start for the same steps: {word}." in text
+    again = demo(out)  # finished work is not done again
+    assert [row["loss"] for row in again["rows"]] == [row["loss"] for row in found["rows"]]
+
+
+def test_a_student_that_did_worse_is_said_to_have_done_worse(tmp_path):
+    rows = [
+        Row("distil-biobert", "distilled", 1000, 0.1, 3.0, 0.5, 10.0, alone=2.5),
+        Row("tiny-biobert", "distilled", 1000, 0.1, 3.0, 0.5, 10.0, alone=3.5),
+    ]
+    table = Table(rows, 6.0, 100, {"teacher": [(0, 6.0), (1, 5.0)], "distil-biobert": [(0, 6.0), (1, 3.0)]})
+    first, second = table.verdicts()
+    assert first.endswith("NOT lower.") and second.endswith(": lower.")
+    page.write(table, tmp_path / "page.html")
+    assert "NOT lower" in (tmp_path / "page.html").read_text()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    run = subprocess.run(
+        [sys.executable, "-m", "compactbio", "demo", "--out", str(tmp_path)], capture_output=True, text=True
+    )
+    assert run.returncode == 2 and "holds no demo" in run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
