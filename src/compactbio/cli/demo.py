@@ -37,10 +37,10 @@ def demo(
         return
     table = Table(title="Synthetic corpus: the figures say nothing about biomedical text")
     for i, name in enumerate(page.HEADER):
-        table.add_column(name, justify="left" if i < 2 else "right")
+        table.add_column(name, justify="left" if i < 2 else "right", no_wrap=i < 2)
     for row in found.rows:
         table.add_row(*page.cells(row))
-    Console(width=max(100, Console().width)).print(table)
+    Console(width=max(110, Console().width)).print(table)
     typer.echo(f"A unigram model has a held-out loss of {found.unigram:.3f}.")
     for sentence in found.verdicts():
         typer.echo(sentence)

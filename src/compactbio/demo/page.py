@@ -5,6 +5,7 @@ import io
 from importlib.util import find_spec
 from pathlib import Path
 
+from compactbio.demo.data import MAX_LENGTH
 from compactbio.demo.run import Row, Table
 from compactbio.errors import UserError
 from compactbio.records import atomic
@@ -17,6 +18,7 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2430; }}
 table {{ border-collapse: collapse; width: 100%; }}
+td:first-child {{ white-space: nowrap; }}
 th, td {{ padding: .4rem .6rem; border-bottom: 1px solid #d5dbe3; text-align: left; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 .notice {{ background: #fff4d6; border-left: 4px solid #d99a00; padding: .6rem 1rem; }}
@@ -27,8 +29,9 @@ svg {{ width: 100%; height: auto; }}
 The figures show that the way works, and nothing about biomedical text.</p>
 <h2>Teacher and students</h2>
 {table}
-<p>Losses in nats a masked token, on {masked:,} masked tokens of held-out rows; one run, seed 0. A unigram model has
-{unigram:.3f}. Tokens/s: the held-out rows through encoder and head on this machine, median of three.</p>
+<p>Rows are title and first sentence, at most {length} tokens. Losses in nats a masked token, on {masked:,} masked
+tokens of held-out rows; one run, seed 0. A unigram model has {unigram:.3f}. Parameters are those of the encoder.
+Tokens/s: the held-out rows through encoder and head on this machine, median of three.</p>
 <ul>{verdicts}</ul>
 <h2>Held-out loss while training</h2>
 {plot}
@@ -54,7 +57,12 @@ def write(table: Table, path: Path) -> None:
     check()
     verdicts = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in table.verdicts())
     page = _PAGE.format(
-        table=_table(table), masked=table.masked, unigram=table.unigram, verdicts=verdicts, plot=_plot(table)
+        table=_table(table),
+        length=MAX_LENGTH,
+        masked=table.masked,
+        unigram=table.unigram,
+        verdicts=verdicts,
+        plot=_plot(table),
     )
     atomic.write_text(path, page)
 

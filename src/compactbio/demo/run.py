@@ -128,11 +128,11 @@ def _table(corpus: Path, models: Path) -> Table:
     splits = corpora.open(corpus)
     masking = Masking.of(corpora.tokenizer(corpus), 0.15, seed=0)
     held = batches.heldout(splits["holdout"], masking, tokens=4096)
-    rows = [_row("teacher", "MLM from random weights", models, held)]
+    rows = [_row("teacher", "MLM, from random", models, held)]
     for name in _SHAPES:
         alone = atomic.read_json(models / f"{name}-mlm-alone" / "run.json")["result"]["heldout_loss"]
         rows.append(_row(name, "distilled", models, held, alone))
-    rows.append(_row("continued", "tiny-biobert's student, continued by MLM", models, held))
+    rows.append(_row("continued", "tiny-biobert, then MLM", models, held))
     unigram, masked = _unigram(splits["train"], held, len(masking.special))
     return Table(rows, unigram, masked, {name.name: _curve(name) for name in sorted(models.iterdir())})
 

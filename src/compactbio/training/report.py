@@ -35,13 +35,18 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float],
         **_: Any,
     ) -> None:
-        if not state.is_world_process_zero or "train_runtime" in logs:
+        if not _tells(state, logs):
             return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **logs, "time": round(time.time(), 3)}) + "\n")
 
     def close(self) -> None:
         """Nothing waits here: every line is written at once."""
+
+
+def _tells(state: TrainerState, logs: dict[str, float]) -> bool:
+    # The Trainer's own closing line is left out: its rates count steps as if they were examples.
+    return bool(state.is_world_process_zero) and "train_runtime" not in logs
 
 
 def read(path: Path) -> list[dict[str, float]]:
@@ -90,7 +95,7 @@ class Bar(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float],
         **_: Any,
     ) -> None:
-        if not state.is_world_process_zero or "train_runtime" in logs:
+        if not _tells(state, logs):
             return
         if "loss" in logs:
             words = f"loss {logs['loss']:.3f}, {logs['tokens_per_second']:,.0f} tokens/s"
@@ -137,7 +142,7 @@ class TensorBoard(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float],
         **_: Any,
     ) -> None:
-        if self._writer is not None and "train_runtime" not in logs:
+        if self._writer is not None and _tells(state, logs):
             for key, value in logs.items():
                 self._writer.add_scalar(key, value, state.global_step)
 
