@@ -39,7 +39,7 @@ def list_recipes(
                 "name": name,
                 "kind": recipe.kind,
                 "parameters_millions": SIZES[name],
-                "start": recipe.init or f"{recipe.start} of {recipe.teacher}",
+                "start": _start(recipe),
                 "summary": recipe.summary,
                 "source": recipe.source,
             }
@@ -58,6 +58,12 @@ def list_recipes(
         )
     Console().print(table)
     typer.echo(f"Source: {rows[0]['source'].partition(';')[0]}; each recipe names its script.")  # type: ignore[attr-defined]
+
+
+def _start(recipe: recipes.Recipe) -> str:
+    if recipe.start == "checkpoint":
+        return str(recipe.init)
+    return f"layers of {recipe.teacher}" if recipe.start == "teacher-layers" else f"random, taught by {recipe.teacher}"
 
 
 @app.command(epilog=_EXAMPLE)

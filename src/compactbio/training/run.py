@@ -4,6 +4,7 @@ In the folder: the student (`config.json`, `model.safetensors`, tokenizer, `READ
 `run.json` (what the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
 """
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def _open(out: Path, inputs: Inputs, resume: bool) -> tuple[dict[str, Any] | Non
     """Begin or take up the run in `out`: the result of a finished one, or the checkpoint to go on from."""
     record, identity = out / RUN, inputs.identity()
     if record.exists() and _begun(out):
-        known = atomic.read_json(record)
+        known = _record(record)
         differs = [key for key, value in identity.items() if known["identity"].get(key) != value]
         if differs:
             raise UserError(
@@ -164,6 +165,16 @@ def _open(out: Path, inputs: Inputs, resume: bool) -> tuple[dict[str, Any] | Non
     out.mkdir(parents=True, exist_ok=True)
     atomic.write_json(record, {"identity": identity, "result": None})
     return None, None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record = atomic.read_json(path)
+    except json.JSONDecodeError:
+        record = None
+    if not isinstance(record, dict) or not {"identity", "result"} <= record.keys():
+        raise UserError(f"{path} is no record of ours: choose another --out.")
+    return record
 
 
 def _begun(out: Path) -> bool:
