@@ -139,7 +139,9 @@ def test_a_packed_row_equals_the_padded_batch_and_the_citations_one_by_one(name)
         packed = distiller(
             ids[keep][None], labels=labels[keep][None], position_ids=positions[keep][None], cu_seq_lens_q=borders
         )
+        by_borders = distiller(ids[keep][None], labels=labels[keep][None], cu_seq_lens_q=borders)
         parts = [distiller(*one, counts=counts) for one in alone]
+    assert by_borders.loss.item() == packed.loss.item()
     for term, value in padded.terms.items():
         assert packed.terms[term].item() == pytest.approx(value.item(), rel=1e-5), term
         assert sum(p.terms[term].item() for p in parts) == pytest.approx(value.item(), rel=1e-5), term

@@ -43,9 +43,15 @@ class Packed:
         )
 
     @classmethod
-    def from_row(cls, input_ids: Tensor, position_ids: Tensor, labels: Tensor, cu_seq_lens: Tensor) -> "Packed":
-        """Read a packed row (1, tokens) with its borders (citations + 1,)."""
-        return cls(input_ids[0], position_ids[0], labels[0], tuple(cu_seq_lens.tolist()))
+    def from_row(
+        cls, input_ids: Tensor, labels: Tensor, cu_seq_lens: Tensor, position_ids: Tensor | None = None
+    ) -> "Packed":
+        """Read a packed row (1, tokens) with its borders (citations + 1,); positions start anew at each by default."""
+        borders = tuple(cu_seq_lens.tolist())
+        if position_ids is None:
+            starts = torch.repeat_interleave(cu_seq_lens[:-1], cu_seq_lens.diff())
+            position_ids = (torch.arange(borders[-1], device=input_ids.device) - starts.to(input_ids.device))[None]
+        return cls(input_ids[0], position_ids[0], labels[0], borders)
 
     @property
     def lengths(self) -> list[int]:

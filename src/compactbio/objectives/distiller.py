@@ -72,8 +72,8 @@ class Distiller(nn.Module):
         divide by, by default the batch's own. Padding contributes nothing to any term.
         """
         assert labels is not None
-        if cu_seq_lens_q is not None and position_ids is not None:
-            batch = Packed.from_row(input_ids, position_ids, labels, cu_seq_lens_q)
+        if cu_seq_lens_q is not None:
+            batch = Packed.from_row(input_ids, labels, cu_seq_lens_q, position_ids)
         else:
             batch = Packed.from_padded(input_ids, attention_mask, labels)
         step = self._read(batch, counts or counts_of(batch).at_least_one())
