@@ -166,6 +166,9 @@ def test_a_finished_run_is_left_alone(token_corpus, teacher_folder, tmp_path):
     again = train(recipe(), token_corpus, out, teacher=str(teacher_folder))
     assert again.state == "already finished" and again.heldout_loss == first.heldout_loss
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    shutil.rmtree(out / "checkpoints")
+    (out / "metrics.jsonl").unlink()
+    assert train(recipe(), token_corpus, out, teacher=str(teacher_folder)).state == "already finished"
 
 
 @pytest.mark.slow

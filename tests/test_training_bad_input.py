@@ -178,7 +178,6 @@ def test_an_out_that_holds_something_else(begin, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
     one_sentence(begin(), "not empty")
-    (tmp_path / "run" / "checkpoints").mkdir()
     for foreign in ("{}", "no json"):
         (tmp_path / "run" / "run.json").write_text(foreign)
         one_sentence(begin(), "no record of ours")

@@ -23,10 +23,10 @@ _DISK = {
 }
 
 
-def sentence_for(error: OSError, path: object = None) -> str | None:
+def sentence_for(error: OSError) -> str | None:
     """The sentence for an error of the file system that a user can mend, or None where it is none of theirs."""
     reason = _DISK.get(error.errno or 0)
     if reason is None:
         return None
-    place = path or error.filename or "the output"
+    place = error.filename or "the output"
     return f"{place}: {reason}; free or choose another place and run the same command again, finished work is kept."

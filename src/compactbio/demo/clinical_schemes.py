@@ -1,27 +1,8 @@
 """Sentence templates of studies in patients; see `rendering` for how a template is read, `cases` for its slots."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from random import Random
-
 from compactbio.demo import cases
-from compactbio.demo.rendering import Context
+from compactbio.demo.scheme import Scheme
 from compactbio.demo.shared_sentences import DISEASE_BACKGROUND, DRUG_BACKGROUND, ETHICS, LIMITS, STATISTICS
-
-
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """A kind of abstract: `parts` are (fewest, most, templates) in order, `questions` (text, answer slot).
-
-    A question with `{!slot}` is asked only where the text does not hold that slot.
-    """
-
-    name: str
-    case: Callable[[Random, str], Context]
-    titles: tuple[str, ...]
-    parts: tuple[tuple[int, int, tuple[str, ...]], ...]
-    questions: tuple[tuple[str, str], ...]
-
 
 TRIAL = Scheme(
     "trial",

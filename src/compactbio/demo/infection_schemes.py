@@ -1,7 +1,7 @@
 """Sentence templates of studies of germs and of the infections they cause; see `rendering` and `cases`."""
 
 from compactbio.demo import cases
-from compactbio.demo.clinical_schemes import Scheme
+from compactbio.demo.scheme import Scheme
 from compactbio.demo.shared_sentences import DISEASE_COURSE, ETHICS, LABORATORY_LIMITS, LIMITS, STATISTICS
 
 GERM_BACKGROUND = (

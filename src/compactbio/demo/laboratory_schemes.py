@@ -1,7 +1,7 @@
 """Sentence templates of studies in the laboratory, in volunteers and of germs; see `rendering` and `cases`."""
 
 from compactbio.demo import cases
-from compactbio.demo.clinical_schemes import Scheme
+from compactbio.demo.scheme import Scheme
 from compactbio.demo.shared_sentences import DISEASE_BACKGROUND, GENE_BACKGROUND, LABORATORY_LIMITS, LIMITS, STATISTICS
 
 EXPRESSION = Scheme(

@@ -1,7 +1,7 @@
 """Sentence templates of studies in volunteers; see `rendering` and `cases`."""
 
 from compactbio.demo import cases
-from compactbio.demo.clinical_schemes import Scheme
+from compactbio.demo.scheme import Scheme
 from compactbio.demo.shared_sentences import DRUG_BACKGROUND, ETHICS, STATISTICS
 
 KINETICS = Scheme(

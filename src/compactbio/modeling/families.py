@@ -14,7 +14,7 @@ from compactbio.errors import UserError
 class Family:
     """Where a family keeps what others keep elsewhere.
 
-    `depth`, `width`, `heads` name fields of its configuration; `hidden_dropout` and `attention_dropout` too.
+    `depth`, `heads`, `hidden_dropout` and `attention_dropout` name fields of its configuration.
     `layers` is the path of the layer list below the masked-LM model, `head` the modules of the MLM head but for the
     decoder that is tied to the embeddings. `packs`: whether a packed row equals a padded batch.
     """

@@ -60,8 +60,10 @@ class Packed:
 
     def to(self, device: torch.device) -> "Packed":
         """The same on another device."""
-        move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "position_ids")}
-        return Packed(**move, labels=self.labels.to(device, non_blocking=True), borders=self.borders)
+        ids, positions, labels = (
+            tensor.to(device, non_blocking=True) for tensor in (self.input_ids, self.position_ids, self.labels)
+        )
+        return Packed(ids, positions, labels, self.borders)
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,9 @@ def resolve(name: str, *, kind: str) -> Path:
     except HFValidationError:
         raise UserError(f"{name}: neither a local {kind} folder nor a hub name (owner/name).") from None
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "?"
         raise UserError(
-            f"{name}: the hub has no {kind} of this name that you may read (status {status}); check the spelling, "
-            "or log in with `hf auth login` where it is gated."
+            f"{name}: the hub has no {kind} of this name that you may read (status {_status(error)}); "
+            "check the spelling, or log in with `hf auth login` where it is gated."
         ) from None
     return Path(folder)
 
@@ -63,11 +62,15 @@ def push(folder: Path, name: str, *, ignore: list[str]) -> str:
     except HFValidationError:
         raise UserError(f"{name}: no valid name for a hub model; it must be owner/name.") from None
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "?"
         raise UserError(
-            f"{name}: the hub refused the upload (status {status}); log in with `hf auth login`, {folder} is complete."
+            f"{name}: the hub refused the upload (status {_status(error)}); log in with `hf auth login`, "
+            f"{folder} is complete."
         ) from None
     return str(url)
+
+
+def _status(error: HfHubHTTPError) -> int | str:
+    return error.response.status_code if error.response is not None else "?"
 
 
 def _reachable() -> bool:

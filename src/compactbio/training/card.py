@@ -92,12 +92,12 @@ def _made(inputs: "Inputs") -> str:
     recipe, manifest = inputs.recipe, inputs.manifest
     sources = [source["name"] for source in manifest["sources"]]
     named = ", ".join(sources[:5]) + (f" and {len(sources) - 5} more" if len(sources) > 5 else "")
-    digest = inputs.teacher or inputs.init
+    start = inputs.teacher or inputs.init
     facts = [
         ("recipe", "`recipe.yaml` beside this card" + (f" ({recipe.source})" if recipe.source else "")),
         ("teacher", inputs.teacher.public_name() if inputs.teacher else "none"),
         ("start", inputs.init.public_name() if inputs.init else recipe.start),
-        ("SHA-256 of the start", digest.digest() if digest else "none: random weights"),
+        ("SHA-256 of the start", start.digest if start else "none: random weights"),
         ("loss", ", ".join(f"{weight:g} x {term.value}" for term, weight in recipe.loss.items())),
         ("corpus", f"{manifest['counts']['kept']:,} citations, {manifest['rows']['train']:,} rows, "
                    f"{manifest['tokens']['train']:,} tokens; from {named}"),

@@ -95,8 +95,7 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
         self._bad_step = torch.tensor(-1, device=arguments.device)
         self.stopped = False
         if distiller.teacher is not None:
-            half = arguments.bf16 and not distiller.recipe.teacher_dropout
-            distiller.teacher.to(arguments.device, torch.bfloat16 if half else torch.float32)
+            distiller.teacher.to(arguments.device, torch.bfloat16 if arguments.bf16 else torch.float32)
 
     def get_train_dataloader(self) -> DataLoader[list[Packed]]:
         """The steps still to do; each process makes its own share, so nothing is left to shard."""

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import transformers
@@ -26,6 +27,7 @@ class Source:
     folder: Path
     config: PretrainedConfig
 
+    @cached_property
     def digest(self) -> str:
         """A fingerprint of its weights and configuration."""
         files = sorted([*self.folder.glob("*.safetensors"), self.folder / "config.json"])
@@ -85,7 +87,7 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
     return model, not missing
 
 
-def require_head(source: Source) -> None:
+def refuse_headless(source: Source) -> NoReturn:
     """Refuse, with the way to mend it, a teacher without an MLM head."""
     raise UserError(
         f"{source.name} has no MLM head, which this recipe's loss reads from the teacher; adapt it first: "

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerState
@@ -157,4 +158,6 @@ def reporters(out: Path, label: str) -> list["Metrics | Bar | TensorBoard"]:
     found: list[Metrics | Bar | TensorBoard] = [Metrics(out / METRICS), Bar(label)]
     if find_spec("tensorboard"):
         found.append(TensorBoard(out / "tensorboard"))
+    elif PartialState().is_main_process:
+        sys.stderr.write("No TensorBoard curves, metrics.jsonl has them: pip install 'compactbio[tensorboard]'\n")
     return found

@@ -64,8 +64,8 @@ class Inputs:
         return {
             "recipe": self.recipe.model_dump(mode="json"),
             "corpus": self.manifest["fingerprint"],
-            "teacher": self.teacher.digest() if self.teacher else None,
-            "init": self.init.digest() if self.init else None,
+            "teacher": self.teacher.digest if self.teacher else None,
+            "init": self.init.digest if self.init else None,
             "precision": self.precision,
             "tokens_per_batch": self.tokens,
         }
@@ -145,8 +145,8 @@ def _precision(wanted: str) -> str:
 def _open(out: Path, inputs: Inputs, resume: bool) -> tuple[dict[str, Any] | None, Path | None]:
     """Begin or take up the run in `out`: the result of a finished one, or the checkpoint to go on from."""
     record, identity = out / RUN, inputs.identity()
-    if record.exists() and _begun(out):
-        known = _record(record)
+    known = _record(record)
+    if known is not None and (known["result"] is not None or _begun(out)):
         differs = [key for key, value in identity.items() if known["identity"].get(key) != value]
         if differs:
             raise UserError(
@@ -158,16 +158,19 @@ def _open(out: Path, inputs: Inputs, resume: bool) -> tuple[dict[str, Any] | Non
             raise UserError(f"{out} holds this run unfinished: add --resume to go on, or choose another --out.")
         found = engine.checkpoints(out / "checkpoints")
         return None, found[-1] if found else None
-    if resume and not record.exists():
+    if resume and known is None:
         raise UserError(f"{out} holds no run to resume: leave --resume out to begin one.")
-    if out.exists() and not record.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and known is None and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run of ours: choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
     atomic.write_json(record, {"identity": identity, "result": None})
     return None, None
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _record(path: Path) -> dict[str, Any] | None:
+    """The record of a run, None where there is none. Raises UserError for one that is not ours."""
+    if not path.exists():
+        return None
     try:
         record = atomic.read_json(path)
     except json.JSONDecodeError:
@@ -260,7 +263,7 @@ def _models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel]:
     if inputs.teacher is None:
         return None, build_student(recipe, model)
     if _reads_logits(recipe) and not has_head:
-        loading.require_head(source)
+        loading.refuse_headless(source)
     return model, build_student(recipe, model)
 
 
