@@ -283,7 +283,13 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_go_on(tmp_path, tokenizer_fold
     script, out = write(tmp_path / "run.py", COMMAND), tmp_path / "out"
     command = [sys.executable, script, "build", tmp_path / "in", "--tokenizer", tokenizer_folder, "--out", out]
     errors = tmp_path / "errors"
-    process = subprocess.Popen([*command, "--workers", workers], stderr=errors.open("w"), start_new_session=True)
+    process = subprocess.Popen(
+        [*command, "--workers", workers],
+        stderr=errors.open("w"),
+        start_new_session=True,
+        # A shell's background job ignores SIGINT, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not [path for path in out.glob(".parts/*.json") if path.name != "build.json"]:
         assert process.poll() is None, errors.read_text()
         time.sleep(0.005)

@@ -95,6 +95,9 @@ def _is_bare(folder: Path) -> bool:
 def _from_folder(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer
 
+    # The library would make one of nothing but special tokens.
+    if not any((folder / file).exists() for file in ("tokenizer.json", "vocab.txt")):
+        raise UserError(f"{name}: no tokenizer could be loaded from it (tokenizer.json or vocab.txt).")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:

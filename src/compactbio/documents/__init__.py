@@ -27,36 +27,60 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A mention: `text[start:end]` of its document, of an entity type."""
+    """A mention: `text[start:end]` of its document, of an entity type ("" where the source names none).
+
+    `identifier` is the concept's, as the source writes it. `fragments` are the (start, end) of a mention in several
+    parts, in order, from `start` to `end`; empty for one in a single part.
+    """
 
     start: int
     end: int
     type: str
+    identifier: str = ""
+    fragments: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A typed relation between two mentions, by their places in the document's `spans`."""
+    """A typed relation between two mentions, by their places in the document's `spans`.
 
-    head: int
-    tail: int
+    Where a source relates what is no single mention, `head` and `tail` are strings: the concepts' identifiers
+    (PubTator), or the marks of a sentence without exactly one of each ("@GENE$").
+    """
+
+    head: int | str
+    tail: int | str
     type: str
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question that the document answers; `answers` are the accepted wordings."""
+    """A question that the document answers, or is to answer.
+
+    `answers` hold the accepted wordings of each answer; a list question has several answers, a yes/no question the
+    answer "yes" or "no". `starts` are the places in the document's text where the answers' first wordings begin, one
+    an answer, empty where the source gives none. `kind` is "factoid", "list", "yesno" or "summary". The
+    question may stand in several documents, one a snippet, under one `id`.
+    """
 
     text: str
-    answers: tuple[str, ...]
+    answers: tuple[tuple[str, ...], ...]
+    id: str = ""
+    starts: tuple[int, ...] = ()
+    kind: str = "factoid"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with its mentions, relations and questions."""
+    """A text with its mentions, relations and questions.
+
+    `tokenised`: the text is the words of a token file joined by single blanks, so that its words are
+    `text.split(" ")`.
+    """
 
     id: str
     text: str
     spans: tuple[Span, ...] = ()
     relations: tuple[Relation, ...] = ()
     questions: tuple[Question, ...] = ()
+    tokenised: bool = False

@@ -1,0 +1,72 @@
+"""Tags of words (IOB1, IOB2, IOBES, BILOU; typed `B-Disease` or bare `B`) and the mentions that they stand for."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+_PREFIXES = frozenset("BIOESLU")
+# E and S of IOBES are L and U of BILOU.
+_LAST = frozenset("ESLU")
+_SINGLE = frozenset("SU")
+
+
+class Chunk(NamedTuple):
+    """A mention over words: `words[start:end]`, of a type ("" where the tags are bare)."""
+
+    start: int
+    end: int
+    type: str
+
+
+def parse(tag: str) -> tuple[str, str]:
+    """The prefix and type of a tag; everything that begins with `O` is outside, whatever follows (`O-MISC`).
+
+    Raises ValueError for a tag of no known scheme.
+    """
+    prefix, _, kind = tag.partition("-")
+    if prefix not in _PREFIXES:
+        raise ValueError(f"{tag!r} is no tag of IOB1, IOB2, IOBES or BILOU")
+    return (prefix, "") if prefix == "O" else (prefix, kind)
+
+
+def chunks(tags: Sequence[str]) -> list[Chunk]:
+    """The mentions of a sentence by the rules of conlleval: an `I` without a beginning, or of another type, begins one.
+
+    One rule serves all schemes. Raises ValueError as `parse` does. Source: conlleval.pl of CoNLL-2000, which decides
+    by the prefixes and types of neighbouring tags alone.
+    """
+    found: list[Chunk] = []
+    start: int | None = None
+    last, kind = "O", ""
+    for i, tag in enumerate([*tags, "O"]):
+        prefix, type_ = parse(tag)
+        goes_on = prefix in "IEL" and last not in _LAST and type_ == kind
+        if start is not None and not goes_on:
+            found.append(Chunk(start, i, kind))
+            start = None
+        if start is None and prefix != "O":
+            start = i
+        last, kind = prefix, type_
+    return found
+
+
+def strict_chunks(tags: Sequence[str]) -> list[Chunk]:
+    """The mentions of an IOB2 sentence that begin with `B`; an `I` that continues nothing belongs to none."""
+    return [chunk for chunk in chunks(tags) if parse(tags[chunk.start])[0] == "B"]
+
+
+def iob2(mentions: Iterable[Chunk], length: int) -> list[str]:
+    """The IOB2 tags of a sentence of `length` words; of overlapping mentions the first, then the longest, is kept."""
+    tags = ["O"] * length
+    free = 0
+    for start, end, kind in sorted(mentions, key=lambda m: (m[0], -m[1])):
+        if start < free:
+            continue
+        suffix = f"-{kind}" if kind else ""
+        tags[start:end] = [f"B{suffix}"] + [f"I{suffix}"] * (end - start - 1)
+        free = end
+    return tags
+
+
+def repaired(tags: Sequence[str]) -> list[str]:
+    """The same mentions in valid IOB2: what begins with `I` begins with `B`."""
+    return iob2(chunks(tags), len(tags))

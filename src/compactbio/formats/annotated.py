@@ -1,0 +1,95 @@
+"""One way to read annotated documents, and one to write them, whatever the format."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from compactbio.documents import Document
+from compactbio.errors import UserError
+from compactbio.formats import bioasq, bioc, brat, conll, documentlines, marked, pubtator, squad
+from compactbio.formats.faults import fault
+from compactbio.formats.signs import FORMATS, recognise
+from compactbio.records import atomic
+
+_READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
+    "conll": conll.read,
+    "pubtator": pubtator.read,
+    "bioc": bioc.read,
+    "brat": brat.read,
+    "squad": squad.read,
+    "bioasq": bioasq.read,
+    "marked": marked.read,
+    "marked-jsonl": marked.read_jsonl,
+    "jsonl": documentlines.read,
+}
+# Formats of records that follow each other: how one is said, after a header.
+_LINES: dict[str, tuple[str, Callable[[Document], str]]] = {
+    "conll": ("", conll.said),
+    "pubtator": ("", pubtator.said),
+    "marked": (marked.HEADER, marked.said),
+    "marked-jsonl": ("", marked.said_jsonl),
+    "jsonl": ("", documentlines.said),
+}
+_WHOLE: dict[str, Callable[[Iterable[Document], Path], None]] = {
+    "bioc": bioc.write,
+    "squad": squad.write,
+    "bioasq": bioasq.write,
+}
+_BOM = "\ufeff"
+
+
+def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
+    """Give the documents of a file, or a BRAT folder, in order; all but JSON files (squad, bioasq) lazily.
+
+    The format is recognised by content unless `format` names it; the formats are `FORMATS`, each described in its
+    module. gzip, a BOM and Windows line ends are read too. Raises UserError at once for what does not exist and a
+    format that is unknown or not recognised, and at the place in question for what is malformed.
+    """
+    path = Path(path)
+    if format is not None:
+        _check_known(format)
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder.")
+    return _READERS[format or recognise(path)](path)
+
+
+def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
+    """Write documents to a file, or a BRAT folder, which appears whole or not at all.
+
+    Line formats and BioC are written document by document. Raises UserError for an unknown format, a document that
+    contradicts itself or has what the format cannot say, naming it, and a BRAT folder that holds something already.
+    """
+    _check_known(format)
+    path = Path(path)
+    sound = _sound(documents)
+    if format == "brat":
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path}: there is something already; name a new folder.")
+        with atomic.folder(path) as partial:
+            brat.write(sound, partial)
+        return
+    with atomic.file(path) as partial:
+        if format in _WHOLE:
+            _WHOLE[format](sound, partial)
+        else:
+            _write_lines(sound, partial, *_LINES[format])
+
+
+def _check_known(format: str) -> None:
+    if format not in FORMATS:
+        raise UserError(f"{format!r} is no format of annotated documents: take {', '.join(FORMATS)}.")
+
+
+def _sound(documents: Iterable[Document]) -> Iterator[Document]:
+    for document in documents:
+        if reason := fault(document):
+            raise UserError(f"Document {document.id!r} cannot be written: {reason}; mend it first.")
+        yield document
+
+
+def _write_lines(documents: Iterable[Document], path: Path, header: str, said: Callable[[Document], str]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(header)
+        for number, document in enumerate(documents):
+            text = said(document)
+            # A reader takes the first BOM of a file for no part of its text.
+            file.write(_BOM + text if number == 0 and not header and text.startswith(_BOM) else text)

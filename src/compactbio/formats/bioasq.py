@@ -1,0 +1,158 @@
+"""BioASQ: golden files, test sets and submissions, one JSON object with a list of questions.
+
+Source: Tsatsaronis et al., An overview of the BIOASQ large-scale biomedical semantic indexing and question answering
+competition, BMC Bioinformatics 16, 2015; the guidelines of task B.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from compactbio.documents import Document, Question
+from compactbio.errors import UserError
+from compactbio.formats.faults import content, only, unsayable, validated
+from compactbio.records import atomic
+
+KINDS = ("factoid", "list", "yesno", "summary")
+_MOST_ANSWERS = 5
+
+
+@dataclass(frozen=True)
+class _Snippet:
+    text: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    id: str
+    type: str
+    body: str = ""
+    exact_answer: str | list[str | list[str]] | None = None
+    snippets: list[_Snippet] | None = None
+
+
+@dataclass(frozen=True)
+class _File:
+    questions: list[_Asked]
+
+
+_FILE = TypeAdapter(_File)
+
+
+def read(path: Path) -> Iterator[Document]:
+    """Give each snippet of each question as a document with the id `QUESTION_001`, and so on.
+
+    A question without snippets gives one document without text. Raises UserError for JSON of no such layout, a
+    question of another type than the four, and an exact answer to a yes/no question that is neither.
+    """
+    for asked in _asked(path):
+        question = _question(asked, path)
+        snippets = [snippet.text for snippet in asked.snippets or ()] or [""]
+        for number, text in enumerate(snippets, 1):
+            yield Document(f"{asked.id}_{number:03}", text, questions=(question,))
+
+
+def read_questions(path: Path) -> dict[str, Question]:
+    """The questions by id, in the file's order. Raises UserError as `read` does, and for an id that comes twice."""
+    found: dict[str, Question] = {}
+    for asked in _asked(path):
+        if asked.id in found:
+            raise UserError(f"{path}: question {asked.id} stands in it twice; give each question one entry.")
+        found[asked.id] = _question(asked, path)
+    return found
+
+
+def write(documents: Iterable[Document], path: Path) -> None:
+    """Write questions with the documents' texts as their snippets, which are numbered anew.
+
+    Raises UserError for what is no snippet of one question, and for answers that its type cannot have.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    asked: dict[str, Question] = {}
+    for document in documents:
+        question = _only_question(document)
+        if asked.setdefault(question.id, question) != question:
+            raise unsayable(document, "bioasq", f"question {question.id!r} differs from an earlier one of that id")
+        entry = entries.setdefault(question.id, _entry(document, question))
+        entry["snippets"].append({"text": document.text})
+    for entry in entries.values():
+        if entry["snippets"] == [{"text": ""}]:
+            entry["snippets"] = []
+    _write(path, entries.values())
+
+
+def write_answers(
+    path: Path, answers: Mapping[str, Sequence[str]], questions: Mapping[str, Question] | None = None
+) -> None:
+    """Write a submission of phase B with the first five of each factoid question's ranked `answers`.
+
+    With `questions`, the file holds the factoid ones of these in their order, those without answers too, for the
+    official evaluator stops at a question that has no entry.
+    """
+    names = list(answers) if questions is None else [key for key, one in questions.items() if one.kind == "factoid"]
+    entries = (
+        {
+            "id": name,
+            "type": "factoid",
+            "ideal_answer": "",
+            "exact_answer": [[text] for text in answers.get(name, ())[:_MOST_ANSWERS]],
+        }
+        for name in names
+    )
+    with atomic.file(path) as partial:
+        _write(partial, entries)
+
+
+def _write(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text(json.dumps({"questions": list(entries)}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _asked(path: Path) -> list[_Asked]:
+    return validated(_FILE, content(path).removeprefix("\ufeff"), path).questions
+
+
+def _question(asked: _Asked, path: Path) -> Question:
+    if asked.type not in KINDS:
+        raise UserError(f"{path}: question {asked.id} is of type {asked.type!r}; take {', '.join(KINDS)}.")
+    answers = () if asked.type == "summary" else _answers(asked.exact_answer)
+    if asked.type == "yesno":
+        answers = tuple((answer.lower(),) for wordings in answers for answer in wordings)
+        if answers not in ((), (("yes",),), (("no",),)):
+            raise UserError(f"{path}: question {asked.id} has an exact answer that is not yes or no; mend it there.")
+    return Question(asked.body, answers, asked.id, kind=asked.type)
+
+
+def _answers(exact: str | list[str | list[str]] | None) -> tuple[tuple[str, ...], ...]:
+    if not exact:
+        return ()
+    given = [exact] if isinstance(exact, str) else exact
+    worded = ([one] if isinstance(one, str) else one for one in given)
+    return tuple(answer for one in worded if (answer := tuple(filter(str.strip, one))))
+
+
+def _only_question(document: Document) -> Question:
+    only(document, "bioasq", "questions")
+    if len(document.questions) != 1:
+        raise unsayable(document, "bioasq", f"it has {len(document.questions)} questions, not one")
+    [question] = document.questions
+    if question.kind not in KINDS or question.starts:
+        raise unsayable(document, "bioasq", f"its question is not {', '.join(KINDS)}, or has answers with starts")
+    return question
+
+
+def _entry(document: Document, question: Question) -> dict[str, Any]:
+    entry: dict[str, Any] = {"id": question.id, "type": question.kind, "body": question.text, "snippets": []}
+    if question.kind == "summary":
+        if question.answers:
+            raise unsayable(document, "bioasq", "a summary question has exact answers")
+    elif question.kind != "yesno":
+        entry["exact_answer"] = question.answers
+    elif question.answers in ((("yes",),), (("no",),)):
+        entry["exact_answer"] = question.answers[0][0]
+    elif question.answers:
+        raise unsayable(document, "bioasq", "the answer to a yes/no question is neither")
+    return entry

@@ -1,0 +1,227 @@
+"""BioC XML: documents of passages with annotations and relations.
+
+Source: Comeau et al., BioC: a minimalist approach to interoperability for biomedical text processing, Database 2013;
+relations by concepts as the BioCreative V chemical-disease relation task and BioRED write them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lxml import etree
+
+from compactbio.documents import Document, Relation, Span
+from compactbio.errors import UserError
+from compactbio.formats.faults import broken, left_out, only, told, unsayable
+from compactbio.formats.streams import opened
+
+# What holds a mention's identifier; the first of these that is there counts.
+_IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
+# What holds the two concepts of a relation.
+_ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
+
+
+def read(path: Path) -> Iterator[Document]:
+    """Give the documents of a file in order, in memory that does not grow with it.
+
+    Passages, or their sentences, stand at their offsets in the text, gaps are blanks; where more of its mentions fit
+    so, a passage stands one blank after the one before. A mention's identifier is its infon `identifier`, or else that
+    of a vocabulary (MESH, OMIM, CHEBI, NCBI Gene, Species, taxonomy); several locations are its fragments. Of a
+    composite mention the parts (infon CompositeRole: IndividualMention) are left out, as in PubTator.
+    Relations have two nodes, or infons entity1 and entity2 or Chemical and Disease; the type is the infon `type` or
+    `relation`. Mentions whose text is not at their offsets, and relations of other ends, are left out and counted in a
+    warning of the log "compactbio.formats".
+    No entity is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity, and
+    for passages that overlap.
+    """
+    with told(path), opened(path) as stream:
+        events = etree.iterparse(
+            stream,
+            events=("start", "end"),
+            tag=("collection", "document"),
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            remove_comments=True,
+            remove_pis=True,
+        )
+        try:
+            for event, element in events:
+                _refuse_entities(path, element)
+                if event == "end" and element.tag == "document":
+                    yield _document(path, element)
+                    _forget(element)
+        except etree.XMLSyntaxError as error:
+            raise broken(path, error.lineno or 1, f"it is malformed XML ({error.msg})", "mend it there") from error
+
+
+def write(documents: Iterable[Document], path: Path) -> None:
+    """Write each document as one passage at offset 0, one after the other.
+
+    Raises UserError for questions, relations between a mention and a concept, and characters that XML does not allow.
+    """
+    with path.open("wb") as stream, etree.xmlfile(stream, encoding="utf-8") as xml:
+        xml.write_declaration()
+        with xml.element("collection"):
+            for name in ("source", "date", "key"):
+                xml.write(_element(name, "compactbio" if name == "source" else ""))
+            for document in documents:
+                xml.write(_said(document))
+        xml.flush()
+
+
+def _refuse_entities(path: Path, element: Any) -> None:
+    dtd = element.getroottree().docinfo.internalDTD
+    if dtd is not None and next(dtd.iterentities(), None) is not None:
+        raise UserError(f"{path} declares entities, which BioC never does; write their text in their place.")
+
+
+def _forget(element: Any) -> None:
+    element.clear()
+    while element.getprevious() is not None:
+        del element.getparent()[0]
+
+
+def _document(path: Path, element: Any) -> Document:
+    name = (element.findtext("id") or "").strip()
+    text = _text(path, name, element)
+    spans: list[Span] = []
+    places: dict[str, int] = {}
+    wrong = 0
+    for annotation in element.iter("annotation"):
+        infons = _infons(annotation)
+        if infons.get("CompositeRole") == "IndividualMention":
+            continue
+        if (span := _span(path, text, annotation, infons)) is None:
+            wrong += 1
+            continue
+        places[annotation.get("id", "")] = len(spans)
+        spans.append(span)
+    left_out(path, name, wrong, "mentions that do not stand at their offsets")
+    found = [_relation(relation, places) for relation in element.iter("relation")]
+    relations = tuple(relation for relation in found if relation is not None)
+    left_out(path, name, len(found) - len(relations), "relations that are not between two mentions or concepts")
+    return Document(name, text, tuple(spans), relations)
+
+
+def _text(path: Path, name: str, element: Any) -> str:
+    text = ""
+    for part in element.iter("passage", "sentence"):
+        own = part.find("text")
+        if own is None:
+            continue
+        shown = "".join(own.itertext())
+        offset = _offset(path, part, shown, len(text))
+        if offset < len(text):
+            raise broken(path, part.sourceline, f"a passage of document {name} overlaps another", "mend its offset")
+        text = text.ljust(offset) + shown
+    return text
+
+
+def _offset(path: Path, part: Any, shown: str, length: int) -> int:
+    """Where a passage stands after a text of `length`: at its offset, or one blank on if more mentions fit there."""
+    stated = _number(path, part.findtext("offset"), part)
+    # The BioCreative files count a passage's offset in escaped characters (&apos;), and those of mentions in real ones.
+    follows = length + 1 if length else 0
+    return max((stated, follows), key=lambda offset: _fitting(path, part, shown, offset))
+
+
+def _fitting(path: Path, part: Any, shown: str, offset: int) -> int:
+    """How many mentions in one part stand in a passage if it begins at `offset`."""
+    count = 0
+    for annotation in part.iterfind("annotation"):
+        if len(places := _locations(path, annotation)) == 1:
+            [(start, end)] = places
+            count += start >= offset and shown[start - offset : end - offset] == annotation.findtext("text")
+    return count
+
+
+def _locations(path: Path, annotation: Any) -> list[tuple[int, int]]:
+    places = []
+    for location in annotation.iterfind("location"):
+        offset, length = (_number(path, location.get(key), location) for key in ("offset", "length"))
+        places.append((offset, offset + length))
+    return sorted(places)
+
+
+def _infons(element: Any) -> dict[str, str]:
+    return {infon.get("key", ""): infon.text or "" for infon in element.iterfind("infon")}
+
+
+def _span(path: Path, text: str, annotation: Any, infons: dict[str, str]) -> Span | None:
+    parts = _locations(path, annotation)
+    if not parts or any(not start < end <= len(text) for start, end in parts):
+        return None
+    start, end = parts[0][0], max(end for _, end in parts)
+    if len(parts) == 1 and text[start:end] != annotation.findtext("text", text[start:end]):
+        return None
+    identifier = next((infons[key] for key in _IDENTIFIERS if key in infons), "")
+    return Span(start, end, infons.get("type", ""), identifier, tuple(parts) if len(parts) > 1 else ())
+
+
+def _number(path: Path, text: str | None, element: Any) -> int:
+    digits = (text or "").strip()
+    if not (digits.isascii() and digits.isdigit()):
+        raise broken(path, element.sourceline, f"the offset or length of a {element.tag} is no number", "mend it there")
+    return int(digits)
+
+
+def _relation(element: Any, places: dict[str, int]) -> Relation | None:
+    infons = _infons(element)
+    kind = infons.get("type", infons.get("relation", ""))
+    nodes = [places.get(node.get("refid", "")) for node in element.iterfind("node")]
+    if len(nodes) == 2 and nodes[0] is not None and nodes[1] is not None:
+        return Relation(nodes[0], nodes[1], kind)
+    for head, tail in _ENDS:
+        if not nodes and head in infons and tail in infons:
+            return Relation(infons[head], infons[tail], kind)
+    return None
+
+
+def _said(document: Document) -> Any:
+    only(document, "bioc", "mentions", "mentions in several parts", "relations")
+    element = etree.Element("document")
+    try:
+        element.append(_element("id", document.id))
+        passage = etree.SubElement(element, "passage")
+        passage.extend([_element("offset", "0"), _element("text", document.text)])
+        passage.extend([_annotation(document, place, span) for place, span in enumerate(document.spans)])
+        element.extend([_related(document, place, one) for place, one in enumerate(document.relations)])
+    except ValueError:
+        raise unsayable(document, "bioc", "it has a character that XML does not allow") from None
+    return element
+
+
+def _element(name: str, text: str, **attributes: str) -> Any:
+    element = etree.Element(name, attributes)
+    element.text = text
+    return element
+
+
+def _with_infons(element: Any, infons: Sequence[tuple[str, str]]) -> Any:
+    element.extend([_element("infon", text, key=key) for key, text in infons if text])
+    return element
+
+
+def _annotation(document: Document, place: int, span: Span) -> Any:
+    infons = (("type", span.type), ("identifier", span.identifier))
+    element = _with_infons(etree.Element("annotation", id=f"T{place}"), infons)
+    parts = span.fragments or ((span.start, span.end),)
+    element.extend([etree.Element("location", offset=str(start), length=str(end - start)) for start, end in parts])
+    element.append(_element("text", " ".join(document.text[start:end] for start, end in parts)))
+    return element
+
+
+def _related(document: Document, place: int, relation: Relation) -> Any:
+    element = etree.Element("relation", id=f"R{place}")
+    head, tail = relation.head, relation.tail
+    if isinstance(head, str) and isinstance(tail, str):
+        ends = (("type", relation.type), ("entity1", head), ("entity2", tail))
+        element.extend([_element("infon", text, key=key) for key, text in ends])
+    elif isinstance(head, int) and isinstance(tail, int):
+        _with_infons(element, (("type", relation.type),))
+        for role, end in (("head", head), ("tail", tail)):
+            etree.SubElement(element, "node", refid=f"T{end}", role=role)
+    else:
+        raise unsayable(document, "bioc", "it relates a mention and a concept")
+    return element

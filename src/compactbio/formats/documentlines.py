@@ -1,0 +1,56 @@
+"""Documents as JSON lines: one object a document, with the fields' names as keys and defaults left out."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from compactbio.documents import Document, Question, Relation, Span
+from compactbio.formats.faults import broken, fault, numbered, validated
+
+_KEYS = [field.name for field in fields(Document)]
+_PART_KEYS = {
+    "spans": [field.name for field in fields(Span)],
+    "relations": [field.name for field in fields(Relation)],
+    "questions": [field.name for field in fields(Question)],
+}
+_DOCUMENT = TypeAdapter(Document)
+
+
+def read(path: Path) -> Iterator[Document]:
+    """Give each line's document. Keys: those of `Document`, and of `Span`, `Relation` and `Question` in their lists.
+
+    Raises UserError, when it gets there, for a line that is no such object, has another key, or offsets or places that
+    lie outside.
+    """
+    for line, text in numbered(path):
+        document = validated(_DOCUMENT, text, path, line)
+        if unknown := _unknown_keys(json.loads(text)):
+            raise broken(path, line, f"a document has no {unknown}", f"take {', '.join(_KEYS)}")
+        if reason := fault(document):
+            raise broken(path, line, reason, "mend it there")
+        yield document
+
+
+def said(document: Document) -> str:
+    """A document's line."""
+    return json.dumps(_object(document), ensure_ascii=False) + "\n"
+
+
+def _unknown_keys(value: dict[str, Any]) -> str:
+    found = [key for key in value if key not in _KEYS]
+    for part, keys in _PART_KEYS.items():
+        found += [f"{part}.{key}" for entry in value.get(part, ()) for key in entry if key not in keys]
+    return ", ".join(dict.fromkeys(found))
+
+
+def _object(value: Document | Span | Relation | Question) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in fields(value):
+        content = getattr(value, field.name)
+        if field.default is MISSING or content != field.default:
+            found[field.name] = [_object(one) for one in content] if field.name in _PART_KEYS else content
+    return found

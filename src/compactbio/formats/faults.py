@@ -1,0 +1,117 @@
+"""What is wrong with a file of annotated documents, or with a document for a format, as sentences."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from compactbio.documents import Document
+from compactbio.errors import UserError
+from compactbio.formats.problems import SourceError
+from compactbio.formats.streams import lines, opened
+
+T = TypeVar("T")
+
+_LOGGER = logging.getLogger("compactbio.formats")
+_LINE = re.compile(r" at line (\d+) column \d+$")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Name the file in what is wrong with it as a whole: a SourceError within the block becomes a UserError."""
+    try:
+        yield
+    except SourceError as error:
+        raise UserError(f"{path} {error}; give a whole file in UTF-8.") from error
+
+
+def numbered(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that `streams.lines` gives. Raises UserError for a damaged file."""
+    with told(path):
+        yield from lines(path)
+
+
+def content(path: Path) -> str:
+    """A file's whole text, its line ends and a BOM as they stand. Raises UserError for a damaged file."""
+    with told(path), opened(path) as stream:
+        try:
+            return stream.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            wrong = error.object[error.start]
+            raise SourceError(f"is not UTF-8: byte 0x{wrong:02x} at offset {error.start}") from error
+
+
+def broken(path: Path, line: int, reason: str, mend: str) -> UserError:
+    """The error for a line that cannot be read."""
+    return UserError(f"{path}, line {line}: {reason}; {mend}.")
+
+
+def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None = None) -> T:
+    """The value of JSON `text`, which is line `line` of a file or all of it. Raises UserError for what does not fit."""
+    try:
+        return adapter.validate_json(text.encode("utf-8"), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+    if first["type"] == "json_invalid":
+        at = _LINE.search(first["msg"])
+        row = line or (int(at[1]) if at else 1)
+        raise broken(path, row, f"it is not JSON ({_LINE.sub('', first['msg'])})", "mend it there")
+    where = ".".join(str(part) for part in first["loc"]) or "the value"
+    place = f"{path}, line {line}" if line else str(path)
+    raise UserError(f"{place}: {where}, counted from 0, is not as the format has it ({first['msg']}); mend it there.")
+
+
+def left_out(path: Path, document: str, count: int, what: str) -> None:
+    """Tell the log how many of a document's annotations were left out, without its text."""
+    if count:
+        _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
+
+
+def fault(document: Document) -> str | None:
+    """What contradicts itself in a document: offsets outside its text, places of no mention, half characters."""
+    if _SURROGATE.search(document.text):
+        return "its text holds half a surrogate pair"
+    for span in document.spans:
+        for start, end in ((span.start, span.end), *span.fragments):
+            if not 0 <= start < end <= len(document.text):
+                return f"a mention from {start} to {end} does not lie in its text of {len(document.text)} characters"
+    for relation in document.relations:
+        for place in (relation.head, relation.tail):
+            if isinstance(place, int) and not 0 <= place < len(document.spans):
+                return f"a relation names mention {place} of {len(document.spans)}, counted from 0"
+    return None
+
+
+def unsayable(document: Document, format: str, reason: str) -> UserError:
+    """The error for a document that a format has no words for."""
+    return UserError(
+        f"Document {document.id!r} cannot be written as {format}: {reason}; write jsonl, which can say all of it."
+    )
+
+
+def only(document: Document, format: str, *sayable: str) -> None:
+    """Raise UserError for a document that has other parts than the `sayable`.
+
+    Parts: "mentions", "mentions in several parts", "relations", "questions".
+    """
+    parts = {
+        "mentions": document.spans,
+        "mentions in several parts": [span for span in document.spans if span.fragments],
+        "relations": document.relations,
+        "questions": document.questions,
+    }
+    for part, present in parts.items():
+        if present and part not in sayable:
+            raise unsayable(document, format, f"it has {part}")
+
+
+def on_one_line(document: Document, format: str, *fields: str, tabs: bool = False) -> None:
+    """Raise UserError for a field with a line break, or with a tab unless `tabs`."""
+    for field in fields:
+        if "\n" in field or "\r" in field or ("\t" in field and not tabs):
+            raise unsayable(document, format, "it has a line break or tab where the format allows none")

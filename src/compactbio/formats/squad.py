@@ -1,0 +1,98 @@
+"""SQuAD 1.1 and 2.0 JSON, and BioASQ questions in its layout.
+
+Source: Rajpurkar et al., SQuAD, EMNLP 2016, and Yoon et al., Pre-trained language model for biomedical question
+answering, 2019, for the ids of BioASQ.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from compactbio.documents import Document, Question
+from compactbio.formats.faults import content, only, unsayable, validated
+
+_SNIPPET = re.compile(r"_[0-9]{3}$")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    text: str
+    answer_start: int | None = None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    id: str
+    question: str
+    answers: list[_Answer] | None = None
+
+
+@dataclass(frozen=True)
+class _Paragraph:
+    context: str
+    qas: list[_Asked]
+
+
+@dataclass(frozen=True)
+class _Article:
+    paragraphs: list[_Paragraph]
+
+
+@dataclass(frozen=True)
+class _File:
+    data: list[_Article]
+
+
+_FILE = TypeAdapter(_File)
+
+
+def read(path: Path) -> Iterator[Document]:
+    """Give each pair of context and question as a document under the question's id.
+
+    The id within `Question` lacks a final `_` and three digits, which number the snippets of a BioASQ question. Each
+    answer is one of its own, starts are as the file has them, right or wrong. Raises UserError for JSON of no such
+    layout.
+    """
+    for article in validated(_FILE, content(path).removeprefix("\ufeff"), path).data:
+        for paragraph in article.paragraphs:
+            for asked in paragraph.qas:
+                yield Document(asked.id, paragraph.context, questions=(_question(asked),))
+
+
+def write(documents: Iterable[Document], path: Path) -> None:
+    """Write one paragraph a document. Raises UserError for what is no factoid question with one wording an answer."""
+    article = {"title": "", "paragraphs": [_paragraph(document) for document in documents]}
+    path.write_text(json.dumps({"version": "1.1", "data": [article]}, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _question(asked: _Asked) -> Question:
+    given = asked.answers or []
+    starts = tuple(answer.answer_start for answer in given if answer.answer_start is not None)
+    return Question(
+        text=asked.question,
+        answers=tuple((answer.text,) for answer in given),
+        id=_SNIPPET.sub("", asked.id),
+        starts=starts if len(starts) == len(given) else (),
+    )
+
+
+def _paragraph(document: Document) -> dict[str, Any]:
+    only(document, "squad", "questions")
+    if len(document.questions) != 1:
+        raise unsayable(document, "squad", f"it has {len(document.questions)} questions, not one")
+    [question] = document.questions
+    if question.kind != "factoid" or question.id != _SNIPPET.sub("", document.id):
+        raise unsayable(document, "squad", "its question is not a factoid one under the document's id")
+    if any(len(wordings) != 1 for wordings in question.answers):
+        raise unsayable(document, "squad", "an answer has other than one wording")
+    if question.starts and len(question.starts) != len(question.answers):
+        raise unsayable(document, "squad", "some answers have a start and some have none")
+    answers: list[dict[str, Any]] = [{"text": text} for (text,) in question.answers]
+    for answer, start in zip(answers, question.starts, strict=False):
+        answer["answer_start"] = start
+    return {"context": document.text, "qas": [{"id": document.id, "question": question.text, "answers": answers}]}

@@ -1,0 +1,50 @@
+"""The files of a data set are told by their names, and what is not clear is said."""
+
+import pytest
+
+from annotated_files import pair, put
+from compactbio.errors import UserError
+from compactbio.formats.splits import Splits, folds, splits
+
+
+def test_splits_are_told_by_names(tmp_path):
+    for name in ("NCBItrainset.TXT", "my.Valid.tsv", "test.tsv.gz", "7B_golden.json", "train_dev.tsv", "README.md"):
+        put(tmp_path, "x", name)
+    put(tmp_path, "", "devel.tsv")
+    put(tmp_path, "x", ".train.tsv.partial")
+    assert splits(tmp_path) == Splits(
+        train=tmp_path / "NCBItrainset.TXT",
+        devel=tmp_path / "my.Valid.tsv",
+        test=tmp_path / "test.tsv.gz",
+        gold=tmp_path / "7B_golden.json",
+    )
+
+
+def test_brat_folders_are_splits(tmp_path):
+    pair(tmp_path / "train", "Zinc.", "")
+    (tmp_path / "test").mkdir()
+    assert splits(tmp_path) == Splits(train=tmp_path / "train")
+
+
+def test_two_files_of_a_split_or_none_are_said(tmp_path):
+    put(tmp_path, "x", "notes.md")
+    with pytest.raises(UserError, match="no file with train or test"):
+        splits(tmp_path)
+    put(tmp_path, "x", "test1.tsv")
+    put(tmp_path, "x", "test2.tsv")
+    with pytest.raises(UserError, match=r"test1\.tsv, test2\.tsv are all test files; leave one of each"):
+        splits(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        splits(tmp_path / "none")
+
+
+def test_folds_come_in_the_order_of_their_numbers(tmp_path):
+    for name in ("10", "9", "1"):
+        (tmp_path / name).mkdir()
+        put(tmp_path / name, "x", "train.tsv")
+        put(tmp_path / name, "x", "test.tsv")
+    (tmp_path / "other").mkdir()
+    assert [fold.name for fold in folds(tmp_path)] == ["1", "9", "10"]
+    (tmp_path / "9" / "test.tsv").unlink()
+    assert folds(tmp_path) == []
+    assert folds(tmp_path / "1") == []
