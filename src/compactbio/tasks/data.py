@@ -1,0 +1,147 @@
+"""A data set on disk: which files are its splits, which task it is of, and what they hold."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from compactbio import formats
+from compactbio.documents import Document, Question
+from compactbio.errors import UserError
+from compactbio.formats.bioasq import read_questions
+from compactbio.formats.splits import folds, splits
+from compactbio.records import hashes
+from compactbio.tasks import qa
+
+Split = Literal["train", "devel", "test"]
+TASKS = ("ner", "relation", "qa")
+_TASK_OF = {"marked": "relation", "marked-jsonl": "relation", "squad": "qa", "bioasq": "qa"}
+_MARKS = re.compile(r"<<|>>|\[\[|\]\]")
+# Tenths of the documents of a single file, by a hash of their names.
+_TENTHS: tuple[Split, ...] = ("train",) * 7 + ("devel",) + ("test",) * 2
+
+
+@dataclass(frozen=True)
+class Data:
+    """The files of a data set by split; `gold` holds the answers of a test split without any.
+
+    Of a data set in a single file all three splits are that file: `train`, `devel` and `test` are 70, 10 and 20 % of
+    its documents by a hash of their names; what belongs together (a question's snippets, one sentence with other
+    pairs marked, the sentences of a document) stays together.
+    """
+
+    name: str
+    task: str
+    files: Mapping[Split, Path]
+    gold: Path | None = None
+    single: bool = False
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each split's file."""
+        found: dict[str, str] = {split: _digest(path) for split, path in self.files.items()}
+        return {**found, "gold": _digest(self.gold)} if self.gold else found
+
+    def read(self, split: Split, *, whole: bool = False) -> list[Document]:
+        """The documents of a split; `whole`: all of a single file's. Raises UserError where there are none."""
+        if split not in self.files:
+            raise UserError(f"{self.name}: there is no {split} file in it (a file with {split!r} in its name).")
+        documents = list(formats.read(self.files[split]))
+        if self.single and not whole:
+            places = _tenths(documents)
+            documents = [d for d in documents if _TENTHS[places[_group(d)]] == split]
+        # A file of few documents has none to choose by.
+        if not documents and not (self.single and split == "devel"):
+            raise UserError(f"{self.files[split]}: no document of the {split} split is in it.")
+        return documents
+
+    def golden(self) -> dict[str, Question] | None:
+        """The answers of a test split that stand in a file of their own, by question."""
+        return read_questions(self.gold) if self.gold else None
+
+
+def find(
+    path: Path | Mapping[str, Path], task: str | None = None, name: str | None = None, gold: Path | None = None
+) -> Data:
+    """A data set by its folder, its single file, or its files by split (train, devel, test, gold).
+
+    `gold` holds the answers of a test split without any, where it does not stand with the data.
+    The task is recognised from the format and content unless it is named. Raises UserError for what does not exist,
+    a folder without a split, and a task that there is none of.
+    """
+    if task is not None and task not in TASKS:
+        raise UserError(f"{task!r} is no task: take {', '.join(TASKS)}.")
+    if isinstance(path, Mapping):
+        files = {split: path[split] for split in ("train", "devel", "test") if split in path}
+        return _data(name or next(iter(files.values())).stem, files, path.get("gold"), task)
+    if not path.exists():
+        raise UserError(f"{path}: there is no such data set.")
+    called = name or (path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0])
+    if path.is_file() or _is_brat(path):
+        single: dict[str, Path] = {"train": path, "devel": path, "test": path}
+        return _data(called, single, gold, task, single=True)
+    if folds(path):
+        raise UserError(f"{path}: its folders are folds; name one of them, or all in a suite of `compactbio compare`.")
+    found = splits(path)
+    files = {split: file for split in ("train", "devel", "test") if (file := getattr(found, split))}
+    return _data(called, files, gold or found.gold, task)
+
+
+def _data(name: str, files: Mapping[str, Path], gold: Path | None, task: str | None, *, single: bool = False) -> Data:
+    for path in (*files.values(), *([gold] if gold else [])):
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file.")
+    return Data(name, task or _task(next(iter(files.values()))), files, gold, single)  # type: ignore[arg-type]
+
+
+def _task(path: Path) -> str:
+    known = _TASK_OF.get(formats.recognise(path))
+    if known:
+        return known
+    for document in formats.read(path):
+        if document.questions:
+            return "qa"
+        if document.spans:
+            return "ner"
+        if document.relations:
+            return "relation"
+    raise UserError(f"{path}: it holds no mention, relation or question to score; name the task with --task.")
+
+
+def _is_brat(path: Path) -> bool:
+    return any(path.glob("*.ann"))
+
+
+def _digest(path: Path) -> str:
+    if path.is_file():
+        return hashes.of_file(path)
+    return hashes.of_value([[p.name, hashes.of_file(p)] for p in sorted(path.iterdir()) if p.is_file()])
+
+
+def _group(document: Document) -> str:
+    """What must not be divided between splits has one name."""
+    if document.questions:
+        return qa.identity(document.questions[0])
+    if document.relations and not document.tokenised:
+        return " ".join(_MARKS.sub(" ", document.text).split())
+    return document.id.rpartition(".")[0] or document.id if document.tokenised else document.id
+
+
+def _tenths(documents: Sequence[Document]) -> dict[str, int]:
+    """The tenth, 0 to 9, of each group: by rank of its hash, so that ten groups fill all."""
+    groups = sorted({_group(d) for d in documents}, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return {name: rank * 10 // len(groups) for rank, name in enumerate(groups)}
+
+
+def count(documents: Sequence[Document]) -> dict[str, int]:
+    """How many documents, mentions, relations and questions there are; what there is none of is left out."""
+    counts = {
+        "documents": len(documents),
+        "mentions": sum(len(document.spans) for document in documents),
+        "relations": sum(len(document.relations) for document in documents),
+        "questions": len({question.id for document in documents for question in document.questions}),
+    }
+    return {name: number for name, number in counts.items() if number}

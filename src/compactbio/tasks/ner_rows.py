@@ -1,0 +1,141 @@
+"""NER rows: words to pieces, long sentences in overlapping windows, and a model's logits back to a tag a word."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from compactbio.documents import Document
+from compactbio.documents.tags import repaired
+from compactbio.tasks.ner import Sentence, split, tags
+from compactbio.tasks.rows import NO_LABEL, Row
+
+# The share of a window that the next one repeats.
+_OVERLAP = 0.25
+
+
+@dataclass(frozen=True)
+class Window:
+    """A run of a sentence's words as one row. `words` are the words that this window decides, `at` where the first
+    piece of each stands in the row."""
+
+    sentence: int
+    words: tuple[int, ...]
+    at: NDArray[np.int64]
+    row: Row
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Documents as rows. `pieces[i]` are the numbers of pieces of the words of sentence i; a word may have none."""
+
+    sentences: tuple[Sentence, ...]
+    pieces: tuple[tuple[int, ...], ...]
+    windows: tuple[Window, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [window.row for window in self.windows]
+
+
+def encode(
+    documents: Sequence[Document],
+    tokenizer: PreTrainedTokenizerFast,
+    label_ids: Mapping[str, int],
+    max_length: int,
+) -> Encoded:
+    """The rows of documents, of at most `max_length` tokens with [CLS] and [SEP]; nothing is cut.
+
+    A word's label stands on its first piece, all else is -100, as are labels that `label_ids` does not know. A
+    sentence that is too long is covered by overlapping windows, each word decided, and labelled, in the one where it
+    stands most central. Of a word that alone is longer than a window, only the first pieces are read.
+    """
+    parts = split(documents)
+    pieces = _pieces(documents, parts, tokenizer)
+    windows: list[Window] = []
+    for place, part in enumerate(parts):
+        own = [pieces[_text(documents, part, i)][: max_length - 2] for i in range(len(part.words))]
+        wanted = [label_ids.get(tag, NO_LABEL) for tag in tags(part, documents[part.document].spans)]
+        windows += _windows(place, own, wanted, tokenizer, max_length - 2)
+    lengths = tuple(tuple(len(pieces[_text(documents, part, i)]) for i in range(len(part.words))) for part in parts)
+    return Encoded(tuple(parts), lengths, tuple(windows))
+
+
+def decode(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[list[str]]:
+    """The tags of each sentence's words in valid IOB2, from the logits (length, labels) of each row.
+
+    `names` are the labels in the order of their ids. A word without a piece is `O`.
+    """
+    found = [["O"] * len(part.words) for part in encoded.sentences]
+    for window, values in zip(encoded.windows, logits, strict=True):
+        best = values[window.at].argmax(-1)
+        for word, label in zip(window.words, best.tolist(), strict=True):
+            found[window.sentence][word] = names[label]
+    return [repaired(own) for own in found]
+
+
+def _text(documents: Sequence[Document], part: Sentence, word: int) -> str:
+    start, end = part.words[word]
+    return documents[part.document].text[start:end]
+
+
+def _pieces(
+    documents: Sequence[Document], parts: Sequence[Sentence], tokenizer: PreTrainedTokenizerFast
+) -> dict[str, list[int]]:
+    """The pieces of every distinct word, each tokenised once."""
+    distinct = sorted({_text(documents, part, i) for part in parts for i in range(len(part.words))})
+    encodings = tokenizer.backend_tokenizer.encode_batch(distinct, add_special_tokens=False)
+    return {word: encoding.ids for word, encoding in zip(distinct, encodings, strict=True)}
+
+
+def _windows(
+    sentence: int, pieces: Sequence[list[int]], wanted: Sequence[int], tokenizer: PreTrainedTokenizerFast, room: int
+) -> list[Window]:
+    runs = _runs([len(own) for own in pieces], room)
+    found = []
+    for run, decided in zip(runs, _decided([len(own) for own in pieces], runs), strict=True):
+        words = tuple(word for word in run if word in decided and pieces[word])
+        sizes = np.cumsum([1, *(len(pieces[word]) for word in run)])
+        at = np.array([sizes[word - run.start] for word in words], dtype=np.int64)
+        ids = [tokenizer.cls_token_id, *(piece for word in run for piece in pieces[word]), tokenizer.sep_token_id]
+        labels = np.full(len(ids), NO_LABEL)
+        labels[at] = [wanted[word] for word in words]
+        found.append(Window(sentence, words, at, Row(np.array(ids), labels)))
+    return found
+
+
+def _runs(lengths: Sequence[int], room: int) -> list[range]:
+    """Runs of words of at most `room` pieces that cover all words and overlap by about a quarter."""
+    runs, start = [], 0
+    while True:
+        end, size = start, 0
+        while end < len(lengths) and size + lengths[end] <= room:
+            size += lengths[end]
+            end += 1
+        runs.append(range(start, end))
+        if end >= len(lengths):
+            return runs
+        back, size = end, 0
+        while back - 1 > start and size + lengths[back - 1] <= room * _OVERLAP:
+            back -= 1
+            size += lengths[back]
+        start = back
+
+
+def _decided(lengths: Sequence[int], runs: Sequence[range]) -> list[set[int]]:
+    """For each run the words that stand more central in it than in any other."""
+    before = np.concatenate([[0], np.cumsum(lengths)])
+
+    def margin(word: int, run: int) -> float:
+        """The pieces between a word and the nearer cut; a sentence's own ends are no cuts."""
+        left = before[word] - before[runs[run].start] if run else np.inf
+        right = before[runs[run].stop] - before[word + 1] if run < len(runs) - 1 else np.inf
+        return float(min(left, right))
+
+    best = [
+        max((i for i, run in enumerate(runs) if word in run), key=lambda i: margin(word, i))
+        for word in range(len(lengths))
+    ]
+    return [{word for word, run in enumerate(best) if run == i} for i in range(len(runs))]

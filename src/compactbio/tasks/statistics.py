@@ -1,0 +1,153 @@
+"""How sure a score is: bootstrap intervals, paired tests and their correction for many tests.
+
+The bootstrap draws test units (sentences, documents, questions) with replacement; a score is worked out anew from the
+sums over each draw, because F1 is no mean over sentences. Sources: Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993, chapters 13 and 16; Berg-Kirkpatrick, Burkett and Klein, An Empirical Investigation of Statistical
+Significance in NLP, EMNLP 2012.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compactbio.errors import UserError
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Sums (..., k) over test units into scores (...) in [0, 1]."""
+
+Units = NDArray[np.float64] | Sequence[NDArray[np.float64]]
+"""(seeds, n, k): what each seed's run counted in each of n test units; for folds, one such array each."""
+
+LEVEL = 0.95
+REPEATS = 2000
+# Units drawn at a time: what stays in a processor's cache is twice as fast as ten times as much.
+_BLOCK = 100_000
+
+
+def f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F1 from true positives, false positives, false negatives (..., 3); 0 where there is nothing to find."""
+    return _ratio(2 * sums[..., 0], 2 * sums[..., 0] + sums[..., 1] + sums[..., 2])
+
+
+def mrr(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean reciprocal rank from strict hits, lenient hits, reciprocal ranks, questions (..., 4)."""
+    return _ratio(sums[..., 2], sums[..., 3])
+
+
+STATISTICS: dict[str, Statistic] = {"f1": f1, "mrr": mrr}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The difference of two scores in [-1, 1], its interval, and the two-sided p of "there is none"."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def score(units: Units, statistic: Statistic) -> float:
+    """The mean over seeds, then over folds, of the statistic of all units. Raises UserError where there is no unit."""
+    return float(np.mean([statistic(fold.sum(axis=1)).mean() for fold in _folds(units)]))
+
+
+def interval(
+    units: Units, statistic: Statistic, level: float = LEVEL, repeats: int = REPEATS, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of `score`, within [0, 1].
+
+    A draw of units serves all seeds, so the interval is about the test set and not about the seeds; every fold is
+    drawn by itself. Raises UserError where there is no unit.
+    """
+    return _bounds(_resampled(units, statistic, repeats, seed), level)
+
+
+def paired(
+    a: Units,
+    b: Units,
+    statistic: Statistic,
+    level: float = LEVEL,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> Paired:
+    """Compare two models on the same test units: score(a) - score(b), every draw of units serving both.
+
+    p = 2 min(P(d <= 0), P(d >= 0)), at most 1, over the drawn differences d; one is added to both counts and to
+    `repeats`, so that p is never 0. Numbers of seeds may differ. Raises UserError where folds or units do.
+    """
+    sizes = [[fold.shape[1] for fold in _folds(units)] for units in (a, b)]
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"Two models can only be compared on the same test set, and these were scored on {_listed(sizes[0])} and "
+            f"{_listed(sizes[1])} units; evaluate both again on one file."
+        )
+    drawn = _resampled(a, statistic, repeats, seed) - _resampled(b, statistic, repeats, seed)
+    rarer = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
+    p = min(1.0, 2 * (int(rarer) + 1) / (repeats + 1))
+    return Paired(score(a, statistic) - score(b, statistic), *_bounds(drawn, level), p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in the order given: reject those below the level of the whole family.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()  # type: ignore[no-any-return]
+
+
+def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(above, below, out=np.zeros_like(above, dtype=np.float64), where=below > 0)
+
+
+def _folds(units: Units) -> list[NDArray[np.float64]]:
+    folds = [units] if isinstance(units, np.ndarray) else list(units)
+    if not folds or any(fold.shape[1] == 0 for fold in folds):
+        raise UserError("The test set holds nothing to score; check that its file is the one meant.")
+    return folds
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return " + ".join(f"{size:,}" for size in sizes)
+
+
+def _resampled(units: Units, statistic: Statistic, repeats: int, seed: int) -> NDArray[np.float64]:
+    """`score` of each of `repeats` draws, (repeats,); the draws depend on `seed` and the numbers of units alone."""
+    scores = [
+        _resampled_fold(fold, statistic, repeats, np.random.default_rng([seed, place]))
+        for place, fold in enumerate(_folds(units))
+    ]
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def _resampled_fold(
+    units: NDArray[np.float64], statistic: Statistic, repeats: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    seeds, n, k = units.shape
+    flat = units.transpose(1, 0, 2).reshape(n, seeds * k).astype(np.float64)
+    scores = [
+        statistic((counts @ flat).reshape(len(counts), seeds, k)).mean(axis=1) for counts in _counts(rng, n, repeats)
+    ]
+    return np.concatenate(scores)
+
+
+def _counts(rng: np.random.Generator, n: int, repeats: int) -> Iterator[NDArray[np.float64]]:
+    """Multinomial counts: how often each of n units stands in each draw, (some, n) at a time, `repeats` in all."""
+    step = max(1, _BLOCK // n)
+    for start in range(0, repeats, step):
+        rows = min(step, repeats - start)
+        drawn = rng.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def _bounds(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,200 @@
+"""NER: scores as conlleval and seqeval give them, words and windows that lose nothing, offsets that hold."""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from seqeval.metrics import f1_score, precision_score, recall_score
+from seqeval.scheme import IOB2
+
+from compactbio import formats
+from compactbio.corpus import vocabulary
+from compactbio.documents import Document, Span
+from compactbio.documents.tags import chunks, iob2, repaired
+from compactbio.documents.words import sentences, words
+from compactbio.errors import UserError
+from compactbio.tasks import ner, ner_rows
+from conftest import SHARED
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_folder):
+    return vocabulary.load(tokenizer_folder)
+
+
+TYPED = ["O", "O", "B-Gene", "I-Gene", "B-Drug", "I-Drug"]
+
+
+def _random_tags(draw, number, tags):
+    return [[draw.choice(tags) for _ in range(draw.randint(1, 12))] for _ in range(number)]
+
+
+@pytest.mark.parametrize("tags", [TYPED, ["O", "O", "B-X", "I-X"], ["O", "B-A", "I-A", "E-A", "S-A", "S-B", "E-B"]])
+def test_scores_equal_those_of_seqeval(tags):
+    draw = random.Random(3)
+    gold = _random_tags(draw, 300, tags)
+    predicted = [[tag if draw.random() < 0.6 else draw.choice(tags) for tag in own] for own in gold]
+    ours = ner.score(gold, predicted)
+    assert ours["precision"] == pytest.approx(precision_score(gold, predicted), abs=1e-12)
+    assert ours["recall"] == pytest.approx(recall_score(gold, predicted), abs=1e-12)
+    assert ours["f1"] == pytest.approx(f1_score(gold, predicted), abs=1e-12)
+    if not any(tag[0] in "ES" for tag in tags):
+        strict = f1_score(gold, predicted, mode="strict", scheme=IOB2)
+        assert ours["strict_f1"] == pytest.approx(strict, abs=1e-12)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="real system output is not here (../shared/data)")
+def test_conlleval_on_real_output_is_reproduced_to_the_printed_digit():
+    path = SHARED / "ner_predictions" / "s800_test_conlleval" / "NER_result_conll.txt"
+    blocks = [block.split("\n") for block in path.read_text().strip("\n").split("\n\n")]
+    rows = [[line.split(" ") for line in block if line] for block in blocks if block]
+    gold, predicted = ([[row[i] for row in block] for block in rows] for i in (1, 2))
+    official = json.loads((SHARED / "expected_scores.json").read_text())[str(path.relative_to(SHARED))]
+    ours = ner.score(gold, predicted)
+    assert sum(map(len, gold)) == official["tokens"]
+    assert sum(len(chunks(own)) for own in gold) == official["gold_phrases"]
+    assert sum(len(chunks(own)) for own in predicted) == official["found_phrases"]
+    for name in ("precision", "recall", "f1", "accuracy"):
+        assert round(100 * ours[name], 2) == official[f"{name}_percent"]
+
+
+def test_the_published_protocol_counts_pieces_and_says_another_number():
+    gold, predicted = [["B", "O", "B", "I"]], [["B", "O", "O", "B"]]
+    word = ner.score(gold, predicted)
+    published = ner.score(gold, predicted, "published", pieces=[[3, 1, 1, 1]])
+    assert word["f1"] == pytest.approx(0.5)
+    assert published["f1"] == pytest.approx(6 / 8)  # three right mentions of a piece each, one wrong on either side
+    expanded = [["B", "B", "B", "O", "B", "I"]], [["B", "B", "B", "O", "O", "B"]]
+    assert ner.score(*expanded, "published")["f1"] == published["f1"]
+
+
+def test_sides_of_different_length_are_refused_with_both_lengths():
+    with pytest.raises(UserError, match="gold has 2 sentences, the predictions 1"):
+        ner.score([["O"], ["B"]], [["O"]])
+    with pytest.raises(UserError, match="Sentence 1 has 2 words in the gold and 1"):
+        ner.score([["O", "B"]], [["O"]])
+
+
+def test_iob_schemes_stand_for_the_same_mentions():
+    assert chunks(["I", "I", "O", "I"]) == chunks(["B", "I", "O", "B"]) == [(0, 2, ""), (3, 4, "")]
+    assert chunks(["B-X", "E-X", "S-X", "O-MISC"]) == chunks(["B-X", "L-X", "U-X", "O"]) == [(0, 2, "X"), (2, 3, "X")]
+    assert chunks(["I-X", "I-Y", "B-Y"]) == [(0, 1, "X"), (1, 2, "Y"), (2, 3, "Y")]
+    assert repaired(["I-X", "I-Y", "O"]) == ["B-X", "B-Y", "O"]
+    with pytest.raises(ValueError, match="no tag"):
+        chunks(["Q-X"])
+
+
+TEXT = "IL-2 rises (p < 0.05) in E. coli. Aspirin, e.g. 5 mg, helps.\nNew line"
+
+
+def test_words_and_sentences_cover_a_text_and_respect_abbreviations():
+    parts = sentences(TEXT)
+    assert [TEXT[a:b].strip() for a, b in parts] == [
+        "IL-2 rises (p < 0.05) in E. coli.",
+        "Aspirin, e.g. 5 mg, helps.",
+        "New line",
+    ]
+    assert [TEXT[a:b] for a, b in words(Document("1", TEXT))][:6] == ["IL", "-", "2", "rises", "(", "p"]
+
+
+def test_mentions_survive_tags_and_back():
+    document = Document("1", TEXT, (Span(0, 4, "Gene"), Span(25, 32, "Species"), Span(34, 41, "Drug")))
+    found = {span for part in ner.split([document]) for span in ner.spans(part, ner.tags(part, document.spans))}
+    assert found == set(document.spans)
+
+
+def _tokenised(text, tags):
+    own = words(Document("x", text, tokenised=True))
+    spans = tuple(Span(own[a][0], own[b - 1][1], kind) for a, b, kind in chunks(tags))
+    return Document("x", text, spans, tokenised=True)
+
+
+def test_long_sentences_are_covered_by_windows_and_every_word_is_decided_once(tokenizer):
+    draw = random.Random(0)
+    pool = ["cell", "the", "protein", "binding", "unaffable", "\x07", "zebra"]
+    for length in (1, 5, 40, 200):
+        text = " ".join(draw.choice(pool) for _ in range(length))
+        document = _tokenised(text, ["B"] + ["O"] * (length - 1))
+        encoded = ner_rows.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
+        assert max(len(row) for row in encoded.rows) <= 24
+        decided = [word for window in encoded.windows for word in window.words]
+        with_pieces = [word for word, count in enumerate(encoded.pieces[0]) if count]
+        assert sorted(decided) == with_pieces
+        assert sum(int((row.labels != -100).sum()) for row in encoded.rows) == len(with_pieces)
+
+
+def test_labels_come_back_from_logits_through_windows(tokenizer):
+    draw = random.Random(1)
+    names = ["B", "I", "O"]
+    documents = []
+    for _ in range(20):
+        length = draw.randint(1, 90)
+        text = " ".join(draw.choice(["cell", "the", "protein", "binding"]) for _ in range(length))
+        documents.append(_tokenised(text, repaired([draw.choice("OOBI") for _ in range(length)])))
+    encoded = ner_rows.encode(documents, tokenizer, {name: i for i, name in enumerate(names)}, max_length=32)
+    logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
+    predicted = ner_rows.decode(encoded, logits, names)
+    gold = [ner.tags(part, documents[part.document].spans) for part in encoded.sentences]
+    assert predicted == gold
+    outcome = ner.outcome(documents, encoded.sentences, predicted)
+    assert outcome.main == 1.0 and outcome.unit == "sentence" and not outcome.mistakes
+    assert outcome.units[:, 0].sum() == sum(len(d.spans) for d in documents)
+
+
+def test_a_word_without_a_piece_is_counted_as_missed(tokenizer):
+    document = _tokenised("the \x07 cell", ["O", "B", "B"])
+    encoded = ner_rows.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
+    assert encoded.pieces[0][1] == 0
+    logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
+    outcome = ner.outcome([document], encoded.sentences, ner_rows.decode(encoded, logits, ["B", "I", "O"]))
+    assert (outcome.units.sum(0) == [1, 0, 1]).all()
+
+
+def test_mistakes_are_named_by_what_is_wrong_with_them():
+    text = "aspirin for severe headache and fever today"
+    own = _tokenised(text, ["B-Drug", "O", "B-Sign", "I-Sign", "O", "B-Sign", "O"])
+    predicted = [["B-Sign", "O", "O", "B-Sign", "O", "O", "B-Sign"]]
+    outcome = ner.outcome([own], ner.split([own]), predicted)
+    assert {(m.kind, m.gold, m.predicted) for m in outcome.mistakes} == {
+        ("type", "aspirin [Drug]", "aspirin [Sign]"),
+        ("boundary", "severe headache [Sign]", "headache [Sign]"),
+        ("missed", "fever [Sign]", ""),
+        ("spurious", "", "today [Sign]"),
+    }
+    assert outcome.per_type["Sign"]["support"] == 2 and outcome.per_type["Drug"]["recall"] == 0
+
+
+def test_overlapping_mentions_are_noted_and_count_as_missed():
+    document = Document("1", "breast cancer risk", (Span(0, 13, "D"), Span(7, 18, "D"), Span(2, 6, "D")))
+    part = ner.split([document])
+    outcome = ner.outcome([document], part, [ner.tags(part[0], document.spans)])
+    assert (outcome.units == [[1, 0, 2]]).all() and outcome.unit == "document"
+    assert outcome.notes[0].startswith("2 gold mentions")
+
+
+def test_overlaps_keep_the_first_then_the_longest():
+    assert iob2([(0, 1, "A"), (0, 3, "A"), (2, 4, "B")], 5) == ["B-A", "I-A", "I-A", "O", "O"]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="real system output is not here (../shared/data)")
+@pytest.mark.parametrize("run", ["CID", "DNER"])
+@pytest.mark.parametrize("suffix", ["PubTator", "BioC.xml"])
+def test_mentions_of_the_biocreative_sample_are_scored_as_the_official_evaluator_does(run, suffix):
+    folder = SHARED / "pubtator" / "BC5CDR" / "eval_sample"
+    official = json.loads((SHARED / "expected_scores.json").read_text())["pubtator/BC5CDR/eval_sample"]
+    gold = list(formats.read(folder / "gold" / f"CDR_sample.gold.{suffix}"))
+    found = list(formats.read(folder / "system" / f"CDR_sample.test.{run}.{suffix}"))
+    for key, expected in official[f"system/CDR_sample.test.{run}.PubTator"].items():
+        if not key.startswith("mention_"):
+            continue
+        kind = key.removeprefix("mention_")
+        outcome = ner.outcome_of_documents(_only(gold, kind), _only(found, kind))
+        assert outcome.units.sum(0).tolist() == [expected["tp"], expected["fp"], expected["fn"]]
+        for name in ("precision", "recall", "f1"):
+            assert outcome.scores[name] == pytest.approx(expected[name], abs=1e-12)
+
+
+def _only(documents, kind):
+    return [replace(d, spans=tuple(s for s in d.spans if s.type == kind), relations=()) for d in documents]
