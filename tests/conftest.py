@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from compactbio import corpus
+from compactbio.cli import main
 
 transformers.logging.disable_progress_bar()
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -210,3 +211,26 @@ def command(out: Path, corpus_folder: Path, teacher: Path, *more: str, name: str
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     places = ["--corpus", str(corpus_folder), "--out", str(out), "--teacher", str(teacher)]
     return [sys.executable, "-m", "compactbio", "train", name, *places, *sets, *more]
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run the command line in this process: arguments in, (status, stdout, stderr) out."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["compactbio", *map(str, arguments)])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        captured = capsys.readouterr()
+        return int(leaving.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def one_sentence(outcome: tuple[int, str, str], *words: str) -> None:
+    """Assert that a command failed as the user's mistake, in one line that holds all `words`."""
+    status, stdout, stderr = outcome
+    assert (status, stdout) == (2, "")
+    assert len(stderr.strip().splitlines()) == 1, stderr
+    for word in words:
+        assert word in stderr

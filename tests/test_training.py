@@ -198,7 +198,7 @@ def test_steps_are_the_same_however_they_are_divided(token_corpus):
 
     def citations(rank, world, tokens):
         found = []
-        for batch in batches.Steps(rows, masking, 6, tokens, 99, rank, world)[17]:
+        for batch in batches.Steps(batches.Masked(rows, masking), 6, tokens, 99, rank, world)[17]:
             cuts = list(zip(batch.borders, batch.borders[1:], strict=False))
             found += [(batch.input_ids[a:b].tolist(), batch.labels[a:b].tolist()) for a, b in cuts]
         return found
@@ -211,7 +211,7 @@ def test_steps_are_the_same_however_they_are_divided(token_corpus):
 def test_an_epoch_takes_every_row_once_and_the_next_another_order(token_corpus):
     rows = corpus.open(token_corpus)["train"]
     masking = Masking.of(corpus.tokenizer(token_corpus), 0.15, seed=3)
-    steps = batches.Steps(rows, masking, 10, 1000, 99)
+    steps = batches.Steps(batches.Masked(rows, masking), 10, 1000, 99)
     places = [place for step in range(10) for place in steps.places(step)]
     epochs = [[row for epoch, row in places if epoch == wanted] for wanted in (0, 1)]
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs) and epochs[0] != epochs[1]

@@ -13,24 +13,9 @@ import pytest
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM
 
 from compactbio import corpus, recipes
-from compactbio.cli import main
 from compactbio.errors import UserError
 from compactbio.training import train
-from conftest import bert, command
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run the command line in this process: arguments in, (status, stdout, stderr) out."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["compactbio", *map(str, arguments)])
-        with pytest.raises(SystemExit) as leaving:
-            main()
-        captured = capsys.readouterr()
-        return int(leaving.value.code or 0), captured.out, captured.err
-
-    return run
+from conftest import bert, command, one_sentence
 
 
 @pytest.fixture
@@ -41,15 +26,6 @@ def begin(cli, token_corpus, teacher_folder, tmp_path):
         return cli(*command(out, token_corpus, teacher or teacher_folder, *map(str, more), name=name)[3:])
 
     return run
-
-
-def one_sentence(outcome: tuple[int, str, str], *words: str) -> None:
-    """Assert that a command failed as the user's mistake, in one line that holds all `words`."""
-    status, stdout, stderr = outcome
-    assert (status, stdout) == (2, "")
-    assert len(stderr.strip().splitlines()) == 1, stderr
-    for word in words:
-        assert word in stderr
 
 
 def test_a_right_command_is_right(begin):

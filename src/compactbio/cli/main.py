@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compactbio import __version__
-from compactbio.cli import corpus, demo, recipes, train
+from compactbio.cli import compare, corpus, demo, evaluate, finetune, profile, recipes, train
 from compactbio.errors import UserError, sentence_for
 
 app = typer.Typer(
@@ -20,6 +20,10 @@ app = typer.Typer(
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(recipes.app, name="recipes")
 app.command(name="train", epilog=train.EXAMPLE)(train.train)
+app.command(name="finetune", epilog=finetune.EXAMPLE)(finetune.finetune)
+app.command(name="evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command(name="profile", epilog=profile.EXAMPLE)(profile.profile)
 app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo)
 
 

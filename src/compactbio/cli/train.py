@@ -61,7 +61,7 @@ def train(
     The run can be stopped at any moment and goes on with --resume; Ctrl-C saves a checkpoint first.
     """
     from compactbio import recipes
-    from compactbio.training import run
+    from compactbio.training import folder, run
 
     loaded = recipes.load(recipe, **_overrides(settings or [], steps))
     try:
@@ -76,7 +76,7 @@ def train(
             resume=resume,
         )
     except KeyboardInterrupt:
-        typer.echo(f"Stopped; what was saved is kept. {_how_to_go_on(resume or (out / run.RUN).exists())}", err=True)
+        typer.echo(f"Stopped; what was saved is kept. {_how_to_go_on(resume or (out / folder.RUN).exists())}", err=True)
         raise typer.Exit(130) from None
     if not run.speaks():
         return

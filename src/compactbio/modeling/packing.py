@@ -16,13 +16,15 @@ from compactbio.modeling.families import check_family
 class Packed:
     """Citations end to end. `input_ids`, `position_ids`, `labels` are (tokens,); a label of -100 is no masked position.
 
-    `borders` holds where citations begin, and the end: citations + 1 numbers from 0 to tokens.
+    `borders` holds where citations begin, and the end: citations + 1 numbers from 0 to tokens. `segments` are the
+    token types (tokens,), None where all are 0.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     labels: Tensor
     borders: tuple[int, ...]
+    segments: Tensor | None = None
 
     @classmethod
     def from_padded(cls, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor) -> "Packed":
@@ -33,25 +35,33 @@ class Packed:
         return cls(input_ids[keep], positions[keep], labels[keep], _borders(lengths.tolist()))
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Tensor], labels: Sequence[Tensor]) -> "Packed":
-        """Join rows of tokens, each (length,), and their labels."""
+    def from_rows(
+        cls, rows: Sequence[Tensor], labels: Sequence[Tensor], segments: Sequence[Tensor] | None = None
+    ) -> "Packed":
+        """Join rows of tokens, each (length,), their labels and, where there are any, their token types."""
         return cls(
             torch.cat(list(rows)),
             torch.cat([torch.arange(len(row)) for row in rows]),
             torch.cat(list(labels)),
             _borders([len(row) for row in rows]),
+            torch.cat(list(segments)) if segments is not None else None,
         )
 
     @classmethod
     def from_row(
-        cls, input_ids: Tensor, labels: Tensor, cu_seq_lens: Tensor, position_ids: Tensor | None = None
+        cls,
+        input_ids: Tensor,
+        labels: Tensor,
+        cu_seq_lens: Tensor,
+        position_ids: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> "Packed":
         """Read a packed row (1, tokens) with its borders (citations + 1,); positions start anew at each by default."""
         borders = tuple(cu_seq_lens.tolist())
         if position_ids is None:
             starts = torch.repeat_interleave(cu_seq_lens[:-1], cu_seq_lens.diff())
             position_ids = (torch.arange(borders[-1], device=input_ids.device) - starts.to(input_ids.device))[None]
-        return cls(input_ids[0], position_ids[0], labels[0], borders)
+        return cls(input_ids[0], position_ids[0], labels[0], borders, None if segments is None else segments[0])
 
     @property
     def lengths(self) -> list[int]:
@@ -63,7 +73,8 @@ class Packed:
         ids, positions, labels = (
             tensor.to(device, non_blocking=True) for tensor in (self.input_ids, self.position_ids, self.labels)
         )
-        return Packed(ids, positions, labels, self.borders)
+        segments = None if self.segments is None else self.segments.to(device, non_blocking=True)
+        return Packed(ids, positions, labels, self.borders, segments)
 
 
 @dataclass(frozen=True)
@@ -79,10 +90,10 @@ class Encoded:
 
 
 def encode(model: PreTrainedModel, batch: Packed, states: set[int], attentions: set[int]) -> Encoded:
-    """Run a masked-LM model's encoder on a packed row and give the hidden states and attentions that are asked for.
+    """Run a model's encoder on a packed row and give the hidden states and attentions that are asked for.
 
     `states` counts from the embedding output, `attentions` are 0-based layers. Families that cannot be packed run as
-    a padded batch inside; the answer is packed all the same. The MLM head is not run.
+    a padded batch inside; the answer is packed all the same. No head is run.
     """
     capture = Capture(attentions)
     wanted = sorted(states)
@@ -102,6 +113,7 @@ def _run_packed(
 ) -> tuple[Sequence[Tensor], int | Tensor]:
     out = model.base_model(
         input_ids=batch.input_ids[None],
+        **({} if batch.segments is None else {"token_type_ids": batch.segments[None]}),
         position_ids=batch.position_ids[None],
         cu_seq_lens_q=torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
         borders=batch.borders,
@@ -119,7 +131,13 @@ def _run_padded(
     keep = torch.arange(longest, device=device) < torch.tensor(batch.lengths, device=device)[:, None]
     ids = batch.input_ids.new_full(keep.shape, model.config.pad_token_id or 0)
     ids[keep] = batch.input_ids
-    out = model.base_model(input_ids=ids, attention_mask=keep.long(), capture=capture, output_hidden_states=states)
+    types = {}
+    if batch.segments is not None:
+        types["token_type_ids"] = torch.zeros_like(ids)
+        types["token_type_ids"][keep] = batch.segments
+    out = model.base_model(
+        input_ids=ids, attention_mask=keep.long(), capture=capture, output_hidden_states=states, **types
+    )
     return out.hidden_states, keep
 
 

@@ -1,8 +1,10 @@
 """The trained module: a student, where needed a projection, and the weighing of the recipe's loss terms."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -12,6 +14,8 @@ from compactbio.modeling.packing import Encoded, Packed, encode
 from compactbio.modeling.students import picked_layers
 from compactbio.objectives.terms import TERMS, Counts, Match, Step
 from compactbio.recipes import LossTerm, Recipe
+
+PROJECTION = "projection.safetensors"
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,20 @@ class Distiller(nn.Module):
         step = self._read(batch, counts or counts_of(batch).at_least_one())
         terms = {term.value: weight * TERMS[term].value(step) for term, weight in self.recipe.loss.items()}
         return Losses(torch.stack(list(terms.values())).sum(), terms)
+
+    def counts(self, batch: Packed) -> Counts:
+        """A batch's own counts."""
+        return counts_of(batch)
+
+    def save(self, folder: Path) -> None:
+        """Write the student and the projection into a folder."""
+        self.student.save_pretrained(folder)
+        save_model(self.projection, str(folder / PROJECTION))
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote. Raises RuntimeError where a name is missing or too many."""
+        load_model(self.student, folder / "model.safetensors", strict=True)
+        load_model(self.projection, folder / PROJECTION, strict=True)
 
     def _read(self, batch: Packed, counts: Counts) -> Step:
         at = (batch.labels != -100).nonzero().squeeze(1)  # (masked,)

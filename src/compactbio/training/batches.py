@@ -1,4 +1,4 @@
-"""Whole optimiser steps as packed micro-batches: which rows, masked how, cut where.
+"""Whole optimiser steps as packed micro-batches: which rows, labelled how, cut where.
 
 A step's rows are a pure function of (seed, step), so a run resumes at any step without going through the ones before,
 and the number of processes changes nothing but who does which part.
@@ -7,6 +7,7 @@ and the number of processes changes nothing but who does which part.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import datasets
 import numpy as np
@@ -14,21 +15,65 @@ import torch
 from numpy.typing import NDArray
 
 from compactbio.modeling.packing import Packed
+from compactbio.tasks.rows import Row
 from compactbio.training.masking import HELDOUT_EPOCH, Masking
 
-Row = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+class Source(Protocol):
+    """Rows to train on; `seed` draws their order."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, places: Sequence[tuple[int, int]]) -> list[Row]:
+        """The rows at (epoch, row), with their labels."""
+        ...
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The rows of a corpus, with column `input_ids`, masked anew each epoch."""
+
+    rows: datasets.Dataset
+    masking: Masking
+
+    @property
+    def seed(self) -> int:
+        return self.masking.seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, places: Sequence[tuple[int, int]]) -> list[Row]:
+        ids = read_rows(self.rows, [row for _, row in places])
+        return [Row(*self.masking.apply(ids[i], *place)) for i, place in enumerate(places)]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows that carry the labels of a task."""
+
+    rows: Sequence[Row]
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, places: Sequence[tuple[int, int]]) -> list[Row]:
+        return [self.rows[row] for _, row in places]
 
 
 @dataclass(frozen=True)
 class Steps(torch.utils.data.Dataset[list[Packed]]):
     """The steps of a run: `steps[i]` are the micro-batches that process `rank` of `world` computes in step i.
 
-    `rows` has the column `input_ids`; a step takes `batch_size` rows of a random order drawn anew each epoch, and goes
-    on into the next epoch where one ends. A micro-batch holds at most `tokens` tokens, but at least one row.
+    A step takes `batch_size` rows of a random order drawn anew each epoch, and goes on into the next epoch where one
+    ends. A micro-batch holds at most `tokens` tokens, but at least one row.
     """
 
-    rows: datasets.Dataset
-    masking: Masking
+    rows: Source
     batch_size: int
     tokens: int
     count: int
@@ -39,19 +84,17 @@ class Steps(torch.utils.data.Dataset[list[Packed]]):
         return self.count
 
     def __getitem__(self, step: int) -> list[Packed]:
-        places = self.places(step)
-        ids = read_rows(self.rows, [row for _, row in places])
-        by_length = sorted(range(len(places)), key=lambda i: (len(ids[i]), i))
-        mine = by_length[self.rank :: self.world]
-        return list(pack([self.masking.apply(ids[i], *places[i]) for i in mine], self.tokens))
+        rows = self.rows.take(self.places(step))
+        by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
+        return list(pack([rows[i] for i in by_length[self.rank :: self.world]], self.tokens))
 
     def places(self, step: int) -> list[tuple[int, int]]:
-        """The (epoch, row) of each citation of a step."""
+        """The (epoch, row) of each row of a step."""
         numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
         return [(n // len(self.rows), self._order(n // len(self.rows))[n % len(self.rows)]) for n in numbers]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        return _permutation(len(self.rows), self.masking.seed, epoch)
+        return _permutation(len(self.rows), self.rows.seed, epoch)
 
 
 @lru_cache(maxsize=2)
@@ -66,21 +109,26 @@ def read_rows(rows: datasets.Dataset, places: Sequence[int]) -> list[NDArray[np.
 
 
 def pack(rows: Sequence[Row], tokens: int) -> Iterator[Packed]:
-    """Join masked rows, in their order, to packed micro-batches of at most `tokens` tokens and at least one row."""
+    """Join rows, in their order, to packed micro-batches of at most `tokens` tokens and at least one row."""
     waiting: list[Row] = []
     size = 0
     for row in rows:
-        if waiting and size + len(row[0]) > tokens:
+        if waiting and size + len(row) > tokens:
             yield _join(waiting)
             waiting, size = [], 0
         waiting.append(row)
-        size += len(row[0])
+        size += len(row)
     if waiting:
         yield _join(waiting)
 
 
 def _join(rows: list[Row]) -> Packed:
-    return Packed.from_rows([torch.from_numpy(ids) for ids, _ in rows], [torch.from_numpy(lab) for _, lab in rows])
+    segments = [torch.from_numpy(row.segments) for row in rows if row.segments is not None]
+    return Packed.from_rows(
+        [torch.from_numpy(row.input_ids) for row in rows],
+        [torch.from_numpy(row.labels) for row in rows],
+        segments or None,
+    )
 
 
 def heldout(rows: datasets.Dataset, masking: Masking, tokens: int, rank: int = 0, world: int = 1) -> list[Packed]:
@@ -89,6 +137,6 @@ def heldout(rows: datasets.Dataset, masking: Masking, tokens: int, rank: int = 0
     The masks depend on the masking probability alone, not on the run's seed, so that runs can be compared.
     """
     fixed = Masking(masking.probability, masking.mask_id, masking.special, seed=0)
-    ids = read_rows(rows, range(len(rows)))
-    by_length = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))[rank::world]
-    return list(pack([fixed.apply(ids[i], HELDOUT_EPOCH, i) for i in by_length], tokens))
+    found = Masked(rows, fixed).take([(HELDOUT_EPOCH, i) for i in range(len(rows))])
+    by_length = sorted(range(len(found)), key=lambda i: (len(found[i]), i))[rank::world]
+    return list(pack([found[i] for i in by_length], tokens))

@@ -1,17 +1,16 @@
-"""The engine: `distil` on a subclass of transformers' Trainer that takes one whole optimiser step a batch."""
+"""The engine: `fit` on a subclass of transformers' Trainer that takes one whole optimiser step a batch; `distil`."""
 
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
@@ -25,14 +24,30 @@ from transformers import (
 
 from compactbio.errors import UserError
 from compactbio.modeling.packing import Packed
-from compactbio.objectives import Counts, Distiller, Losses, counts_of
+from compactbio.objectives import Counts, Distiller, Losses
 from compactbio.recipes import LossTerm, Recipe
 from compactbio.records import atomic
 from compactbio.training import measure
 from compactbio.training.batches import Steps
+from compactbio.training.checkpoints import checkpoints, keep_best, refusing_full_disk, step_of
 
-PROJECTION = "projection.safetensors"
-BEST = "best"
+
+class Trainable(Protocol):
+    """A module that the engine trains: its forward gives the `Losses` of a packed row."""
+
+    student: PreTrainedModel
+
+    def counts(self, batch: Packed) -> Counts:
+        """What the terms of a micro-batch are divided by, before it is added up over the step."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write all that is trained into a folder."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote, strictly."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,23 @@ class Outcome:
 
     step: int
     stopped: bool
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What is measured of the student as it trains, and by which number the best one is kept.
+
+    `measure` is called on every process and gives all of them the same numbers.
+    """
+
+    measure: Callable[[PreTrainedModel], dict[str, float]]
+    metric: str
+    greater_is_better: bool
+
+    def better(self, metrics: dict[str, float], kept: dict[str, float]) -> bool:
+        """Whether a student with these metrics is better than the one that is kept."""
+        new, old = metrics[self.metric], kept[self.metric]
+        return new > old if self.greater_is_better else new < old
 
 
 def distil(
@@ -60,42 +92,71 @@ def distil(
     number, or the disk is full; the last good checkpoint stays.
     """
     distiller = Distiller(student, teacher, recipe)
-    engine = DistilTrainer(distiller, steps, heldout, arguments, callbacks, start=_step_of(checkpoint))
-    with engine.signals(), frozen_key_biases(student, recipe):
+    if distiller.teacher is not None:
+        distiller.teacher.to(arguments.device, torch.bfloat16 if arguments.bf16 else torch.float32)
+    examination = Examination(
+        lambda model: _heldout_metrics(model, heldout, arguments), "heldout_loss", greater_is_better=False
+    )
+    raw_scores = LossTerm.ATTENTION_MSE in recipe.loss and recipe.attention_mse_of == "scores"
+    return fit(distiller, steps, examination, arguments, callbacks, checkpoint, train_key_biases=raw_scores)
+
+
+def fit(
+    module: Trainable,
+    steps: Steps,
+    examination: Examination | None,
+    arguments: TrainingArguments,
+    callbacks: Sequence[TrainerCallback],
+    checkpoint: Path | None,
+    *,
+    train_key_biases: bool,
+) -> Outcome:
+    """Train a module in place, whatever it computes; see `distil` for signals, checkpoints and errors."""
+    engine = StepTrainer(module, steps, examination, arguments, callbacks, start=step_of(checkpoint))
+    with engine.signals(), nullcontext() if train_key_biases else frozen_key_biases(module.student):
         engine.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return Outcome(engine.state.global_step, engine.stopped)
 
 
-class DistilTrainer(Trainer):  # type: ignore[misc]
-    """Trainer of a Distiller, whose batch is a whole optimiser step as a list of packed micro-batches."""
+def _heldout_metrics(
+    model: PreTrainedModel, batches: Sequence[Packed], arguments: TrainingArguments
+) -> dict[str, float]:
+    sums = measure.totals(model, batches, bf16=arguments.bf16).to(arguments.device)
+    if arguments.world_size > 1:
+        torch.distributed.all_reduce(sums)
+    result = measure.heldout(sums.cpu())
+    return {"heldout_loss": result.loss, "heldout_accuracy": result.accuracy}
+
+
+class StepTrainer(Trainer):  # type: ignore[misc]
+    """Trainer of a Trainable, whose batch is a whole optimiser step as a list of packed micro-batches."""
 
     control: TrainerControl
 
     def __init__(
         self,
-        distiller: Distiller,
+        module: Trainable,
         steps: Steps,
-        heldout: Sequence[Packed],
+        examination: Examination | None,
         arguments: TrainingArguments,
         callbacks: Sequence[TrainerCallback],
         start: int,
     ) -> None:
         super().__init__(
-            model=distiller,
+            model=module,
             args=arguments,
             train_dataset=steps,
-            eval_dataset=list(heldout),
+            # Trainer asks for one; what is examined is the examination's own affair.
+            eval_dataset=[],
             callbacks=[_LastStep(), *callbacks],
         )
         self.remove_callback(PrinterCallback)
         self._start = start
-        self._heldout = heldout
+        self._examination = examination
         self._stop = False
         self._window = _Window()
         self._bad_step = torch.tensor(-1, device=arguments.device)
         self.stopped = False
-        if distiller.teacher is not None:
-            distiller.teacher.to(arguments.device, torch.bfloat16 if arguments.bf16 else torch.float32)
 
     def get_train_dataloader(self) -> DataLoader[list[Packed]]:
         """The steps still to do; each process makes its own share, so nothing is left to shard."""
@@ -130,21 +191,25 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Held-out loss and accuracy of the student, logged; the best student so far is kept."""
+        """The examination's metrics, logged; the best student so far is kept."""
+        assert self._examination is not None
         started = time.perf_counter()
-        distiller: Distiller = self.accelerator.unwrap_model(self.model)
+        student = self._module.student
         self._refuse_bad()
-        sums = measure.totals(distiller.student, self._heldout, bf16=self.args.bf16)
-        result = measure.heldout(self.accelerator.reduce(sums.to(self.args.device), "sum").cpu())
-        if not _finite(result.loss):
+        metrics = self._examination.measure(student)
+        if not _finite(metrics[self._examination.metric]):
             raise _bad_loss(self.state.global_step)
-        metrics = {"heldout_loss": result.loss, "heldout_accuracy": result.accuracy}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.args.should_save:
-            keep_best(Path(self.args.output_dir), distiller.student, result, self.state.global_step)
+            keep_best(Path(self.args.output_dir), student, self._examination.better, metrics, self.state.global_step)
         self._window.leave_out(time.perf_counter() - started)
         return metrics
+
+    @property
+    def _module(self) -> Trainable:
+        module: Trainable = self.accelerator.unwrap_model(self.model)
+        return module
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the terms, the epoch and the speed since the last line to a line of training."""
@@ -180,7 +245,7 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
 
     def _totals(self, batches: list[Packed]) -> Counts:
         """The counts of the step over all processes; a wish to stop travels with them, so that all stop together."""
-        own = [counts_of(batch) for batch in batches]
+        own = [self._module.counts(batch) for batch in batches]
         sums = [sum(float(count) for count in column) for column in zip(*own, strict=True)]
         shared = torch.tensor([*sums, float(self._stop)], dtype=torch.float64, device=self.args.device)
         if self.accelerator.num_processes > 1:
@@ -222,16 +287,10 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
         self._window.leave_out(time.perf_counter() - started)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        distiller: Distiller = self.accelerator.unwrap_model(self.model)
-        folder = Path(output_dir or self.args.output_dir)
-        distiller.student.save_pretrained(folder)
-        save_model(distiller.projection, str(folder / PROJECTION))
+        self._module.save(Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        distiller: Distiller = self.accelerator.unwrap_model(self.model)
-        folder = Path(resume_from_checkpoint)
-        load_model(distiller.student, folder / "model.safetensors", strict=True)
-        load_model(distiller.projection, folder / PROJECTION, strict=True)
+        self._module.load(Path(resume_from_checkpoint))
 
     # -- a loss that is no number
 
@@ -252,15 +311,12 @@ class DistilTrainer(Trainer):  # type: ignore[misc]
 
 
 @contextmanager
-def frozen_key_biases(student: PreTrainedModel, recipe: Recipe) -> Iterator[None]:
-    """Within it the biases of the keys stay as they are, unless raw attention scores are matched.
+def frozen_key_biases(student: PreTrainedModel) -> Iterator[None]:
+    """Within it the biases of the keys stay as they are; not for a loss that matches raw attention scores.
 
     A bias of the keys adds one number to a whole row of scores, which softmax cancels: its true gradient is 0. Adam
     would blow the rounding error of that 0 up to steps of full size, other ones for each number of processes.
     """
-    if LossTerm.ATTENTION_MSE in recipe.loss and recipe.attention_mse_of == "scores":
-        yield
-        return
     biases = [p for name, p in student.named_parameters() if name.endswith((".key.bias", ".k_lin.bias"))]
     try:
         for bias in biases:
@@ -317,57 +373,14 @@ class _Window:
         return terms, speed
 
 
-def keep_best(folder: Path, student: PreTrainedModel, result: measure.Heldout, step: int) -> None:
-    """Keep the student under `folder/best` where its held-out loss is below that of the one kept there."""
-    kept = best(folder)
-    if kept is not None and kept["heldout_loss"] <= result.loss:
-        return
-    with refusing_full_disk(folder), atomic.folder(folder / BEST) as partial:
-        student.save_pretrained(partial)
-        record = {"step": step, "heldout_loss": result.loss, "heldout_accuracy": result.accuracy}
-        atomic.write_json(partial / "best.json", record)
-
-
-def best(folder: Path) -> dict[str, Any] | None:
-    """The record of the best student kept in a checkpoint folder: step, heldout_loss, heldout_accuracy."""
-    atomic.recover(folder / BEST)
-    record = folder / BEST / "best.json"
-    return atomic.read_json(record) if record.exists() else None
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a folder, oldest first."""
-    return sorted((p for p in folder.glob("checkpoint-*") if p.is_dir()), key=_step_of)
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-
-
-@contextmanager
-def refusing_full_disk(folder: Path) -> Iterator[None]:
-    """Turn whatever a library raises on a full disk into one sentence."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        # safetensors and torch.save raise their own kinds, with the system's words in them at best.
-        if "os error 28" in str(error) or "No space left" in str(error) or shutil.disk_usage(folder).free < 2**20:
-            raise UserError(
-                f"{folder}: no space is left on the device; the last whole checkpoint is kept: free some space "
-                "and go on with --resume."
-            ) from error
-        raise
-
-
 def _as_inputs(batch: Packed) -> dict[str, Tensor]:
-    return {
+    inputs = {
         "input_ids": batch.input_ids[None],
         "labels": batch.labels[None],
         "position_ids": batch.position_ids[None],
         "cu_seq_lens_q": torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
     }
+    return inputs if batch.segments is None else inputs | {"token_type_ids": batch.segments[None]}
 
 
 def _finite(value: float) -> bool:

@@ -1,7 +1,7 @@
 """From names to models that can be trained: family, weights, MLM head and vocabulary checked before the first step."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from compactbio.corpus import vocabulary
 from compactbio.errors import UserError
@@ -87,6 +87,46 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
     return model, not missing
 
 
+def load_for(
+    source: Source, auto: Any, labels: Sequence[str] = (), seed: int = 0, *, new_head: bool = False
+) -> PreTrainedModel:
+    """The model of a source with the head that `auto` (an AutoModelFor... class) puts on it, in float32.
+
+    `labels` become its `id2label`; none leaves them as they are. With `new_head` a head that the source lacks, or has
+    for other labels, is drawn from `seed`. Raises UserError for weights that cannot be read, are not there or do not
+    have the shapes that the configuration says.
+    """
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    try:
+        with torch.random.fork_rng(devices=[]), quiet():
+            torch.manual_seed(seed)
+            model, report = auto.from_pretrained(
+                source.folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **(names if labels else {}),
+            )
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UserError(f"{source.name}: its weights cannot be read ({_first_line(error)}).") from None
+    absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    lost = sorted(key for key in absent if not (new_head and _is_task_head(key)))
+    if lost:
+        raise UserError(
+            f"{source.name}: its config.json describes weights that are not there, or have another shape ({lost[0]}, "
+            f"{len(lost)} in all); name a folder whose configuration and weights belong together."
+        )
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def _is_task_head(key: str) -> bool:
+    return key.startswith(("classifier.", "pre_classifier.", "qa_outputs.")) or ".pooler." in key
+
+
 def refuse_headless(source: Source) -> NoReturn:
     """Refuse, with the way to mend it, a teacher without an MLM head."""
     raise UserError(
@@ -120,6 +160,19 @@ def check_length(config: PretrainedConfig, name: str, manifest: dict[str, Any]) 
             f"{name} has {config.max_position_embeddings} positions, the corpus rows of up to {longest} tokens; "
             f"build the corpus with --max-length {config.max_position_embeddings} or less."
         )
+
+
+def tokenizer_of(source: Source) -> PreTrainedTokenizerFast:
+    """The tokenizer in a source's folder. Raises UserError where there is none, or one for another vocabulary."""
+    tokenizer = vocabulary.load(source.folder)
+    pieces, rows = len(tokenizer), source.config.vocab_size
+    # Some models pad their embeddings a little; a tokenizer never has more pieces than rows.
+    if pieces > rows or pieces < 0.9 * rows:
+        raise UserError(
+            f"{source.name}: its tokenizer has {pieces:,} pieces, its configuration {rows:,}; "
+            "name a folder whose tokenizer and weights belong together."
+        )
+    return tokenizer
 
 
 @contextmanager

@@ -50,6 +50,10 @@ def _tells(state: TrainerState, logs: dict[str, float]) -> bool:
     return bool(state.is_world_process_zero) and "train_runtime" not in logs
 
 
+def _said(name: str) -> str:
+    return name.replace("heldout", "held-out").replace("_", " ")
+
+
 def read(path: Path) -> list[dict[str, float]]:
     """The lines of a `metrics.jsonl`; a last line that a kill cut off is passed over."""
     if not path.exists():
@@ -101,7 +105,7 @@ class Bar(TrainerCallback):  # type: ignore[misc]
         if "loss" in logs:
             words = f"loss {logs['loss']:.3f}, {logs['tokens_per_second']:,.0f} tokens/s"
         else:
-            words = f"held-out loss {logs['heldout_loss']:.3f}, accuracy {logs['heldout_accuracy']:.1%}"
+            words = ", ".join(f"{_said(name)} {value:.4f}" for name, value in logs.items() if name != "epoch")
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=f"{self._label}: {words}")
         else:

@@ -4,7 +4,6 @@ In the folder: the student (`config.json`, `model.safetensors`, tokenizer, `READ
 `run.json` (what the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from transformers import AutoModelForMaskedLM, PreTrainedModel, TrainingArguments
 
 from compactbio import corpus as corpora
@@ -22,10 +20,9 @@ from compactbio.modeling.students import build_student, random_student
 from compactbio.objectives.terms import TERMS
 from compactbio.recipes import Recipe
 from compactbio.records import atomic, hub
-from compactbio.training import batches, card, engine, loading, measure, report
+from compactbio.training import batches, card, checkpoints, engine, folder, hardware, loading, measure, report
 from compactbio.training.masking import Masking
 
-RUN = "run.json"
 STAYS = ["checkpoints/*", "tensorboard/*", ".*"]
 
 
@@ -90,7 +87,7 @@ def train(
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     inputs = _inputs(recipe, corpus, teacher, init, precision, tokens_per_batch)
-    done, checkpoint = _on_main(processes, lambda: _open(out, inputs, resume))
+    done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
     if done is not None:
         return Result(**{**done, "state": "already finished", "out": str(out)})
     with loading.quiet():
@@ -123,90 +120,12 @@ def _inputs(
     for source in filter(None, sources):
         loading.check_vocabulary(source, manifest)
         loading.check_length(source.config, source.name, manifest)
-    cuda = torch.cuda.is_available()
     # The models as they were taken, and no path of this machine, in all that is published.
     names = [source.public_name() if source else None for source in sources]
     recipe = recipe.model_copy(update={"teacher": names[0], "init": names[1]})
     return Inputs(
-        recipe, corpus, manifest, sources[0], sources[1], _precision(precision), tokens or (32768 if cuda else 4096)
+        recipe, corpus, manifest, sources[0], sources[1], hardware.precision(precision), tokens or hardware.tokens()
     )
-
-
-def _precision(wanted: str) -> str:
-    if torch.cuda.is_available():
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if wanted == "auto":
-        return "bf16" if able else "fp32"
-    return wanted
-
-
-def _open(out: Path, inputs: Inputs, resume: bool) -> tuple[dict[str, Any] | None, Path | None]:
-    """Begin or take up the run in `out`: the result of a finished one, or the checkpoint to go on from."""
-    record, identity = out / RUN, inputs.identity()
-    known = _record(record)
-    if known is not None and (known["result"] is not None or _begun(out)):
-        differs = [key for key, value in identity.items() if known["identity"].get(key) != value]
-        if differs:
-            raise UserError(
-                f"{out} holds a run of {_different(known['identity'], identity, differs)}; choose another --out."
-            )
-        if known["result"] is not None:
-            return known["result"], None
-        if not resume:
-            raise UserError(f"{out} holds this run unfinished: add --resume to go on, or choose another --out.")
-        found = engine.checkpoints(out / "checkpoints")
-        return None, found[-1] if found else None
-    if resume and known is None:
-        raise UserError(f"{out} holds no run to resume: leave --resume out to begin one.")
-    if out.exists() and known is None and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not empty and holds no run of ours: choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(record, {"identity": identity, "result": None})
-    return None, None
-
-
-def _record(path: Path) -> dict[str, Any] | None:
-    """The record of a run, None where there is none. Raises UserError for one that is not ours."""
-    if not path.exists():
-        return None
-    try:
-        record = atomic.read_json(path)
-    except json.JSONDecodeError:
-        record = None
-    if not isinstance(record, dict) or not {"identity", "result"} <= record.keys():
-        raise UserError(f"{path} is no record of ours: choose another --out.")
-    return record
-
-
-def _begun(out: Path) -> bool:
-    """Whether anything was done in a run's folder; one that was refused before its first step may be begun anew."""
-    return any((out / name).exists() for name in (report.METRICS, "checkpoints"))
-
-
-def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
-    words = ["another " + key.replace("_", " ") for key in keys if key != "recipe"]
-    if "recipe" in keys:
-        old, new = known["recipe"], wanted["recipe"]
-        fields = [f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in new if old.get(k) != new.get(k)]
-        words.insert(0, f"another recipe ({'; '.join(fields[:3])})")
-    return " and ".join(words)
-
-
-def _on_main(processes: PartialState, work: Any) -> Any:
-    """Do something on the main process only, and give all processes its answer, or its UserError."""
-    answer: list[Any] = [None, None]
-    if processes.is_main_process:
-        try:
-            answer[0] = work()
-        except UserError as error:
-            answer[1] = str(error)
-    if processes.num_processes > 1:
-        broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise UserError(answer[1])
-    return answer[0]
 
 
 def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialState) -> Result:
@@ -216,7 +135,9 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
     rank, world = processes.process_index, processes.num_processes
     if world > recipe.batch_size:
         raise UserError(f"{world} processes cannot share a step of {recipe.batch_size} citations: start fewer.")
-    steps = batches.Steps(splits["train"], masking, recipe.batch_size, inputs.tokens, recipe.steps, rank, world)
+    steps = batches.Steps(
+        batches.Masked(splits["train"], masking), recipe.batch_size, inputs.tokens, recipe.steps, rank, world
+    )
     measures = "holdout" in splits
     held = batches.heldout(splits["holdout"], masking, inputs.tokens, rank, world) if measures else []
     teacher, student = _models(inputs)
@@ -236,7 +157,7 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
         return Result("stopped", str(out), outcome.step, parameters)
     if not processes.is_main_process:
         return Result("finished", str(out), outcome.step, parameters)
-    kept = engine.best(out / "checkpoints")
+    kept = checkpoints.best(out / "checkpoints")
     result = Result(
         "finished",
         str(out),
@@ -322,8 +243,8 @@ def _arguments(inputs: Inputs, out: Path, *, measures: bool, starts: bool) -> Tr
 
 def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any, result: Result) -> None:
     """Write the model that was kept, tokenizer, recipe and card into `out`; `run.json` last, which ends the run."""
-    best = out / "checkpoints" / engine.BEST
-    with engine.refusing_full_disk(out):
+    best = out / "checkpoints" / checkpoints.BEST
+    with checkpoints.refusing_full_disk(out):
         if best.exists():
             student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
         student.save_pretrained(out)
@@ -331,8 +252,7 @@ def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any,
         recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         atomic.write_text(out / "recipe.yaml", recipe)
         atomic.write_text(out / "README.md", card.write(inputs, result, student, report.read(out / report.METRICS)))
-        record = {"identity": inputs.identity(), "result": {**asdict(result), "out": out.name}}
-        atomic.write_json(out / RUN, record)
+        folder.finish(out, inputs.identity(), {**asdict(result), "out": out.name})
 
 
 def push(out: Path, name: str) -> str:

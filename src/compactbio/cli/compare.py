@@ -1,0 +1,110 @@
+"""`compactbio compare`: models x data sets x seeds in, the table with intervals, tests, plots and a page out."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compactbio.cli.train import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from compactbio.compare.cells import Cell, Profile
+    from compactbio.compare.suite import Suite
+
+EXAMPLE = """\
+Example of a SUITE.yaml:
+
+models: {biobert: dmis-lab/biobert-base-cased-v1.2, distil: models/distil-biobert}
+
+data: {NCBI-disease: NER/NCBI-disease, GAD: RE/GAD}
+
+seeds: [0, 1, 2]
+
+teacher: biobert
+
+Then: compactbio compare SUITE.yaml --out table
+"""
+
+
+def compare(
+    suite: Annotated[Path, typer.Argument(help="Models, data sets and seeds, as YAML.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="The folder of all runs and of the report (index.html).", show_default=False)
+    ],
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing; report on what has been run.")
+    ] = False,
+    precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
+    tokens_per_batch: Annotated[
+        int | None, typer.Option(min=1, help="Tokens a micro-batch, the unit of memory.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Fine-tune and score every model on every data set, and write the table of the paper from it.
+
+    What was run is kept and not run again; a run that fails is told in the report, and tried again the next time.
+    """
+    from compactbio.compare import report, run
+    from compactbio.compare.markdown import markdown
+    from compactbio.compare.suite import load
+    from compactbio.compare.table import build
+
+    loaded = load(suite)
+    run.check(loaded, out)
+    report.check()
+    try:
+        if report_only:
+            cells = run.cells(loaded, out)
+        else:
+            tokens = tokens_per_batch
+            cells = run.run(loaded, out, precision=precision.value, tokens_per_batch=tokens, tell=_tell)
+    except (run.Stopped, KeyboardInterrupt):
+        typer.echo(
+            f"Stopped; what was run is kept. Go on with: compactbio {shlex.join(sys.argv[1:])}",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    table = build(cells, loaded.baseline, loaded.teacher)
+    report.write(suite.stem, table, cells, _profiles(loaded, cells, out), out)
+    typer.echo(json.dumps(asdict(table), indent=2) + "\n" if as_json else markdown(table), nl=False)
+    _tell(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)")
+    if not any(cell.state == "done" for cell in cells):
+        _tell("No run is done, so there is nothing to compare yet.")
+        raise typer.Exit(2)
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _profiles(suite: "Suite", cells: "Sequence[Cell]", out: Path) -> "dict[str, Profile]":
+    """Size and speed of each model, measured on this machine once and kept in `profiles.json`."""
+    from compactbio.deploy.profile import profile
+    from compactbio.records import atomic
+    from compactbio.training import loading
+
+    kept = out / "profiles.json"
+    digests = {name: loading.find(where).digest for name, where in suite.models.items()}
+    if kept.exists():
+        known = atomic.read_json(kept)
+        if known["digests"] == digests:
+            return known["profiles"]  # type: ignore[no-any-return]
+    places = list(dict.fromkeys(suite.models.values()))
+    _tell(f"Measuring the speed of {len(places)} models ...")
+    measured = dict(zip(places, profile(places), strict=True))
+    profiles: dict[str, Profile] = {
+        name: {
+            "parameters": measured[place].encoder_parameters,
+            "tokens_per_second": measured[place].throughput_tokens_per_second,
+            "latency_ms": measured[place].latency_ms,
+        }
+        for name, place in suite.models.items()
+    }
+    atomic.write_json(kept, {"digests": digests, "profiles": profiles})
+    return profiles

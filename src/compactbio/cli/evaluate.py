@@ -1,0 +1,132 @@
+"""`compactbio evaluate`: a model or a file of predictions, and a data set in; scores with an interval out."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compactbio.cli.finetune import TaskName
+from compactbio.cli.train import Precision
+
+if TYPE_CHECKING:
+    from compactbio.training.evaluating import Evaluation
+
+EXAMPLE = "Example: compactbio evaluate tagger NER/NCBI-disease --predictions predicted.tsv"
+
+
+class Protocol(StrEnum):
+    word = "word"
+    published = "published"
+
+
+class SplitName(StrEnum):
+    devel = "devel"
+    test = "test"
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Folder or hub name of a fine-tuned model; or a file of predictions in a format of the data.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        Path, typer.Argument(help="A folder, whose test split is scored, or one file.", show_default=False)
+    ],
+    task: Annotated[
+        TaskName | None, typer.Option(help="By default recognised from the data.", show_default=False)
+    ] = None,
+    protocol: Annotated[
+        Protocol, typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script.")
+    ] = Protocol.word,
+    split: Annotated[SplitName, typer.Option(help="The split of a data folder.")] = SplitName.test,
+    gold: Annotated[
+        Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.", show_default=False)
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Write what the model predicted: tags, labels, or a BioASQ submission.", show_default=False),
+    ] = None,
+    mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the most frequent errors.")] = 0,
+    precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
+    tokens_per_batch: Annotated[
+        int | None, typer.Option(min=1, help="Tokens a batch, the unit of memory.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
+) -> None:
+    """Score a model on a data set as the field does, with a 95 % bootstrap interval.
+
+    The score is added to the card of a model that `compactbio finetune` made.
+    """
+    from compactbio.tasks import data as datasets
+    from compactbio.training import evaluating
+    from compactbio.training import predictions as predicted
+
+    named = task.value if task else None
+    if predictions:
+        predicted.check(predictions, datasets.find(data, named).task)
+    if Path(model).is_file():
+        result = predicted.evaluate_file(
+            Path(model), data, task=named, protocol=protocol.value, split=split.value, gold=gold
+        )
+    else:
+        result = evaluating.evaluate(
+            model,
+            data,
+            task=named,
+            protocol=protocol.value,
+            split=split.value,
+            gold=gold,
+            precision=precision.value,
+            tokens_per_batch=tokens_per_batch,
+        )
+    typer.echo(json.dumps(result.record(), ensure_ascii=False) if as_json else _text(result, mistakes))
+    if predictions:
+        predicted.write(result, predictions)
+    try:
+        evaluating.add_to_card(Path(model), result)
+    except OSError as error:
+        typer.echo(f"The score was not added to the model's card: {error.strerror}.", err=True)
+
+
+def _text(result: "Evaluation", mistakes: int) -> str:
+    record = result.record()
+    low, high = record["interval"]
+    data = record["data"]
+    metric = record["metric"]
+    said = metric.replace("_", " ").upper() if metric in ("f1", "mrr") else metric
+    counted = ", ".join(f"{value:,} {key}" for key, value in data.items() if isinstance(value, int))
+    lines = [
+        f"{said} {100 * record['scores'][metric]:.2f}  (95 % interval {100 * low:.2f} to {100 * high:.2f}, "
+        f"bootstrap over {len(record['units']):,} {record['unit']}s)",
+        "  ".join(f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in record["scores"].items()),
+        f"protocol {record['protocol']}; one run" + (f", seed {record['seed']}" if record["seed"] is not None else ""),
+        f"data {data['name']}, {data['split']}: {counted}; SHA-256 {data['sha256'][:16]}",
+        *record["notes"],
+    ]
+    if len(record["per_type"]) > 1:
+        lines += ["", *_types(record["per_type"])]
+    if mistakes:
+        lines += ["", *_mistakes(record["mistakes"][:mistakes])]
+    return "\n".join(lines)
+
+
+def _types(per_type: dict[str, dict[str, float]]) -> list[str]:
+    width = max(map(len, per_type))
+    return [
+        f"{kind:{width}}  precision {100 * s['precision']:6.2f}  recall {100 * s['recall']:6.2f}  "
+        f"F1 {100 * s['f1']:6.2f}  support {s['support']:,.0f}"
+        for kind, s in per_type.items()
+    ]
+
+
+def _mistakes(found: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{m['count']:4d}  {m['kind']:12}  gold: {m['gold'] or '-'}  predicted: {m['predicted'] or '-'}\n"
+        f"{'':20}{m['context']}"
+        for m in found
+    ]

@@ -1,0 +1,124 @@
+"""`compactbio finetune`: a data set and a model in, a model with a task's head out."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compactbio.cli.train import Precision
+
+if TYPE_CHECKING:
+    from compactbio.training.finetune import Finetuned
+
+EXAMPLE = (
+    "Example: compactbio finetune NER/NCBI-disease --model models/distil-biobert --out tagger, "
+    "then compactbio evaluate tagger NER/NCBI-disease"
+)
+
+
+class TaskName(StrEnum):
+    ner = "ner"
+    relation = "relation"
+    qa = "qa"
+
+
+class TrainOn(StrEnum):
+    train = "train"
+    both = "train+devel"
+
+
+def finetune(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with train, devel and test files, or one file (split 70/10/20).", show_default=False
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder of the run, and then of the model.", show_default=False)],
+    task: Annotated[
+        TaskName | None, typer.Option(help="By default recognised from the data.", show_default=False)
+    ] = None,
+    train_on: Annotated[
+        TrainOn, typer.Option(help="train keeps the best epoch by devel; train+devel, for final numbers, the last.")
+    ] = TrainOn.train,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="epochs, learning_rate, batch_size, max_length, stride, warmup, weight_decay or seed.",
+            show_default=False,
+        ),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Try learning rates and batch sizes, choose by devel.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
+    precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
+    tokens_per_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Fine-tune a model for NER, relation extraction or question answering.
+
+    The task is recognised from the data; the test split is not read. The run can be stopped at any moment and goes on
+    with --resume; Ctrl-C saves a checkpoint first.
+    """
+    from compactbio import recipes
+    from compactbio.training import finetune as tuning
+    from compactbio.training import run, searching
+
+    overrides = {key: value for one in setting or [] for key, value in recipes.parse_setting(one).items()}
+    work = searching.search if search else tuning.finetune
+    try:
+        result = work(
+            data,
+            model,
+            out,
+            task=task.value if task else None,
+            overrides=overrides,
+            train_on=train_on.value,
+            precision=precision.value,
+            tokens_per_batch=tokens_per_batch,
+            resume=resume,
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped; what was saved is kept. {_how_to_go_on()}", err=True)
+        raise typer.Exit(130) from None
+    if not run.speaks():
+        return
+    if result.state == "stopped":
+        typer.echo(f"Stopped at step {result.step}, checkpoint saved. {_how_to_go_on()}", err=True)
+        raise typer.Exit(130)
+    typer.echo(json.dumps(asdict(result), indent=2) if as_json else _text(result, data))
+
+
+def _how_to_go_on() -> str:
+    again = [word for word in sys.argv[1:] if word != "--resume"] + ["--resume"]
+    return f"Go on with: compactbio {shlex.join(again)}"
+
+
+def _text(result: "Finetuned", data: Path) -> str:
+    lines = [
+        f"model   {result.out}",
+        f"state   {result.state}",
+        f"steps   {result.step:,}, kept epoch {result.epoch:g}",
+    ]
+    if result.devel is not None and result.interval is not None:
+        low, high = result.interval
+        lines.append(
+            f"devel   {result.metric} {100 * result.devel:.2f} (95 % interval {100 * low:.2f} to {100 * high:.2f}; "
+            f"{result.protocol} protocol)"
+        )
+    lines.append(f"test    not touched; score it with: compactbio evaluate {result.out} {data}")
+    return "\n".join(lines)

@@ -1,0 +1,197 @@
+"""The tasks as fine-tuning and evaluation see them: labels, rows and outcomes under one face."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
+
+from compactbio.documents import Document, Question
+from compactbio.documents.tags import parse
+from compactbio.errors import UserError
+from compactbio.tasks import ner, ner_rows, qa, qa_rows, relation, relation_rows
+from compactbio.tasks.outcome import Outcome
+from compactbio.training.settings import Settings
+
+Logits = Sequence[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    `auto` loads its models, whose architectures end in `architecture`. `metric` is the main score, `protocol` how it
+    is taken. `labels` are those of a model for training documents, in the order of their ids; none for QA. `check`
+    gives the labels of a model in the words of the documents that it is to be scored on. `encode` makes rows (its
+    result has `.rows`), `decode` predictions out of their logits, `outcome` scores out of predictions.
+    """
+
+    auto: Any
+    architecture: str
+    metric: str
+    protocol: str
+    labels: Callable[[Sequence[Document]], list[str]]
+    check: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]]
+    encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
+    decode: Callable[[Sequence[Document], Any, Logits, Sequence[str]], Any]
+    outcome: Callable[[Sequence[Document], Any, Any, Sequence[str], str, Mapping[str, Question] | None], Outcome]
+
+
+def _own_labels(config: PretrainedConfig, name: str) -> list[str]:
+    """A model's labels by id. Raises UserError where its configuration only numbers them."""
+    found = [str(config.id2label[i]) for i in range(config.num_labels)]
+    if all(label.startswith("LABEL_") for label in found):
+        raise UserError(
+            f"{name}: its config.json has no id2label, so nobody can know what its outputs mean; write the labels "
+            "there, in the order of the outputs, or fine-tune it anew with `compactbio finetune`."
+        )
+    return found
+
+
+def _ner_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
+    labels = _own_labels(config, name)
+    try:
+        known = {kind for prefix, kind in map(parse, labels) if prefix != "O"}
+    except ValueError as error:
+        raise UserError(f"{name}: its id2label is not one of NER: {error}.") from None
+    wanted = {span.type for document in documents for span in document.spans}
+    if wanted == {""} and len(known) > 1:
+        return [prefix for prefix, _ in map(parse, labels)]
+    if len(known) == len(wanted) == 1 and known != wanted and "" in known | wanted:
+        # One side names its only type, the other leaves it out.
+        kind = wanted.pop()
+        return [prefix if prefix == "O" else f"{prefix}-{kind}".rstrip("-") for prefix, _ in map(parse, labels)]
+    if wanted and not wanted & known and known != {""}:
+        raise UserError(
+            f"{name} finds {_listed(known)}, the data hold {_listed(wanted)}: score it on data with its own types, or "
+            "fine-tune a model on these."
+        )
+    return labels
+
+
+def _ner_outcome(
+    documents: Sequence[Document],
+    encoded: ner_rows.Encoded,
+    predicted: Sequence[Sequence[str]],
+    labels: Sequence[str],
+    protocol: str,
+    golden: Mapping[str, Question] | None,
+) -> Outcome:
+    known = {parse(label)[1] for label in labels if label != "O"}
+    unseen = {span.type for document in documents for span in document.spans} - known
+    note = f"The model knows no {_listed(unseen)}: all mentions of it count as missed."
+    if known == {""} and unseen:
+        documents = [replace(d, spans=tuple(replace(span, type="") for span in d.spans)) for d in documents]
+        note = f"Types are not compared, because the model names none; the data name {_listed(unseen)}."
+    outcome = ner.outcome(documents, encoded.sentences, predicted, protocol, encoded.pieces)
+    return replace(outcome, notes=(*outcome.notes, note)) if unseen else outcome
+
+
+def _listed(types: set[str]) -> str:
+    return ", ".join(sorted(kind or "mentions without a type" for kind in types))
+
+
+def _classes(documents: Sequence[Document]) -> list[str]:
+    return list(relation.scheme(map(relation.label_of, documents)).classes)
+
+
+def _relation_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
+    own = relation.scheme(map(relation.label_of, documents))
+    if own.name == "binary" and list(config.id2label.values()) == ["LABEL_0", "LABEL_1"]:
+        return ["0", "1"]
+    labels = _own_labels(config, name)
+    if not set(own.classes) & set(labels):
+        raise UserError(
+            f"{name} tells {_listed(set(labels))} apart, the data hold {_listed(set(own.classes))}: score it on data "
+            "with its own classes, or fine-tune a model on these."
+        )
+    return labels
+
+
+def _relation_outcome(
+    documents: Sequence[Document],
+    encoded: relation_rows.Encoded,
+    predicted: Sequence[str],
+    labels: Sequence[str],
+    protocol: str,
+    golden: Mapping[str, Question] | None,
+) -> Outcome:
+    outcome = relation.outcome(documents, predicted, relation.scheme(labels))
+    return _noted(outcome, encoded.shortened, "sentences were longer than a row and were cut around their marks")
+
+
+def _qa_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
+    return []
+
+
+def _qa_outcome(
+    documents: Sequence[Document],
+    encoded: qa_rows.Encoded,
+    predicted: Mapping[str, Sequence[tuple[str, float]]],
+    labels: Sequence[str],
+    protocol: str,
+    golden: Mapping[str, Question] | None,
+) -> Outcome:
+    outcome = _noted(
+        qa.outcome(documents, predicted, golden), encoded.shortened, "questions were cut at their beginning"
+    )
+    return _noted(outcome, encoded.misplaced, "answers do not stand where their offset says")
+
+
+def _noted(outcome: Outcome, count: int, what: str) -> Outcome:
+    return replace(outcome, notes=(*outcome.notes, f"{count} {what}.")) if count else outcome
+
+
+TASKS = {
+    "ner": Task(
+        auto=AutoModelForTokenClassification,
+        architecture="ForTokenClassification",
+        metric="f1",
+        protocol="word",
+        labels=ner.labels,
+        check=_ner_check,
+        encode=lambda documents, tokenizer, labels, chosen: ner_rows.encode(
+            documents, tokenizer, _ids(labels), chosen.max_length
+        ),
+        decode=lambda documents, encoded, logits, labels: ner_rows.decode(encoded, logits, labels),
+        outcome=_ner_outcome,
+    ),
+    "relation": Task(
+        auto=AutoModelForSequenceClassification,
+        architecture="ForSequenceClassification",
+        metric="f1",
+        protocol="micro",
+        labels=_classes,
+        check=_relation_check,
+        encode=lambda documents, tokenizer, labels, chosen: relation_rows.encode(
+            documents, tokenizer, _ids(labels), relation.scheme(labels), chosen.max_length
+        ),
+        decode=lambda documents, encoded, logits, labels: relation_rows.decode(np.stack(logits), labels),
+        outcome=_relation_outcome,
+    ),
+    "qa": Task(
+        auto=AutoModelForQuestionAnswering,
+        architecture="ForQuestionAnswering",
+        metric="mrr",
+        protocol="BioASQ",
+        labels=lambda documents: [],
+        check=_qa_check,
+        encode=lambda documents, tokenizer, labels, chosen: qa_rows.encode(
+            documents, tokenizer, chosen.max_length, chosen.stride
+        ),
+        decode=lambda documents, encoded, logits, labels: qa_rows.decode(encoded, logits, documents),
+        outcome=_qa_outcome,
+    ),
+}
+
+
+def _ids(labels: Sequence[str]) -> dict[str, int]:
+    return {label: i for i, label in enumerate(labels)}

@@ -1,0 +1,211 @@
+"""Scoring a fine-tuned model on a split of a data set: predictions, official measures, interval, what was counted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from compactbio.documents import Document, Question
+from compactbio.errors import UserError
+from compactbio.modeling.families import encoder_parameters
+from compactbio.records import atomic
+from compactbio.tasks import data as datasets
+from compactbio.tasks.data import Data, Split
+from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.statistics import STATISTICS, interval
+from compactbio.training import folder, hardware, loading, task_card
+from compactbio.training.adapters import TASKS, Task
+from compactbio.training.predicting import predict
+from compactbio.training.settings import settings
+
+EVALUATIONS = "evaluations.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's score on a split, with all that says what it is worth; `interval` is the 95 % bootstrap one.
+
+    `data` and `model` name and hash what was used. `seed` and `train_on` are those of the model's own run, None where
+    it was not made here. One model is one run.
+    """
+
+    task: str
+    protocol: str
+    outcome: Outcome
+    interval: tuple[float, float]
+    data: dict[str, Any]
+    model: dict[str, Any]
+    seed: int | None
+    train_on: str | None
+    documents: Sequence[Document]
+    predictions: Any
+
+    def record(self) -> dict[str, Any]:
+        """As a JSON value, the main scores at its top level too."""
+        return {
+            "task": self.task,
+            **self.outcome.scores,
+            "interval": list(self.interval),
+            "protocol": self.protocol,
+            "runs": 1,
+            "seed": self.seed,
+            "train_on": self.train_on,
+            "data": self.data,
+            "model": self.model,
+            **self.outcome.record(),
+        }
+
+
+def evaluate(
+    model: str,
+    data: Path | Mapping[str, Path],
+    *,
+    task: str | None = None,
+    protocol: str = "word",
+    split: Split = "test",
+    gold: Path | None = None,
+    name: str | None = None,
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+) -> Evaluation:
+    """Score a fine-tuned model, a folder or hub name, on a split of a data set (see `tasks.data.find`).
+
+    A single file is scored whole, unless the model was trained on a part of this very file: then on the part of the
+    split. Raises UserError for a model without the task's head or labels, labels that it has never seen, and whatever
+    else the user can mend.
+    """
+    source = loading.find(model)
+    found = datasets.find(data, task, name, gold)
+    run = _run_of(source)
+    used_before = run.get("data", {})
+    seen = used_before.get("train") == found.digests.get(split)
+    single = found.single and seen and bool(used_before.get("single"))
+    documents = found.read(split, whole=not single)
+    kind = TASKS[found.task]
+    _check_head(source, kind, found.task)
+    check_protocol(protocol, found.task)
+    golden = found.golden() if split == "test" else None
+    _check_answers(documents, found, golden)
+    labels = kind.check(source.config, source.name, documents)
+    with loading.quiet():
+        loaded = loading.load_for(source, kind.auto)
+    used = hardware.precision(precision)
+    chosen = settings(found.task, int(source.config.hidden_size), _lengths(run, source))
+    encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
+    predictions, outcome = score(
+        loaded,
+        found.task,
+        documents,
+        encoded,
+        labels,
+        tokens=tokens_per_batch or hardware.tokens(),
+        precision=used,
+        protocol=protocol,
+        golden=golden,
+    )
+    if seen and not single:
+        outcome = replace(outcome, notes=(*outcome.notes, "The model was trained on this very file."))
+    return Evaluation(
+        found.task,
+        protocol if found.task == "ner" else kind.protocol,
+        outcome,
+        interval_of(outcome),
+        described(found, split, documents, whole=found.single and not single),
+        {"name": source.public_name(), "sha256": source.digest, "parameters": encoder_parameters(loaded)},
+        run.get("settings", {}).get("seed"),
+        run.get("train_on"),
+        documents,
+        predictions,
+    )
+
+
+def check_protocol(protocol: str, task: str) -> None:
+    """Raise UserError for the published protocol where the task is not NER, which alone has another one."""
+    if protocol == "published" and task != "ner":
+        raise UserError(f"Protocol 'published' is one of NER, the data are of {task}: leave --protocol out.")
+
+
+def _check_answers(documents: Sequence[Document], found: Data, golden: Mapping[str, Question] | None) -> None:
+    if found.task == "qa" and golden is None and not any(q.answers for d in documents for q in d.questions):
+        raise UserError(
+            f"{found.name}: its questions have no answers to compare with; put BioASQ's golden file (with 'golden' in "
+            "its name) into the folder, or name it with --gold."
+        )
+
+
+def _check_head(source: loading.Source, kind: Task, task: str) -> None:
+    architecture = (source.config.architectures or ["model without a head"])[0]
+    if not architecture.endswith(kind.architecture):
+        raise UserError(
+            f"{source.name} has no head for {task}, it is a {architecture}: fine-tune it first "
+            f"(compactbio finetune DATA --model {source.name} --out DIR), or name the task of the data with --task."
+        )
+
+
+def add_to_card(model: Path, evaluation: Evaluation) -> None:
+    """Write a score into the card and `evaluations.json` of a model that `finetune` made; others are left alone."""
+    record = folder.record(model) if (model / folder.RUN).exists() else None
+    if record is None or record["result"] is None or "task" not in record["identity"]:
+        return
+    new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
+    kept = atomic.read_json(model / EVALUATIONS) if (model / EVALUATIONS).exists() else []
+    all_ = [old for old in kept if _scored(old) != _scored(new)] + [new]
+    atomic.write_json(model / EVALUATIONS, all_)
+    name = model.resolve().name
+    text = task_card.write(name, record["identity"], record["result"], new["model"]["parameters"], all_)
+    atomic.write_text(model / "README.md", text)
+
+
+def _scored(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    return record["data"]["sha256"], record["data"]["split"], record["protocol"]
+
+
+def score(
+    model: PreTrainedModel,
+    task: str,
+    documents: Sequence[Document],
+    encoded: Any,
+    labels: Sequence[str],
+    *,
+    tokens: int,
+    precision: str,
+    protocol: str = "word",
+    golden: Mapping[str, Question] | None = None,
+) -> tuple[Any, Outcome]:
+    """A model's predictions for encoded documents, and what they came to; `labels` in the order of their ids."""
+    kind = TASKS[task]
+    logits = predict(model, task, encoded.rows, tokens=tokens, bf16=precision == "bf16")
+    predictions = kind.decode(documents, encoded, logits, labels)
+    return predictions, kind.outcome(documents, encoded, predictions, labels, protocol, golden)
+
+
+def interval_of(outcome: Outcome) -> tuple[float, float]:
+    """The 95 % bootstrap interval of an outcome's main score, over its units."""
+    return interval(outcome.units[None], STATISTICS[outcome.statistic])
+
+
+def _run_of(source: loading.Source) -> dict[str, Any]:
+    """The identity of the fine-tuning run that made a model, {} where it was made elsewhere."""
+    try:
+        record = folder.record(source.folder)
+    except UserError:
+        return {}
+    identity: dict[str, Any] = record["identity"] if record else {}
+    return identity if "task" in identity else {}
+
+
+def _lengths(run: dict[str, Any], source: loading.Source) -> dict[str, Any]:
+    own = run.get("settings", {})
+    kept = {key: own[key] for key in ("max_length", "stride") if key in own}
+    longest = int(source.config.max_position_embeddings)
+    return kept or ({"max_length": longest} if longest < 512 else {})
+
+
+def described(found: Data, split: Split, documents: Sequence[Document], *, whole: bool) -> dict[str, Any]:
+    """What was scored, for a record: name, split, SHA-256 of the files, counts."""
+    digests = {"sha256": found.digests[split]}
+    if "gold" in found.digests and split == "test":
+        digests["gold_sha256"] = found.digests["gold"]
+    return {"name": found.name, "split": "whole file" if whole else split, **digests, **datasets.count(documents)}

@@ -1,0 +1,281 @@
+"""Fine-tuning as a folder: a data set and a model in, a model with a task's head out, its devel score in the card.
+
+In the folder: the model (`config.json` with `id2label`, `model.safetensors`, tokenizer, `README.md`), `run.json` (what
+the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
+"""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments
+
+from compactbio.documents import Document
+from compactbio.errors import UserError
+from compactbio.modeling.families import encoder_parameters, set_dropout
+from compactbio.records import atomic
+from compactbio.tasks import data as datasets
+from compactbio.tasks.data import Data
+from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.relation import label_of
+from compactbio.training import batches, checkpoints, engine, evaluating, folder, hardware, loading, report, task_card
+from compactbio.training.adapters import TASKS, Task
+from compactbio.training.finetuner import FineTuner
+from compactbio.training.settings import Settings, settings
+
+TRAIN_ON = ("train", "train+devel")
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What a fine-tuning run came to. `devel` is the main score on devel in [0, 1] with its 95 % interval, None where
+    there is no devel split or it was trained on. `epoch` is the one kept; `state` as of `training.Result`.
+    """
+
+    state: str
+    out: str
+    task: str
+    step: int
+    epoch: float
+    metric: str
+    protocol: str
+    devel: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a run is made of, found and checked."""
+
+    data: Data
+    source: loading.Source
+    settings: Settings
+    train_on: str
+    labels: tuple[str, ...]
+    precision: str
+    tokens: int
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.data.task]
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be taken up, as a JSON value."""
+        used = {key: value for key, value in self.data.digests.items() if key in ("train", "devel")}
+        return {
+            "task": self.data.task,
+            "data": {"name": self.data.name, "single": self.data.single, **used},
+            "model": {"name": self.source.public_name(), "sha256": self.source.digest},
+            "settings": self.settings.model_dump(),
+            "train_on": self.train_on,
+            "labels": list(self.labels),
+            "precision": self.precision,
+            "tokens_per_batch": self.tokens,
+        }
+
+
+def finetune(
+    data: Path | Mapping[str, Path],
+    model: str,
+    out: Path,
+    *,
+    task: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    train_on: str = "train",
+    name: str | None = None,
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+    resume: bool = False,
+) -> Finetuned:
+    """Fine-tune `model`, a folder or hub name, on a data set (see `tasks.data.find`) into the folder `out`.
+
+    `overrides` are fields of `Settings`; `train_on` is "train", which keeps the best epoch by devel where there is a
+    devel split, or "train+devel", which keeps the last. The test split is not read. A finished run of the same inputs
+    is left alone. Raises UserError for whatever the user can mend.
+    """
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    found = datasets.find(data, task, name)
+    if train_on not in TRAIN_ON:
+        raise UserError(f"{train_on!r} is nothing to train on: take {' or '.join(TRAIN_ON)}.")
+    source = loading.find(model)
+    source_tokenizer = loading.tokenizer_of(source)
+    train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
+    devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
+    width = int(source.config.hidden_size)
+    inputs = Inputs(
+        found,
+        source,
+        settings(found.task, width, dict(overrides or {})),
+        train_on,
+        tuple(TASKS[found.task].labels(train)),
+        hardware.precision(precision),
+        tokens_per_batch or hardware.tokens(),
+    )
+    if inputs.settings.max_length > source.config.max_position_embeddings:
+        fits = {"max_length": source.config.max_position_embeddings}
+        inputs = Inputs(**{**inputs.__dict__, "settings": inputs.settings.model_copy(update=fits)})
+    _check_trains(inputs, train)
+    done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
+    if done is not None:
+        return Finetuned(**{**done, "state": "already finished", "out": str(out)})
+    with loading.quiet():
+        return _run(inputs, source_tokenizer, train, devel, out, checkpoint, processes)
+
+
+def _check_trains(inputs: Inputs, train: Sequence[Document]) -> None:
+    """Refuse data that hold nothing of the task."""
+    task, held = inputs.data.task, datasets.count(train)
+    lacks = {
+        "ner": "mention" if not held.get("mentions") else "",
+        "relation": "second class" if task == "relation" and len(set(map(label_of, train))) < 2 else "",
+        "qa": "question with an answer" if not any(q.answers for d in train for q in d.questions) else "",
+    }[task]
+    if lacks:
+        counted = ", ".join(f"{number:,} {what}" for what, number in held.items())
+        raise UserError(f"{inputs.data.name}: its train split has no {lacks} to learn {task} from ({counted}).")
+
+
+def _run(
+    inputs: Inputs,
+    tokenizer: PreTrainedTokenizerFast,
+    train: Sequence[Document],
+    devel: Sequence[Document],
+    out: Path,
+    checkpoint: Path | None,
+    processes: PartialState,
+) -> Finetuned:
+    chosen, task = inputs.settings, inputs.task
+    encoded = task.encode(train, tokenizer, inputs.labels, chosen)
+    rows = [row for row in encoded.rows if (row.labels != -100).any()]
+    if not rows:
+        raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
+    model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
+    # The fast attention kernels have no dropout; the rate of the hidden states stays the model's own.
+    set_dropout(model, hidden=None, attention=0.0)
+    per_epoch = math.ceil(len(rows) / chosen.batch_size)
+    steps = batches.Steps(
+        batches.Labelled(rows, chosen.seed),
+        chosen.batch_size,
+        inputs.tokens,
+        math.ceil(len(rows) * chosen.epochs / chosen.batch_size),
+        processes.process_index,
+        processes.num_processes,
+    )
+    examination = _examination(inputs, devel, tokenizer) if devel else None
+    arguments = _arguments(inputs, out, per_epoch, steps.count, measures=bool(devel))
+    reporters = report.reporters(out, f"{inputs.data.name} ({inputs.data.task})")
+    try:
+        outcome = engine.fit(
+            FineTuner(model, inputs.data.task),
+            steps,
+            examination,
+            arguments,
+            reporters,
+            checkpoint,
+            train_key_biases=False,
+        )
+    finally:
+        for reporter in reporters:
+            reporter.close()
+    stopped = outcome.stopped and outcome.step < steps.count
+    state = "stopped" if stopped else "finished"
+    in_epochs = chosen.batch_size / len(rows)
+    epoch = round(outcome.step * in_epochs, 2)
+    result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol)
+    if stopped or not processes.is_main_process:
+        return result
+    return _finish(inputs, out, model, tokenizer, devel, result, in_epochs)
+
+
+def _examination(inputs: Inputs, devel: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> engine.Examination:
+    """Scores on devel, where every process scores the whole: it is small beside the training."""
+    encoded = inputs.task.encode(devel, tokenizer, inputs.labels, inputs.settings)
+
+    def measure(model: PreTrainedModel) -> dict[str, float]:
+        outcome = _score(inputs, model, devel, encoded)
+        return {f"devel_{name}": value for name, value in outcome.scores.items()}
+
+    return engine.Examination(measure, f"devel_{inputs.task.metric}", greater_is_better=True)
+
+
+def _score(inputs: Inputs, model: PreTrainedModel, documents: Sequence[Document], encoded: Any) -> Outcome:
+    return evaluating.score(
+        model,
+        inputs.data.task,
+        documents,
+        encoded,
+        inputs.labels,
+        tokens=inputs.tokens,
+        precision=inputs.precision,
+    )[1]
+
+
+def _arguments(inputs: Inputs, out: Path, per_epoch: int, steps: int, *, measures: bool) -> TrainingArguments:
+    chosen = inputs.settings
+    arguments = TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=steps,
+        learning_rate=chosen.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(steps * chosen.warmup),
+        weight_decay=chosen.weight_decay,
+        max_grad_norm=1.0,
+        optim="adamw_torch_fused",
+        seed=chosen.seed,
+        bf16=inputs.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="steps" if measures else "no",
+        eval_steps=per_epoch,
+        # The first epochs are never the best; measuring them would cost as much as it does later.
+        eval_delay=per_epoch * (chosen.epochs // 2),
+        save_strategy="steps",
+        save_steps=per_epoch,
+        logging_steps=max(1, min(50, steps // 20)),
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        ignore_data_skip=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        ddp_find_unused_parameters=True,
+        report_to=[],
+        disable_tqdm=True,
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def _finish(
+    inputs: Inputs,
+    out: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    devel: Sequence[Document],
+    result: Finetuned,
+    in_epochs: float,
+) -> Finetuned:
+    """Write the model that was kept, tokenizer and card into `out`; `run.json` last, which ends the run."""
+    kept = checkpoints.best(out / "checkpoints")
+    with checkpoints.refusing_full_disk(out):
+        if kept is not None:
+            best = loading.find(str(out / "checkpoints" / checkpoints.BEST))
+            model = loading.load_for(best, inputs.task.auto)
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        if devel:
+            encoded = inputs.task.encode(devel, tokenizer, inputs.labels, inputs.settings)
+            outcome = _score(inputs, model, devel, encoded)
+            interval = evaluating.interval_of(outcome)
+            step = kept["step"] if kept else result.step
+            result = Finetuned(
+                **{**asdict(result), "epoch": round(step * in_epochs, 2), "devel": outcome.main, "interval": interval}
+            )
+        card = task_card.write(out.name, inputs.identity(), asdict(result), encoder_parameters(model), [])
+        atomic.write_text(out / "README.md", card)
+        folder.finish(out, inputs.identity(), {**asdict(result), "out": out.name})
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return result

@@ -1,0 +1,263 @@
+"""Fine-tuning and evaluation end to end on small real models: learnt, chosen by devel, resumed, scored, told."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, pipeline
+
+from compactbio import formats
+from compactbio.tasks import data as datasets
+from compactbio.tasks import ner
+from compactbio.training.evaluating import add_to_card, evaluate
+from compactbio.training.finetune import finetune
+from conftest import SHARED, distilbert, mobilebert
+from task_data import ner_folder, qa_folder, relation_folder, start_folder
+
+SIZES = {"train": 120, "devel": 30, "test": 40}
+QUICK = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer_folder, tmp_path_factory):
+    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
+
+
+@pytest.fixture(scope="module")
+def tagged(start, tmp_path_factory):
+    """A data set of NER and a model fine-tuned on it."""
+    place = tmp_path_factory.mktemp("tagged")
+    data = ner_folder(place / "made", SIZES)
+    result = finetune(data, str(start), place / "tagger", overrides=QUICK)
+    return data, place / "tagger", result
+
+
+def test_ner_is_learnt_and_scored(tagged):
+    data, model, result = tagged
+    assert result.state == "finished" and result.devel is not None and result.devel > 0.9
+    low, high = result.interval
+    assert 0 < low <= result.devel <= high <= 1
+    found = evaluate(str(model), data)
+    record = found.record()
+    assert record["f1"] > 0.9 and record["protocol"] == "word" and record["seed"] == 0 and record["runs"] == 1
+    assert record["interval"][0] <= record["f1"] <= record["interval"][1]
+    assert record["data"] == {
+        "name": "made",
+        "split": "test",
+        "sha256": datasets.find(data).digests["test"],
+        "documents": 40,
+        "mentions": sum(len(document.spans) for document in formats.read(data / "test.tsv")),
+    }
+    assert len(record["units"]) == 40 and not (model / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("make", "metric"), [(relation_folder, "f1"), (qa_folder, "mrr")])
+def test_relations_and_questions_are_learnt_and_scored(make, metric, start, tmp_path):
+    data = make(tmp_path / "made", SIZES)
+    settings = QUICK | {"epochs": 5}
+    result = finetune(data, str(start), tmp_path / "out", overrides=settings)
+    record = evaluate(str(tmp_path / "out"), data).record()
+    assert result.task == {"f1": "relation", "mrr": "qa"}[metric]
+    assert record[metric] > 0.8, record["scores"]
+    if metric == "mrr":
+        assert record["unit"] == "question" and len(record["units"]) == 40
+        assert result.devel is not None
+    else:
+        assert result.devel is None  # GAD's devel file is empty
+        assert "class 1" in record["notes"][0]
+
+
+@pytest.mark.parametrize("family", [distilbert, mobilebert])
+def test_every_family_is_tuned_for_every_task(family, tokenizer_folder, tmp_path):
+    model = tmp_path / "start"
+    family().save_pretrained(model)
+    AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(model)
+    for make in (ner_folder, relation_folder, qa_folder):
+        data = make(tmp_path / make.__name__, {"train": 12, "devel": 6, "test": 6})
+        out = tmp_path / f"{make.__name__}-out"
+        assert finetune(data, str(model), out, overrides=QUICK | {"epochs": 1}).step in (2, 3)
+        record = evaluate(str(out), data).record()
+        assert 0 <= record["scores"][record["metric"]] <= 1
+
+
+def test_the_folder_works_with_transformers_and_agrees_with_ours(start, tmp_path):
+    data, model = ner_folder(tmp_path / "made", SIZES, kind="Thing"), tmp_path / "tagger"
+    finetune(data, str(start), model, overrides=QUICK)
+    documents = list(formats.read(data / "test.tsv"))
+    found = evaluate(str(model), data, precision="fp32")
+    tag = pipeline("token-classification", model=str(model), aggregation_strategy="first", device="cpu")
+    for document, tags in zip(documents, found.predictions, strict=True):
+        ours = {(span.start, span.end) for span in ner.spans(ner.split([document])[0], tags)}
+        theirs = {(entity["start"], entity["end"]) for entity in tag(document.text)}
+        assert ours == theirs, document.text
+    config = json.loads((model / "config.json").read_text())
+    assert config["id2label"] == {"0": "B-Thing", "1": "I-Thing", "2": "O"}
+
+
+def test_the_card_holds_scores_with_all_that_says_what_they_are_worth(tagged):
+    data, model, result = tagged
+    evaluation = evaluate(str(model), data)
+    add_to_card(model, evaluation)
+    add_to_card(model, evaluation)
+    card = (model / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    (indexed,) = front["model-index"][0]["results"]
+    assert indexed["metrics"][2]["value"] == pytest.approx(evaluation.outcome.scores["f1"], abs=1e-6)
+    rows = [line for line in card.splitlines() if line.startswith("| made")]
+    assert len(rows) == 2 and f"{100 * result.devel:.2f}" in rows[0] and "chose the epoch" in rows[0]
+    assert f"{100 * evaluation.outcome.main:.2f}" in rows[1] and "word" in rows[1]
+    assert datasets.find(data).digests["test"][:16] in rows[1]
+    assert "seed 0" in card and 'pipeline("token-classification", model="tagger"' in card
+    assert str(model.parent) not in card
+
+
+def test_the_best_epoch_by_devel_is_kept(start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES)
+    settings = QUICK | {"epochs": 6, "learning_rate": 0.2, "warmup": 0.0, "max_length": 32}
+    result = finetune(data, str(start), tmp_path / "out", overrides=settings, precision="fp32")
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    held = {line["step"] / 15: line["devel_f1"] for line in lines if "devel_f1" in line}
+    assert set(held) == {3, 4, 5, 6} and result.epoch == max(held, key=held.get)
+    assert result.devel == pytest.approx(max(held.values()), abs=1e-9)
+
+
+def test_train_and_devel_together_leave_nothing_to_choose_by(start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES)
+    result = finetune(data, str(start), tmp_path / "out", overrides=QUICK | {"epochs": 1}, train_on="train+devel")
+    assert result.devel is None and result.step == 19  # 150 sentences, 8 a step
+
+
+def _command(data: Path, start: Path, out: Path, *more: str) -> list[str]:
+    sets = [part for key, value in QUICK.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "compactbio", "finetune", str(data), "--model", str(start), "--out", str(out),
+            *sets, *more]  # fmt: skip
+
+
+def _same(one: Path, two: Path) -> bool:
+    a, b = (load_file(folder / "model.safetensors") for folder in (one, two))
+    return a.keys() == b.keys() and all(bool((a[name] == b[name]).all()) for name in a)
+
+
+def test_a_killed_run_resumes_to_the_same_bits_and_is_not_done_again(start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES)
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    done = subprocess.run(_command(data, start, straight), check=True, capture_output=True, text=True)
+    assert re.search(r"devel   f1 \d+\.\d\d \(95 % interval", done.stdout)
+    process = subprocess.Popen(_command(data, start, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "checkpoint-30").exists():
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not (killed / "model.safetensors").exists()
+    refused = subprocess.run(_command(data, start, killed), capture_output=True, text=True)
+    assert refused.returncode == 2 and "add --resume" in refused.stderr
+    subprocess.run(_command(data, start, killed, "--resume"), check=True, capture_output=True)
+    assert _same(straight, killed)
+    again = subprocess.run(_command(data, start, killed, "--json"), check=True, capture_output=True, text=True)
+    assert json.loads(again.stdout)["state"] == "already finished"
+
+
+def test_a_single_file_is_split_and_scored_on_its_own_test_part(start, tmp_path):
+    data = ner_folder(tmp_path / "made", {"train": 200}) / "train.tsv"
+    finetune(data, str(start), tmp_path / "out", overrides=QUICK)
+    own = evaluate(str(tmp_path / "out"), data).record()
+    parts = [len(datasets.find(data).read(split)) for split in ("train", "devel", "test")]
+    assert sum(parts) == 200 and own["data"]["split"] == "test" and own["data"]["documents"] == parts[2]
+    other = ner_folder(tmp_path / "other", {"train": 20}, seed=5) / "train.tsv"
+    assert evaluate(str(tmp_path / "out"), other).record()["data"]["documents"] == 20
+
+
+def test_a_model_scores_raw_documents_of_its_type(tagged, tmp_path):
+    _, model, _ = tagged
+    file = tmp_path / "made.pubtator"
+    text = "the patients of aspirin and insulin daily. risk of lung cancer."
+    spans = [(16, 23), (28, 35), (51, 62)]
+    mentions = "".join(f"7\t{a}\t{b}\t{text[a:b]}\tChemical\tD1\n" for a, b in spans)
+    file.write_text(f"7|t|{text[:42]}\n7|a|{text[43:]}\n{mentions}\n")
+    record = evaluate(str(model), file).record()
+    assert record["unit"] == "document" and record["f1"] > 0.7
+    assert record["per_type"]["Chemical"]["support"] == 3
+
+
+def test_types_are_left_out_where_one_side_names_none(tagged, start, tmp_path):
+    _, bare, _ = tagged
+    text = "the patients of aspirin and lung cancer"
+    file = tmp_path / "made.pubtator"
+    file.write_text(f"7|t|{text}\n7\t16\t23\taspirin\tDrug\tD1\n7\t28\t39\tlung cancer\tDisease\tD2\n\n")
+    record = evaluate(str(bare), file).record()
+    assert record["f1"] == 1.0 and "Types are not compared" in record["notes"][-1]
+    data = ner_folder(tmp_path / "typed", SIZES, kind="Drug")
+    train = (data / "train.tsv").read_text()
+    (data / "train.tsv").write_text(train.replace("cancer\tI-Drug", "cancer\tI-Disease").replace(
+        "breast\tB-Drug", "breast\tB-Disease").replace("lung\tB-Drug", "lung\tB-Disease"))  # fmt: skip
+    finetune(data, str(start), tmp_path / "typed-out", overrides=QUICK)
+    assert evaluate(str(tmp_path / "typed-out"), tagged[0]).record()["f1"] > 0.9
+
+
+def test_searching_tries_the_grid_and_keeps_the_best(cli, start, tmp_path):
+    data = ner_folder(tmp_path / "made", {"train": 24, "devel": 10, "test": 4})
+    sets = ["--set", "epochs=1", "--set", "max_length=32", "--set", "batch_size=8", "--search", "--json"]
+    status, printed, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", *sets)
+    trials = json.loads((tmp_path / "out" / "search.json").read_text())["trials"]
+    assert len(trials) == 3 and len({trial["learning_rate"] for trial in trials}) == 3
+    assert status == 0 and json.loads(printed)["devel"] == max(trial["devel"] for trial in trials)
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert evaluate(str(tmp_path / "out"), data).seed == 0
+    status, printed, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", *sets)
+    assert status == 0 and json.loads(printed)["state"] == "already finished"
+    status, _, told = cli("finetune", data, "--model", start, "--out", data, *sets)
+    assert status == 2 and "holds no search of ours" in told and not (data / "model.safetensors").exists()
+
+
+def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, start, tmp_path):
+    cases = [(tagged[0], tagged[1], "p.tsv")]
+    for make, name in ((relation_folder, "p.txt"), (qa_folder, "p.json")):
+        data, out = make(tmp_path / make.__name__, SIZES), tmp_path / f"{make.__name__}-out"
+        finetune(data, str(start), out, overrides=QUICK | {"epochs": 2})
+        cases.append((data, out, name))
+    for data, model, name in cases:
+        file = tmp_path / name
+        own, read = (
+            json.loads(cli("evaluate", *more, "--json")[1])
+            for more in ((model, data, "--predictions", file), (file, data))
+        )
+        assert own["units"] == read["units"] and own["interval"] == read["interval"], name
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="real system output is not here (../shared/data)")
+@pytest.mark.parametrize(
+    ("predicted", "data", "expected"),
+    [
+        ("ner_predictions/s800_test_conlleval/NER_result_conll.txt", "ner/s800", {"f1": 0.7150}),
+        ("re_predictions/GAD_fold1/test_results.tsv", "re/GAD/1", {"f1": 0.7582608695652174}),
+        (
+            "pubtator/BC5CDR/eval_sample/system/CDR_sample.test.CID.BioC.xml",
+            "pubtator/BC5CDR/eval_sample/gold/CDR_sample.gold.PubTator",
+            {"f1": 2 * 758 / (2 * 758 + 113 + 176)},
+        ),
+        (
+            "qa/BioASQ_predictions/4B1_systemA/BioASQform_BioASQ-answer.json",
+            "qa/BioASQ/4B1_golden.json",
+            {"strict_accuracy": 0.28205128205128205, "mrr": 0.3653846153846154},
+        ),
+        (
+            "qa/BioASQ_12b/bioasq_task_12b_phase_b_batch_1_mibi_rag_abstract.json",
+            "qa/BioASQ_12b/12B1_golden.json",
+            {"strict_accuracy": 0.047619047619047616, "lenient_accuracy": 0.047619047619047616},
+        ),
+    ],
+)
+def test_official_scores_come_out_of_the_command_line(cli, predicted, data, expected):
+    status, printed, told = cli("evaluate", SHARED / predicted, SHARED / data, "--json")
+    assert status == 0, told
+    record = json.loads(printed)
+    for name, value in expected.items():
+        assert record[name] == pytest.approx(value, abs=5e-5 if value == 0.7150 else 1e-12)

@@ -1,0 +1,140 @@
+"""What a user can get wrong in fine-tuning, evaluating and comparing: one sentence, exit status 2, nothing lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import AutoModelForTokenClassification, AutoTokenizer, BertConfig
+
+from compactbio.training.finetune import finetune
+from conftest import bert, one_sentence
+from task_data import ner_folder, qa_folder, relation_folder
+
+SIZES = {"train": 16, "devel": 6, "test": 6}
+QUICK = {"epochs": 1, "batch_size": 8, "max_length": 32}
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start") / "start"
+    bert(layers=2).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def typed(start, tmp_path_factory):
+    """Typed NER data and a model tuned on them."""
+    place = tmp_path_factory.mktemp("typed")
+    data = ner_folder(place / "made", SIZES, kind="Drug")
+    finetune(data, str(start), place / "tagger", overrides=QUICK)
+    return data, place / "tagger"
+
+
+def test_labels_that_the_model_has_never_seen(cli, typed, tmp_path):
+    other = ner_folder(tmp_path / "other", {"train": 4, "test": 4}, kind="Gene")
+    one_sentence(cli("evaluate", typed[1], other), "finds Drug", "hold Gene")
+
+
+def test_labels_partly_unseen_are_counted_and_told(cli, typed, tmp_path):
+    file = tmp_path / "test.tsv"
+    file.write_text("aspirin\tB-Drug\nof\tO\ncancer\tB-Disease\n")
+    done = cli("evaluate", typed[1], file, "--json")
+    assert done[0] == 0, done
+    assert any("knows no Disease" in note for note in json.loads(done[1])["notes"])
+
+
+def test_predictions_shorter_than_the_gold(cli, typed, tmp_path):
+    lines = (typed[0] / "test.tsv").read_text().strip().split("\n\n")
+    short, cut = tmp_path / "short.tsv", tmp_path / "cut.tsv"
+    short.write_text("\n\n".join(lines[:-1]) + "\n")
+    cut.write_text("\n\n".join([*lines[:-1], lines[-1].rsplit("\n", 1)[0]]) + "\n")
+    one_sentence(cli("evaluate", short, typed[0]), "gold has 6 sentences, the predictions 5")
+    one_sentence(cli("evaluate", cut, typed[0]), "Sentence 6 has")
+
+
+def test_a_row_of_one_column_in_line_40_000(cli, start, tmp_path):
+    data = ner_folder(tmp_path / "made", {"train": 2, "test": 2})
+    (data / "train.tsv").write_text("word\tO\n" * 39_999 + "word\n")
+    one_sentence(cli("finetune", data, "--model", start, "--out", tmp_path / "out"), "train.tsv", "line 40000")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_answer_whose_offset_is_wrong_is_counted_and_shown(cli, start, tmp_path):
+    data = qa_folder(tmp_path / "made", {"train": 8, "devel": 4, "test": 4})
+    held = json.loads((data / "devel.json").read_text())
+    for paragraph in held["data"][0]["paragraphs"][:2]:
+        paragraph["qas"][0]["answers"][0]["answer_start"] += 1
+    (data / "devel.json").write_text(json.dumps(held))
+    done = cli("finetune", data, "--model", start, "--out", tmp_path / "out", "--set", "epochs=1")
+    assert done[0] == 0, done
+    _, shown, _ = cli("evaluate", tmp_path / "out", data, "--split", "devel")
+    assert "2 answers do not stand where their offset says" in shown
+
+
+def test_a_model_without_id2label(cli, tokenizer_folder, typed, tmp_path):
+    config = BertConfig(
+        vocab_size=200, hidden_size=24, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32, num_labels=3
+    )
+    AutoModelForTokenClassification.from_config(config).save_pretrained(tmp_path / "bare")
+    AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(tmp_path / "bare")
+    one_sentence(cli("evaluate", tmp_path / "bare", typed[0]), "no id2label")
+
+
+def test_a_model_with_the_wrong_head(cli, start, typed, tmp_path):
+    one_sentence(cli("evaluate", start, typed[0]), "no head for ner", "BertForMaskedLM", "finetune")
+    relations = relation_folder(tmp_path / "made", SIZES)
+    one_sentence(cli("evaluate", typed[1], relations), "no head for relation", "BertForTokenClassification")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["{data}", "--model", "{start}", "--set", "epoch=3"], ["'epoch'", "epochs"]),
+        (["{data}", "--model", "{start}", "--set", "epochs=none"], ["epochs", "integer"]),
+        (["{data}", "--model", "nowhere/at-all"], ["nowhere/at-all", "HF_HUB_OFFLINE"]),
+        (["{data}", "--model", "./nowhere"], ["./nowhere", "check the path"]),
+        (["{nothing}", "--model", "{start}"], ["no such data set"]),
+        (["{empty}", "--model", "{start}"], ["empty", "train"]),
+        (["{testless}", "--model", "{start}"], ["no train file"]),
+        (["{data}", "--model", "{start}", "--task", "relation"], ["relations"]),
+    ],
+)
+def test_what_finetune_refuses(cli, words, parts, start, typed, tmp_path):
+    (tmp_path / "empty").mkdir()
+    ner_folder(tmp_path / "testless", {"test": 3})
+    places = {"data": typed[0], "start": start, "nothing": tmp_path / "nothing", "empty": tmp_path / "empty",
+              "testless": tmp_path / "testless"}  # fmt: skip
+    named = [word.format(**places) for word in words]
+    one_sentence(cli("finetune", *named, "--out", tmp_path / "out"), *parts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_run_in_the_folder_is_not_overwritten(cli, start, typed, tmp_path):
+    kept = (typed[1] / "model.safetensors").read_bytes()
+    done = cli("finetune", typed[0], "--model", start, "--out", typed[1], "--set", "epochs=2")
+    one_sentence(done, "holds a run of another settings", "epochs")
+    assert (typed[1] / "model.safetensors").read_bytes() == kept
+
+
+def _suite(folder: Path, **changes: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(changes))
+    return path
+
+
+def test_a_suite_that_names_what_is_not_there_is_refused_before_the_firstcli(cli, start, typed, tmp_path):
+    data, models = str(typed[0]), {"a": str(start)}
+    cases = [
+        ({"models": models, "data": {"x": data, "y": str(tmp_path / "gone")}}, ["data.y", "gone"]),
+        ({"models": {**models, "b": "./gone"}, "data": {"x": data}}, ["models.b", "gone"]),
+        ({"models": {**models, "b": "no/where"}, "data": {"x": data}}, ["no/where"]),
+        ({"models": models, "data": {"x": str(ner_folder(tmp_path / "t", {"train": 2}))}}, ["x", "no test file"]),
+        ({"models": models, "data": {"x": data}, "sedes": [1]}, ["sedes", "seeds"]),
+    ]
+    for suite, parts in cases:
+        done = cli("compare", _suite(tmp_path / "suites", **suite), "--out", tmp_path / "table")
+        one_sentence(done, *parts)
+        assert not (tmp_path / "table").exists()
