@@ -1,0 +1,178 @@
+"""A suite: the models, data sets and seeds of a comparison, as a YAML file."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from compactbio.errors import UserError
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
+Settings = dict[str, Any]
+FILES = ("train", "devel", "test", "gold")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSet(_Strict):
+    """A data set: a folder in `path`, or its files one by one. `seeds` and `settings` go before the suite's."""
+
+    path: Path | None = None
+    train: Path | None = None
+    devel: Path | None = None
+    test: Path | None = None
+    gold: Path | None = None
+    task: Literal["ner", "relation", "qa"] | None = None
+    seeds: Seeds | None = None
+    settings: Settings = {}
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if seeds is None else _distinct(seeds)
+
+    @model_validator(mode="after")
+    def _folder_or_files(self) -> Self:
+        named = [key for key in FILES if getattr(self, key) is not None]
+        if self.path is not None and named:
+            raise ValueError(f"path names the folder, so {named[0]} cannot be named beside it; keep one of the two")
+        if self.path is None and (self.train is None or self.test is None):
+            raise ValueError("a data set needs path, or both train and test")
+        return self
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """The names of the numbered folders in `path`, in the order of their numbers; empty where there are none."""
+        if self.path is None or not self.path.is_dir():
+            return ()
+        named = (entry.name for entry in self.path.iterdir() if entry.is_dir())
+        return tuple(sorted((name for name in named if name.isdecimal()), key=int))
+
+
+class Suite(_Strict):
+    """What `compare` runs. Paths are absolute, or relative to where the program runs; hub names stand as they are.
+
+    `baseline` is the model that the others are tested against; `teacher` the one whose score theirs are a share of.
+    """
+
+    models: Annotated[dict[str, str], Field(min_length=1)]
+    data: Annotated[dict[str, DataSet], Field(min_length=1)]
+    seeds: Seeds = (0,)
+    baseline: str
+    teacher: str | None = None
+    settings: Settings = {}
+    train_on: Literal["train", "train+devel"] = "train"
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return _distinct(seeds)
+
+    @model_validator(mode="after")
+    def _known_models(self) -> Self:
+        for key in ("baseline", "teacher"):
+            name = getattr(self, key)
+            if name is not None and name not in self.models:
+                raise ValueError(f"{key} {name!r} is not among the models ({', '.join(self.models)})")
+        return self
+
+    def seeds_for(self, data: str) -> tuple[int, ...]:
+        """The seeds of a data set: its own, or the suite's."""
+        return self.data[data].seeds or self.seeds
+
+    def settings_for(self, data: str) -> Settings:
+        """The settings of fine-tuning on a data set: the suite's, with its own laid over them."""
+        return {**self.settings, **self.data[data].settings}
+
+
+def load(path: str | Path) -> Suite:
+    """Read a suite and find its folders and files, beside the suite where they are relative.
+
+    Raises UserError, naming file and key, for what is unknown, missing or out of range, and for a path that does not
+    exist.
+    """
+    path = Path(path)
+    values = _with_defaults(_mapping(path))
+    try:
+        suite = Suite.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"Suite {path}: {_first_problem(error)}.") from None
+    models = {name: _model(path, name, where) for name, where in suite.models.items()}
+    data = {name: _data(path, name, found) for name, found in suite.data.items()}
+    return suite.model_copy(update={"models": models, "data": data})
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands there twice; name each once")
+    return seeds
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Suite {path} cannot be read: {error.strerror}; check the path.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"Suite {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"Suite {path} is no YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"Suite {path} is not a mapping of keys to values; it needs models: and data:.")
+    return values
+
+
+def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The mapping with the first model for baseline, and a data set's bare path in full."""
+    models, data = values.get("models"), values.get("data")
+    if isinstance(models, dict) and models:
+        values = {"baseline": next(iter(models)), **values}
+    if isinstance(data, dict):
+        values = {**values, "data": {k: {"path": v} if isinstance(v, str) else v for k, v in data.items()}}
+    return values
+
+
+def _first_problem(error: ValidationError) -> str:
+    # A suite without models lacks its baseline too, and the models are what to mend.
+    problem = min(error.errors(), key=lambda found: found["loc"] == ("baseline",))
+    place = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {place!r}{_nearest(problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"{place} is missing; name at least one" if place in Suite.model_fields else f"{place} is missing"
+    if problem["type"] == "value_error":
+        return f"{place}: {message}" if place else message
+    return f"{place}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"
+
+
+def _nearest(place: tuple[int | str, ...]) -> str:
+    fields = list((DataSet if place[0] == "data" else Suite).model_fields)
+    close = difflib.get_close_matches(str(place[-1]), fields, n=1, cutoff=0.5)
+    return f"; the nearest known one is {close[0]!r}" if close else f"; known are {', '.join(fields)}"
+
+
+def _model(suite: Path, name: str, where: str) -> str:
+    local = suite.parent / Path(where).expanduser()
+    if local.exists():
+        return str(local)
+    if where.startswith((".", "/", "~")):
+        raise UserError(f"Suite {suite}: models.{name}: there is no folder {local}; mend the path.")
+    return where
+
+
+def _data(suite: Path, name: str, data: DataSet) -> DataSet:
+    found: dict[str, Path] = {}
+    for key in ("path", *FILES):
+        where = getattr(data, key)
+        if where is None:
+            continue
+        found[key] = suite.parent / where.expanduser()
+        if not found[key].exists():
+            place = f"data.{name}" if key == "path" else f"data.{name}.{key}"
+            raise UserError(f"Suite {suite}: {place}: there is no {found[key]}; mend the path.")
+    return data.model_copy(update=found)

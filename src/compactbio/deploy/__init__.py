@@ -1,0 +1,1 @@
+"""Finished models as they are used: their size, speed and memory."""

@@ -1,0 +1,93 @@
+"""`compare` end to end: runs real models, takes up what was run, tells what failed, writes the report."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from task_data import ner_folder, relation_folder, start_folder
+
+SIZES = {"train": 60, "devel": 8, "test": 10}
+
+
+@pytest.fixture(scope="module")
+def suite(tokenizer_folder, tmp_path_factory):
+    """A suite of two models, a NER set with two seeds, and a data set of two folds."""
+    place = tmp_path_factory.mktemp("suite")
+    for name, layers in (("large", 2), ("small", 1)):
+        start_folder(place / name, tokenizer_folder, layers)
+    ner_folder(place / "tags", SIZES)
+    for fold in ("1", "2"):
+        relation_folder(place / "pairs" / fold, SIZES, seed=int(fold))
+    content = {
+        "models": {"large": "large", "small": "small"},
+        "data": {"tags": {"path": "tags", "seeds": [0, 1]}, "pairs": "pairs"},
+        "settings": {"epochs": 3, "batch_size": 8, "max_length": 32, "learning_rate": 5e-3},
+        "teacher": "large",
+    }
+    path = place / "suite.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@pytest.mark.slow
+def test_a_suite_is_run_reported_and_not_run_again(cli, suite, tmp_path):
+    out = tmp_path / "table"
+    status, printed, told = cli("compare", suite, "--out", out)
+    assert status == 0, told
+    assert "[8/8]" in told and "failed" not in told
+    table = json.loads((out / "table.json").read_text())
+    rows = {(row["model"], row["data"]): row for row in table["rows"]}
+    assert rows["small", "tags"]["runs"] == 2 and rows["small", "pairs"]["runs"] == 2
+    assert rows["small", "tags"]["test"] is not None
+    small, large = rows["small", "tags"], rows["large", "tags"]
+    assert large["mean"] > 0.5 and small["share"] == pytest.approx(small["mean"] / large["mean"])
+    page = (out / "index.html").read_text()
+    assert all(name in page for name in ("large", "small", "tags", "pairs")) and "http" not in page.split("<svg")[0]
+    assert (out / "table.tex").read_text().count("toprule") == 1
+    assert "large" in printed and str(suite.parent) not in (out / "table.json").read_text() + page
+    weights = {path: path.stat().st_mtime_ns for path in out.glob("runs/**/model.safetensors")}
+    assert len(weights) == 8
+    status, again, _ = cli("compare", suite, "--out", out)
+    assert status == 0 and again == printed
+    assert weights == {path: path.stat().st_mtime_ns for path in out.glob("runs/**/model.safetensors")}
+
+
+@pytest.mark.slow
+def test_a_failing_cell_is_told_and_tried_again(cli, suite, tmp_path):
+    place = tmp_path / "place"
+    shutil.copytree(suite.parent, place)
+    kept = (place / "tags" / "train.tsv").read_text()
+    (place / "tags" / "train.tsv").write_text(kept + "\nword\tQ\n")
+    content = yaml.safe_load(suite.read_text())
+    content["data"] = {"tags": {"path": "tags"}, "pairs": {"path": "pairs/1"}}
+    (place / "suite.yaml").write_text(yaml.safe_dump(content))
+    status, printed, told = cli("compare", place / "suite.yaml", "--out", tmp_path / "table")
+    assert status == 0 and told.count("failed: ") == 2 and "train.tsv" in printed
+    (place / "tags" / "train.tsv").write_text(kept)
+    status, printed, told = cli("compare", place / "suite.yaml", "--out", tmp_path / "table")
+    assert status == 0 and "failed" not in told + printed
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_run_and_says_how_to_go_on(cli, suite, tmp_path):
+    out = tmp_path / "table"
+    line = [sys.executable, "-m", "compactbio", "compare", str(suite), "--out", str(out)]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("runs/*/*/evaluation.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    printed, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and printed == "" and "Go on with: compactbio compare" in told, told
+    assert "Traceback" not in told
+    done = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/evaluation.json")}
+    status, _, _ = cli("compare", suite, "--out", out)
+    assert status == 0 and all(path.stat().st_mtime_ns == at for path, at in done.items())
