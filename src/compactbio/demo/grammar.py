@@ -102,7 +102,7 @@ def _questions(scheme: Scheme, context: Context, page: Page, random: Random) -> 
         value = context[slot]
         answers = page.wordings(value) if isinstance(value, Entity) else (value,)
         if asked and not any(answer.casefold() in asked.casefold() for answer in answers):
-            found.append(Question(asked, answers))
+            found.append(Question(asked, (tuple(answers),)))
     return tuple(random.sample(found, min(len(found), random.randint(1, 3))))
 
 
