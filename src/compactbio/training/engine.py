@@ -4,7 +4,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from compactbio.errors import UserError
+from compactbio.modeling.dropout import quick_dropout
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Distiller, Losses
 from compactbio.recipes import LossTerm, Recipe
@@ -30,6 +31,7 @@ from compactbio.records import atomic
 from compactbio.training import measure
 from compactbio.training.batches import Steps
 from compactbio.training.checkpoints import checkpoints, keep_best, refusing_full_disk, step_of
+from compactbio.training.gradients import embedding_gradient_in_place, frozen_key_biases
 
 
 class Trainable(Protocol):
@@ -113,7 +115,14 @@ def fit(
 ) -> Outcome:
     """Train a module in place, whatever it computes; see `distil` for signals, checkpoints and errors."""
     engine = StepTrainer(module, steps, examination, arguments, callbacks, start=step_of(checkpoint))
-    with engine.signals(), nullcontext() if train_key_biases else frozen_key_biases(module.student):
+    with ExitStack() as stack:
+        stack.enter_context(engine.signals())
+        if not train_key_biases:
+            stack.enter_context(frozen_key_biases(module.student))
+        if arguments.device.type == "cpu":
+            stack.enter_context(quick_dropout(module.student))
+            if arguments.world_size == 1:
+                stack.enter_context(embedding_gradient_in_place(module.student))
         engine.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return Outcome(engine.state.global_step, engine.stopped)
 
@@ -308,23 +317,6 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         step = int(self._bad_step)
         if step >= 0:
             raise _bad_loss(step)
-
-
-@contextmanager
-def frozen_key_biases(student: PreTrainedModel) -> Iterator[None]:
-    """Within it the biases of the keys stay as they are; not for a loss that matches raw attention scores.
-
-    A bias of the keys adds one number to a whole row of scores, which softmax cancels: its true gradient is 0. Adam
-    would blow the rounding error of that 0 up to steps of full size, other ones for each number of processes.
-    """
-    biases = [p for name, p in student.named_parameters() if name.endswith((".key.bias", ".k_lin.bias"))]
-    try:
-        for bias in biases:
-            bias.requires_grad_(False)
-        yield
-    finally:
-        for bias in biases:
-            bias.requires_grad_(True)
 
 
 class _StepLoader(DataLoader[list[Packed]]):
