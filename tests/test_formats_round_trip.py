@@ -77,7 +77,8 @@ def asked(draw):
     """The snippets of one BioASQ question."""
     kind = draw(st.sampled_from(["factoid", "list", "yesno", "summary"]))
     name = draw(NAMES)
-    given_answers = st.lists(st.lists(TEXTS, min_size=1, max_size=2).map(tuple), max_size=2).map(tuple)
+    wordings = TEXTS.filter(str.strip)
+    given_answers = st.lists(st.lists(wordings, min_size=1, max_size=2).map(tuple), max_size=2).map(tuple)
     answers = {"yesno": st.sampled_from([(), (("yes",),), (("no",),)]), "summary": st.just(())}
     question = Question(draw(TEXTS), draw(answers.get(kind, given_answers)), name, kind=kind)
     snippets = draw(st.lists(TEXTS, min_size=1, max_size=3) | st.just([""]))
@@ -224,6 +225,7 @@ ASKED = Document("d1_001", "A rash.", questions=(Question("What?", (("rash", "it
         ("squad", Document("d1", "A rash."), "0 questions"),
         ("bioasq", Document("d1", "A rash."), "0 questions"),
         ("bioasq", replace(ASKED, questions=(Question("What?", (("rash",),), "d1", (2,)),)), "starts"),
+        ("bioasq", replace(ASKED, questions=(Question("What?", (("rash", "\r"),), "d1"),)), "an answer is blank"),
         ("bioasq", replace(ASKED, questions=(Question("Is it?", (("so",),), "d1", kind="yesno"),)), "neither"),
         ("bioasq", replace(ASKED, questions=(Question("How?", (("so",),), "d1", kind="summary"),)), "summary"),
         ("marked", RELATED, "its marks"),

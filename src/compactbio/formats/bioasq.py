@@ -141,6 +141,8 @@ def _only_question(document: Document) -> Question:
     [question] = document.questions
     if question.kind not in KINDS or question.starts:
         raise unsayable(document, "bioasq", f"its question is not {', '.join(KINDS)}, or has answers with starts")
+    if not all(answer and all(map(str.strip, answer)) for answer in question.answers):
+        raise unsayable(document, "bioasq", "an answer is blank, which stands for none there")
     return question
 
 
