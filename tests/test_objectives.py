@@ -1,5 +1,7 @@
 """Every loss term equals the published formula; padding and packing change nothing."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -8,7 +10,7 @@ from compactbio import recipes
 from compactbio.errors import UserError
 from compactbio.modeling import build_student
 from compactbio.modeling.packing import Packed
-from compactbio.objectives import Counts, Distiller, counts_of, losses
+from compactbio.objectives import Counts, Distiller, attention, counts_of
 from conftest import batch, bert, distilbert, mobilebert, randomize
 
 DISTILLATIONS = ["distil-biobert", "compact-biobert", "tiny-biobert"]
@@ -258,9 +260,9 @@ def test_the_biases_of_the_keys_have_no_gradient_so_training_may_leave_them(name
 def test_autocast_does_not_round_what_the_attention_terms_compare():
     query = torch.randn(4, 9, 6, generator=torch.Generator().manual_seed(0)) * 4
     pair = (query, query.flip(1), 1.0), (query.flip(0), query, 1.0)
-    plain = [losses.attention_kl(*pair, (0, 9)), losses.attention_mse(*pair, (0, 9), "scores")]
+    plain = [attention.kl(*pair, (0, 9)), attention.mse(*pair, (0, 9), "scores")]
     with torch.autocast("cpu", torch.bfloat16):
-        under = [losses.attention_kl(*pair, (0, 9)), losses.attention_mse(*pair, (0, 9), "scores")]
+        under = [attention.kl(*pair, (0, 9)), attention.mse(*pair, (0, 9), "scores")]
     assert under == plain
 
 
@@ -270,3 +272,55 @@ def test_how_a_step_is_cut_does_not_change_it_even_where_nothing_is_masked():
     counts = [counts_of(Packed.from_padded(ids[i : i + 1], mask[i : i + 1], labels[i : i + 1])) for i in range(2)]
     whole = counts_of(Packed.from_padded(ids, mask, labels))
     assert tuple(map(sum, zip(*counts, strict=True))) == tuple(whole)
+
+
+TERMS = {
+    "kl": (
+        lambda s, t, borders: attention.kl(s, t, borders),
+        lambda s, t: F.kl_div(s.log_softmax(-1), t.log_softmax(-1), reduction="sum", log_target=True),
+    ),
+    "scores": (
+        lambda s, t, borders: attention.mse(s, t, borders, "scores"),
+        lambda s, t: F.mse_loss(s, t, reduction="sum"),
+    ),
+    "probabilities": (
+        lambda s, t, borders: attention.mse(s, t, borders, "probabilities"),
+        lambda s, t: F.mse_loss(s.softmax(-1), t.softmax(-1), reduction="sum"),
+    ),
+}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_attention_gradients_equal_autograd_through_the_plain_formula(term):
+    ours, plain = TERMS[term]
+    generator = torch.Generator().manual_seed(0)
+    query, key, *teachers = (torch.randn(3, 11, 4, generator=generator, dtype=torch.float64) for _ in range(4))
+    query.requires_grad_()
+    key.requires_grad_()
+    borders = (0, 5, 6, 11)
+
+    def compared(q, k):
+        return ours((q, k, 0.7), (*teachers, 0.4), borders)
+
+    def by_maps(q, k):
+        pieces = [slice(a, b) for a, b in pairwise(borders)]
+        scores = [(q[:, p] @ k[:, p].mT * 0.7, teachers[0][:, p] @ teachers[1][:, p].mT * 0.4) for p in pieces]
+        return sum(plain(*pair) for pair in scores)
+
+    value, wanted = 3 * compared(query, key), 3 * by_maps(query, key)
+    torch.testing.assert_close(value, wanted, rtol=1e-12, atol=0)
+    found = torch.autograd.grad(value, (query, key))
+    torch.testing.assert_close(found, torch.autograd.grad(wanted, (query, key)), rtol=1e-10, atol=1e-12)
+    assert torch.autograd.gradcheck(compared, (query, key))
+
+
+def test_attention_terms_keep_no_map():
+    """What stays for the backward pass grows with tokens, not with their square."""
+    kept = {}
+    for length in (64, 512):
+        query, key = (torch.randn(2, length, 8, requires_grad=True) for _ in range(2))
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x):
+            attention.kl((query, key, 1.0), (query, key, 1.0), (0, length)).backward()
+        kept[length] = sum(sizes)
+    assert kept[512] == 8 * kept[64] > 0

@@ -2,19 +2,12 @@
 
 Each returns the *sum* of its term, in float32 or wider; `objectives.terms` divides it by the count that its docstring
 names, taken over the whole optimiser step, so that a step's loss does not depend on how it was cut up. Student tensors
-come first, the teacher's after them. Shapes: n masked positions, v vocabulary, t tokens, h heads, d head size.
+come first, the teacher's after them. Shapes: n masked positions, v vocabulary, t tokens.
 """
-
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-# (query (h, t, d), key (h, t, d), scaling) of one layer.
-Attention = tuple[Tensor, Tensor, float]
 
 
 def wide(x: Tensor) -> Tensor:
@@ -66,52 +59,3 @@ def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
     rep_loss (Jiao et al. 2020, eq. 8).
     """
     return F.mse_loss(wide(student), wide(teacher), reduction="sum")
-
-
-def attention_kl(
-    student: Attention, teacher: Attention, borders: Sequence[int], dropout: tuple[float, float] = (0.0, 0.0)
-) -> Tensor:
-    """Sum over heads and query rows of KL(teacher's row || student's row), within each citation.
-
-    Count: heads * tokens (a mean over query rows), or heads * sum of squared lengths (the published mean over every
-    element, CompactBioBERT-Distillation.py compute_attention_loss). `dropout` are the rates of (student, teacher) that
-    the published scripts let fall on the probabilities first; a dropped key then counts as 1e-12, as there.
-    """
-    total = wide(student[0].new_zeros(()))
-    for a, b in pairwise(borders):
-        s = F.log_softmax(_scores(student, a, b), dim=-1)  # (h, length, length)
-        t = F.log_softmax(_scores(teacher, a, b), dim=-1)
-        if any(dropout):
-            s = (F.dropout(s.exp(), dropout[0]) + 1e-12).log()
-            t = (F.dropout(t.exp(), dropout[1]) + 1e-12).log()
-        total = total + F.kl_div(s, t, reduction="sum", log_target=True)
-    return total
-
-
-def attention_mse(
-    student: Attention,
-    teacher: Attention,
-    borders: Sequence[int],
-    of: Literal["scores", "probabilities"],
-    dropout: tuple[float, float] = (0.0, 0.0),
-) -> Tensor:
-    """Sum over heads and pairs of tokens of a citation of (student - teacher)^2. Count: heads * sum of squared lengths.
-
-    `of` "scores": the scaled products before softmax (Jiao et al. 2020, eq. 7). `of` "probabilities": after it
-    (TinyBioBERT-Distillation.py att_loss), with the published dropout as in `attention_kl`.
-    """
-    total = wide(student[0].new_zeros(()))
-    for a, b in pairwise(borders):
-        s, t = _scores(student, a, b), _scores(teacher, a, b)  # (h, length, length)
-        if of == "probabilities":
-            s, t = (F.dropout(x.softmax(-1), rate) for x, rate in zip((s, t), dropout, strict=True))
-        total = total + F.mse_loss(s, t, reduction="sum")
-    return total
-
-
-def _scores(attention: Attention, start: int, end: int) -> Tensor:
-    query, key, scaling = attention
-    q, k = wide(query[:, start:end]), wide(key[:, start:end])  # (h, length, d)
-    # Autocast would take the product back to bf16, whose rounding is as large as what is compared.
-    with torch.autocast(query.device.type, enabled=False):
-        return q @ k.transpose(1, 2) * scaling

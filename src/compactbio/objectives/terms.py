@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from compactbio.modeling.packing import Encoded
-from compactbio.objectives import losses
+from compactbio.objectives import attention, losses
 from compactbio.recipes import LossTerm, Recipe
 
 
@@ -109,7 +109,7 @@ def _hidden_mse(step: Step) -> Tensor:
 
 def _attention_kl(step: Step) -> Tensor:
     total = [
-        losses.attention_kl(step.student.attention[s], step.teacher.attention[t], step.borders, step.attention_dropout)
+        attention.kl(step.student.attention[s], step.teacher.attention[t], step.borders, step.attention_dropout)
         for s, t in step.match.layers
     ]
     rows = step.counts.tokens if step.recipe.attention_kl_mean == "rows" else step.counts.pairs
@@ -119,9 +119,7 @@ def _attention_kl(step: Step) -> Tensor:
 def _attention_mse(step: Step) -> Tensor:
     of = step.recipe.attention_mse_of
     total = [
-        losses.attention_mse(
-            step.student.attention[s], step.teacher.attention[t], step.borders, of, step.attention_dropout
-        )
+        attention.mse(step.student.attention[s], step.teacher.attention[t], step.borders, of, step.attention_dropout)
         for s, t in step.match.layers
     ]
     return sum(total[1:], total[0]) / (step.counts.pairs * _heads(step))

@@ -1,0 +1,149 @@
+"""The loss terms that compare attention, from queries and keys: no map of a layer outlives its citation.
+
+Each term's gradient is taken in the forward pass, citation by citation, while the map is at hand, and kept as gradients
+of queries and keys; the backward pass only scales it. Memory is linear in tokens, and no map is computed twice.
+Shapes: h heads, t tokens, d head size, l tokens of a citation.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from compactbio.objectives.losses import wide
+
+# (query (h, t, d), key (h, t, d), scaling) of one layer.
+Attention = tuple[Tensor, Tensor, float]
+# The scores of student and teacher, each (h, l, l), to the sum of a term and its gradient by the student's scores.
+_Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def kl(
+    student: Attention, teacher: Attention, borders: Sequence[int], dropout: tuple[float, float] = (0.0, 0.0)
+) -> Tensor:
+    """Sum over heads and query rows of KL(teacher's row || student's row), within each citation.
+
+    Count: heads * tokens (a mean over query rows), or heads * sum of squared lengths (the published mean over every
+    element, CompactBioBERT-Distillation.py compute_attention_loss). `dropout` are the rates of (student, teacher) that
+    the published scripts let fall on the probabilities first; a dropped key then counts as 1e-12, as there.
+    """
+    if any(dropout):
+        return _after_dropout(student, teacher, borders, dropout, _dropped_kl)
+    return _sum(_kl, student, teacher, borders)
+
+
+def mse(
+    student: Attention,
+    teacher: Attention,
+    borders: Sequence[int],
+    of: Literal["scores", "probabilities"],
+    dropout: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
+    """Sum over heads and pairs of tokens of a citation of (student - teacher)^2. Count: heads * sum of squared lengths.
+
+    `of` "scores": the scaled products before softmax (Jiao et al. 2020, eq. 7). `of` "probabilities": after it
+    (TinyBioBERT-Distillation.py att_loss), with the published dropout as in `kl`.
+    """
+    if of == "scores":
+        return _sum(_score_error, student, teacher, borders)
+    if any(dropout):
+        return _after_dropout(student, teacher, borders, dropout, _squared_error)
+    return _sum(_probability_error, student, teacher, borders)
+
+
+def _kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    s, t = F.log_softmax(student, -1), F.log_softmax(teacher, -1)
+    wanted = t.exp()
+    value = torch.dot((t - s).flatten(), wanted.flatten())
+    return value, s.exp_().sub_(wanted)  # the teacher's rows sum to 1
+
+
+def _score_error(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    apart = student - teacher
+    return apart.square().sum(), 2 * apart
+
+
+def _probability_error(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    s = student.softmax(-1)
+    apart = s - teacher.softmax(-1)
+    by_probability = 2 * apart
+    return apart.square().sum(), s * (by_probability - (by_probability * s).sum(-1, keepdim=True))
+
+
+def _sum(formula: _Formula, student: Attention, teacher: Attention, borders: Sequence[int]) -> Tensor:
+    query, key, scaling = student
+    teachers = (teacher[0].detach(), teacher[1].detach())
+    total: Tensor = _Compared.apply(query, key, *teachers, (scaling, teacher[2]), borders, formula)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _Compared(torch.autograd.Function):
+    """The sum of a formula over citations, with its gradient by the student's queries and keys."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        teachers_query: Tensor,
+        teachers_key: Tensor,
+        scalings: tuple[float, float],
+        borders: Sequence[int],
+        formula: _Formula,
+    ) -> Tensor:
+        wanted = any(ctx.needs_input_grad[:2])
+        total = wide(query.new_zeros(()))
+        by_query, by_key = (torch.empty_like(x) for x in (query, key)) if wanted else (None, None)
+        # Autocast would take the products back to bf16, whose rounding is as large as what is compared.
+        with torch.autocast(query.device.type, enabled=False):
+            for a, b in pairwise(borders):
+                q, k = wide(query[:, a:b]) * scalings[0], wide(key[:, a:b])  # (h, l, d)
+                s = q @ k.transpose(1, 2)  # (h, l, l)
+                t = (wide(teachers_query[:, a:b]) * scalings[1]) @ wide(teachers_key[:, a:b]).transpose(1, 2)
+                value, gradient = formula(s, t)
+                total += value
+                if by_query is not None and by_key is not None:
+                    by_query[:, a:b] = gradient @ k * scalings[0]
+                    by_key[:, a:b] = gradient.transpose(1, 2) @ q
+        if wanted:
+            ctx.save_for_backward(by_query, by_key)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        by_query, by_key = ctx.saved_tensors
+        return grads[0] * by_query, grads[0] * by_key, None, None, None, None, None
+
+
+def _after_dropout(
+    student: Attention,
+    teacher: Attention,
+    borders: Sequence[int],
+    dropout: tuple[float, float],
+    error: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """The sum of an error of probabilities on which dropout has fallen, as the published scripts had it."""
+    total = wide(student[0].new_zeros(()))
+    for a, b in pairwise(borders):
+        sides = zip((student, teacher), dropout, strict=True)
+        s, t = (F.dropout(_scores(side, a, b).softmax(-1), rate) for side, rate in sides)  # (h, l, l)
+        total = total + error(s, t)
+    return total
+
+
+def _dropped_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.kl_div((student + 1e-12).log(), (teacher + 1e-12).log(), reduction="sum", log_target=True)
+
+
+def _squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.mse_loss(student, teacher, reduction="sum")
+
+
+def _scores(attention: Attention, start: int, end: int) -> Tensor:
+    query, key, scaling = attention
+    q, k = wide(query[:, start:end]), wide(key[:, start:end])  # (h, l, d)
+    with torch.autocast(query.device.type, enabled=False):
+        return q @ k.transpose(1, 2) * scaling
