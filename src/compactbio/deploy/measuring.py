@@ -168,11 +168,11 @@ def peak_memory(source: Source, conditions: Conditions) -> int:
 def _measure_own_memory() -> None:
     folder, fields = json.loads(sys.argv[1])
     conditions = Conditions(**fields)
-    before = _peak()
+    before = peak()
     with threads(conditions.threads):
         model = load(find(folder), conditions.precision)
         _seconds(model, random_batch(model, conditions.sentences, conditions.sentence_tokens))
-    sys.stdout.write(str(_peak() - before))
+    sys.stdout.write(str(peak() - before))
 
 
 def _seconds(model: PreTrainedModel, batch: Packed) -> float:
@@ -189,7 +189,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _peak() -> int:
+def peak() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.

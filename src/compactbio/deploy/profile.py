@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import nn
 from transformers import PreTrainedModel
 
 from compactbio.corpus.progress import Listener, Silent
@@ -15,6 +14,7 @@ from compactbio.deploy import measuring
 from compactbio.deploy.measuring import Conditions, Times
 from compactbio.errors import UserError
 from compactbio.modeling.families import depth, encoder_parameters, heads
+from compactbio.modeling.flops import flops_per_token
 from compactbio.training import hardware
 from compactbio.training.loading import Source, find
 
@@ -116,18 +116,6 @@ def stored_parameters(folder: Path) -> int:
 def disk_bytes(folder: Path) -> int:
     """The size of a folder's safetensors files."""
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
-def flops_per_token(model: PreTrainedModel, length: int) -> int:
-    """Floating-point operations of an encoder's forward pass a token, in sentences of `length` tokens.
-
-    Two for every weight of a linear module, and in every layer 4 * `length` * width for the scores of attention and
-    the sum over values, the width being that of the queries. Norms, activations, softmax and biases are left out.
-    """
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    weights = sum(module.weight.numel() for module in linear.values())
-    widths = sum(module.out_features for name, module in linear.items() if name.endswith((".query", ".q_lin")))
-    return 2 * weights + 4 * length * widths
 
 
 def _conditions(sources: Sequence[Source], sentences: int, threads: int) -> Conditions:

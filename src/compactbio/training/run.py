@@ -141,7 +141,7 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
     measures = "holdout" in splits
     held = batches.heldout(splits["holdout"], masking, inputs.tokens, rank, world) if measures else []
     teacher, student = _models(inputs)
-    arguments = _arguments(inputs, out, measures=measures, starts=checkpoint is None)
+    arguments = arguments_for(recipe, inputs.precision, out, measures=measures, starts=checkpoint is None)
     teacher_score = None
     if measures and teacher is not None and _reads_logits(recipe):
         # Before the engine takes the teacher to half precision: both are measured the same way.
@@ -200,8 +200,22 @@ def _score(model: PreTrainedModel, held: list[Any], processes: PartialState, bf1
     return measure.heldout(sums.cpu())
 
 
-def _arguments(inputs: Inputs, out: Path, *, measures: bool, starts: bool) -> TrainingArguments:
-    recipe = inputs.recipe
+def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any, result: Result) -> None:
+    """Write the model that was kept, tokenizer, recipe and card into `out`; `run.json` last, which ends the run."""
+    best = out / "checkpoints" / checkpoints.BEST
+    with checkpoints.refusing_full_disk(out):
+        if best.exists():
+            student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
+        student.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        atomic.write_text(out / "recipe.yaml", recipe)
+        atomic.write_text(out / "README.md", card.write(inputs, result, student, report.read(out / report.METRICS)))
+        folder.finish(out, inputs.identity(), {**asdict(result), "out": out.name})
+
+
+def arguments_for(recipe: Recipe, precision: str, out: Path, *, measures: bool, starts: bool) -> TrainingArguments:
+    """What Trainer is told of a recipe; `measures` where something is held out, `starts` for no resumed run."""
     cuda = torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
@@ -216,7 +230,7 @@ def _arguments(inputs: Inputs, out: Path, *, measures: bool, starts: bool) -> Tr
         max_grad_norm=recipe.max_grad_norm,
         optim="adamw_torch_fused",
         seed=recipe.seed,
-        bf16=inputs.precision == "bf16",
+        bf16=precision == "bf16",
         use_cpu=not cuda,
         eval_strategy="steps" if measures else "no",
         eval_steps=recipe.eval_every,
@@ -239,20 +253,6 @@ def _arguments(inputs: Inputs, out: Path, *, measures: bool, starts: bool) -> Tr
     # One process takes one device; the Trainer would cut packed rows over all that it sees.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
-
-
-def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any, result: Result) -> None:
-    """Write the model that was kept, tokenizer, recipe and card into `out`; `run.json` last, which ends the run."""
-    best = out / "checkpoints" / checkpoints.BEST
-    with checkpoints.refusing_full_disk(out):
-        if best.exists():
-            student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
-        student.save_pretrained(out)
-        tokenizer.save_pretrained(out)
-        recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        atomic.write_text(out / "recipe.yaml", recipe)
-        atomic.write_text(out / "README.md", card.write(inputs, result, student, report.read(out / report.METRICS)))
-        folder.finish(out, inputs.identity(), {**asdict(result), "out": out.name})
 
 
 def push(out: Path, name: str) -> str:
