@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -200,6 +201,75 @@ def test_types_are_left_out_where_one_side_names_none(tagged, start, tmp_path):
         "breast\tB-Drug", "breast\tB-Disease").replace("lung\tB-Drug", "lung\tB-Disease"))  # fmt: skip
     finetune(data, str(start), tmp_path / "typed-out", overrides=QUICK)
     assert evaluate(str(tmp_path / "typed-out"), tagged[0]).record()["f1"] > 0.9
+
+
+def test_types_differ_in_letters_alone_or_are_left_out_where_asked(cli, start, tmp_path):
+    data, model = ner_folder(tmp_path / "made", SIZES, kind="DRUG"), tmp_path / "tagger"
+    finetune(data, str(start), model, overrides=QUICK)
+    file = tmp_path / "made.pubtator"
+    file.write_text(
+        "7|t|the patients of aspirin and insulin\n7\t16\t23\taspirin\tDrug\tD1\n7\t28\t35\tinsulin\tDrug\tD2\n\n"
+    )
+    status, printed, told = cli("evaluate", model, file, "--json")
+    assert status == 0, told
+    assert json.loads(printed)["f1"] == 1.0 and list(json.loads(printed)["per_type"]) == ["Drug"]
+    file.write_text(file.read_text().replace("\tDrug", "\tSpecificDrug", 1).replace("\tDrug", "\tModifier"))
+    status, _, told = cli("evaluate", model, file)
+    assert status == 2 and "--untyped" in told
+    status, printed, told = cli("evaluate", model, file, "--untyped", "--json")
+    assert status == 0, told
+    assert json.loads(printed)["f1"] == 1.0 and "not compared" in json.loads(printed)["notes"][-1]
+
+
+def test_the_published_protocol_and_the_mistakes_are_shown(cli, tagged):
+    data, model, _ = tagged
+    file = data.parent / "odd.tsv"
+    file.write_text("the\tO\nxyz\tB\n")
+    words, pieces = (
+        json.loads(cli("evaluate", model, file, "--protocol", name, "--json")[1]) for name in ("word", "published")
+    )
+    assert pieces["protocol"] == "published" and "word pieces" in pieces["notes"][0]
+    # A mention of three pieces is three mentions there, each `B` on its own.
+    assert [sum(right + missed for right, _, missed in found["units"]) for found in (words, pieces)] == [1, 3]
+    file.write_text("the\tB\npatients\tI\n")
+    _, shown, _ = cli("evaluate", model, file, "--mistakes", "3")
+    assert "missed" in shown and "gold: the patients" in shown
+
+
+def test_gold_beside_the_data_and_a_submission_with_every_question(cli, start, tmp_path):
+    data = qa_folder(tmp_path / "made", SIZES)
+    model, gold, sent = tmp_path / "reader", tmp_path / "elsewhere.json", tmp_path / "sent.json"
+    finetune(data, str(start), model, overrides=QUICK | {"epochs": 1})
+    asked = json.loads((data / "golden.json").read_text())["questions"]
+    more = {"id": "f" * 24, "type": "factoid", "body": "no snippet?", "exact_answer": [["aspirin"]]}
+    gold.write_text(json.dumps({"questions": [*asked, more]}))
+    (data / "golden.json").unlink()
+    status, printed, told = cli("evaluate", model, data / "test.json", "--gold", gold, "--predictions", sent, "--json")
+    assert status == 0, told
+    assert len(json.loads(printed)["units"]) == len(asked) + 1
+    entries = {one["id"]: one["exact_answer"] for one in json.loads(sent.read_text())["questions"]}
+    assert list(entries) == [one["id"] for one in [*asked, more]] and entries["f" * 24] == []
+
+
+def test_ctrl_c_in_a_search_says_how_to_go_on_and_the_rest_is_done_then(start, tmp_path):
+    data, out = ner_folder(tmp_path / "made", {"train": 40, "devel": 10, "test": 4}), tmp_path / "out"
+    line = [*_command(data, start, out, "--search"), "--set", "batch_size=8"]
+    line = [word for word in line if not word.startswith("learning_rate")]
+    line.pop(line.index("--set", line.index("batch_size=8")))
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while not any(json.loads(path.read_text())["result"] for path in out.glob("search/*/run.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130 and "--search" in told and "--resume" in told and "Traceback" not in told, told
+    done = [path.parent for path in out.glob("search/*/run.json") if json.loads(path.read_text())["result"]]
+    kept = {folder / "model.safetensors": (folder / "model.safetensors").stat().st_mtime_ns for folder in done}
+    subprocess.run([*line, "--resume"], check=True, capture_output=True)
+    assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
+    card = (out / "README.md").read_text()
+    assert "# out" in card and "best by devel of 3 runs" in card and "chose learning rate" in card
 
 
 def test_searching_tries_the_grid_and_keeps_the_best(cli, start, tmp_path):

@@ -70,7 +70,38 @@ def test_an_answer_whose_offset_is_wrong_is_counted_and_shown(cli, start, tmp_pa
     done = cli("finetune", data, "--model", start, "--out", tmp_path / "out", "--set", "epochs=1")
     assert done[0] == 0, done
     _, shown, _ = cli("evaluate", tmp_path / "out", data, "--split", "devel")
-    assert "2 answers do not stand where their offset says" in shown
+    first = held["data"][0]["paragraphs"][0]["qas"][0]["id"]
+    assert f"2 answers do not stand where their offset says, the first of them in {first}" in shown
+
+
+def test_wrong_offsets_in_the_training_data_are_counted_and_shown(cli, start, tmp_path):
+    data = qa_folder(tmp_path / "made", {"train": 8, "devel": 4, "test": 4})
+    held = json.loads((data / "train.json").read_text())
+    held["data"][0]["paragraphs"][3]["qas"][0]["answers"][0]["answer_start"] += 1
+    (data / "train.json").write_text(json.dumps(held))
+    _, shown, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", "--set", "epochs=1")
+    assert (
+        "1 answers do not stand" in shown and "1 answers do not stand" in (tmp_path / "out" / "README.md").read_text()
+    )
+
+
+def test_a_submission_without_all_questions(cli, tmp_path):
+    data = qa_folder(tmp_path / "made", {"train": 2, "devel": 2, "test": 4})
+    asked = json.loads((data / "golden.json").read_text())["questions"]
+    (tmp_path / "short.json").write_text(json.dumps({"questions": asked[:3]}))
+    one_sentence(cli("evaluate", tmp_path / "short.json", data), "lack 1 of the factoid questions", asked[3]["id"])
+
+
+def test_options_that_would_change_nothing(cli, typed, tmp_path):
+    file = tmp_path / "one.tsv"
+    file.write_text("aspirin\tB-Drug\n")
+    one_sentence(cli("evaluate", typed[1], file, "--split", "devel"), "single file", "--split")
+    one_sentence(cli("evaluate", typed[1], typed[0], "--gold", file), "--gold is for questions")
+    one_sentence(cli("evaluate", tmp_path / "gone.tsv", typed[0]), "no such file of predictions")
+    one_sentence(cli("evaluate", typed[1], typed[0], "--predictions", tmp_path), "is a folder")
+    raw = tmp_path / "raw.pubtator"
+    raw.write_text("7|t|aspirin daily\n7\t0\t7\taspirin\tDrug\tD1\n\n")
+    one_sentence(cli("evaluate", typed[1], raw, "--predictions", tmp_path / "out.tsv"), "raw text", ".jsonl")
 
 
 def test_a_model_without_id2label(cli, tokenizer_folder, typed, tmp_path):
@@ -125,14 +156,31 @@ def _suite(folder: Path, **changes: object) -> Path:
     return path
 
 
-def test_a_suite_that_names_what_is_not_there_is_refused_before_the_firstcli(cli, start, typed, tmp_path):
+def test_a_comparison_never_writes_over_a_folder_of_something_else(cli, start, typed, tmp_path):
+    mine = tmp_path / "mine" / "plots"
+    mine.mkdir(parents=True)
+    (mine / "figure.txt").write_text("keep")
+    suite = _suite(tmp_path / "suites", models={"a": str(start)}, data={"x": str(typed[0])})
+    one_sentence(cli("compare", suite, "--out", tmp_path / "mine"), "holds no comparison of ours")
+    assert (mine / "figure.txt").read_text() == "keep"
+
+
+def test_a_suite_that_names_what_is_not_there_is_refused_before_the_first_run(cli, start, typed, tmp_path):
     data, models = str(typed[0]), {"a": str(start)}
+    relations = relation_folder(tmp_path / "relations", SIZES)
+    (relations / "dev.tsv").unlink()
+    unanswered = qa_folder(tmp_path / "unanswered", SIZES)
+    (unanswered / "golden.json").unlink()
+    relations, unanswered = str(relations), str(unanswered)
     cases = [
         ({"models": models, "data": {"x": data, "y": str(tmp_path / "gone")}}, ["data.y", "gone"]),
         ({"models": {**models, "b": "./gone"}, "data": {"x": data}}, ["models.b", "gone"]),
         ({"models": {**models, "b": "no/where"}, "data": {"x": data}}, ["no/where"]),
         ({"models": models, "data": {"x": str(ner_folder(tmp_path / "t", {"train": 2}))}}, ["x", "no test file"]),
         ({"models": models, "data": {"x": data}, "sedes": [1]}, ["sedes", "seeds"]),
+        ({"models": models, "data": {"x": data}, "settings": {"seed": 3}}, ["the suite", "under seeds"]),
+        ({"models": models, "data": {"x": relations}, "train_on": "train+devel"}, ["x", "no devel file"]),
+        ({"models": models, "data": {"x": unanswered}}, ["x", "no answers", "gold"]),
     ]
     for suite, parts in cases:
         done = cli("compare", _suite(tmp_path / "suites", **suite), "--out", tmp_path / "table")

@@ -22,11 +22,14 @@ Example of a SUITE.yaml:
 
 models: {biobert: dmis-lab/biobert-base-cased-v1.2, distil: models/distil-biobert}
 
-data: {NCBI-disease: NER/NCBI-disease, GAD: RE/GAD}
+data: {NCBI-disease: NER/NCBI-disease, GAD: RE/GAD, BioASQ: {train: t.json, test: u.json, gold: g.json}}
 
 seeds: [0, 1, 2]
 
 teacher: biobert
+
+Also: baseline (by default the first model), settings (as finetune --set), train_on (train or train+devel); and for one
+data set: devel, task, seeds, settings.
 
 Then: compactbio compare SUITE.yaml --out table
 """
@@ -38,7 +41,7 @@ def compare(
         Path, typer.Option(help="The folder of all runs and of the report (index.html).", show_default=False)
     ],
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing; report on what has been run.")
+        bool, typer.Option("--report-only", help="Fine-tune and score nothing; report on what has been run.")
     ] = False,
     precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
     tokens_per_batch: Annotated[
@@ -71,7 +74,12 @@ def compare(
         )
         raise typer.Exit(130) from None
     table = build(cells, loaded.baseline, loaded.teacher)
-    report.write(suite.stem, table, cells, _profiles(loaded, cells, out), out)
+    try:
+        profiles = _profiles(loaded, cells, out)
+    except KeyboardInterrupt:
+        _tell("Stopped while speed was measured; what was run is kept. Add --report-only to go on.")
+        raise typer.Exit(130) from None
+    report.write(suite.stem, table, cells, profiles, out)
     typer.echo(json.dumps(asdict(table), indent=2) + "\n" if as_json else markdown(table), nl=False)
     _tell(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)")
     if not any(cell.state == "done" for cell in cells):
@@ -91,10 +99,12 @@ def _profiles(suite: "Suite", cells: "Sequence[Cell]", out: Path) -> "dict[str, 
 
     kept = out / "profiles.json"
     digests = {name: loading.find(where).digest for name, where in suite.models.items()}
-    if kept.exists():
+    try:
         known = atomic.read_json(kept)
-        if known["digests"] == digests:
-            return known["profiles"]  # type: ignore[no-any-return]
+    except (OSError, ValueError):
+        known = None
+    if isinstance(known, dict) and known.get("digests") == digests and "profiles" in known:
+        return known["profiles"]  # type: ignore[no-any-return]
     places = list(dict.fromkeys(suite.models.values()))
     _tell(f"Measuring the speed of {len(places)} models ...")
     measured = dict(zip(places, profile(places), strict=True))

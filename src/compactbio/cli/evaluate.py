@@ -13,7 +13,20 @@ from compactbio.cli.train import Precision
 if TYPE_CHECKING:
     from compactbio.training.evaluating import Evaluation
 
-EXAMPLE = "Example: compactbio evaluate tagger NER/NCBI-disease --predictions predicted.tsv"
+EXAMPLE = """\
+Examples:
+
+compactbio evaluate tagger NER/NCBI-disease --predictions predicted.tsv
+
+compactbio evaluate OWNER/TAGGER corpus.pubtator --untyped
+
+compactbio evaluate reader QA/test-7b.json --gold QA/7B_golden.json
+
+compactbio evaluate predicted.tsv NER/NCBI-disease
+"""
+
+# No model is named so: a name that ends in one of these is a file of predictions.
+_SUFFIXES = frozenset((".tsv", ".conll", ".txt", ".json", ".jsonl", ".xml", ".pubtator"))
 
 
 class Protocol(StrEnum):
@@ -43,13 +56,22 @@ def evaluate(
     protocol: Annotated[
         Protocol, typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script.")
     ] = Protocol.word,
-    split: Annotated[SplitName, typer.Option(help="The split of a data folder.")] = SplitName.test,
+    split: Annotated[
+        SplitName, typer.Option(help="The split of a data folder, or of a file that was split to train on.")
+    ] = SplitName.test,
     gold: Annotated[
         Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.", show_default=False)
     ] = None,
+    untyped: Annotated[
+        bool, typer.Option("--untyped", help="NER: compare the extents of mentions alone, whatever their types.")
+    ] = False,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Write what the model predicted: tags, labels, or a BioASQ submission.", show_default=False),
+        typer.Option(
+            help="Write what the model predicted: mentions (.tsv, .conll, .pubtator, .xml or .jsonl), a class a line, "
+            "or a BioASQ submission.",
+            show_default=False,
+        ),
     ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the most frequent errors.")] = 0,
     precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
@@ -62,28 +84,26 @@ def evaluate(
 
     The score is added to the card of a model that `compactbio finetune` made.
     """
-    from compactbio.tasks import data as datasets
+    from compactbio.errors import UserError
     from compactbio.training import evaluating
     from compactbio.training import predictions as predicted
 
     named = task.value if task else None
     if predictions:
-        predicted.check(predictions, datasets.find(data, named).task)
-    if Path(model).is_file():
-        result = predicted.evaluate_file(
-            Path(model), data, task=named, protocol=protocol.value, split=split.value, gold=gold
-        )
-    else:
-        result = evaluating.evaluate(
-            model,
-            data,
-            task=named,
-            protocol=protocol.value,
-            split=split.value,
-            gold=gold,
-            precision=precision.value,
-            tokens_per_batch=tokens_per_batch,
-        )
+        predicted.check(predictions, data, named)
+    given = Path(model)
+    if given.suffix.lower() in _SUFFIXES and not given.exists():
+        raise UserError(f"{model}: there is no such file of predictions.")
+    options: dict[str, Any] = {"task": named, "protocol": protocol.value, "split": split.value, "gold": gold}
+    try:
+        if given.is_file():
+            result = predicted.evaluate_file(given, data, untyped=untyped, **options)
+        else:
+            options |= {"precision": precision.value, "tokens_per_batch": tokens_per_batch}
+            result = evaluating.evaluate(model, data, untyped=untyped, **options)
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing was scored.", err=True)
+        raise typer.Exit(130) from None
     typer.echo(json.dumps(result.record(), ensure_ascii=False) if as_json else _text(result, mistakes))
     if predictions:
         predicted.write(result, predictions)

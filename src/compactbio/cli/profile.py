@@ -52,6 +52,7 @@ def _table(found: list["Profile"]) -> "Table":
     for name in (
         "parameters\nM",
         "embeddings\nM",
+        "layers\nM",
         "disk\nMB",
         "FLOPs\nM/token",
         "latency\nms",
@@ -70,6 +71,7 @@ def _cells(one: "Profile") -> list[str]:
         one.model,
         f"{one.parameters / 1e6:.2f}\n{one.ratios['parameters']:.2f}x",
         f"{one.embedding_parameters / 1e6:.2f}",
+        f"{(one.encoder_parameters - one.embedding_parameters) / 1e6:.2f}",
         f"{one.disk_bytes / 1e6:.1f}\n{one.ratios['disk']:.2f}x",
         f"{one.flops_per_token / 1e6:.2f}\n{one.ratios['flops']:.2f}x",
         f"{one.latency_ms:.1f}\n{one.ratios['latency']:.2f}x",
@@ -84,6 +86,7 @@ def _machine(conditions: "Conditions") -> str:
     threads = "1 thread" if conditions.threads == 1 else f"{conditions.threads} threads"
     return (
         f"Machine: {on}{conditions.processor}, {threads}, {conditions.precision}, torch {conditions.torch}. "
-        f"Encoders without head; latency of one sentence of {conditions.latency_tokens} tokens; "
+        "Parameters are all that the files hold; the rest is of encoders without head: "
+        f"latency of one sentence of {conditions.latency_tokens} tokens; "
         f"FLOPs, throughput and memory on {conditions.sentences} packed sentences of {conditions.sentence_tokens}."
     )

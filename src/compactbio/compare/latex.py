@@ -70,9 +70,20 @@ def _interval(row: Row) -> str:
 
 
 def _caption(table: Table, title: str) -> str:
-    protocols = ", ".join(dict.fromkeys(column.protocol for column in table.columns if column.protocol))
+    scored = "; ".join(_scored(column) for column in table.columns if column.task)
+    failed = sum(len(row.failures) for row in table.rows)
     return (
         f"{escaped(title)}. Scores in percent, $\\pm$ standard deviation over seeds; beneath, the 95\\,\\% bootstrap "
         f"interval over test units; the best in bold. $\\dagger$: differs from {escaped(table.baseline)} (paired "
-        f"bootstrap, Holm-adjusted $p < 0.05$). Protocol: {escaped(protocols)}."
+        f"bootstrap, Holm-adjusted $p < 0.05$). {scored}." + (f" {failed} runs failed." if failed else "")
+    )
+
+
+def _scored(column: Column) -> str:
+    seeds = ", ".join(map(str, column.seeds))
+    # Data without a negative class are another task than the one that others report.
+    notes = "".join(f", {note.rstrip('.')}" for note in column.notes if "negative" in note)
+    return escaped(
+        f"{column.data}: {column.protocol} protocol, {column.units} {column.unit}s, SHA-256 {column.sha256[:12]}, "
+        f"seeds {seeds}{notes}"
     )

@@ -1,6 +1,6 @@
 """The table of a comparison as Markdown, for a terminal, a README or a model card."""
 
-from compactbio.compare.numbers import bounds, percent
+from compactbio.compare.numbers import bounds, p_value, percent, signed, signed_bounds
 from compactbio.compare.table import Column, Row, Table
 from compactbio.records import card
 
@@ -8,13 +8,14 @@ _DAGGER = "†"
 
 
 def markdown(table: Table) -> str:
-    """Models as rows, data sets as columns, and beneath it what the signs mean and which runs failed."""
+    """Models as rows, data sets as columns; beneath it what the signs mean, what was scored, tests, and failed runs."""
     header = ["model", *(_heading(column) for column in table.columns)]
     rows = [
         [_escaped(model), *(_cell(table, table.row(model, column.data)) for column in table.columns)]
         for model in table.models
     ]
-    return "\n\n".join([card.table(header, rows), _legend(table), *_failures(table)]) + "\n"
+    parts = [card.table(header, rows), _legend(table), _scored(table), *_other_scores(table), *_tests(table)]
+    return "\n\n".join([*parts, *_failures(table)]) + "\n"
 
 
 def _heading(column: Column) -> str:
@@ -38,6 +39,63 @@ def _legend(table: Table) -> str:
         "Scores in percent, ± standard deviation over seeds, [95 % bootstrap interval over test units]; the best in "
         f"bold; {_DAGGER}: differs from {_escaped(table.baseline)} (paired bootstrap, Holm-adjusted p < 0.05)."
     )
+
+
+def _scored(table: Table) -> str:
+    header = ("data", "metric", "protocol", "split", "test units", "SHA-256", "seeds", "trained on", "notes")
+    rows = [
+        (
+            _escaped(column.data),
+            column.metric.upper(),
+            column.protocol,
+            column.split,
+            f"{column.units:,} {column.unit}s" + (f", {column.folds} folds" if column.folds else ""),
+            f"`{column.sha256[:12]}`",
+            ", ".join(map(str, column.seeds)),
+            column.train_on,
+            _escaped(" ".join(column.notes)),
+        )
+        for column in table.columns
+        if column.task
+    ]
+    return card.table(header, rows)
+
+
+def _other_scores(table: Table) -> list[str]:
+    """The scores beside the main one."""
+    rows = [
+        (
+            _escaped(row.data),
+            _escaped(row.model),
+            ", ".join(f"{name.replace('_', ' ')} {percent(value)}" for name, value in row.scores.items()),
+        )
+        for row in table.rows
+        if row.scores
+    ]
+    return ["All scores, means over the runs:", card.table(("data", "model", "scores"), rows)] if rows else []
+
+
+def _tests(table: Table) -> list[str]:
+    """Tests against the baseline and shares of the teacher's score, where there are any."""
+    rows = [
+        (
+            _escaped(row.data),
+            _escaped(row.model),
+            "" if row.share is None else percent(row.share),
+            *(
+                (signed(test.difference), signed_bounds(test.low, test.high), p_value(test.p), p_value(test.adjusted))
+                if (test := row.test) is not None
+                else ("", "", "", "")
+            ),
+        )
+        for row in table.rows
+        if row.test is not None or (row.share is not None and row.model != table.teacher)
+    ]
+    if not rows:
+        return []
+    share = f"share of {_escaped(table.teacher)} (%)" if table.teacher else "share"
+    header = ("data", "model", share, "points", "95 % interval", "p", "p, Holm")
+    return [f"Against {_escaped(table.baseline)}, paired:", card.table(header, rows)]
 
 
 def _failures(table: Table) -> list[str]:

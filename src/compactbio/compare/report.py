@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from compactbio.compare.cells import Cell, Profile
+from compactbio.compare.details import by_type, frequent
 from compactbio.compare.latex import latex
 from compactbio.compare.markdown import markdown
 from compactbio.compare.table import Table
@@ -38,9 +39,16 @@ def write(title: str, table: Table, cells: Sequence[Cell], profiles: Mapping[str
     # A plot of fewer cells, from before, would be left.
     shutil.rmtree(out / "plots", ignore_errors=True)
     (out / "plots").mkdir(parents=True)
-    atomic.write_json(
-        out / "table.json", {"title": title, **asdict(table), "profiles": dict(profiles), "versions": versions}
-    )
+    names = [column.data for column in table.columns]
+    behind = {
+        "per_type": {name: [asdict(one) for one in by_type(cells, name)] for name in names},
+        "errors": {
+            name: {model: [asdict(one) for one in frequent(cells, model, name)] for model in table.models}
+            for name in names
+        },
+    }
+    about = {"profiles": dict(profiles), "versions": versions}
+    atomic.write_json(out / "table.json", {"title": title, **asdict(table), **behind, **about})
     atomic.write_text(out / "table.md", markdown(table))
     atomic.write_text(out / "table.tex", latex(table, title))
     for plot in drawn:

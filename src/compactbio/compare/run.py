@@ -13,12 +13,15 @@ from compactbio.errors import UserError
 from compactbio.records import atomic, hashes
 from compactbio.tasks import data as datasets
 from compactbio.training import folder, loading
-from compactbio.training.evaluating import evaluate
+from compactbio.training.evaluating import add_to_card, evaluate
 from compactbio.training.finetune import finetune
 from compactbio.training.settings import settings
 
+RUNS = "runs"
 EVALUATION = "evaluation.json"
 FAILURE = "failure.txt"
+# What an evaluation of ours has at the least; another file of that name is passed over.
+_OURS = {"task", "metric", "scores", "statistic", "unit", "units", "per_type", "mistakes", "notes", "data", "model"}
 
 
 class Stopped(Exception):  # noqa: N818 (no error: a wish)
@@ -28,8 +31,10 @@ class Stopped(Exception):  # noqa: N818 (no error: a wish)
 def check(suite: Suite, out: Path) -> None:
     """Find every model and data set of a suite, with its task, settings and test split, before the first run.
 
-    Raises UserError for the first that cannot be had, and where `out` holds runs of another suite.
+    Raises UserError for the first that cannot be had, and where `out` holds runs of another suite, or what is not ours.
     """
+    if out.exists() and not (out.is_dir() and ((out / RUNS).is_dir() or not any(out.iterdir()))):
+        raise UserError(f"{out} is not empty and holds no comparison of ours: choose another --out.")
     sources = {name: loading.find(where) for name, where in suite.models.items()}
     for source in sources.values():
         loading.tokenizer_of(source)
@@ -39,10 +44,21 @@ def check(suite: Suite, out: Path) -> None:
             for split in ("train", "test"):
                 if split not in found.files:
                     raise UserError(f"{name}: there is no {split} file in {data.path}; a comparison needs both.")
+            if suite.train_on == "train+devel" and "devel" not in found.files:
+                raise UserError(f"{name}: train_on is train+devel, and there is no devel file in {data.path}.")
+            _check_answers(name, found)
             for source in sources.values():
                 settings(found.task, int(source.config.hidden_size), suite.settings_for(name))
     for key in _keys(suite):
         _check_same(suite, key, _folder(out, *key) / "model", sources[key[0]])
+
+
+def _check_answers(name: str, found: datasets.Data) -> None:
+    if found.task == "qa" and not found.gold and not any(q.answers for d in found.read("test") for q in d.questions):
+        raise UserError(
+            f"{name}: its test questions have no answers to compare with; name BioASQ's golden file under `gold`, or "
+            "put it into the folder (with 'golden' in its name)."
+        )
 
 
 def _check_same(suite: Suite, key: tuple[str, str, int, str], place: Path, source: loading.Source) -> None:
@@ -76,8 +92,14 @@ def _check_same(suite: Suite, key: tuple[str, str, int, str], place: Path, sourc
 
 
 def cells(suite: Suite, out: Path) -> list[Cell]:
-    """All cells of a suite as they stand in `out`, without running any."""
-    return [_kept(_folder(out, *key), *key) or _not_done(_folder(out, *key), *key) for key in _keys(suite)]
+    """All cells of a suite as they stand in `out`, without running any; one of other test data is not run."""
+    found = []
+    for key in _keys(suite):
+        place, data = _folder(out, *key), suite.data[key[1]]
+        kept = _kept(place, *key)
+        whole = kept is not None and _is_of(kept, place, data, key[3], key[1])
+        found.append(kept if kept is not None and whole else _not_done(place, *key))
+    return found
 
 
 def run(
@@ -119,7 +141,7 @@ def _keys(suite: Suite) -> Iterator[tuple[str, str, int, str]]:
 def _folder(out: Path, model: str, data: str, seed: int, fold: str) -> Path:
     # A hash beside the readable part: names may hold slashes, and may differ in them alone.
     named = f"{_safe(data)}-{_safe(model)}-{hashes.of_value([data, model])[:6]}"
-    return out / "runs" / named / (f"fold-{fold}-seed-{seed}" if fold else f"seed-{seed}")
+    return out / RUNS / named / (f"fold-{fold}-seed-{seed}" if fold else f"seed-{seed}")
 
 
 def _safe(name: str) -> str:
@@ -136,6 +158,10 @@ def _cell(suite: Suite, key: tuple[str, str, int, str], place: Path, precision: 
     model, name, seed, fold = key
     data = suite.data[name]
     try:
+        begun = folder.record(place / "model")
+        if begun is not None:
+            # Begun on another machine, perhaps: precision and budget stay the run's own.
+            precision, tokens = begun["identity"]["precision"], begun["identity"]["tokens_per_batch"]
         tuned = finetune(
             _place(data, fold),
             suite.models[model],
@@ -146,22 +172,23 @@ def _cell(suite: Suite, key: tuple[str, str, int, str], place: Path, precision: 
             name=name,
             precision=precision,
             tokens_per_batch=tokens,
-            resume=(place / "model" / "run.json").exists(),
+            resume=begun is not None,
         )
         if tuned.state == "stopped":
             raise Stopped
         kept = _kept(place, *key)
         if kept is not None and tuned.state == "already finished" and _is_of(kept, place, data, fold, name):
             return kept
-        record = evaluate(
+        evaluation = evaluate(
             str(place / "model"),
             _place(data, fold),
             task=data.task,
             name=name,
             precision=precision,
             tokens_per_batch=tokens,
-        ).record()
-        atomic.write_json(place / EVALUATION, {**record, "seed": seed})
+        )
+        add_to_card(place / "model", evaluation)
+        atomic.write_json(place / EVALUATION, {**evaluation.record(), "seed": seed})
         (place / FAILURE).unlink(missing_ok=True)
     except (Stopped, KeyboardInterrupt):
         raise Stopped from None
@@ -176,7 +203,7 @@ def _cell(suite: Suite, key: tuple[str, str, int, str], place: Path, precision: 
 
 def _failed(key: tuple[str, str, int, str], place: Path, reason: str) -> Cell:
     place.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(place / FAILURE, traceback.format_exc())
+    atomic.write_text(place / FAILURE, f"{reason}\n\n{traceback.format_exc()}")
     return Cell(*key, "failed", reason, None)
 
 
@@ -184,7 +211,7 @@ def _not_done(place: Path, model: str, data: str, seed: int, fold: str) -> Cell:
     failure = place / FAILURE
     if not failure.exists():
         return Cell(model, data, seed, fold, "not run", "", None)
-    reason = failure.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+    reason = failure.read_text(encoding="utf-8").partition("\n")[0]
     return Cell(model, data, seed, fold, "failed", reason, None)
 
 
@@ -192,6 +219,8 @@ def _kept(place: Path, model: str, data: str, seed: int, fold: str) -> Cell | No
     try:
         record: dict[str, Any] = atomic.read_json(place / EVALUATION)
     except (OSError, json.JSONDecodeError):
+        return None
+    if not isinstance(record, dict) or not record.keys() >= _OURS:
         return None
     return Cell(model, data, seed, fold, "done", "", record)
 

@@ -73,6 +73,13 @@ class Suite(_Strict):
         return _distinct(seeds)
 
     @model_validator(mode="after")
+    def _seeds_apart(self) -> Self:
+        for place, settings in [("the suite", self.settings), *((k, d.settings) for k, d in self.data.items())]:
+            if "seed" in settings:
+                raise ValueError(f"the settings of {place} name a seed; write it under seeds")
+        return self
+
+    @model_validator(mode="after")
     def _known_models(self) -> Self:
         for key in ("baseline", "teacher"):
             name = getattr(self, key)

@@ -27,7 +27,7 @@ _FLOATING = ("F16", "BF16", "F32", "F64")
 class Profile:
     """The figures of one model; all but `parameters` and `disk_bytes` are of the encoder, without pooler and head.
 
-    `parameters` counts what the weight files hold, `encoder_parameters` embeddings and layers,
+    `parameters` counts what the weight files hold, `encoder_parameters` embeddings and layers together,
     `embedding_parameters` the former alone. `flops_per_token` is at `conditions.sentence_tokens`. `latency_ms` is a
     median, `latency_p95_ms` the 95th percentile. `peak_memory_bytes` is what loading and a batch add to a process.
     `ratios` are this model's figures over those of `baseline`.

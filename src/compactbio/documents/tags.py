@@ -6,7 +6,6 @@ from typing import NamedTuple
 _PREFIXES = frozenset("BIOESLU")
 # E and S of IOBES are L and U of BILOU.
 _LAST = frozenset("ESLU")
-_SINGLE = frozenset("SU")
 
 
 class Chunk(NamedTuple):

@@ -70,7 +70,7 @@ def outcome(
     from all their snippets. A unit is a question, its sums (strict, lenient, reciprocal rank, 1).
     Raises UserError where `golden` and the documents share no question.
     """
-    found = _questions(documents)
+    found = questions(documents)
     if golden is not None and found.keys().isdisjoint(golden):
         raise UserError("No question of the gold file stands in the data: give the gold file of the same test batch.")
     gold = dict(golden) if golden is not None else found
@@ -105,7 +105,7 @@ def _key(text: str) -> str:
     return " ".join(text.casefold().split()).strip(_OUTER)
 
 
-def _questions(documents: Sequence[Document]) -> dict[str, Question]:
+def questions(documents: Sequence[Document]) -> dict[str, Question]:
     """The questions of documents by their identity, each with the answers from all its snippets."""
     found: dict[str, Question] = {}
     for question in (question for document in documents for question in document.questions):

@@ -33,11 +33,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as rows. `misplaced` counts the answers that do not stand where their start says, `shortened` the
-    pairs of question and snippet whose question lost pieces."""
+    """Documents as rows. `misplaced` counts the answers that do not stand where their start says, `first_misplaced` is
+    the id of the first document with one, `shortened` counts the pairs of question and snippet whose question lost
+    pieces."""
 
     windows: tuple[Window, ...]
     misplaced: int
+    first_misplaced: str
     shortened: int
 
     @property
@@ -68,9 +70,11 @@ def encode(
         for part in _parts(len(context.ids), max_length - 3 - min(len(asked.ids), half), stride):
             row, offsets = _row(asked.ids[-half:], context, part, answer, tokenizer)
             windows.append(Window(place, identity(one), offsets, row))
+    misplaced = [documents[place].id for place, one in pairs for _ in _wrong_starts(documents[place].text, one)]
     return Encoded(
         tuple(windows),
-        misplaced=sum(len(_wrong_starts(documents[place].text, one)) for place, one in pairs),
+        misplaced=len(misplaced),
+        first_misplaced=misplaced[0] if misplaced else "",
         shortened=sum(len(asked.ids) > half for asked in questions),
     )
 

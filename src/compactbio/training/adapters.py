@@ -31,7 +31,8 @@ class Task:
     `auto` loads its models, whose architectures end in `architecture`. `metric` is the main score, `protocol` how it
     is taken. `labels` are those of a model for training documents, in the order of their ids; none for QA. `check`
     gives the labels of a model in the words of the documents that it is to be scored on. `encode` makes rows (its
-    result has `.rows`), `decode` predictions out of their logits, `outcome` scores out of predictions.
+    result has `.rows`), `decode` predictions out of their logits, `outcome` scores out of predictions. `notes` are
+    sentences on what could not be encoded as it stands.
     """
 
     auto: Any
@@ -43,6 +44,7 @@ class Task:
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
     decode: Callable[[Sequence[Document], Any, Logits, Sequence[str]], Any]
     outcome: Callable[[Sequence[Document], Any, Any, Sequence[str], str, Mapping[str, Question] | None], Outcome]
+    notes: Callable[[Any], tuple[str, ...]]
 
 
 def _own_labels(config: PretrainedConfig, name: str) -> list[str]:
@@ -61,20 +63,31 @@ def _ner_check(config: PretrainedConfig, name: str, documents: Sequence[Document
     try:
         known = {kind for prefix, kind in map(parse, labels) if prefix != "O"}
     except ValueError as error:
-        raise UserError(f"{name}: its id2label is not one of NER: {error}.") from None
+        raise UserError(
+            f"{name}: its id2label is not one of NER: {error}; write B-TYPE, I-TYPE and O there, or fine-tune a "
+            "model on these data."
+        ) from None
     wanted = {span.type for document in documents for span in document.spans}
+    # DISEASE and Disease are one type.
+    spelt = {kind.lower(): kind for kind in wanted}
+    labels = [_named(prefix, spelt.get(kind.lower(), kind)) for prefix, kind in map(parse, labels)]
+    known = {spelt.get(kind.lower(), kind) for kind in known}
     if wanted == {""} and len(known) > 1:
         return [prefix for prefix, _ in map(parse, labels)]
     if len(known) == len(wanted) == 1 and known != wanted and "" in known | wanted:
         # One side names its only type, the other leaves it out.
         kind = wanted.pop()
-        return [prefix if prefix == "O" else f"{prefix}-{kind}".rstrip("-") for prefix, _ in map(parse, labels)]
+        return [_named(prefix, kind) for prefix, _ in map(parse, labels)]
     if wanted and not wanted & known and known != {""}:
         raise UserError(
-            f"{name} finds {_listed(known)}, the data hold {_listed(wanted)}: score it on data with its own types, or "
-            "fine-tune a model on these."
+            f"{name} finds {_listed(known)}, the data hold {_listed(wanted)}: score it on data with its own types, "
+            "compare the extents alone (--untyped), or fine-tune a model on these."
         )
     return labels
+
+
+def _named(prefix: str, kind: str) -> str:
+    return prefix if prefix == "O" else f"{prefix}-{kind}".rstrip("-")
 
 
 def _ner_outcome(
@@ -124,8 +137,11 @@ def _relation_outcome(
     protocol: str,
     golden: Mapping[str, Question] | None,
 ) -> Outcome:
-    outcome = relation.outcome(documents, predicted, relation.scheme(labels))
-    return _noted(outcome, encoded.shortened, "sentences were longer than a row and were cut around their marks")
+    return relation.outcome(documents, predicted, relation.scheme(labels))
+
+
+def _relation_notes(encoded: relation_rows.Encoded) -> tuple[str, ...]:
+    return _counted(encoded.shortened, "sentences were longer than a row and were cut around their marks")
 
 
 def _qa_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
@@ -140,14 +156,19 @@ def _qa_outcome(
     protocol: str,
     golden: Mapping[str, Question] | None,
 ) -> Outcome:
-    outcome = _noted(
-        qa.outcome(documents, predicted, golden), encoded.shortened, "questions were cut at their beginning"
+    return qa.outcome(documents, predicted, golden)
+
+
+def _qa_notes(encoded: qa_rows.Encoded) -> tuple[str, ...]:
+    first = f", the first of them in {encoded.first_misplaced}" if encoded.misplaced else ""
+    return (
+        *_counted(encoded.shortened, "questions were cut at their beginning"),
+        *_counted(encoded.misplaced, f"answers do not stand where their offset says{first}"),
     )
-    return _noted(outcome, encoded.misplaced, "answers do not stand where their offset says")
 
 
-def _noted(outcome: Outcome, count: int, what: str) -> Outcome:
-    return replace(outcome, notes=(*outcome.notes, f"{count} {what}.")) if count else outcome
+def _counted(count: int, what: str) -> tuple[str, ...]:
+    return (f"{count:,} {what}.",) if count else ()
 
 
 TASKS = {
@@ -163,6 +184,7 @@ TASKS = {
         ),
         decode=lambda documents, encoded, logits, labels: ner_rows.decode(encoded, logits, labels),
         outcome=_ner_outcome,
+        notes=lambda encoded: (),
     ),
     "relation": Task(
         auto=AutoModelForSequenceClassification,
@@ -176,6 +198,7 @@ TASKS = {
         ),
         decode=lambda documents, encoded, logits, labels: relation_rows.decode(np.stack(logits), labels),
         outcome=_relation_outcome,
+        notes=_relation_notes,
     ),
     "qa": Task(
         auto=AutoModelForQuestionAnswering,
@@ -189,6 +212,7 @@ TASKS = {
         ),
         decode=lambda documents, encoded, logits, labels: qa_rows.decode(encoded, logits, documents),
         outcome=_qa_outcome,
+        notes=_qa_notes,
     ),
 }
 

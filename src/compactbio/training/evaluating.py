@@ -21,6 +21,7 @@ from compactbio.training.predicting import predict
 from compactbio.training.settings import settings
 
 EVALUATIONS = "evaluations.json"
+UNTYPED = "Types are not compared, as was asked (--untyped)."
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Evaluation:
     seed: int | None
     train_on: str | None
     documents: Sequence[Document]
+    golden: Mapping[str, Question] | None
     predictions: Any
 
     def record(self) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def evaluate(
     protocol: str = "word",
     split: Split = "test",
     gold: Path | None = None,
+    untyped: bool = False,
     name: str | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
@@ -73,8 +76,8 @@ def evaluate(
     """Score a fine-tuned model, a folder or hub name, on a split of a data set (see `tasks.data.find`).
 
     A single file is scored whole, unless the model was trained on a part of this very file: then on the part of the
-    split. Raises UserError for a model without the task's head or labels, labels that it has never seen, and whatever
-    else the user can mend.
+    split. `untyped` compares the extents of mentions alone. Raises UserError for a model without the task's head or
+    labels, labels that it has never seen, and whatever else the user can mend.
     """
     source = loading.find(model)
     found = datasets.find(data, task, name, gold)
@@ -82,7 +85,10 @@ def evaluate(
     used_before = run.get("data", {})
     seen = used_before.get("train") == found.digests.get(split)
     single = found.single and seen and bool(used_before.get("single"))
+    check_options(found, split, gold, untyped=untyped, parted=single)
     documents = found.read(split, whole=not single)
+    if untyped:
+        documents = without_types(documents)
     kind = TASKS[found.task]
     _check_head(source, kind, found.task)
     check_protocol(protocol, found.task)
@@ -107,6 +113,8 @@ def evaluate(
     )
     if seen and not single:
         outcome = replace(outcome, notes=(*outcome.notes, "The model was trained on this very file."))
+    if untyped:
+        outcome = replace(outcome, notes=(*outcome.notes, UNTYPED))
     return Evaluation(
         found.task,
         protocol if found.task == "ner" else kind.protocol,
@@ -117,8 +125,27 @@ def evaluate(
         run.get("settings", {}).get("seed"),
         run.get("train_on"),
         documents,
+        golden,
         predictions,
     )
+
+
+def without_types(documents: Sequence[Document]) -> list[Document]:
+    """The documents with mentions of no type."""
+    return [replace(d, spans=tuple(replace(span, type="") for span in d.spans)) for d in documents]
+
+
+def check_options(found: Data, split: Split, gold: Path | None, *, untyped: bool, parted: bool = False) -> None:
+    """Raise UserError for an option that would change nothing; `parted`: a single file that has splits."""
+    if gold is not None and found.task != "qa":
+        raise UserError(f"--gold is for questions, the data are of {found.task}: leave it out.")
+    if untyped and found.task != "ner":
+        raise UserError(f"--untyped is for mentions, the data are of {found.task}: leave it out.")
+    if split != "test" and found.single and not parted:
+        raise UserError(
+            f"{found.name} is a single file, which is scored whole unless the model was trained on a part of it: "
+            "leave --split out."
+        )
 
 
 def check_protocol(protocol: str, task: str) -> None:
@@ -146,20 +173,32 @@ def _check_head(source: loading.Source, kind: Task, task: str) -> None:
 
 def add_to_card(model: Path, evaluation: Evaluation) -> None:
     """Write a score into the card and `evaluations.json` of a model that `finetune` made; others are left alone."""
-    record = folder.record(model) if (model / folder.RUN).exists() else None
+    try:
+        record = folder.record(model) if model.is_dir() else None
+    except UserError:
+        return
     if record is None or record["result"] is None or "task" not in record["identity"]:
         return
     new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
-    kept = atomic.read_json(model / EVALUATIONS) if (model / EVALUATIONS).exists() else []
-    all_ = [old for old in kept if _scored(old) != _scored(new)] + [new]
+    all_ = [old for old in _kept(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
     atomic.write_json(model / EVALUATIONS, all_)
     name = model.resolve().name
     text = task_card.write(name, record["identity"], record["result"], new["model"]["parameters"], all_)
     atomic.write_text(model / "README.md", text)
 
 
-def _scored(record: Mapping[str, Any]) -> tuple[str, str, str]:
-    return record["data"]["sha256"], record["data"]["split"], record["protocol"]
+def _kept(path: Path) -> list[dict[str, Any]]:
+    """The evaluations of before; a file that is damaged holds none."""
+    try:
+        found = atomic.read_json(path)
+    except (OSError, ValueError):
+        return []
+    known = ("task", "metric", "scores", "interval", "protocol", "data", "notes")
+    return [one for one in found if isinstance(one, dict) and all(key in one for key in known)]
+
+
+def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return record["data"].get("sha256"), record["data"].get("split"), record["protocol"], UNTYPED in record["notes"]
 
 
 def score(
@@ -178,7 +217,8 @@ def score(
     kind = TASKS[task]
     logits = predict(model, task, encoded.rows, tokens=tokens, bf16=precision == "bf16")
     predictions = kind.decode(documents, encoded, logits, labels)
-    return predictions, kind.outcome(documents, encoded, predictions, labels, protocol, golden)
+    outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden)
+    return predictions, replace(outcome, notes=(*outcome.notes, *kind.notes(encoded)))
 
 
 def interval_of(outcome: Outcome) -> tuple[float, float]:

@@ -7,7 +7,7 @@ the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboa
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,9 @@ TRAIN_ON = ("train", "train+devel")
 @dataclass(frozen=True)
 class Finetuned:
     """What a fine-tuning run came to. `devel` is the main score on devel in [0, 1] with its 95 % interval, None where
-    there is no devel split or it was trained on. `epoch` is the one kept; `state` as of `training.Result`.
+    there is no devel split or it was trained on. `epoch` is the one kept; `state` as of `training.Result`. `notes` are
+    sentences on training data that could not be taken as they stand; `trials` are the points of a search, each with its
+    devel score, of which this run is the best.
     """
 
     state: str
@@ -46,6 +48,8 @@ class Finetuned:
     protocol: str
     devel: float | None = None
     interval: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+    trials: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,8 +189,9 @@ def _run(
     stopped = outcome.stopped and outcome.step < steps.count
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
-    epoch = round(outcome.step * in_epochs, 2)
-    result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol)
+    epoch = min(round(outcome.step * in_epochs, 2), chosen.epochs)
+    notes = task.notes(encoded)
+    result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol, notes=notes)
     if stopped or not processes.is_main_process:
         return result
     return _finish(inputs, out, model, tokenizer, devel, result, in_epochs)
@@ -271,9 +276,8 @@ def _finish(
             outcome = _score(inputs, model, devel, encoded)
             interval = evaluating.interval_of(outcome)
             step = kept["step"] if kept else result.step
-            result = Finetuned(
-                **{**asdict(result), "epoch": round(step * in_epochs, 2), "devel": outcome.main, "interval": interval}
-            )
+            epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
+            result = replace(result, epoch=epoch, devel=outcome.main, interval=interval)
         card = task_card.write(out.name, inputs.identity(), asdict(result), encoder_parameters(model), [])
         atomic.write_text(out / "README.md", card)
         folder.finish(out, inputs.identity(), {**asdict(result), "out": out.name})

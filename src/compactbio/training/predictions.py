@@ -17,7 +17,14 @@ from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
 from compactbio.tasks.outcome import Outcome
 from compactbio.training.adapters import TASKS
-from compactbio.training.evaluating import Evaluation, described, interval_of
+from compactbio.training.evaluating import (
+    UNTYPED,
+    Evaluation,
+    check_options,
+    described,
+    interval_of,
+    without_types,
+)
 
 _BY_SUFFIX = {".tsv": "conll", ".conll": "conll", ".xml": "bioc", ".pubtator": "pubtator", ".jsonl": "jsonl"}
 
@@ -30,6 +37,7 @@ def evaluate_file(
     protocol: str = "word",
     split: Split = "test",
     gold: Path | None = None,
+    untyped: bool = False,
 ) -> Evaluation:
     """Score a file of predictions on a split of a data set.
 
@@ -41,24 +49,42 @@ def evaluate_file(
         raise UserError("Only a model can be scored by the published protocol: a file does not say its word pieces.")
     found = datasets.find(data, task, gold=gold)
     protocol = TASKS[found.task].protocol
+    check_options(found, split, gold, untyped=untyped)
     documents = found.read(split, whole=True)
+    golden = found.golden() if split == "test" else None
     if found.task == "ner":
-        outcome = ner.outcome_of_documents(documents, list(formats.read(predicted)))
+        sides = [documents, list(formats.read(predicted))]
+        documents, others = (without_types(side) for side in sides) if untyped else sides
+        outcome = ner.outcome_of_documents(documents, others)
+        if untyped:
+            outcome = replace(outcome, notes=(*outcome.notes, UNTYPED))
     elif found.task == "relation":
         outcome = _relations(documents, predicted)
     else:
-        outcome = _answers(documents, read_questions(predicted), found.golden() if split == "test" else None)
+        outcome = _answers(documents, read_questions(predicted), golden)
     model = {"name": predicted.name, "sha256": hashes.of_file(predicted), "parameters": None}
     about = described(found, split, documents, whole=found.single)
-    return Evaluation(found.task, protocol, outcome, interval_of(outcome), about, model, None, None, documents, None)
+    interval = interval_of(outcome)
+    return Evaluation(found.task, protocol, outcome, interval, about, model, None, None, documents, golden, None)
 
 
-def check(path: Path, task: str) -> None:
-    """Raise UserError where predictions for a task could not be written to `path`, before any are made."""
+def check(path: Path, data: Path, task: str | None) -> None:
+    """Raise UserError where predictions for a data set could not be written to `path`, before any are made."""
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent} to write the predictions to; make it first.")
-    if task == "ner" and path.suffix.lower() not in _BY_SUFFIX:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file for the predictions.")
+    found = datasets.find(data, task)
+    if found.task != "ner":
+        return
+    suffix = path.suffix.lower()
+    if suffix not in _BY_SUFFIX:
         raise UserError(f"{path}: predictions are written to a file named {', '.join(_BY_SUFFIX)}.")
+    if _BY_SUFFIX[suffix] == "conll" and formats.recognise(next(iter(found.files.values()))) != "conll":
+        raise UserError(
+            f"{path}: a token file cannot say where in {found.name}, which is raw text, a mention stands; "
+            "name a file .jsonl, .pubtator or .xml."
+        )
 
 
 def write(evaluation: Evaluation, path: Path) -> None:
@@ -69,9 +95,10 @@ def write(evaluation: Evaluation, path: Path) -> None:
         return
     if evaluation.task == "qa":
         ranked = {key: [text for text, _ in answers] for key, answers in evaluation.predictions.items()}
-        write_answers(path, ranked)
+        # All questions of the gold: the official evaluator stops at one without an entry.
+        asked = evaluation.golden or qa.questions(evaluation.documents)
+        write_answers(path, ranked, asked)
         return
-    check(path, evaluation.task)
     format_ = _BY_SUFFIX[path.suffix.lower()]
     parts = ner.split(evaluation.documents)
     found: list[list[Span]] = [[] for _ in evaluation.documents]
@@ -108,6 +135,13 @@ def _answers(
     documents: Sequence[Document], predicted: Mapping[str, Question], golden: Mapping[str, Question] | None
 ) -> Outcome:
     # Places stand for probabilities, which a submission does not hold.
+    asked = golden or qa.questions(documents)
+    missing = [key for key, one in asked.items() if one.kind == "factoid" and one.answers and key not in predicted]
+    if missing:
+        raise UserError(
+            f"The predictions lack {len(missing)} of the factoid questions, the first is {missing[0]}; give every "
+            "question, with an empty list where no answer was found."
+        )
     ranked = {
         key: [(answer[0], 1.0 / place) for place, answer in enumerate(one.answers, 1) if answer]
         for key, one in predicted.items()

@@ -2,15 +2,17 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from compactbio.errors import UserError
+from compactbio.modeling.families import encoder_parameters
 from compactbio.records import atomic
 from compactbio.tasks import data as datasets
-from compactbio.training import folder, loading
+from compactbio.training import folder, loading, task_card
+from compactbio.training.adapters import TASKS
 from compactbio.training.finetune import Finetuned, finetune
 from compactbio.training.settings import settings
 
@@ -46,7 +48,9 @@ def search(
         raise UserError("--search chooses by devel: the data need a devel split that is not trained on.")
     source = loading.find(model)
     grid = _grid(found.task, source, fixed)
-    wanted = {"grid": grid, "fixed": fixed, "data": found.digests, "model": source.digest}
+    wanted = {"grid": grid, "fixed": fixed, "data": found.digests, "model": source.digest, **options}
+    if resume and not (out / SEARCH).exists():
+        raise UserError(f"{out} holds no search to resume: leave --resume out to begin one.")
     done = _begin(out, wanted)
     if done is not None:
         return done
@@ -64,7 +68,8 @@ def search(
         trials.append((point, result))
         return float(result.devel or 0.0)
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # What ends a trial is told by us, in a sentence.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.GridSampler(grid, seed=0))
     study.optimize(objective, catch=())
     return _keep(out, wanted, trials)
@@ -81,6 +86,10 @@ def _begin(out: Path, wanted: dict[str, Any]) -> Finetuned | None:
         return None
     known = atomic.read_json(kept)
     if known["search"] != wanted:
+        if not (out / "search").exists():
+            # It was refused before its first trial.
+            atomic.write_json(kept, {"search": wanted, "trials": None})
+            return None
         raise UserError(f"{out} holds a search of another grid, other settings, data or model: choose another --out.")
     if known["trials"] is None:
         return None
@@ -96,11 +105,18 @@ def _grid(task: str, source: loading.Source, fixed: Mapping[str, Any]) -> dict[s
 
 
 def _keep(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, Any], Finetuned]]) -> Finetuned:
-    """Make the best trial the result; `search.json` last, which ends the search."""
+    """Make the best trial the result, with a card of its own; `search.json` last, which ends the search."""
     best = max((result for _, result in trials), key=lambda result: result.devel or 0.0)
     for file in Path(best.out).iterdir():
         if file.is_file():
             shutil.copy2(file, out / file.name)
-    table = [{**point, "devel": result.devel, "epoch": result.epoch} for point, result in trials]
+    table = tuple({**point, "devel": result.devel, "epoch": result.epoch} for point, result in trials)
+    result = replace(best, out=str(out), trials=table)
+    record = folder.record(out)
+    assert record is not None
+    with loading.quiet():
+        parameters = encoder_parameters(loading.load_for(loading.find(str(out)), TASKS[best.task].auto))
+    folder.finish(out, record["identity"], {**asdict(result), "out": out.name})
+    atomic.write_text(out / "README.md", task_card.write(out.name, record["identity"], asdict(result), parameters, []))
     atomic.write_json(out / SEARCH, {"search": wanted, "trials": table})
-    return replace(best, out=str(out))
+    return result

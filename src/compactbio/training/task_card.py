@@ -95,7 +95,8 @@ def _what(identity: Mapping[str, Any], parameters: int) -> str:
 def _scores(identity: Mapping[str, Any], result: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     if result["devel"] is not None:
-        rows.append(_row(f"{identity['data']['name']}, devel (chose the epoch)", result["metric"], result["devel"],
+        chose = "chose learning rate, batch size and epoch" if result.get("trials") else "chose the epoch"
+        rows.append(_row(f"{identity['data']['name']}, devel ({chose})", result["metric"], result["devel"],
                          result["interval"], result["protocol"], identity["data"]["devel"]))  # fmt: skip
     rows += [
         _row(f"{e['data']['name']}, {e['data']['split']}", e["metric"], e["scores"][e["metric"]], e["interval"],
@@ -132,7 +133,14 @@ def _made(identity: Mapping[str, Any], result: Mapping[str, Any]) -> str:
         ("versions", f"compactbio {compactbio.__version__}, transformers {transformers.__version__}, "
                      f"torch {torch.__version__}, Python {platform.python_version()}"),
     ]  # fmt: skip
-    return card.table(("", ""), facts)
+    parts = [card.table(("", ""), facts), *result.get("notes", ())]
+    if trials := result.get("trials"):
+        rows = [
+            [f"{value:.6g}" if isinstance(value, float) else str(value) for value in one.values()] for one in trials
+        ]
+        told = f"It is the best by devel of {len(trials)} runs, a grid:"
+        parts += [told, card.table([name.replace("_", " ") for name in trials[0]], rows)]
+    return "\n\n".join(parts)
 
 
 def _indexed(evaluation: Mapping[str, Any]) -> dict[str, Any]:
