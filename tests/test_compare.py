@@ -51,6 +51,10 @@ def test_a_suite_is_run_reported_and_not_run_again(cli, suite, tmp_path):
     page = (out / "index.html").read_text()
     assert all(name in page for name in ("large", "small", "tags", "pairs")) and "http" not in page.split("<svg")[0]
     assert (out / "table.tex").read_text().count("toprule") == 1
+    assert "Against large, paired bootstrap" in printed and "Share of the score of large" in printed
+    scored = next(line for line in printed.splitlines() if line.startswith("| tags | F1 | word | test"))
+    assert "0, 1" in scored and rows and "10 sentences" in scored
+    assert table["errors"].keys() == {"tags", "pairs"} and "word protocol" in (out / "table.tex").read_text()
     assert "large" in printed and str(suite.parent) not in (out / "table.json").read_text() + page
     weights = {path: path.stat().st_mtime_ns for path in out.glob("runs/**/model.safetensors")}
     assert len(weights) == 8

@@ -76,26 +76,32 @@ def _other_scores(table: Table) -> list[str]:
 
 
 def _tests(table: Table) -> list[str]:
-    """Tests against the baseline and shares of the teacher's score, where there are any."""
-    rows = [
+    """Tests against the baseline, and shares of the teacher's score, where there are any."""
+    tested = [
         (
             _escaped(row.data),
             _escaped(row.model),
-            "" if row.share is None else percent(row.share),
-            *(
-                (signed(test.difference), signed_bounds(test.low, test.high), p_value(test.p), p_value(test.adjusted))
-                if (test := row.test) is not None
-                else ("", "", "", "")
-            ),
+            signed(row.test.difference),
+            signed_bounds(row.test.low, row.test.high),
+            p_value(row.test.p),
+            p_value(row.test.adjusted),
         )
         for row in table.rows
-        if row.test is not None or (row.share is not None and row.model != table.teacher)
+        if row.test is not None
     ]
-    if not rows:
-        return []
-    share = f"share of {_escaped(table.teacher)} (%)" if table.teacher else "share"
-    header = ("data", "model", share, "points", "95 % interval", "p", "p, Holm")
-    return [f"Against {_escaped(table.baseline)}, paired:", card.table(header, rows)]
+    shares = [
+        (_escaped(row.data), _escaped(row.model), percent(row.share))
+        for row in table.rows
+        if row.share is not None and row.model != table.teacher
+    ]
+    found = []
+    if tested:
+        header = ("data", "model", "points", "95 % interval", "p", "p, Holm")
+        found += [f"Against {_escaped(table.baseline)}, paired bootstrap:", card.table(header, tested)]
+    if shares:
+        told = f"Share of the score of {_escaped(table.teacher or '')}, in percent:"
+        found += [told, card.table(("data", "model", "share"), shares)]
+    return found
 
 
 def _failures(table: Table) -> list[str]:
