@@ -182,8 +182,10 @@ def test_a_model_scores_raw_documents_of_its_type(tagged, tmp_path):
     text = "the patients of aspirin and insulin daily. risk of lung cancer."
     spans = [(16, 23), (28, 35), (51, 62)]
     mentions = "".join(f"7\t{a}\t{b}\t{text[a:b]}\tChemical\tD1\n" for a, b in spans)
-    file.write_text(f"7|t|{text[:42]}\n7|a|{text[43:]}\n{mentions}\n")
+    astray = "7\t0\t3\taspirin\tChemical\tD1\n"
+    file.write_text(f"7|t|{text[:42]}\n7|a|{text[43:]}\n{mentions}{astray}\n")
     record = evaluate(str(model), file).record()
+    assert record["notes"] == ["1 annotations of the data were left out: mentions that do not stand at their offsets."]
     assert record["unit"] == "document" and record["f1"] > 0.7
     assert record["per_type"]["Chemical"]["support"] == 3
 

@@ -2,8 +2,10 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +21,7 @@ T = TypeVar("T")
 _LOGGER = logging.getLogger("compactbio.formats")
 _LINE = re.compile(r" at line (\d+) column \d+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LEFT_OUT: ContextVar[Counter[str] | None] = ContextVar("left out", default=None)
 
 
 @contextmanager
@@ -68,8 +71,24 @@ def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None =
 
 def left_out(path: Path, document: str, count: int, what: str) -> None:
     """Tell the log how many of a document's annotations were left out, without its text."""
-    if count:
-        _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
+    if not count:
+        return
+    _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
+    if (counts := _LEFT_OUT.get()) is not None:
+        counts[what] += count
+
+
+@contextmanager
+def counting_left_out() -> Iterator[list[str]]:
+    """Gives a list that, after the block, holds a sentence on each kind of annotations left out by readers within."""
+    sentences: list[str] = []
+    counts: Counter[str] = Counter()
+    token = _LEFT_OUT.set(counts)
+    try:
+        yield sentences
+    finally:
+        _LEFT_OUT.reset(token)
+        sentences += [f"{count:,} annotations of the data were left out: {what}." for what, count in counts.items()]
 
 
 def fault(document: Document) -> str | None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
+from compactbio.formats.faults import counting_left_out
 from compactbio.modeling.families import encoder_parameters
 from compactbio.records import atomic
 from compactbio.tasks import data as datasets
@@ -86,7 +87,8 @@ def evaluate(
     seen = used_before.get("train") == found.digests.get(split)
     single = found.single and seen and bool(used_before.get("single"))
     check_options(found, split, gold, untyped=untyped, parted=single)
-    documents = found.read(split, whole=not single)
+    with counting_left_out() as left_out:
+        documents = found.read(split, whole=not single)
     if untyped:
         documents = without_types(documents)
     kind = TASKS[found.task]
@@ -111,6 +113,7 @@ def evaluate(
         protocol=protocol,
         golden=golden,
     )
+    outcome = replace(outcome, notes=(*outcome.notes, *left_out))
     if seen and not single:
         outcome = replace(outcome, notes=(*outcome.notes, "The model was trained on this very file."))
     if untyped:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArgum
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
+from compactbio.formats.faults import counting_left_out
 from compactbio.modeling.families import encoder_parameters, set_dropout
 from compactbio.records import atomic
 from compactbio.tasks import data as datasets
@@ -63,6 +64,7 @@ class Inputs:
     labels: tuple[str, ...]
     precision: str
     tokens: int
+    notes: tuple[str, ...]
 
     @property
     def task(self) -> Task:
@@ -108,8 +110,9 @@ def finetune(
         raise UserError(f"{train_on!r} is nothing to train on: take {' or '.join(TRAIN_ON)}.")
     source = loading.find(model)
     source_tokenizer = loading.tokenizer_of(source)
-    train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
-    devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
+    with counting_left_out() as left_out:
+        train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
+        devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
     width = int(source.config.hidden_size)
     inputs = Inputs(
         found,
@@ -119,6 +122,7 @@ def finetune(
         tuple(TASKS[found.task].labels(train)),
         hardware.precision(precision),
         tokens_per_batch or hardware.tokens(),
+        tuple(left_out),
     )
     if inputs.settings.max_length > source.config.max_position_embeddings:
         fits = {"max_length": source.config.max_position_embeddings}
@@ -190,7 +194,7 @@ def _run(
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
     epoch = min(round(outcome.step * in_epochs, 2), chosen.epochs)
-    notes = task.notes(encoded)
+    notes = (*inputs.notes, *task.notes(encoded))
     result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol, notes=notes)
     if stopped or not processes.is_main_process:
         return result

@@ -10,7 +10,7 @@ from compactbio import formats
 from compactbio.documents import Document, Question, Span
 from compactbio.errors import UserError
 from compactbio.formats.bioasq import read_questions, write_answers
-from compactbio.formats.faults import numbered
+from compactbio.formats.faults import counting_left_out, numbered
 from compactbio.records import atomic, hashes
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
@@ -50,7 +50,8 @@ def evaluate_file(
     found = datasets.find(data, task, gold=gold)
     protocol = TASKS[found.task].protocol
     check_options(found, split, gold, untyped=untyped)
-    documents = found.read(split, whole=True)
+    with counting_left_out() as left_out:
+        documents = found.read(split, whole=True)
     golden = found.golden() if split == "test" else None
     if found.task == "ner":
         sides = [documents, list(formats.read(predicted))]
@@ -62,6 +63,7 @@ def evaluate_file(
         outcome = _relations(documents, predicted)
     else:
         outcome = _answers(documents, read_questions(predicted), golden)
+    outcome = replace(outcome, notes=(*outcome.notes, *left_out))
     model = {"name": predicted.name, "sha256": hashes.of_file(predicted), "parameters": None}
     about = described(found, split, documents, whole=found.single)
     interval = interval_of(outcome)
