@@ -22,15 +22,15 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 from benchmarks import lengths
 from benchmarks.baseline import Baseline
 from compactbio import recipes
-from compactbio.deploy.measuring import device, peak, processor
 from compactbio.modeling import build_student
-from compactbio.modeling.flops import flops_per_token, head_flops
 from compactbio.objectives import Distiller
 from compactbio.recipes import Recipe
 from compactbio.tasks.rows import Row
 from compactbio.training.batches import Labelled
+from compactbio.training.hardware import device, peak, processor
 from compactbio.training.hardware import tokens as default_tokens
 from compactbio.training.masking import Masking
+from compactbio.training.plan import flops_a_token
 from compactbio.training.timing import time_steps
 
 RECIPES = ("distil-biobert", "compact-biobert", "tiny-biobert", "bio-distilbert-cased")
@@ -207,28 +207,14 @@ def matrix_rate(dtype: torch.dtype, *, small: bool) -> float:
     return sum(share for _, share in rates) / sum(cost * share for cost, share in rates)
 
 
-def step_flops(job: Job) -> tuple[float, float]:
-    """Floating-point operations that a step needs, and a token of it: student three times forward, teacher once."""
+def flops(job: Job) -> float:
+    """Floating-point operations that a token of a job needs: student three times forward, teacher once."""
     recipe, teacher, student = models(job)
-    found = rows(job, teacher.config.vocab_size)
-    tokens = sum(map(len, found))
-    # The mean length of the citation that a token stands in.
-    length = sum(len(row) ** 2 for row in found) / tokens
-    masked = sum(int((row.labels != -100).sum()) for row in found) / tokens
-    passes = [(student, 3), (teacher, 1)] if recipe.kind == "distil" else [(student, 3)]
-    a_token = sum(
-        times * (flops_per_token(model.base_model, 1) + (length - 1) * _attention(model) + masked * head_flops(model))
-        for model, times in passes
-    )
-    return a_token * tokens / (job.steps + 1), a_token
-
-
-def _attention(model: PreTrainedModel) -> int:
-    return flops_per_token(model.base_model, 2) - flops_per_token(model.base_model, 1)
+    return flops_a_token(recipe, student, teacher, [len(row) for row in rows(job, teacher.config.vocab_size)])
 
 
 def _rows(job: Job, found: dict[str, list[Figures]], rate: float) -> list[dict[str, Any]]:
-    _, flops = step_flops(job)
+    needed = flops(job)
     speeds = {
         variant: statistics.median(
             tokens / seconds for one in parts for seconds, tokens in zip(one.seconds, one.tokens, strict=True)
@@ -245,8 +231,8 @@ def _rows(job: Job, found: dict[str, list[Figures]], rate: float) -> list[dict[s
             "baseline_tokens_per_second": speeds["baseline"],
             "memory_bytes": memory[variant],
             "baseline_memory_bytes": memory["baseline"],
-            "flops_per_token": flops,
-            "share_of_bf16_matrix_rate": speeds[variant] * flops / rate,
+            "flops_per_token": needed,
+            "share_of_bf16_matrix_rate": speeds[variant] * needed / rate,
         }
         for variant in VARIANTS[1:]
     ]

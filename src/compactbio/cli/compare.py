@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compactbio.cli.train import Precision
+from compactbio.cli import options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +43,8 @@ def compare(
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Fine-tune and score nothing; report on what has been run.")
     ] = False,
-    precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
-    tokens_per_batch: Annotated[
-        int | None, typer.Option(min=1, help="Tokens a micro-batch, the unit of memory.", show_default=False)
-    ] = None,
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tokens_per_batch: options.TokensPerBatch = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Fine-tune and score every model on every data set, and write the table of the paper from it.

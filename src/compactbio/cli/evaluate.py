@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compactbio.cli import options
 from compactbio.cli.finetune import TaskName
-from compactbio.cli.train import Precision
 
 if TYPE_CHECKING:
     from compactbio.training.evaluating import Evaluation
@@ -74,10 +74,8 @@ def evaluate(
         ),
     ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the most frequent errors.")] = 0,
-    precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
-    tokens_per_batch: Annotated[
-        int | None, typer.Option(min=1, help="Tokens a batch, the unit of memory.", show_default=False)
-    ] = None,
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tokens_per_batch: options.TokensPerBatch = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
     """Score a model on a data set as the field does, with a 95 % bootstrap interval.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compactbio.cli.train import Precision
+from compactbio.cli import options
 
 if TYPE_CHECKING:
     from compactbio.training.finetune import Finetuned
@@ -69,14 +69,9 @@ def finetune(
         ),
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
-    precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
-    tokens_per_batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA.", show_default=False
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tokens_per_batch: options.TokensPerBatch = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Fine-tune a model for NER, relation extraction or question answering.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compactbio import __version__
-from compactbio.cli import compare, corpus, demo, evaluate, finetune, profile, recipes, train
+from compactbio.cli import compare, corpus, demo, evaluate, finetune, plan, profile, recipes, train
 from compactbio.errors import UserError, sentence_for
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(recipes.app, name="recipes")
+app.command(name="plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command(name="train", epilog=train.EXAMPLE)(train.train)
 app.command(name="finetune", epilog=finetune.EXAMPLE)(finetune.finetune)
 app.command(name="evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)

@@ -5,11 +5,12 @@ import os
 import shlex
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from compactbio.cli import options
 
 if TYPE_CHECKING:
     from compactbio.training import Result
@@ -20,41 +21,21 @@ EXAMPLE = (
 )
 
 
-class Precision(StrEnum):
-    auto = "auto"
-    bf16 = "bf16"
-    fp32 = "fp32"
-
-
 def train(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)],
-    corpus: Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)],
+    recipe: options.Recipe,
+    corpus: options.Corpus,
     out: Annotated[Path, typer.Option(help="The folder of the run, and then of the model.", show_default=False)],
-    teacher: Annotated[
-        str | None, typer.Option(help="Folder or hub name; by default the recipe's.", show_default=False)
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option(help="Where a `continue` recipe starts; by default its own.", show_default=False)
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Optimiser steps; the warm-up keeps its share.", show_default=False)
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.", show_default=False),
-    ] = None,
+    teacher: options.Teacher = None,
+    init: options.Init = None,
+    steps: options.Steps = None,
+    settings: options.Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
-    precision: Annotated[Precision, typer.Option(help="bf16 where the hardware has it, else fp32.")] = Precision.auto,
-    tokens_per_batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA.", show_default=False
-        ),
-    ] = None,
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tokens_per_batch: options.TokensPerBatch = None,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Upload the model to the hub.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a compact model: distil a teacher, or continue a checkpoint.
 
@@ -63,7 +44,7 @@ def train(
     from compactbio import recipes
     from compactbio.training import folder, run
 
-    loaded = recipes.load(recipe, **_overrides(settings or [], steps))
+    loaded = recipes.load(recipe, **options.overrides(settings or [], steps))
     try:
         result = run.train(
             loaded,
@@ -94,19 +75,6 @@ def _how_to_go_on(resume: bool) -> str:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return f"Go on with the same torchrun command, its end being: -m compactbio {shlex.join(again)}"
     return f"Go on with: compactbio {shlex.join(again)}"
-
-
-def _overrides(settings: list[str], steps: int | None) -> dict[str, Any]:
-    from compactbio import recipes
-
-    merged: dict[str, Any] = {}
-    for setting in settings:
-        for key, value in recipes.parse_setting(setting).items():
-            nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-            merged[key] = {**merged[key], **value} if nested else value
-    if steps is not None:
-        merged["steps"] = steps
-    return merged
 
 
 def _text(result: "Result") -> str:

@@ -1,9 +1,6 @@
 """Speed and memory of encoders on random tokens; run as a module, this is the process whose memory is measured."""
 
 import json
-import platform
-import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -11,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -21,12 +17,12 @@ from compactbio.corpus.progress import Listener
 from compactbio.errors import UserError
 from compactbio.modeling.families import depth, device_of
 from compactbio.modeling.packing import Packed, encode
+from compactbio.training.hardware import peak
 from compactbio.training.loading import Source, find, quiet
 
 ROUNDS = 5
 _PASSES = 6  # single sentences a round
 _SEED = 0
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -68,17 +64,6 @@ class Times:
     def seconds_a_batch(self) -> float:
         """The median of a batch, in seconds."""
         return statistics.median(self.batch)
-
-
-def processor() -> str:
-    """The name of this machine's processor."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def device() -> str:
-    """The name of the device that models run on: "cpu", or the GPU's own."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager
@@ -187,20 +172,6 @@ def _seconds(model: PreTrainedModel, batch: Packed) -> float:
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def peak() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.
-    found = re.search(r"^VmHWM:\s*(\d+) kB$", _text(_STATUS), re.MULTILINE)
-    if found:
-        return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
 
 
 if __name__ == "__main__":

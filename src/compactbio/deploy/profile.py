@@ -121,8 +121,8 @@ def disk_bytes(folder: Path) -> int:
 def _conditions(sources: Sequence[Source], sentences: int, threads: int) -> Conditions:
     positions = min(source.config.max_position_embeddings for source in sources)
     return Conditions(
-        processor=measuring.processor(),
-        device=measuring.device(),
+        processor=hardware.processor(),
+        device=hardware.device(),
         threads=threads,
         precision=hardware.precision("auto"),
         torch=torch.__version__,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -63,7 +63,7 @@ def attend(
         out = scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
         return out.transpose(1, 2), None
     borders = borders if borders is not None else tuple(cu_seq_lens_q.tolist())
-    if query.is_cuda and dropout == 0.0 and _varlen_serves(query):
+    if query.is_cuda and dropout == 0.0 and query.dtype in _HALF:
         return _varlen(query, key, value, cu_seq_lens_q, borders, scaling), None
     return _each(query, key, value, borders, scaling, dropout).transpose(1, 2), None
 
@@ -86,17 +86,20 @@ def _each(
         return torch.cat(calls, dim=2).to(kept)
 
 
-def _varlen_serves(query: Tensor) -> bool:
-    # The kernel takes half precisions and head sizes that are multiples of 8.
-    return query.dtype in _HALF and query.shape[-1] % 8 == 0
-
-
 def _varlen(query: Tensor, key: Tensor, value: Tensor, at: Tensor, borders: tuple[int, ...], scaling: float) -> Tensor:
-    longest = max(b - a for a, b in pairwise(borders))
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (tokens, heads, size)
+    longest, size = max(b - a for a, b in pairwise(borders)), query.shape[-1]
+    q, k, v = (_in_eights(x[0].transpose(0, 1)) for x in (query, key, value))  # (tokens, heads, size in eights)
     out = varlen_attn(q, k, v, at, at, longest, longest, scale=scaling)
     assert isinstance(out, Tensor)
-    return out.unsqueeze(0)
+    return out[None, ..., :size]
+
+
+def _in_eights(heads: Tensor) -> Tensor:
+    """Heads (..., size) with zeros up to a size that is a multiple of 8, as the kernel takes them.
+
+    Zeros change no product of a query with a key, and give values that are cut off again.
+    """
+    return pad(heads, (0, -heads.shape[-1] % 8))
 
 
 AttentionInterface.register(NAME, attend)

@@ -1,6 +1,13 @@
-"""What this machine can do, and the defaults that follow from it."""
+"""What this machine is and can do, and the defaults that follow from it."""
+
+import platform
+import re
+import resource
+from pathlib import Path
 
 import torch
+
+_STATUS = Path("/proc/self/status")
 
 
 def precision(wanted: str) -> str:
@@ -17,3 +24,29 @@ def precision(wanted: str) -> str:
 def tokens() -> int:
     """Tokens a micro-batch."""
     return 32768 if torch.cuda.is_available() else 4096
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def device() -> str:
+    """The name of the device that models run on: "cpu", or the GPU's own."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def peak() -> int:
+    """The most memory in bytes that this process has taken so far; on CUDA the device's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", _text(_STATUS), re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

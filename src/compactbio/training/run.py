@@ -86,7 +86,7 @@ def train(
     A finished run of the same inputs is left alone. Raises UserError for whatever the user can mend.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
-    inputs = _inputs(recipe, corpus, teacher, init, precision, tokens_per_batch)
+    inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
     done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
     if done is not None:
         return Result(**{**done, "state": "already finished", "out": str(out)})
@@ -94,9 +94,10 @@ def train(
         return _run(inputs, out, checkpoint, processes)
 
 
-def _inputs(
+def collect(
     recipe: Recipe, corpus: Path, teacher: str | None, init: str | None, precision: str, tokens: int | None
 ) -> Inputs:
+    """Find and check all that a run is made of. Raises UserError for what is missing or does not fit together."""
     manifest = corpora.manifest(corpus)
     cut = manifest["settings"]["max_length"]
     if cut > recipe.max_length:
@@ -140,7 +141,7 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
     )
     measures = "holdout" in splits
     held = batches.heldout(splits["holdout"], masking, inputs.tokens, rank, world) if measures else []
-    teacher, student = _models(inputs)
+    teacher, student = models(inputs)
     arguments = arguments_for(recipe, inputs.precision, out, measures=measures, starts=checkpoint is None)
     teacher_score = None
     if measures and teacher is not None and _reads_logits(recipe):
@@ -173,7 +174,7 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
     return result
 
 
-def _models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel]:
+def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel]:
     """The teacher, where there is one, and the student at its start."""
     recipe = inputs.recipe
     source = inputs.teacher or inputs.init

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from compactbio.errors import UserError
@@ -15,22 +16,34 @@ from compactbio.training import batches, engine, run
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of each step, and how many tokens it held."""
+    """Seconds of each step, those of them that the optimiser's update took, and how many tokens the step held."""
 
     seconds: tuple[float, ...]
+    update: tuple[float, ...]
     tokens: tuple[int, ...]
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self._began = 0.0
+        self.update: list[float] = []
+        self._last = self._updates = _now()
 
-    def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        self._began = time.perf_counter()
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        self._updates = _now()
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        self.seconds.append(time.perf_counter() - self._began)
+        ended = _now()
+        # From the end of the step before, so that reading and masking its rows count.
+        self.seconds.append(ended - self._last)
+        self._last = ended
+        self.update.append(ended - self._updates)
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def time_steps(
@@ -57,4 +70,4 @@ def time_steps(
     if outcome.stopped:
         raise UserError("Stopped before all steps were timed; start again.")
     tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, count + 1))
-    return Timed(tuple(clock.seconds[1:]), tokens)
+    return Timed(tuple(clock.seconds[1:]), tuple(clock.update[1:]), tokens)

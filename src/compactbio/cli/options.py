@@ -1,0 +1,48 @@
+"""Options that several commands have, said once."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+Recipe = Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)]
+Corpus = Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)]
+Teacher = Annotated[str | None, typer.Option(help="Folder or hub name; by default the recipe's.", show_default=False)]
+Init = Annotated[
+    str | None, typer.Option(help="Where a `continue` recipe starts; by default its own.", show_default=False)
+]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps; the warm-up keeps its share.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.", show_default=False),
+]
+PrecisionChoice = Annotated[Precision, typer.Option("--precision", help="bf16 where the hardware has it, else fp32.")]
+TokensPerBatch = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def overrides(settings: list[str], steps: int | None) -> dict[str, Any]:
+    """The fields of a recipe that --set and --steps name."""
+    from compactbio import recipes
+
+    merged: dict[str, Any] = {}
+    for setting in settings:
+        for key, value in recipes.parse_setting(setting).items():
+            nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = {**merged[key], **value} if nested else value
+    if steps is not None:
+        merged["steps"] = steps
+    return merged

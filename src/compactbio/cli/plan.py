@@ -1,0 +1,110 @@
+"""`compactbio plan`: what a training run will take, before it is begun."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compactbio.cli import options
+
+if TYPE_CHECKING:
+    from compactbio.training.plan import Elsewhere, Plan
+
+EXAMPLE = "Example: compactbio plan distil-biobert --corpus corpora/pubmed --devices 8xH100 --devices L4"
+_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
+
+
+def plan(
+    recipe: options.Recipe,
+    corpus: options.Corpus,
+    teacher: options.Teacher = None,
+    init: options.Init = None,
+    steps: options.Steps = None,
+    settings: options.Settings = None,
+    devices: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[N]xNAME",
+            help="Accelerators to estimate for, by their data sheet; again for more.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tokens_per_batch: options.TokensPerBatch = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Forecast tokens, FLOPs, memory and time of `compactbio train` with the same options.
+
+    Times a few real steps on this machine with the real models and rows; nothing of it is kept.
+    """
+    from rich.console import Console
+
+    from compactbio import recipes
+    from compactbio.corpus.progress import Reporter
+    from compactbio.training.plan import plan as run
+
+    loaded = recipes.load(recipe, **options.overrides(settings or [], steps))
+    try:
+        with Reporter(Console(stderr=True)) as reporter:
+            found = run(
+                loaded,
+                corpus,
+                teacher=teacher,
+                init=init,
+                precision=precision.value,
+                tokens_per_batch=tokens_per_batch,
+                devices=devices or (),
+                listener=reporter,
+            )
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing was measured.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else _text(found))
+
+
+def _text(found: "Plan") -> str:
+    machine = found.machine
+    on = machine["processor"] if machine["device"] == "cpu" else machine["device"]
+    teacher = f", teacher {found.teacher_parameters / 1e6:.1f} M" if found.teacher_parameters else ""
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    lines = [
+        f"recipe       {found.recipe}: student {found.student_parameters / 1e6:.1f} M parameters{teacher}",
+        f"corpus       {found.rows:,} rows of {found.tokens_per_row:.1f} tokens",
+        f"steps        {found.steps:,}: {found.citations:,} citations, {found.epochs:.2f} epochs, "
+        f"{_short(found.tokens)} tokens",
+        f"arithmetic   {_short(found.flops_per_token)}FLOP a token, {_short(found.flops)}FLOP in all",
+        f"measured     {found.tokens_per_second:,.0f} tokens/s in {found.timed_steps} steps, {found.precision}, "
+        f"{threads}, {on}",
+        f"memory       {found.memory_bytes / 1e9:.1f} GB at {found.tokens_per_batch:,} tokens a micro-batch",
+        f"time         {_time(found.seconds)}: training {_time(found.training_seconds)}, "
+        f"held-out {_time(found.heldout_seconds)}, checkpoints {_time(found.checkpoint_seconds)}",
+    ]
+    if found.elsewhere:
+        share = found.elsewhere[0].share
+        lines += ["", f"By data sheets, not measured: bf16, {share:.0%} of the rate that the sheet names."]
+        lines += [_elsewhere(one) for one in found.elsewhere]
+    return "\n".join(lines)
+
+
+def _elsewhere(one: "Elsewhere") -> str:
+    fits = "" if one.fits else ": too little, lower --tokens-per-batch"
+    return (
+        f"{one.count} x {one.device:10} {_time(3600 * one.hours)} (at all of the rate "
+        f"{_time(3600 * one.hours_at_full_rate)}); about {one.memory_bytes / 1e9:.0f} GB a device at "
+        f"{one.tokens_per_batch:,} tokens a micro-batch{fits}"
+    )
+
+
+def _time(seconds: float) -> str:
+    for size, name in _UNITS:
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:,.0f} "

@@ -1,0 +1,81 @@
+"""A plan counts what a run will do, and forecasts its time from steps on this machine."""
+
+import json
+import time
+
+import pytest
+
+from compactbio import recipes
+from compactbio.recipes import LossTerm
+from compactbio.training import accelerators, train
+from compactbio.training.plan import SHARE, flops_a_token, plan
+from conftest import SMALL, bert, one_sentence
+
+
+def recipe(**more):
+    """distil-biobert cut down to small models."""
+    return recipes.load("distil-biobert", **{**SMALL, "eval_every": 40, "save_every": 40, **more})
+
+
+def test_a_plan_counts_the_run(token_corpus, teacher_folder):
+    found = plan(
+        recipe(steps=100), token_corpus, teacher=str(teacher_folder), devices=["8xH100", "l4"], precision="fp32"
+    )
+    assert (found.steps, found.citations, found.epochs, found.rows) == (100, 600, 12.0, 50)
+    assert found.tokens == pytest.approx(600 * found.tokens_per_row)
+    assert found.flops == pytest.approx(found.tokens * found.flops_per_token)
+    assert found.student_parameters < found.teacher_parameters
+    assert found.seconds == found.training_seconds + found.heldout_seconds + found.checkpoint_seconds
+    assert found.heldout_seconds > 0 and found.checkpoint_seconds > 0 and found.memory_bytes > 100e6
+    several, one = found.elsewhere
+    assert several.hours_at_full_rate == pytest.approx(found.flops / (8 * 989e12) / 3600)
+    assert several.hours == several.hours_at_full_rate / SHARE and one.fits
+    assert one.hours / several.hours == pytest.approx(8 * 989 / 121)
+
+
+def test_a_forecast_is_near_the_real_run(token_corpus, teacher_folder, tmp_path):
+    """Within a factor of two here, where other tests may run beside it."""
+    # Wide enough that arithmetic, not Python, takes the time.
+    wide = tmp_path / "teacher"
+    bert(layers=4, hidden=384, heads=4).save_pretrained(wide)
+    chosen = recipe(steps=30, batch_size=24)
+    found = plan(chosen, token_corpus, teacher=str(wide), precision="fp32")
+    began = time.perf_counter()
+    train(chosen, token_corpus, tmp_path / "run", teacher=str(wide), precision="fp32")
+    assert 0.5 < found.seconds / (time.perf_counter() - began) < 2
+
+
+def test_arithmetic_counts_heads_where_a_term_reads_them_and_the_teacher_once():
+    student, teacher = bert(layers=2), bert(layers=4)
+    lengths = [10, 30]
+    both = flops_a_token(recipe(), student, teacher, lengths)
+    alone = flops_a_token(recipe(), student, None, lengths)
+    states = flops_a_token(
+        recipe().model_copy(update={"loss": {LossTerm.HIDDEN_COSINE: 1.0}}), student, teacher, lengths
+    )
+    width, inner, vocabulary = 24, 48, student.config.vocab_size
+    length, masked = (100 + 900) / 40, 0.15 * 36 / 40
+    layer = 2 * (4 * width * width + 2 * width * inner) + 4 * length * width
+    head = 2 * masked * (width * width + vocabulary * width)
+    assert alone == pytest.approx(3 * (2 * layer + head))
+    assert both == pytest.approx(alone + 4 * layer + head)
+    assert states == pytest.approx(3 * 2 * layer + 4 * layer)
+
+
+def test_the_command_prints_text_and_json(cli, token_corpus, teacher_folder):
+    sets = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    arguments = ["plan", "distil-biobert", "--corpus", token_corpus, "--teacher", teacher_folder, *sets]
+    status, printed, told = cli(*arguments, "--steps", 50, "--devices", "2xA100")
+    assert status == 0, told
+    assert "50: 300 citations, 6.00 epochs" in printed and "2 x A100" in printed and "not measured" in printed
+    status, printed, told = cli(*arguments, "--json")
+    assert status == 0, told
+    assert json.loads(printed)["recipe"] == "distil-biobert"
+
+
+def test_what_cannot_be_planned_is_told_in_a_sentence(cli, token_corpus, teacher_folder, tmp_path):
+    given = ("plan", "distil-biobert", "--corpus", token_corpus, "--teacher", teacher_folder)
+    one_sentence(cli(*given, "--devices", "8xAbacus"), "'8xAbacus'", "H100")
+    one_sentence(cli(*given, "--devices", "0xH100"), "'0xH100'")
+    one_sentence(cli("plan", "distil-biobert", "--corpus", tmp_path, "--teacher", teacher_folder), str(tmp_path))
+    assert accelerators.find("4x h200")[0] == 4
