@@ -11,6 +11,7 @@ from benchmarks import lengths
 from benchmarks.baseline import Baseline
 from benchmarks.training import RECIPES, Job, flops, models, padded, rows
 
+from citation_files import article_set, deletion, record
 from compactbio.objectives import Distiller
 
 ROOT = Path(__file__).parents[1]
@@ -61,3 +62,15 @@ def test_lengths_follow_the_histogram():
     share = lengths.HISTOGRAM[256] / sum(lengths.HISTOGRAM.values())
     assert sum(length == 256 for length in drawn) / 5000 == pytest.approx(share, abs=0.02)
     assert max(lengths.draw(50, longest=32)) == 32
+
+
+def test_corpus_rates_memory_and_what_pubmed_would_take(tmp_path, tokenizer_folder):
+    source = tmp_path / "made.xml"
+    source.write_text(article_set(record(1), record(2), deletion(3)))
+    command = [sys.executable, "-m", "benchmarks.corpus", source, "--tokenizer", tokenizer_folder, "--json"]
+    command += ["--megabytes", "0.05", "--rounds", "1"]
+    result = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    assert result["citations"] > 100 and result["xml_bytes"] > 50_000
+    assert result["read_bytes_per_second"] > result["build_bytes_per_second"] > 0
+    hours = list(result["pubmed_hours"].values())
+    assert hours == sorted(hours, reverse=True) and hours[-1] > 0
