@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compactbio import __version__
-from compactbio.cli import compare, corpus, demo, evaluate, finetune, plan, profile, recipes, train
+from compactbio.cli import compare, corpus, demo, evaluate, export, finetune, plan, profile, recipes, train
 from compactbio.errors import UserError, sentence_for
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command(name="finetune", epilog=finetune.EXAMPLE)(finetune.finetune)
 app.command(name="evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare)
 app.command(name="profile", epilog=profile.EXAMPLE)(profile.profile)
+app.command(name="export", epilog=export.EXAMPLE)(export.export)
 app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo)
 
 

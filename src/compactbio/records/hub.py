@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from compactbio.errors import UserError
 
 # What a model or tokenizer may consist of; pickled weights are never fetched.
-_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
+_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.onnx", "*.model"]
 _PROBE_SECONDS = 3.0
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from compactbio.documents import Document
-from compactbio.documents.tags import repaired
+from compactbio.documents import Document, Span
+from compactbio.documents.tags import chunks, parse, repaired
 from compactbio.tasks.ner import Sentence, split, tags
 from compactbio.tasks.rows import NO_LABEL, Row
 
@@ -76,6 +76,44 @@ def decode(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Seque
     return [repaired(own) for own in found]
 
 
+def mentions(
+    encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]
+) -> list[tuple[int, Span, float]]:
+    """The mentions that `decode`'s tags stand for, each with its document's place and its score, in their order.
+
+    The score, in (0, 1], is the mean over the mention's words of the probability that the word belongs to a mention of
+    that type, whether as its first or a later word: the softmax of its logits, summed over the labels of the type.
+    """
+    if not encoded.windows:
+        return []
+    values = np.concatenate([values[window.at] for window, values in zip(encoded.windows, logits, strict=True)])
+    weights = np.exp(values - values.max(-1, keepdims=True))
+    shares = weights / weights.sum(-1, keepdims=True)  # (words, labels)
+    types = [None if parse(name)[0] == "O" else parse(name)[1] for name in names]
+    same = np.array([[a == b for b in types] for a in types], dtype=np.float32)
+    summed = shares @ same  # (words, labels): at a label the share of its type
+    best = shares.argmax(-1)
+    inside = np.array([kind is not None for kind in types])[best]
+    # Most sentences hold no mention: only those that do are looked at word by word.
+    tagged: dict[int, tuple[list[str], NDArray[np.float64]]] = {}
+    start = 0
+    for window in encoded.windows:
+        rows = range(start, start + len(window.words))
+        start = rows.stop
+        if not inside[rows.start : rows.stop].any():
+            continue
+        size = len(encoded.sentences[window.sentence].words)
+        tags, scores = tagged.setdefault(window.sentence, (["O"] * size, np.zeros(size)))
+        for word, row in zip(window.words, rows, strict=True):
+            tags[word], scores[word] = names[best[row]], summed[row, best[row]]
+    return [
+        (part.document, Span(part.words[first][0], part.words[end - 1][1], kind), float(scores[first:end].mean()))
+        for sentence, (tags, scores) in tagged.items()
+        for part in (encoded.sentences[sentence],)
+        for first, end, kind in chunks(tags)
+    ]
+
+
 def _text(documents: Sequence[Document], part: Sentence, word: int) -> str:
     start, end = part.words[word]
     return documents[part.document].text[start:end]
@@ -86,16 +124,20 @@ def _pieces(
 ) -> dict[str, list[int]]:
     """The pieces of every distinct word, each tokenised once."""
     distinct = sorted({_text(documents, part, i) for part in parts for i in range(len(part.words))})
-    encodings = tokenizer.backend_tokenizer.encode_batch(distinct, add_special_tokens=False)
-    return {word: encoding.ids for word, encoding in zip(distinct, encodings, strict=True)}
+    if not distinct:
+        return {}
+    # Called, not its backend: what a tokenizer was saved to pad or cut to does not count then.
+    found = tokenizer(distinct, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    return dict(zip(distinct, found, strict=True))
 
 
 def _windows(
     sentence: int, pieces: Sequence[list[int]], wanted: Sequence[int], tokenizer: PreTrainedTokenizerFast, room: int
 ) -> list[Window]:
-    runs = _runs([len(own) for own in pieces], room)
+    lengths = [len(own) for own in pieces]
+    runs = _runs(lengths, room)
     found = []
-    for run, decided in zip(runs, _decided([len(own) for own in pieces], runs), strict=True):
+    for run, decided in zip(runs, _decided(lengths, runs), strict=True):
         words = tuple(word for word in run if word in decided and pieces[word])
         sizes = np.cumsum([1, *(len(pieces[word]) for word in run)])
         at = np.array([sizes[word - run.start] for word in words], dtype=np.int64)
@@ -126,6 +168,8 @@ def _runs(lengths: Sequence[int], room: int) -> list[range]:
 
 def _decided(lengths: Sequence[int], runs: Sequence[range]) -> list[set[int]]:
     """For each run the words that stand more central in it than in any other."""
+    if len(runs) == 1:
+        return [set(runs[0])]
     before = np.concatenate([[0], np.cumsum(lengths)])
 
     def margin(word: int, run: int) -> float:

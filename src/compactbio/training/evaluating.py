@@ -19,7 +19,7 @@ from compactbio.tasks.statistics import STATISTICS, interval
 from compactbio.training import folder, hardware, loading, task_card
 from compactbio.training.adapters import TASKS, Task
 from compactbio.training.predicting import predict
-from compactbio.training.settings import settings
+from compactbio.training.settings import Settings, settings
 
 EVALUATIONS = "evaluations.json"
 UNTYPED = "Types are not compared, as was asked (--untyped)."
@@ -100,7 +100,7 @@ def evaluate(
     with loading.quiet():
         loaded = loading.load_for(source, kind.auto)
     used = hardware.precision(precision)
-    chosen = settings(found.task, int(source.config.hidden_size), _lengths(run, source))
+    chosen = settings_of(source, found.task)
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
     predictions, outcome = score(
         loaded,
@@ -244,6 +244,11 @@ def _lengths(run: dict[str, Any], source: loading.Source) -> dict[str, Any]:
     kept = {key: own[key] for key in ("max_length", "stride") if key in own}
     longest = int(source.config.max_position_embeddings)
     return kept or ({"max_length": longest} if longest < 512 else {})
+
+
+def settings_of(source: loading.Source, task: str) -> Settings:
+    """The settings that documents are encoded with for a fine-tuned model: those of its own run, where it has one."""
+    return settings(task, int(source.config.hidden_size), _lengths(_run_of(source), source))
 
 
 def described(found: Data, split: Split, documents: Sequence[Document], *, whole: bool) -> dict[str, Any]:

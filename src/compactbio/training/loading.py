@@ -30,7 +30,8 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """A fingerprint of its weights and configuration."""
-        files = sorted([*self.folder.glob("*.safetensors"), self.folder / "config.json"])
+        weights = [*self.folder.glob("*.safetensors"), *self.folder.glob("*.onnx")]
+        files = [*sorted(weights), self.folder / "config.json"]
         return hashes.of_value([hashes.of_file(file) for file in files])
 
     def public_name(self) -> str:
@@ -43,6 +44,17 @@ def find(name: str) -> Source:
 
     Raises UserError where there is none, its family is not served, or its weights are only there as a pickle.
     """
+    source = configured(name)
+    if not list(source.folder.glob("*.safetensors")):
+        raise UserError(
+            f"{name}: it has no weights in safetensors, and pickled ones are not opened; convert it once with "
+            "transformers (from_pretrained, then save_pretrained) and name the new folder."
+        )
+    return source
+
+
+def configured(name: str) -> Source:
+    """Find a model's folder and configuration, whatever its weights are. Raises UserError as `find` does."""
     folder = hub.resolve(name, kind="model")
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: no model folder, there is no config.json in it.")
@@ -51,11 +63,6 @@ def find(name: str) -> Source:
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"{name}: its config.json cannot be read ({_first_line(error)}).") from None
     check_family(config, name)
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(
-            f"{name}: it has no weights in safetensors, and pickled ones are not opened; convert it once with "
-            "transformers (from_pretrained, then save_pretrained) and name the new folder."
-        )
     return Source(name, folder, config)
 
 

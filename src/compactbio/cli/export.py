@@ -1,0 +1,87 @@
+"""`compactbio export`: a fine-tuned model for ONNX Runtime, int8 only where it keeps the score."""
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compactbio.cli import options
+
+if TYPE_CHECKING:
+    from compactbio.deploy.export import Exported, Figures
+
+EXAMPLE = "Example: compactbio export tagger --format onnx-int8 --data NER/NCBI-disease --out tagger-int8"
+
+
+class Format(StrEnum):
+    onnx = "onnx"
+    onnx_int8 = "onnx-int8"
+
+
+class Part(StrEnum):
+    train = "train"
+    devel = "devel"
+    test = "test"
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A fine-tuned model: folder or hub name.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder to write; may be the model's own.", show_default=False)],
+    format: Annotated[Format, typer.Option(help="fp32, or int8 weights and activations.")] = Format.onnx,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A data set to score it on beside the original; int8 needs one.", show_default=False),
+    ] = None,
+    split: Annotated[
+        Part | None, typer.Option(help="By default devel where there is one, else test.", show_default=False)
+    ] = None,
+    max_loss: Annotated[
+        float, typer.Option(min=0.0, help="What the main score may lose, in hundredths, before int8 is refused.")
+    ] = 0.3,
+    as_json: options.AsJson = False,
+) -> None:
+    """Export a fine-tuned model to ONNX, checked against the original.
+
+    Int8 is scored on the data; where it loses too much, weights are quantised by channel, then the layers that suffer
+    most are left in fp32, and where nothing helps it is refused.
+    """
+    from rich.console import Console
+
+    from compactbio.corpus.progress import Reporter
+    from compactbio.deploy.export import export as run
+
+    try:
+        with Reporter(Console(stderr=True)) as reporter:
+            found = run(
+                model,
+                format.value,
+                out,
+                data=data,
+                split=split.value if split else None,
+                max_loss=max_loss,
+                listener=reporter,
+            )
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing was written.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else _text(found))
+
+
+def _text(found: "Exported") -> str:
+    data = found.data
+    lines = [f"wrote        {found.out}/{found.file}"]
+    if data:
+        lines.append(f"scored on    {data['name']}, {data['split']}, {found.metric}")
+    lines += [_figures(one, found) for one in (found.original, found.exported)]
+    if found.way:
+        lines.append(f"quantised    {found.way}")
+    lines += [f"lost too much {way}: {100 * score:.2f}" for way, score in found.tried]
+    return "\n".join([*lines, f"machine      {found.machine}"])
+
+
+def _figures(one: "Figures", found: "Exported") -> str:
+    score = "" if one.score is None else f"{found.metric} {100 * one.score:.2f}, "
+    return f"{one.runtime:13}{score}{one.bytes / 1e6:.1f} MB, {one.tokens_per_second:,.0f} tokens/s"
