@@ -234,3 +234,23 @@ def one_sentence(outcome: tuple[int, str, str], *words: str) -> None:
     assert len(stderr.strip().splitlines()) == 1, stderr
     for word in words:
         assert word in stderr
+
+
+@pytest.fixture(scope="session")
+def tagger(tokenizer_folder, tmp_path_factory) -> Path:
+    """A model fine-tuned on made-up sentences to find drugs and cancers, all of type Drug; rows of 32 tokens."""
+    from compactbio.training.finetune import finetune
+    from task_data import ner_folder, start_folder
+
+    place = tmp_path_factory.mktemp("tagger")
+    data = ner_folder(place / "made", {"train": 120, "devel": 30, "test": 40}, kind="Drug")
+    start = start_folder(place / "start", tokenizer_folder)
+    settings = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
+    finetune(data, str(start), place / "tagger", overrides=settings)
+    return place / "tagger"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch) -> None:
+    """Keep what is measured and cached out of the user's own cache."""
+    monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

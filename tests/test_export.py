@@ -1,0 +1,159 @@
+"""An exported model says what the original says, and int8 is kept only where it keeps the score."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from compactbio import Annotator
+from compactbio.deploy import choosing, runtimes
+from compactbio.deploy.export import _EMBEDDINGS, _Quantiser, export
+from compactbio.errors import UserError
+from compactbio.training import loading
+from compactbio.training.finetune import finetune
+from conftest import distilbert, mobilebert, one_sentence
+from task_data import ner_folder, qa_folder, relation_folder, start_folder
+
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+TEXTS = ["The patients of aspirin and insulin daily\nRisk of lung cancer", "", "the group", "insulin " * 40]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return ner_folder(
+        tmp_path_factory.mktemp("data") / "made", {"train": 4, "devel": 30, "test": 30}, seed=9, kind="Drug"
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(tagger, data, tmp_path_factory):
+    """The tagger exported in both ways into one folder."""
+    out = tmp_path_factory.mktemp("exported") / "out"
+    plain = export(str(tagger), "onnx", out)
+    return out, plain, export(str(tagger), "onnx-int8", out, data=data, max_loss=5.0)
+
+
+def test_the_fp32_export_finds_the_same_entities(tagger, exported):
+    out, plain, _ = exported
+    assert (plain.way, plain.original.score, plain.exported.score) == ("", None, None)
+    original = Annotator.from_pretrained(tagger, runtime="torch-fp32")(TEXTS)
+    found = Annotator.from_pretrained(out, runtime="onnx-fp32")(TEXTS)
+    assert any(original)
+    for own, other in zip(original, found, strict=True):
+        assert [(e.start, e.end, e.type) for e in own] == [(e.start, e.end, e.type) for e in other]
+        assert np.allclose([e.score for e in own], [e.score for e in other], atol=1e-4)
+
+
+def test_the_folder_is_whole_and_says_what_int8_cost(exported, data):
+    out, plain, int8 = exported
+    assert {path.name for path in out.iterdir()} == {
+        "README.md", "config.json", "export.json", "model.onnx", "model_int8.onnx", "run.json", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+    assert int8.way.startswith("by ") and int8.data["split"] == "devel"
+    assert 100 * (int8.original.score - int8.exported.score) <= 5.0
+    assert int8.exported.bytes < plain.exported.bytes
+    record = json.loads((out / "export.json").read_text())
+    assert set(record["exports"]) == {"model.onnx", "model_int8.onnx"}
+    card = (out / "README.md").read_text()
+    assert f"{100 * int8.original.score:.2f}" in card and f"{100 * int8.exported.score:.2f}" in card
+    assert str(out.parent) not in card and "MB" in card and "tokens/s" in card
+    assert AutoTokenizer.from_pretrained(out).mask_token == "[MASK]"
+
+
+def test_auto_chooses_among_what_the_folder_holds(tagger, exported, tmp_path):
+    out, _, _ = exported
+    assert runtimes.available(runtimes.find(str(out))) == ["onnx-fp32", "onnx-int8"]
+    own = tmp_path / "own"
+    shutil.copytree(tagger, own)
+    export(str(own), "onnx", own)
+    assert {"torch-fp32", "onnx-fp32"} <= set(runtimes.available(runtimes.find(str(own))))
+    assert choosing.fastest(runtimes.find(str(own))) in runtimes.NAMES
+    assert "fine-tuned for named entity" in (own / "README.md").read_text()
+
+
+def test_int8_that_loses_too_much_is_refused_after_every_way(tagger, data, tmp_path):
+    told = []
+
+    class Listener:
+        def step(self, stage, done, total):
+            pass
+
+        def note(self, sentence):
+            told.append(sentence)
+
+    # No way can gain more than all points there are, so each is tried and refused.
+    with pytest.raises(UserError, match="Int8 loses more than"):
+        export(str(tagger), "onnx-int8", tmp_path / "out", data=data, max_loss=-101.0, listener=Listener())
+    ways = [sentence for sentence in told if sentence.startswith("int8, ")]
+    assert any("by tensor" in way for way in ways) and any("by channel:" in way for way in ways)
+    assert any("without" in way for way in ways)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_left_out_stays_in_fp32(tagger, tmp_path):
+    import onnx
+
+    source = loading.find(str(tagger))
+    model = loading.load_for(source, runtimes.TASKS["ner"].auto).eval()
+    from compactbio.deploy.export import _program
+
+    quantiser = _Quantiser(_program(model, "ner"), model, "ner", tmp_path)
+    assert quantiser.groups() == [_EMBEDDINGS, "layer 0", "layer 1"]
+
+    def products(**options) -> int:
+        quantiser.make(per_channel=True, **options)
+        return sum(node.op_type == "MatMulInteger" for node in onnx.load(tmp_path / "model_int8.onnx").graph.node)
+
+    # Six products of weights a layer, and the head's.
+    assert (products(), products(without=["layer 1"]), products(only="layer 0"), products(only=_EMBEDDINGS)) == (
+        13,
+        7,
+        6,
+        0,
+    )
+
+
+@pytest.mark.parametrize("make", [relation_folder, qa_folder])
+def test_relations_and_questions_are_exported_too(make, tokenizer_folder, tmp_path):
+    data = make(tmp_path / "made", {"train": 12, "devel": 6, "test": 8})
+    start = start_folder(tmp_path / "start", tokenizer_folder)
+    finetune(data, str(start), tmp_path / "tuned", overrides={"epochs": 1, "max_length": 32})
+    found = export(str(tmp_path / "tuned"), "onnx", tmp_path / "out", data=data, split="test")
+    assert found.exported.score == found.original.score
+
+
+@pytest.mark.parametrize("family", [distilbert, mobilebert])
+def test_every_family_is_exported(family, tokenizer_folder, tmp_path):
+    start = tmp_path / "start"
+    family().save_pretrained(start)
+    AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(start)
+    data = ner_folder(tmp_path / "made", {"train": 12, "devel": 6})
+    finetune(data, str(start), tmp_path / "tuned", overrides={"epochs": 1, "max_length": 32})
+    found = export(str(tmp_path / "tuned"), "onnx", tmp_path / "out", data=data)
+    assert found.exported.score == found.original.score
+
+
+def test_what_a_user_can_mend_is_one_sentence(cli, tagger, teacher_folder, exported, data, tmp_path):
+    one_sentence(cli("export", tagger, "--format", "onnx-int8", "--out", tmp_path / "out"), "--data")
+    one_sentence(cli("export", teacher_folder, "--out", tmp_path / "out"), "fine-tune it first")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").write_text("mine")
+    one_sentence(cli("export", tagger, "--out", tmp_path / "full"), "holds something else")
+    (tmp_path / "file").write_text("")
+    one_sentence(cli("export", tagger, "--out", tmp_path / "file"), "in the way")
+    broken = tmp_path / "broken"
+    shutil.copytree(exported[0], broken)
+    whole = (broken / "model.onnx").read_bytes()
+    (broken / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"model\.onnx.*cannot read it"):
+        Annotator.from_pretrained(broken, runtime="onnx-fp32")
+
+
+def test_the_command_prints_what_it_wrote(cli, tagger, data, tmp_path):
+    status, printed, told = cli("export", tagger, "--data", data, "--out", tmp_path / "out", "--json")
+    assert status == 0, told
+    found = json.loads(printed)
+    assert found["original"]["score"] == found["exported"]["score"] and found["data"]["name"] == "made"
