@@ -32,7 +32,7 @@ def results(
             yield from map(function, tasks)
         return
     with _single_threaded():
-        pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _start_worker)
+        pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), start_worker)
         try:
             yield from _completed({pool.submit(function, task) for task in tasks}, heartbeat)
             pool.shutdown()
@@ -42,7 +42,7 @@ def results(
                 "--workers, finished work is kept."
             ) from error
         finally:
-            _end(pool)
+            end(pool)
 
 
 def _completed(pending: set[Future[Result]], heartbeat: Callable[[], None]) -> Iterator[Result]:
@@ -53,7 +53,7 @@ def _completed(pending: set[Future[Result]], heartbeat: Callable[[], None]) -> I
             yield future.result()
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
+def end(pool: ProcessPoolExecutor) -> None:
     """Stop the workers without waiting for what they are at; nothing happens where they have ended."""
     processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
@@ -61,7 +61,8 @@ def _end(pool: ProcessPoolExecutor) -> None:
         process.terminate()
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """Make this worker process end with its parent, and leave Ctrl-C to it."""
     # Ctrl-C reaches every process of the terminal: the parent alone decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -30,7 +30,8 @@ class Span:
     """A mention: `text[start:end]` of its document, of an entity type ("" where the source names none).
 
     `identifier` is the concept's, as the source writes it. `fragments` are the (start, end) of a mention in several
-    parts, in order, from `start` to `end`; empty for one in a single part.
+    parts, in order, from `start` to `end`; empty for one in a single part. `score` in [0, 1] is a model's, None for a
+    mention that people marked.
     """
 
     start: int
@@ -38,6 +39,7 @@ class Span:
     type: str
     identifier: str = ""
     fragments: tuple[tuple[int, int], ...] = ()
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

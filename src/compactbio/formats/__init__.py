@@ -4,7 +4,7 @@ Citations: `find` turns what a user names into files, `kind` recognises a file, 
 documents: `recognise` names a file's format, `read` and `write` know all of `FORMATS`.
 """
 
-from compactbio.formats.annotated import read, write
+from compactbio.formats.annotated import read, unsayable, write
 from compactbio.formats.citations import Entry, read_citations
 from compactbio.formats.problems import Rejected, SourceError
 from compactbio.formats.recognise import Kind, kind
@@ -22,5 +22,6 @@ __all__ = [
     "read",
     "read_citations",
     "recognise",
+    "unsayable",
     "write",
 ]

@@ -34,6 +34,11 @@ _WHOLE: dict[str, Callable[[Iterable[Document], Path], None]] = {
     "squad": squad.write,
     "bioasq": bioasq.write,
 }
+_CHECKS: dict[str, Callable[[Document], object]] = {
+    **{format: said for format, (_, said) in _LINES.items()},
+    "bioc": bioc.said,
+    "brat": brat.said,
+}
 _BOM = "\ufeff"
 
 
@@ -72,6 +77,17 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
             _WHOLE[format](sound, partial)
         else:
             _write_lines(sound, partial, *_LINES[format])
+
+
+def unsayable(document: Document, format: str) -> str | None:
+    """Why a document cannot be written as a format, None where it can."""
+    if reason := fault(document):
+        return reason
+    try:
+        _CHECKS[format](document)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _check_known(format: str) -> None:

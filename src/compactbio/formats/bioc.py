@@ -66,7 +66,7 @@ def write(documents: Iterable[Document], path: Path) -> None:
             for name in ("source", "date", "key"):
                 xml.write(_element(name, "compactbio" if name == "source" else ""))
             for document in documents:
-                xml.write(_said(document))
+                xml.write(said(document))
         xml.flush()
 
 
@@ -156,7 +156,17 @@ def _span(path: Path, text: str, annotation: Any, infons: dict[str, str]) -> Spa
     if len(parts) == 1 and text[start:end] != annotation.findtext("text", text[start:end]):
         return None
     identifier = next((infons[key] for key in _IDENTIFIERS if key in infons), "")
-    return Span(start, end, infons.get("type", ""), identifier, tuple(parts) if len(parts) > 1 else ())
+    fragments = tuple(parts) if len(parts) > 1 else ()
+    return Span(start, end, infons.get("type", ""), identifier, fragments, _score(infons.get("score")))
+
+
+def _score(text: str | None) -> float | None:
+    """A score in [0, 1], None where there is none, or the number says something else."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
 
 
 def _number(path: Path, text: str | None, element: Any) -> int:
@@ -178,7 +188,7 @@ def _relation(element: Any, places: dict[str, int]) -> Relation | None:
     return None
 
 
-def _said(document: Document) -> Any:
+def said(document: Document) -> Any:
     only(document, "bioc", "mentions", "mentions in several parts", "relations")
     element = etree.Element("document")
     try:
@@ -204,7 +214,8 @@ def _with_infons(element: Any, infons: Sequence[tuple[str, str]]) -> Any:
 
 
 def _annotation(document: Document, place: int, span: Span) -> Any:
-    infons = (("type", span.type), ("identifier", span.identifier))
+    score = "" if span.score is None else repr(span.score)
+    infons = (("type", span.type), ("identifier", span.identifier), ("score", score))
     element = _with_infons(etree.Element("annotation", id=f"T{place}"), infons)
     parts = span.fragments or ((span.start, span.end),)
     element.extend([etree.Element("location", offset=str(start), length=str(end - start)) for start, end in parts])

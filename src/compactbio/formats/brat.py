@@ -41,15 +41,21 @@ def write(documents: Iterable[Document], folder: Path) -> None:
     relations between other things than mentions.
     """
     for document in documents:
-        only(document, "brat", "mentions", "mentions in several parts", "relations")
+        rows = said(document)
         text = folder / f"{document.id}.txt"
-        if not _is_name(document.id):
-            raise unsayable(document, "brat", "its id is no file name")
         if text.exists():
             raise unsayable(document, "brat", "another one has its id")
         text.write_bytes(document.text.encode("utf-8"))
-        rows = "".join(f"{row}\n" for row in _rows(document))
-        text.with_suffix(".ann").write_text(rows, encoding="utf-8", newline="\n")
+        # By name, for an id with a full stop in it.
+        (folder / f"{document.id}.ann").write_text(rows, encoding="utf-8", newline="\n")
+
+
+def said(document: Document) -> str:
+    """A document's lines of an `.ann` file. Raises UserError as `write` does, but for an id that comes twice."""
+    only(document, "brat", "mentions", "mentions in several parts", "relations")
+    if not _is_name(document.id):
+        raise unsayable(document, "brat", "its id is no file name")
+    return "".join(f"{row}\n" for row in _rows(document))
 
 
 def _document(file: Path) -> Document:

@@ -35,6 +35,11 @@ def read(path: Path) -> Iterator[Document]:
         yield document
 
 
+def document_of(value: dict[str, Any]) -> Document:
+    """The document that an object of our own, which `said` wrote, stands for."""
+    return _DOCUMENT.validate_python(value)
+
+
 def said(document: Document) -> str:
     """A document's line."""
     return json.dumps(_object(document), ensure_ascii=False) + "\n"
