@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from compactbio import __version__
-from compactbio.cli import annotate, compare, corpus, demo, evaluate, export, finetune, plan, profile, recipes, train
+from compactbio.cli import (
+    annotate,
+    compare,
+    corpus,
+    demo,
+    evaluate,
+    export,
+    finetune,
+    plan,
+    profile,
+    recipes,
+    serve,
+    train,
+)
 from compactbio.errors import UserError, sentence_for
 
 app = typer.Typer(
@@ -27,6 +40,7 @@ app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare)
 app.command(name="profile", epilog=profile.EXAMPLE)(profile.profile)
 app.command(name="export", epilog=export.EXAMPLE)(export.export)
 app.command(name="annotate", epilog=annotate.EXAMPLE)(annotate.annotate)
+app.command(name="serve", epilog=serve.EXAMPLE)(serve.serve)
 app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo)
 
 
