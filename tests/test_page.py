@@ -1,0 +1,138 @@
+"""The page in a real browser: it annotates, shows text as text, fits a phone, goes by keyboard and in the dark."""
+
+import json
+import shutil
+
+import pytest
+
+from test_serve import serving
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+if not (shutil.which("chromedriver") and shutil.which("chromium")):
+    pytest.skip("Chromium and its driver are not installed", allow_module_level=True)
+
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def server(tagger):
+    with serving(tagger) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, server):
+    browser.set_window_size(1000, 900)
+    browser.get(f"http://127.0.0.1:{server.port}/")
+    return browser
+
+
+def annotate(page, text: str) -> None:
+    """Replace the text and annotate it, with the keyboard alone."""
+    field = page.find_element(By.ID, "text")
+    page.execute_script("arguments[0].value = arguments[1]", field, text)
+    field.send_keys(Keys.CONTROL, Keys.ENTER)
+    WebDriverWait(page, 30).until(lambda _: "entit" in page.find_element(By.ID, "message").text)
+
+
+def marks(page) -> list[str]:
+    """The texts of the marked mentions, without their labels."""
+    script = "return [...document.querySelectorAll('#shown mark')].map((mark) => mark.firstChild.textContent)"
+    return page.execute_script(script)
+
+
+def test_entities_are_shown_in_colour_with_type_and_score(page):
+    annotate(page, "the patients of aspirin and 🙂 daily lung cancer")
+    # The smiley is one character and two units of the browser's strings.
+    assert [mark for mark in marks(page) if mark != "🙂"] == ["aspirin", "lung cancer"]
+    shown = page.find_element(By.ID, "shown").text
+    assert shown.startswith("the patients of aspirin") and "Drug" in shown
+    rows = [row.text.split() for row in page.find_elements(By.CSS_SELECTOR, "#rows tr")]
+    assert rows[0][:4] == ["aspirin", "Drug", "16", "23"] and 0.5 < float(rows[0][4]) <= 1
+    colour = page.find_element(By.CSS_SELECTOR, "#shown mark").value_of_css_property("background-color")
+    assert colour != "rgba(0, 0, 0, 0)"
+    assert "tagger (Drug) on torch-fp32" in page.find_element(By.ID, "models").text
+
+
+def test_html_in_a_text_is_shown_and_never_run(page):
+    text = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script> aspirin"
+    annotate(page, text)
+    assert page.title == "compactbio" and "aspirin" in marks(page)
+    assert not page.find_elements(By.CSS_SELECTOR, "#shown img, #shown script")
+    content = page.execute_script("return document.getElementById('shown').cloneNode(true)"
+                                  ".textContent.replace(/Drug \\d\\.\\d\\d/g, '')")  # fmt: skip
+    assert content == text
+
+
+def test_the_lowest_score_hides_entities(page):
+    annotate(page, "aspirin")
+    score = page.find_element(By.ID, "score")
+    score.send_keys(Keys.END)
+    assert page.find_element(By.ID, "score-shown").text == "1"
+    assert marks(page) == [] or float(page.find_element(By.CSS_SELECTOR, "#rows td:last-child").text) == 1.0
+
+
+def test_the_answer_is_copied_as_json(page, server):
+    origin = f"http://127.0.0.1:{server.port}"
+    permission = {"origin": origin, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    page.execute_cdp_cmd("Browser.grantPermissions", permission)
+    annotate(page, "aspirin")
+    page.find_element(By.ID, "copy").send_keys(Keys.ENTER)
+    WebDriverWait(page, 10).until(lambda _: page.find_element(By.ID, "message").text == "Copied.")
+    copied = page.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    found = json.loads(copied)
+    assert found["text"] == "aspirin" and found["entities"][0]["type"] == "Drug"
+
+
+def test_it_fits_on_a_phone_and_is_dark_where_asked(page):
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    annotate(page, "the patients of aspirin and daily lung cancer " * 5)
+    assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    light = page.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    feature = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+    dark = page.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    assert light == "rgba(255, 255, 255, 1)" and dark == "rgba(21, 24, 28, 1)"
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_everything_comes_from_the_server_itself(page, server):
+    annotate(page, "aspirin")
+    names = page.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert names and all(name.startswith((f"http://127.0.0.1:{server.port}/", "data:")) for name in names)
+
+
+def test_every_control_is_reached_by_keyboard_and_has_a_name(page):
+    annotate(page, "aspirin")
+    reached = set()
+    for _ in range(6):
+        page.switch_to.active_element.send_keys(Keys.TAB)
+        reached.add(page.switch_to.active_element.get_attribute("id"))
+    assert {"text", "go", "score", "copy"} <= reached and "token" not in reached
+    unnamed = "return [...document.querySelectorAll('textarea, input')].filter((one) => !one.labels.length).length"
+    assert page.execute_script(unnamed) == 0
+
+
+def test_a_token_is_asked_for_on_the_page(browser, tagger):
+    with serving(tagger, "--token", "sesame") as one:
+        browser.get(f"http://127.0.0.1:{one.port}/")
+        field = browser.find_element(By.ID, "token")
+        WebDriverWait(browser, 30).until(lambda _: field.is_displayed())
+        field.send_keys("sesame", Keys.TAB)
+        annotate(browser, "aspirin")
+        assert marks(browser) == ["aspirin"]
