@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForMaskedLM
 
+from compactbio.annotate import Entity
 from compactbio.demo import page
-from compactbio.demo.run import Row, Table
+from compactbio.demo.run import Row, Table, Tagged
 
 DISTILLED = ["distil-biobert", "compact-biobert", "tiny-biobert"]
 
@@ -50,6 +51,10 @@ def test_the_demo_ends_with_a_true_table_and_a_page(tmp_path):
     for name in DISTILLED:
         word = "lower" if rows[name]["loss"] < rows[name]["alone"] else "NOT lower"
         assert f"{rows[name]['alone']:.3f} by MLM alone from the same start for the same steps: {word}." in text
+    tagged = found["tagged"]
+    assert tagged["f1"] > 0.5 and tagged["entities"]
+    for entity in tagged["entities"]:
+        assert tagged["text"][entity["start"] : entity["end"]] == entity["text"]
     again = demo(out)  # finished work is not done again
     assert [row["loss"] for row in again["rows"]] == [row["loss"] for row in found["rows"]]
 
@@ -59,11 +64,15 @@ def test_a_student_that_did_worse_is_said_to_have_done_worse(tmp_path):
         Row("distil-biobert", "distilled", 1000, 0.1, 3.0, 0.5, 10.0, alone=2.5),
         Row("tiny-biobert", "distilled", 1000, 0.1, 3.0, 0.5, 10.0, alone=3.5),
     ]
-    table = Table(rows, 6.0, 100, {"teacher": [(0, 6.0), (1, 5.0)], "distil-biobert": [(0, 6.0), (1, 3.0)]})
+    tagged = Tagged("models/tagger", 0.5, "<b>aspirin", [Entity(3, 10, "aspirin", "Drug", 0.9)])
+    curves = {"teacher": [(0, 6.0), (1, 5.0)], "distil-biobert": [(0, 6.0), (1, 3.0)]}
+    table = Table(rows, 6.0, 100, curves, tagged)
+    assert tagged.shown() == "<b>[aspirin Drug]"
     first, second = table.verdicts()
     assert first.endswith("NOT lower.") and second.endswith(": lower.")
     page.write(table, tmp_path / "page.html")
-    assert "NOT lower" in (tmp_path / "page.html").read_text()
+    shown = (tmp_path / "page.html").read_text()
+    assert "NOT lower" in shown and "&lt;b&gt;<mark>aspirin <small>Drug</small></mark>" in shown
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

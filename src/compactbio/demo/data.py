@@ -7,12 +7,15 @@ from pathlib import Path
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertTokenizerFast
 
-from compactbio import corpus
+from compactbio import corpus, formats
 from compactbio.demo import grammar
+from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.records import atomic
 
 TRAIN, TEST, HELD_OUT = 5000, 500, 500
+# Documents whose entities the student is fine-tuned to find.
+TAGGED = 600
 VOCABULARY = 3000
 # Title and first sentence: a model from random weights learns short rows in minutes, long ones in hours.
 MAX_LENGTH = 32
@@ -43,6 +46,18 @@ def write_documents(out: Path) -> None:
             title, abstract = grammar.title_and_abstract(document)
             lines.append(json.dumps({"title": title, "abstract": abstract, **asdict(document)}) + "\n")
         atomic.write_text(path, "".join(lines))
+
+
+def write_tagged(out: Path) -> Path:
+    """Write the entities of some training and test documents as a data set of NER; gives its folder."""
+    folder = out / "ner"
+    folder.mkdir(exist_ok=True)
+    for part, count in (("train", TAGGED), ("test", TEST)):
+        path = folder / f"{part}.jsonl"
+        if not path.exists():
+            found = grammar.abstracts(count, part=part)
+            formats.write((Document(one.id, one.text, one.spans) for one in found), path, "jsonl")
+    return folder
 
 
 def train_tokenizer(out: Path) -> Path:

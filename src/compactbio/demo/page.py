@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from compactbio.demo.data import MAX_LENGTH
-from compactbio.demo.run import Row, Table
+from compactbio.demo.run import Row, Table, Tagged
 from compactbio.errors import UserError
 from compactbio.records import atomic
 
@@ -22,6 +22,7 @@ td:first-child {{ white-space: nowrap; }}
 th, td {{ padding: .4rem .6rem; border-bottom: 1px solid #d5dbe3; text-align: left; }}
 td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 .notice {{ background: #fff4d6; border-left: 4px solid #d99a00; padding: .6rem 1rem; }}
+mark {{ padding: .1em .3em; border-radius: .3em; background: #cfe8ff; }}
 svg {{ width: 100%; height: auto; }}
 </style></head><body>
 <h1>compactbio demo</h1>
@@ -33,6 +34,10 @@ The figures show that the way works, and nothing about biomedical text.</p>
 tokens of held-out rows; one run, seed 0. A unigram model has {unigram:.3f}. Parameters are those of the encoder.
 Tokens/s: the held-out rows through encoder and head on this machine, median of three.</p>
 <ul>{verdicts}</ul>
+<h2>A student at work</h2>
+<p>{tagged}</p>
+<p>The distilled student, fine-tuned on synthetic documents, has an F1 of {f1:.2%} on others (one run, seed 0, strict
+ends and types). Serve it, with a page to try it on: <code>compactbio serve {model}</code></p>
 <h2>Held-out loss while training</h2>
 {plot}
 </body></html>
@@ -63,8 +68,20 @@ def write(table: Table, path: Path) -> None:
         unigram=table.unigram,
         verdicts=verdicts,
         plot=_plot(table),
+        tagged=_marked(table.tagged),
+        f1=table.tagged.f1,
+        model=html.escape(table.tagged.model),
     )
     atomic.write_text(path, page)
+
+
+def _marked(tagged: Tagged) -> str:
+    parts, end = [], 0
+    for entity in tagged.entities:
+        parts.append(html.escape(tagged.text[end : entity.start]))
+        parts.append(f"<mark>{html.escape(entity.text)} <small>{html.escape(entity.type)}</small></mark>")
+        end = entity.end
+    return "".join([*parts, html.escape(tagged.text[end:])])
 
 
 def _table(table: Table) -> str:

@@ -1,4 +1,4 @@
-"""The whole way: corpus, teacher, a student by each distillation and one by continued pre-training, and a table."""
+"""The whole way: corpus, teacher, students by distillation and by continued pre-training, one put to work, a table."""
 
 import math
 import sys
@@ -14,12 +14,15 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from compactbio import corpus as corpora
-from compactbio import recipes
+from compactbio import formats, recipes
+from compactbio.annotate import Annotator, Entity
 from compactbio.demo import data
+from compactbio.documents.words import sentences
 from compactbio.modeling.packing import Packed
 from compactbio.recipes import Recipe
 from compactbio.records import atomic
-from compactbio.training import batches, measure, report, train
+from compactbio.training import batches, evaluating, measure, report, train
+from compactbio.training.finetune import finetune
 from compactbio.training.loading import quiet
 from compactbio.training.masking import Masking
 
@@ -47,6 +50,8 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "compact-biobert": {"layers": 1},
     "tiny-biobert": {"layers": 1, "hidden_size": 96, "intermediate_size": 384, "heads": 4},
 }
+# Of the students the one that is fine-tuned, and how.
+_TAGGED, _TAGGER = "distil-biobert", {"epochs": 3, "batch_size": 32, "max_length": 128, "learning_rate": 1e-3}
 _MLM_ALONE = {term.value: 0.0 for term in recipes.LossTerm} | {"mlm": 1.0}
 # What the demo asserts: with less than this between them the teacher has learned nothing worth teaching.
 _NATS_BELOW_UNIGRAM = 1.0
@@ -67,6 +72,25 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Tagged:
+    """The student at work: `model` is the folder of the fine-tuned one, `f1` its score on the synthetic test documents,
+    `entities` what it found in `text`."""
+
+    model: str
+    f1: float
+    text: str
+    entities: list[Entity]
+
+    def shown(self) -> str:
+        """The text with its entities in brackets."""
+        parts, end = [], 0
+        for entity in self.entities:
+            parts += [self.text[end : entity.start], f"[{entity.text} {entity.type}]"]
+            end = entity.end
+        return "".join([*parts, self.text[end:]])
+
+
+@dataclass(frozen=True)
 class Table:
     """What the demo found, on `masked` held-out masked tokens of the synthetic corpus."""
 
@@ -74,6 +98,7 @@ class Table:
     unigram: float
     masked: int
     curves: dict[str, list[tuple[int, float]]]
+    tagged: Tagged
 
     def verdicts(self) -> list[str]:
         """For each distilled student, whether it ended below the same student trained by MLM alone."""
@@ -95,21 +120,23 @@ def demo(out: Path, say: Callable[[str], None] = lambda line: print(line, file=s
     unigram model.
     """
     data.open_folder(out)
-    say(f"1/4 synthetic corpus: {data.TRAIN:,} abstracts made by a grammar, with gold annotations")
+    say(f"1/5 synthetic corpus: {data.TRAIN:,} abstracts made by a grammar, with gold annotations")
     data.write_documents(out)
     corpus = data.build_corpus(out)
-    say("2/4 teacher: a small BERT from random weights")
+    say("2/5 teacher: a small BERT from random weights")
     models = out / "models"
     teacher = _made(Recipe.model_validate({**_TEACHER, **_COMMON}), corpus, models / "teacher")
-    say("3/4 students: three distillations, each beside the same student trained by MLM alone")
+    say("3/5 students: three distillations, each beside the same student trained by MLM alone")
     for name, shape in _SHAPES.items():
         for kind, loss in (("", {}), ("-mlm-alone", {"loss": _MLM_ALONE})):
             recipe = recipes.load(name, **shape, **_STUDENT, **_COMMON, **loss)
             _made(recipe, corpus, models / f"{name}{kind}", teacher=str(teacher))
     recipe = recipes.load("bio-tinybert", **_STUDENT, **_COMMON)
     _made(recipe, corpus, models / "continued", init=str(models / "tiny-biobert"))
-    say("4/4 measuring")
-    table = _table(corpus, models)
+    say("4/5 a student fine-tuned to find entities, and put to work")
+    tagged = _tagged(out)
+    say("5/5 measuring")
+    table = _table(corpus, models, tagged)
     atomic.write_json(out / "table.json", asdict(table))
     below = table.unigram - table.rows[0].loss
     if below < _NATS_BELOW_UNIGRAM:
@@ -124,7 +151,23 @@ def _made(recipe: Recipe, corpus: Path, folder: Path, **more: str) -> Path:
     return folder
 
 
-def _table(corpus: Path, models: Path) -> Table:
+def _tagged(out: Path) -> Tagged:
+    """Fine-tune a student on the entities of some documents, score it, and annotate a title and a sentence with it."""
+    data_set, folder = data.write_tagged(out), out / "models" / "tagger"
+    result = finetune(
+        data_set, str(out / "models" / _TAGGED), folder, overrides=_TAGGER, resume=(folder / "run.json").exists()
+    )
+    if result.state == "stopped":
+        raise KeyboardInterrupt
+    score = evaluating.evaluate(str(folder), data_set)
+    evaluating.add_to_card(folder, score)
+    text = next(iter(formats.read(data_set / "test.jsonl"))).text
+    text = text[: sentences(text)[1][1]].strip()
+    [entities] = Annotator.from_pretrained(folder, runtime="torch-fp32")([text])
+    return Tagged(str(folder), score.outcome.main, text, entities)
+
+
+def _table(corpus: Path, models: Path, tagged: Tagged) -> Table:
     splits = corpora.open(corpus)
     masking = Masking.of(corpora.tokenizer(corpus), 0.15, seed=0)
     held = batches.heldout(splits["holdout"], masking, tokens=4096)
@@ -133,8 +176,9 @@ def _table(corpus: Path, models: Path) -> Table:
         alone = atomic.read_json(models / f"{name}-mlm-alone" / "run.json")["result"]["heldout_loss"]
         rows.append(_row(name, "distilled", models, held, alone))
     rows.append(_row("continued", "tiny-biobert, then MLM", models, held))
+    curves = {name.name: _curve(name) for name in sorted(models.iterdir()) if name.name != "tagger"}
     unigram, masked = _unigram(splits["train"], held, len(masking.special))
-    return Table(rows, unigram, masked, {name.name: _curve(name) for name in sorted(models.iterdir())})
+    return Table(rows, unigram, masked, curves, tagged)
 
 
 def _row(name: str, how: str, models: Path, held: list[Packed], alone: float | None = None) -> Row:
