@@ -1,6 +1,7 @@
 """The benchmarks run, and what they compare is the same loss; how fast is not tested."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,21 @@ def test_corpus_rates_memory_and_what_pubmed_would_take(tmp_path, tokenizer_fold
     assert result["read_bytes_per_second"] > result["build_bytes_per_second"] > 0
     hours = list(result["pubmed_hours"].values())
     assert hours == sorted(hours, reverse=True) and hours[-1] > 0
+
+
+def test_inference_is_compared_with_the_pipeline():
+    command = [sys.executable, "-m", "benchmarks.inference", "--small", "--json", "--sentences", "8", "--rounds", "1"]
+    result = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    speeds = result["tokens_per_second"]
+    assert {"torch-fp32", "onnx-fp32", "onnx-int8", "pipeline, batch 1", "pipeline, batch 8"} <= set(speeds)
+    assert result["ratio_to_pipeline"] == pytest.approx(speeds[result["fastest_runtime"]] / speeds["pipeline, batch 1"])
+    assert result["ratio_to_batched_pipeline"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk, the load generator, is not installed")
+def test_the_server_is_compared_with_the_annotator():
+    command = [sys.executable, "-m", "benchmarks.serving", "--json", "--seconds", "1", "--rounds", "1"]
+    result = json.loads(subprocess.run([*command, "--runtime", "torch-fp32"], cwd=ROOT, stdout=subprocess.PIPE).stdout)
+    assert result["errors"] == 0 and result["requests"] > 10 and 0 < result["p99_seconds"] < 60
+    assert 13e6 < result["parameters"] < 15e6 and result["share_of_offline"] > 0

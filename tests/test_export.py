@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from compactbio import Annotator
 from compactbio.deploy import choosing, runtimes
-from compactbio.deploy.export import _EMBEDDINGS, _Quantiser, export
+from compactbio.deploy.export import _EMBEDDINGS, Quantiser, export
 from compactbio.errors import UserError
 from compactbio.training import loading
 from compactbio.training.finetune import finetune
@@ -98,9 +98,9 @@ def test_what_is_left_out_stays_in_fp32(tagger, tmp_path):
 
     source = loading.find(str(tagger))
     model = loading.load_for(source, runtimes.TASKS["ner"].auto).eval()
-    from compactbio.deploy.export import _program
+    from compactbio.deploy.export import program_of
 
-    quantiser = _Quantiser(_program(model, "ner"), model, "ner", tmp_path)
+    quantiser = Quantiser(program_of(model, "ner"), model, "ner", tmp_path)
     assert quantiser.groups() == [_EMBEDDINGS, "layer 0", "layer 1"]
 
     def products(**options) -> int:

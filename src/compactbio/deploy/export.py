@@ -136,12 +136,13 @@ def export(
     with TemporaryDirectory() as scratch:
         place = Path(scratch)
         listener.note("Exporting ...")
-        program = _program(torch_model, task)
-        plain = _saved(program, place / ONNX_FILES["onnx-fp32"], task, "onnx-fp32")
+        program = program_of(torch_model, task)
+        save_program(program, place / ONNX_FILES["onnx-fp32"])
+        plain = OnnxRuntime(place / ONNX_FILES["onnx-fp32"], task, "onnx-fp32")
         _check_equal(original, plain, source)
         score = scored.score(original) if scored else None
         if format == "onnx-int8" and scored is not None and score is not None:
-            made = _gate(_Quantiser(program, torch_model, task, place), scored, plain, score, max_loss, listener)
+            made = _gate(Quantiser(program, torch_model, task, place), scored, plain, score, max_loss, listener)
         else:
             made = _Made("", (), plain, scored.score(plain) if scored else None)
         file = ONNX_FILES[name]
@@ -204,7 +205,7 @@ def _silently() -> Iterator[None]:
         logging.disable(before)
 
 
-def _program(model: PreTrainedModel, task: str) -> Any:
+def program_of(model: PreTrainedModel, task: str) -> Any:
     """The model as an `onnx_ir.Model`, of batches and rows of any size."""
     try:
         from transformers.exporters import OnnxConfig, OnnxExporter
@@ -223,11 +224,11 @@ def _program(model: PreTrainedModel, task: str) -> Any:
         raise UserError(f"The exporter is not installed: pip install 'compactbio[onnx]' ({error}).") from None
 
 
-def _saved(program: Any, path: Path, task: str, name: str) -> OnnxRuntime:
+def save_program(program: Any, path: Path) -> None:
+    """Write a program, weights and all, to one file."""
     import onnx_ir
 
     onnx_ir.save(program, str(path))
-    return OnnxRuntime(path, task, name)
 
 
 def _check_equal(original: Runtime, exported: Runtime, source: loading.Source) -> None:
@@ -241,7 +242,7 @@ def _check_equal(original: Runtime, exported: Runtime, source: loading.Source) -
 
 
 @dataclass(frozen=True)
-class _Quantiser:
+class Quantiser:
     """Makes int8 models of a program, in `folder`."""
 
     program: Any
@@ -265,7 +266,9 @@ class _Quantiser:
         )
         with _silently():
             made = OnnxRuntimeQuantizer(config).quantize(self.program, {}, ExportFormat.ONNX)
-            return _saved(made, self.folder / ONNX_FILES["onnx-int8"], self.task, "onnx-int8")
+        path = self.folder / ONNX_FILES["onnx-int8"]
+        save_program(made, path)
+        return OnnxRuntime(path, self.task, "onnx-int8")
 
     def _nodes(self) -> dict[str, str]:
         """The group of every node that can be quantised, by the path of its module."""
@@ -285,7 +288,7 @@ class _Quantiser:
 
 
 def _gate(
-    quantiser: _Quantiser, scored: _Scored, plain: Runtime, score: float, max_loss: float, listener: Listener
+    quantiser: Quantiser, scored: _Scored, plain: Runtime, score: float, max_loss: float, listener: Listener
 ) -> _Made:
     """The first way of quantising whose score falls by at most `max_loss` hundredths."""
     tried: list[tuple[str, float]] = []
@@ -304,7 +307,7 @@ def _gate(
 
 
 def _ways(
-    quantiser: _Quantiser, plain: Runtime, scored: _Scored, listener: Listener
+    quantiser: Quantiser, plain: Runtime, scored: _Scored, listener: Listener
 ) -> Iterator[tuple[str, OnnxRuntime]]:
     """From the fastest to the most careful; each is made when it is asked for."""
     yield "by tensor", quantiser.make(per_channel=False)
@@ -316,7 +319,7 @@ def _ways(
         yield f"by channel, without {', '.join(left)}", quantiser.make(per_channel=True, without=left)
 
 
-def _by_sensitivity(quantiser: _Quantiser, plain: Runtime, rows: Sequence[Row]) -> list[str]:
+def _by_sensitivity(quantiser: Quantiser, plain: Runtime, rows: Sequence[Row]) -> list[str]:
     """The groups by what quantising each alone does to the logits of some rows, the worst first."""
     some = list(rows[:: max(1, len(rows) // _SAMPLE)])
     wanted = plain.logits(some)
