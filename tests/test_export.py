@@ -152,6 +152,17 @@ def test_what_a_user_can_mend_is_one_sentence(cli, tagger, teacher_folder, expor
         Annotator.from_pretrained(broken, runtime="onnx-fp32")
 
 
+def test_an_exported_model_is_scored_like_any_other(cli, exported, data, tagger):
+    own = cli("evaluate", tagger, data, "--runtime", "torch-fp32", "--json")
+    other = cli("evaluate", exported[0], data, "--runtime", "onnx-fp32", "--json")
+    assert own[0] == other[0] == 0, (own[2], other[2])
+    first, second = json.loads(own[1]), json.loads(other[1])
+    assert first["scores"] == second["scores"] and second["model"]["parameters"] is None
+    status, printed, told = cli("evaluate", exported[0], data, "--json")
+    assert status == 0 and "Runtime: onnx-" in told and json.loads(printed)["f1"] > 0.5
+    assert "exported" in (exported[0] / "README.md").read_text()
+
+
 def test_the_command_prints_what_it_wrote(cli, tagger, data, tmp_path):
     status, printed, told = cli("export", tagger, "--data", data, "--out", tmp_path / "out", "--json")
     assert status == 0, told

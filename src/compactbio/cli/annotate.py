@@ -38,14 +38,6 @@ class Format(StrEnum):
     brat = "brat"
 
 
-class Runtime(StrEnum):
-    auto = "auto"
-    torch_fp32 = "torch-fp32"
-    torch_bf16 = "torch-bf16"
-    onnx_fp32 = "onnx-fp32"
-    onnx_int8 = "onnx-int8"
-
-
 def annotate(
     model: Annotated[
         str, typer.Argument(help="A fine-tuned NER model, or TYPE=MODEL to name its mentions.", show_default=False)
@@ -68,8 +60,8 @@ def annotate(
     min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Leave out entities with a lower score.")] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the annotations that the input has.")] = False,
     runtime: Annotated[
-        Runtime, typer.Option(help="auto is the fastest on this machine, by a short measurement that is kept.")
-    ] = Runtime.auto,
+        options.Runtime, typer.Option(help="auto is the fastest on this machine, by a short measurement that is kept.")
+    ] = options.Runtime.auto,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one a core.", show_default=False)
     ] = None,

@@ -11,7 +11,8 @@ from compactbio.cli import options
 from compactbio.cli.finetune import TaskName
 
 if TYPE_CHECKING:
-    from compactbio.training.evaluating import Evaluation
+    from compactbio.training.evaluating import Evaluation, Predictor
+    from compactbio.training.loading import Source
 
 EXAMPLE = """\
 Examples:
@@ -76,11 +77,16 @@ def evaluate(
     mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the most frequent errors.")] = 0,
     precision: options.PrecisionChoice = options.Precision.auto,
     tokens_per_batch: options.TokensPerBatch = None,
+    runtime: Annotated[
+        options.Runtime | None,
+        typer.Option(help="Score what annotates: an exported model, or weights rounded to bf16.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
     """Score a model on a data set as the field does, with a 95 % bootstrap interval.
 
-    The score is added to the card of a model that `compactbio finetune` made.
+    The score is added to the card of a model that `compactbio finetune` made. A folder that holds an exported model
+    alone is scored by it.
     """
     from compactbio.errors import UserError
     from compactbio.training import evaluating
@@ -92,23 +98,41 @@ def evaluate(
     given = Path(model)
     if given.suffix.lower() in _SUFFIXES and not given.exists():
         raise UserError(f"{model}: there is no such file of predictions.")
-    options: dict[str, Any] = {"task": named, "protocol": protocol.value, "split": split.value, "gold": gold}
+    asked: dict[str, Any] = {"task": named, "protocol": protocol.value, "split": split.value, "gold": gold}
     try:
         if given.is_file():
-            result = predicted.evaluate_file(given, data, untyped=untyped, **options)
+            opened = None
+            result = predicted.evaluate_file(given, data, untyped=untyped, **asked)
         else:
-            options |= {"precision": precision.value, "tokens_per_batch": tokens_per_batch}
-            result = evaluating.evaluate(model, data, untyped=untyped, **options)
+            asked |= {"precision": precision.value, "tokens_per_batch": tokens_per_batch}
+            opened = _opened(model, runtime.value if runtime else None)
+            result = evaluating.evaluate(model, data, untyped=untyped, opened=opened, **asked)
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing was scored.", err=True)
         raise typer.Exit(130) from None
     typer.echo(json.dumps(result.record(), ensure_ascii=False) if as_json else _text(result, mistakes))
     if predictions:
         predicted.write(result, predictions)
+    if opened is not None:
+        return
     try:
         evaluating.add_to_card(Path(model), result)
     except OSError as error:
         typer.echo(f"The score was not added to the model's card: {error.strerror}.", err=True)
+
+
+def _opened(model: str, runtime: str | None) -> "tuple[Source, Predictor] | None":
+    """The model on a runtime, where one is asked for or it is an exported one; None for PyTorch as training has it."""
+    from compactbio.deploy import choosing, runtimes
+
+    if runtime is None and not (Path(model).is_dir() and not list(Path(model).glob("*.safetensors"))):
+        return None
+    source = runtimes.find(model)
+    name = choosing.fastest(source) if runtime in (None, "auto") else runtime
+    assert name is not None
+    loaded = runtimes.load(source, name)
+    typer.echo(f"Runtime: {loaded.name}", err=True)
+    return source, loaded.logits
 
 
 def _text(result: "Evaluation", mistakes: int) -> str:

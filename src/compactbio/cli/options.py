@@ -13,6 +13,14 @@ class Precision(StrEnum):
     fp32 = "fp32"
 
 
+class Runtime(StrEnum):
+    auto = "auto"
+    torch_fp32 = "torch-fp32"
+    torch_bf16 = "torch-bf16"
+    onnx_fp32 = "onnx-fp32"
+    onnx_int8 = "onnx-int8"
+
+
 Recipe = Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)]
 Corpus = Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)]
 Teacher = Annotated[str | None, typer.Option(help="Folder or hub name; by default the recipe's.", show_default=False)]

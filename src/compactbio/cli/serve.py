@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from compactbio.cli.annotate import Runtime
+from compactbio.cli import options
 
 EXAMPLE = "Example: compactbio serve tagger-int8, then open http://127.0.0.1:8000"
 
@@ -21,7 +21,9 @@ def serve(
         str | None,
         typer.Option(envvar="COMPACTBIO_TOKEN", help="Ask for this bearer token.", show_default=False),
     ] = None,
-    runtime: Annotated[Runtime, typer.Option(help="auto is the fastest on this machine.")] = Runtime.auto,
+    runtime: Annotated[
+        options.Runtime, typer.Option(help="auto is the fastest on this machine.")
+    ] = options.Runtime.auto,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the model; by default one a core.", show_default=False)
     ] = None,

@@ -1,10 +1,12 @@
 """Scoring a fine-tuned model on a split of a data set: predictions, official measures, interval, what was counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from compactbio.documents import Document, Question
@@ -15,6 +17,7 @@ from compactbio.records import atomic
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.rows import Row
 from compactbio.tasks.statistics import STATISTICS, interval
 from compactbio.training import folder, hardware, loading, task_card
 from compactbio.training.adapters import TASKS, Task
@@ -22,6 +25,8 @@ from compactbio.training.predicting import predict
 from compactbio.training.settings import Settings, settings
 
 EVALUATIONS = "evaluations.json"
+# Gives the logits of rows in the rows' order (shapes: see `finetuner.row_logits`).
+Predictor = Callable[[Sequence[Row]], list[NDArray[np.float32]]]
 UNTYPED = "Types are not compared, as was asked (--untyped)."
 
 
@@ -73,14 +78,16 @@ def evaluate(
     name: str | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
+    opened: tuple[loading.Source, Predictor] | None = None,
 ) -> Evaluation:
     """Score a fine-tuned model, a folder or hub name, on a split of a data set (see `tasks.data.find`).
 
     A single file is scored whole, unless the model was trained on a part of this very file: then on the part of the
-    split. `untyped` compares the extents of mentions alone. Raises UserError for a model without the task's head or
-    labels, labels that it has never seen, and whatever else the user can mend.
+    split. `untyped` compares the extents of mentions alone. `opened` is the model where something else than PyTorch in
+    `precision` computes its logits. Raises UserError for a model without the task's head or labels, labels that it has
+    never seen, and whatever else the user can mend.
     """
-    source = loading.find(model)
+    source = opened[0] if opened else loading.find(model)
     found = datasets.find(data, task, name, gold)
     run = _run_of(source)
     used_before = run.get("data", {})
@@ -97,22 +104,15 @@ def evaluate(
     golden = found.golden() if split == "test" else None
     _check_answers(documents, found, golden)
     labels = kind.check(source.config, source.name, documents)
-    with loading.quiet():
-        loaded = loading.load_for(source, kind.auto)
-    used = hardware.precision(precision)
+    parameters, predictor = None, opened[1] if opened else None
+    if predictor is None:
+        with loading.quiet():
+            loaded = loading.load_for(source, kind.auto)
+        parameters = encoder_parameters(loaded)
+        predictor = predictor_of(loaded, found.task, tokens_per_batch or hardware.tokens(), precision)
     chosen = settings_of(source, found.task)
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
-    predictions, outcome = score(
-        loaded,
-        found.task,
-        documents,
-        encoded,
-        labels,
-        tokens=tokens_per_batch or hardware.tokens(),
-        precision=used,
-        protocol=protocol,
-        golden=golden,
-    )
+    predictions, outcome = score(predictor, found.task, documents, encoded, labels, protocol=protocol, golden=golden)
     outcome = replace(outcome, notes=(*outcome.notes, *left_out))
     if seen and not single:
         outcome = replace(outcome, notes=(*outcome.notes, "The model was trained on this very file."))
@@ -124,7 +124,7 @@ def evaluate(
         outcome,
         interval_of(outcome),
         described(found, split, documents, whole=found.single and not single),
-        {"name": source.public_name(), "sha256": source.digest, "parameters": encoder_parameters(loaded)},
+        {"name": source.public_name(), "sha256": source.digest, "parameters": parameters},
         run.get("settings", {}).get("seed"),
         run.get("train_on"),
         documents,
@@ -204,22 +204,25 @@ def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return record["data"].get("sha256"), record["data"].get("split"), record["protocol"], UNTYPED in record["notes"]
 
 
+def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str) -> Predictor:
+    """What computes the logits of rows with a loaded model; `precision` as of `hardware.precision`."""
+    bf16 = hardware.precision(precision) == "bf16"
+    return lambda rows: predict(model, task, rows, tokens=tokens, bf16=bf16)
+
+
 def score(
-    model: PreTrainedModel,
+    predictor: Predictor,
     task: str,
     documents: Sequence[Document],
     encoded: Any,
     labels: Sequence[str],
     *,
-    tokens: int,
-    precision: str,
     protocol: str = "word",
     golden: Mapping[str, Question] | None = None,
 ) -> tuple[Any, Outcome]:
-    """A model's predictions for encoded documents, and what they came to; `labels` in the order of their ids."""
+    """The predictions for encoded documents, and what they came to; `labels` in the order of their ids."""
     kind = TASKS[task]
-    logits = predict(model, task, encoded.rows, tokens=tokens, bf16=precision == "bf16")
-    predictions = kind.decode(documents, encoded, logits, labels)
+    predictions = kind.decode(documents, encoded, predictor(encoded.rows), labels)
     outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden)
     return predictions, replace(outcome, notes=(*outcome.notes, *kind.notes(encoded)))
 

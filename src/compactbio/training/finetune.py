@@ -213,15 +213,9 @@ def _examination(inputs: Inputs, devel: Sequence[Document], tokenizer: PreTraine
 
 
 def _score(inputs: Inputs, model: PreTrainedModel, documents: Sequence[Document], encoded: Any) -> Outcome:
-    return evaluating.score(
-        model,
-        inputs.data.task,
-        documents,
-        encoded,
-        inputs.labels,
-        tokens=inputs.tokens,
-        precision=inputs.precision,
-    )[1]
+    task = inputs.data.task
+    predictor = evaluating.predictor_of(model, task, inputs.tokens, inputs.precision)
+    return evaluating.score(predictor, task, documents, encoded, inputs.labels)[1]
 
 
 def _arguments(inputs: Inputs, out: Path, per_epoch: int, steps: int, *, measures: bool) -> TrainingArguments:
