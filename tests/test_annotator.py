@@ -11,6 +11,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from compactbio import Annotator, Entity
 from compactbio.annotate.annotator import Tagger
+from compactbio.annotate.opening import Opened
 from compactbio.deploy import choosing, runtimes
 from compactbio.documents import Document
 from compactbio.errors import UserError
@@ -97,7 +98,7 @@ def test_what_fits_in_one_window_is_as_if_there_were_no_windows(tagger):
     runtime = runtimes.load(source, "torch-fp32")
     tokenizer = AutoTokenizer.from_pretrained(tagger)
     labels = tuple(source.config.id2label[i] for i in range(source.config.num_labels))
-    short, long = (Annotator([Tagger("t", runtime, tokenizer, labels, n, "")]) for n in (20, 60))
+    short, long = (Annotator([Tagger(Opened("t", runtime, tokenizer, labels, n, 0))]) for n in (20, 60))
     texts = ["patients of aspirin and daily lung cancer", "insulin", "breast cancer control"]
     assert short(texts) == long(texts)
     rows = ner_rows.encode([Document("", text) for text in texts], tokenizer, {}, 20).rows

@@ -6,15 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from transformers import PreTrainedTokenizerFast
-
-from compactbio.deploy import choosing, runtimes
-from compactbio.deploy.runtimes import Runtime
+from compactbio.annotate.opening import Opened, opened
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.tasks import ner_rows
-from compactbio.training import evaluating, loading
-from compactbio.training.adapters import TASKS
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -34,25 +29,21 @@ class Entity:
 
 @dataclass(frozen=True)
 class Tagger:
-    """One NER model, ready to run. `labels` are in the order of their ids, `unnamed` is the type of bare labels."""
+    """One NER model; `unnamed` is the type of its bare labels."""
 
-    name: str
-    runtime: Runtime
-    tokenizer: PreTrainedTokenizerFast
-    labels: tuple[str, ...]
-    max_length: int
-    unnamed: str
+    model: Opened
+    unnamed: str = ""
 
     @property
     def types(self) -> list[str]:
         """The types that it finds."""
-        return sorted({label.partition("-")[2] or self.unnamed for label in self.labels if label[0] != "O"})
+        return sorted({label.partition("-")[2] or self.unnamed for label in self.model.labels if label[0] != "O"})
 
     def mentions(self, documents: Sequence[Document]) -> list[tuple[int, Span, float]]:
         """Each mention with its document's place and its score."""
-        encoded = ner_rows.encode(documents, self.tokenizer, {}, self.max_length)
-        logits = self.runtime.logits(encoded.rows)
-        found = ner_rows.mentions(encoded, logits, self.labels)
+        model = self.model
+        encoded = ner_rows.encode(documents, model.tokenizer, {}, model.max_length)
+        found = ner_rows.mentions(encoded, model.runtime.logits(encoded.rows), model.labels)
         return [(place, Span(s.start, s.end, s.type or self.unnamed), score) for place, s, score in found]
 
 
@@ -103,20 +94,7 @@ def _tagger(name: str, runtime: str, threads: int | None) -> Tagger:
     unnamed, separator, model = name.partition("=")
     if not separator or Path(name).exists():
         unnamed, model = "", name
-    source = runtimes.find(model)
-    task = runtimes.task_of(source)
-    if task != "ner":
-        raise UserError(f"{model} is fine-tuned for {task}; name a model that is fine-tuned for NER.")
-    labels = TASKS["ner"].check(source.config, source.name, [])
-    chosen = choosing.fastest(source, threads) if runtime == "auto" else runtime
-    return Tagger(
-        source.public_name(),
-        runtimes.load(source, chosen, threads),
-        loading.tokenizer_of(source),
-        tuple(labels),
-        evaluating.settings_of(source, task).max_length,
-        unnamed,
-    )
+    return Tagger(opened(model, "ner", runtime, threads), unnamed)
 
 
 def _document(text: str | Document) -> Document:

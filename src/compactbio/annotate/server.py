@@ -155,7 +155,12 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
         """The models, what they find and what they run on."""
         check_token(request)
         told = [
-            {"name": one.name, "types": one.types, "runtime": one.runtime.name, "max_length": one.max_length}
+            {
+                "name": one.model.name,
+                "types": one.types,
+                "runtime": one.model.runtime.name,
+                "max_length": one.model.max_length,
+            }
             for one in annotator.taggers
         ]
         return _json({"models": told, "limits": {"bytes": limits.bytes, "documents": limits.documents}})

@@ -48,6 +48,6 @@ def serve(
     typer.echo("Loading ...", err=True)
     annotator = Annotator.from_pretrained(*models, runtime=runtime.value, threads=threads)
     app = create(annotator, limits=Limits(max_bytes, max_documents, max_waiting), token=token)
-    told = ", ".join(f"{one.name} on {one.runtime.name}" for one in annotator.taggers)
+    told = ", ".join(f"{one.model.name} on {one.model.runtime.name}" for one in annotator.taggers)
     typer.echo(f"Serving {told}. Ctrl-C stops.", err=True)
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)

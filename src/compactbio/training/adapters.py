@@ -58,6 +58,20 @@ def _own_labels(config: PretrainedConfig, name: str) -> list[str]:
     return found
 
 
+def labels_of(config: PretrainedConfig, name: str, task: str) -> list[str]:
+    """A fine-tuned model's labels in the order of their ids, none for QA. Raises UserError as a task's `check` does."""
+    if task == "qa":
+        return []
+    if task == "ner":
+        return _ner_check(config, name, [])
+    return ["0", "1"] if _numbers_two(config) else _own_labels(config, name)
+
+
+def _numbers_two(config: PretrainedConfig) -> bool:
+    """Whether a model has two classes without names, as the published one of GAD has."""
+    return list(config.id2label.values()) == ["LABEL_0", "LABEL_1"]
+
+
 def _ner_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
     labels = _own_labels(config, name)
     try:
@@ -118,7 +132,7 @@ def _classes(documents: Sequence[Document]) -> list[str]:
 
 def _relation_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
     own = relation.scheme(map(relation.label_of, documents))
-    if own.name == "binary" and list(config.id2label.values()) == ["LABEL_0", "LABEL_1"]:
+    if own.name == "binary" and _numbers_two(config):
         return ["0", "1"]
     labels = _own_labels(config, name)
     if not set(own.classes) & set(labels):

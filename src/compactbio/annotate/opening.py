@@ -1,0 +1,45 @@
+"""From a name to a fine-tuned model that is ready to run."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerFast
+
+from compactbio.deploy import choosing, runtimes
+from compactbio.deploy.runtimes import Runtime
+from compactbio.errors import UserError
+from compactbio.training import evaluating, loading
+from compactbio.training.adapters import labels_of
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run."""
+
+    name: str
+    runtime: Runtime
+    tokenizer: PreTrainedTokenizerFast
+    labels: tuple[str, ...]
+    max_length: int
+    stride: int
+
+
+def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
+    """Open a model by local folder or hub name; `runtime` is one of `runtimes.NAMES`, or "auto" for the fastest.
+
+    Raises UserError for a model of another task, without labels, or that cannot be read.
+    """
+    source = runtimes.find(name)
+    own = runtimes.task_of(source)
+    if own != task:
+        raise UserError(f"{name} is fine-tuned for {own}; name a model that is fine-tuned for {task}.")
+    labels = labels_of(source.config, source.name, task)
+    chosen = choosing.fastest(source, threads) if runtime == "auto" else runtime
+    settings = evaluating.settings_of(source, task)
+    return Opened(
+        source.public_name(),
+        runtimes.load(source, chosen, threads),
+        loading.tokenizer_of(source),
+        tuple(labels),
+        settings.max_length,
+        settings.stride,
+    )

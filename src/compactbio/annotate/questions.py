@@ -1,0 +1,50 @@
+"""Answers to questions from texts that may hold them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from transformers import PreTrainedTokenizerFast
+
+from compactbio.annotate.opening import opened
+from compactbio.deploy.runtimes import Runtime
+from compactbio.documents import Document, Question
+from compactbio.tasks import qa_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and its probability, summed over the texts that hold it (so it may pass 1)."""
+
+    text: str
+    score: float
+
+
+class QuestionAnnotator:
+    """Answers questions with spans of the contexts that come with them, by a fine-tuned question answering model.
+
+    A context that is longer than a row is covered by overlapping windows. Answers are merged over the contexts of a
+    question as `tasks.qa.merge` does; at most five are given, the most probable first.
+    """
+
+    def __init__(self, runtime: Runtime, tokenizer: PreTrainedTokenizerFast, max_length: int, stride: int) -> None:
+        self._runtime, self._tokenizer = runtime, tokenizer
+        self._max_length, self._stride = max_length, stride
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, runtime: str = "auto", threads: int | None = None) -> Self:
+        """Load a model by local folder or hub name; `runtime` and errors as of `Annotator.from_pretrained`."""
+        model = opened(str(name), "qa", runtime, threads)
+        return cls(model.runtime, model.tokenizer, model.max_length, model.stride)
+
+    def __call__(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[Answer]]:
+        """The answers to each (question, contexts)."""
+        documents = [
+            Document(f"{place}", context, questions=(Question(question, (), id=str(place)),))
+            for place, (question, contexts) in enumerate(asked)
+            for context in contexts
+        ]
+        encoded = qa_rows.encode(documents, self._tokenizer, self._max_length, self._stride)
+        found = qa_rows.decode(encoded, self._runtime.logits(encoded.rows), documents)
+        return [[Answer(text, score) for text, score in found.get(str(place), [])] for place in range(len(asked))]

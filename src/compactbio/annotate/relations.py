@@ -1,0 +1,114 @@
+"""Relations between mentions of a document: pairs of a sentence, marked as the model was trained, and classed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from compactbio.annotate.opening import opened
+from compactbio.deploy.runtimes import Runtime
+from compactbio.documents import Document, Relation, Span
+from compactbio.documents.words import sentences
+from compactbio.errors import UserError
+from compactbio.tasks import relation_rows
+from compactbio.tasks.relation import Scheme, scheme
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """Which pairs a model was trained on, and how they were marked.
+
+    `head` and `tail` are the types of the mentions. `marks` are what stands in their place, in that order: a word
+    ("@GENE$"), or a frame with {} for the mention's own text ("<< {} >>").
+    """
+
+    head: str
+    tail: str
+    marks: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A relation: the places of `head` and `tail` in the document's spans, the class, and its probability."""
+
+    head: int
+    tail: int
+    type: str
+    score: float
+
+
+class RelationAnnotator:
+    """Finds relations between the mentions of documents, within a sentence, with a fine-tuned relation model."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        tokenizer: PreTrainedTokenizerFast,
+        classes: Sequence[str],
+        max_length: int,
+        marking: Marking,
+    ) -> None:
+        self._runtime, self._tokenizer, self._max_length = runtime, tokenizer, max_length
+        self._classes, self._marking = list(classes), marking
+        self._scheme: Scheme = scheme(classes)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, marking: Marking, *, runtime: str = "auto", threads: int | None = None
+    ) -> Self:
+        """Load a model by local folder or hub name; `runtime` and errors as of `Annotator.from_pretrained`."""
+        if len(set(marking.marks)) < 2 or not all(marking.marks):
+            raise UserError("The two marks of a relation model must differ, or nobody can tell head from tail.")
+        model = opened(str(name), "relation", runtime, threads)
+        return cls(model.runtime, model.tokenizer, model.labels, model.max_length, marking)
+
+    def __call__(self, documents: Sequence[Document], *, min_score: float = 0.0) -> list[list[Related]]:
+        """The relations of each document, pairs of the negative class left out, in the order of the pairs."""
+        pairs = [(place, *pair) for place, document in enumerate(documents) for pair in _pairs(document, self._marking)]
+        found: list[list[Related]] = [[] for _ in documents]
+        if not pairs:
+            return found
+        # A row needs some class; it is none that the model sees.
+        some = self._classes[0]
+        marked = [_marked(documents[place], part, head, tail, self._marking, some) for place, part, head, tail in pairs]
+        rows = relation_rows.encode(marked, self._tokenizer, {}, self._scheme, self._max_length).rows
+        logits = np.stack(self._runtime.logits(rows))  # (pairs, classes)
+        shares = np.exp(logits - logits.max(-1, keepdims=True))
+        shares /= shares.sum(-1, keepdims=True)
+        for (place, _, head, tail), own in zip(pairs, shares, strict=True):
+            best = int(own.argmax())
+            if self._classes[best] != self._scheme.negative and own[best] >= min_score:
+                found[place].append(Related(head, tail, self._classes[best], float(own[best])))
+        return found
+
+
+def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """Each (start and end of the sentence, head, tail) of a head and a tail that share a sentence and no character."""
+    parts = [(0, len(document.text))] if document.tokenised else sentences(document.text)
+    for part in parts:
+        inside = [i for i, s in enumerate(document.spans) if part[0] <= s.start and s.end <= part[1]]
+        for head in (i for i in inside if document.spans[i].type == marking.head):
+            for tail in (i for i in inside if document.spans[i].type == marking.tail):
+                one, other = document.spans[head], document.spans[tail]
+                if one.end <= other.start or other.end <= one.start:
+                    yield part, head, tail
+
+
+def _marked(document: Document, part: tuple[int, int], head: int, tail: int, marking: Marking, kind: str) -> Document:
+    """The sentence with both mentions marked, as a document of one relation; where the marks stand goes with it."""
+    ends = sorted(
+        ((document.spans[head], marking.marks[0]), (document.spans[tail], marking.marks[1])),
+        key=lambda one: one[0].start,
+    )
+    pieces, spans, at, size = [], [], part[0], 0
+    for span, mark in ends:
+        before = document.text[at : span.start]
+        shown = mark.replace("{}", document.text[span.start : span.end])
+        spans.append(Span(size + len(before), size + len(before) + len(shown), span.type))
+        pieces += [before, shown]
+        size, at = size + len(before) + len(shown), span.end
+    text = "".join([*pieces, document.text[at : part[1]]])
+    return Document(document.id, text, tuple(spans), (Relation(0, 1, kind),))

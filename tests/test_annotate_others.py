@@ -1,0 +1,69 @@
+"""Relations between mentions and answers to questions, on raw text."""
+
+import pytest
+
+from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator
+from compactbio.documents import Document, Span
+from compactbio.errors import UserError
+from compactbio.training.finetune import finetune
+from task_data import qa_folder, relation_folder, start_folder
+
+QUICK = {"epochs": 5, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
+MARKING = Marking("Gene", "Disease", ("@GENE$", "@DISEASE$"))
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer_folder, tmp_path_factory):
+    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
+
+
+@pytest.fixture(scope="module")
+def relations(start, tmp_path_factory):
+    place = tmp_path_factory.mktemp("relations")
+    finetune(relation_folder(place / "made", {"train": 120, "test": 20}), str(start), place / "out", overrides=QUICK)
+    return RelationAnnotator.from_pretrained(place / "out", MARKING, runtime="torch-fp32")
+
+
+def spans(text: str, *mentions: tuple[str, str]) -> Document:
+    """A document with the first occurrence of each (text, type) as a mention."""
+    return Document("1", text, tuple(Span(text.index(m), text.index(m) + len(m), kind) for m, kind in mentions))
+
+
+def test_pairs_of_a_sentence_are_classed(relations):
+    related = "patients insulin associated with risk diabetes group ."
+    apart = "patients insulin and risk diabetes group ."
+    document = spans(related, ("insulin", "Gene"), ("diabetes", "Disease"))
+    [found, none, nothing] = relations(
+        [document, spans(apart, ("insulin", "Gene"), ("diabetes", "Disease")), Document("3", "the group")]
+    )
+    assert [(one.head, one.tail, one.type) for one in found] == [(0, 1, "1")] and 0.5 < found[0].score <= 1
+    assert none == [] and nothing == []
+    assert relations([document], min_score=1.1) == [[]] and relations([]) == []
+
+
+def test_pairs_are_of_one_sentence_and_of_the_types_named(relations):
+    two = "patients insulin .\nassociated with risk diabetes group ."
+    assert relations([spans(two, ("insulin", "Gene"), ("diabetes", "Disease"))]) == [[]]
+    other = "patients insulin associated with risk diabetes group ."
+    assert relations([spans(other, ("insulin", "Drug"), ("diabetes", "Disease"))]) == [[]]
+
+
+def test_marks_that_cannot_be_told_apart_are_refused(start, tmp_path):
+    with pytest.raises(UserError, match="must differ"):
+        RelationAnnotator.from_pretrained(start, Marking("A", "B", ("@X$", "@X$")))
+
+
+def test_questions_are_answered_from_their_contexts(start, tmp_path):
+    data = qa_folder(tmp_path / "made", {"train": 120, "devel": 6, "test": 6})
+    finetune(data, str(start), tmp_path / "out", overrides=QUICK)
+    from compactbio import formats
+
+    annotator = QuestionAnnotator.from_pretrained(tmp_path / "out", runtime="torch-fp32")
+    documents = [document for document in formats.read(next(data.glob("train*"))) if document.questions[0].answers]
+    asked = [(d.questions[0].text, [d.text]) for d in documents[:20]]
+    answers = annotator(asked)
+    right = sum(own[0].text == d.questions[0].answers[0][0] for own, d in zip(answers, documents, strict=False) if own)
+    assert right > 15 and all(len(own) <= 5 and own[0].score <= 1.001 for own in answers if own)
+    [twice] = annotator([(asked[0][0], asked[0][1] * 2)])
+    assert twice[0].text == answers[0][0].text and twice[0].score == pytest.approx(2 * answers[0][0].score, rel=1e-3)
+    assert annotator([("what ?", [])]) == [[]] and annotator([]) == []
