@@ -65,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.job:
         sys.stdout.write(json.dumps(asdict(measure(Job(**json.loads(options.job))))))
         return
-    rate = matrix_rate(torch.bfloat16, small=options.small)
+    rates = {
+        "fp32": matrix_rate(torch.float32, small=options.small),
+        "bf16": matrix_rate(torch.bfloat16, small=options.small),
+    }
     rows = []
     for recipe in options.recipe or RECIPES:
         jobs = [Job(recipe, variant, options.citations, options.steps, options.small) for variant in VARIANTS]
@@ -74,14 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for job in jobs:
                 sys.stderr.write(f"{recipe}, {job.variant}, round {turn + 1} of {options.rounds}\n")
                 found[job.variant].append(_in_a_process(job))
-        rows += _rows(jobs[0], found, rate)
+        rows += _rows(jobs[0], found, rates)
     result = {
         "machine": {
             "processor": processor(),
             "device": device(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "bf16_matrix_gflops": rate / 1e9,
+            "matrix_gflops": {precision: rate / 1e9 for precision, rate in rates.items()},
         },
         "citations_a_step": options.citations,
         "rows": rows,
@@ -213,7 +216,7 @@ def flops(job: Job) -> float:
     return flops_a_token(recipe, student, teacher, [len(row) for row in rows(job, teacher.config.vocab_size)])
 
 
-def _rows(job: Job, found: dict[str, list[Figures]], rate: float) -> list[dict[str, Any]]:
+def _rows(job: Job, found: dict[str, list[Figures]], rates: dict[str, float]) -> list[dict[str, Any]]:
     needed = flops(job)
     speeds = {
         variant: statistics.median(
@@ -232,7 +235,7 @@ def _rows(job: Job, found: dict[str, list[Figures]], rate: float) -> list[dict[s
             "memory_bytes": memory[variant],
             "baseline_memory_bytes": memory["baseline"],
             "flops_per_token": needed,
-            "share_of_bf16_matrix_rate": speeds[variant] * needed / rate,
+            "share_of_matrix_rate": speeds[variant] * needed / rates[variant],
         }
         for variant in VARIANTS[1:]
     ]
@@ -242,13 +245,14 @@ def _text(result: dict[str, Any]) -> str:
     machine = result["machine"]
     lines = [
         f"{machine['processor']}, {machine['device']}, {machine['threads']} threads, torch {machine['torch']}; "
-        f"bf16 matrix products on the models' shapes: {machine['bf16_matrix_gflops']:,.0f} GFLOP/s",
+        "matrix products on the models' shapes, GFLOP/s: "
+        + ", ".join(f"{precision} {rate:,.0f}" for precision, rate in machine["matrix_gflops"].items()),
         f"{'recipe':22}{'':6}{'tokens/s':>10}{'baseline':>10}{'ratio':>8}{'of rate':>9}{'memory':>10}{'baseline':>10}",
     ]
     for row in result["rows"]:
         lines.append(
             f"{row['recipe']:22}{row['precision']:6}{row['tokens_per_second']:10,.0f}"
-            f"{row['baseline_tokens_per_second']:10,.0f}{row['ratio']:8.2f}{row['share_of_bf16_matrix_rate']:9.0%}"
+            f"{row['baseline_tokens_per_second']:10,.0f}{row['ratio']:8.2f}{row['share_of_matrix_rate']:9.0%}"
             f"{row['memory_bytes'] / 1e6:7,.0f} MB{row['baseline_memory_bytes'] / 1e6:7,.0f} MB"
         )
     return "\n".join(lines) + "\n"

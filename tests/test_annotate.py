@@ -14,7 +14,7 @@ import pytest
 
 from citation_files import article_set, record
 from compactbio import formats
-from compactbio.annotate import batch
+from compactbio.annotate import work
 from compactbio.documents import Document, Span
 from conftest import one_sentence
 
@@ -154,7 +154,7 @@ def many(path: Path, count: int) -> None:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
     source, straight, killed = tmp_path / "in.jsonl", tmp_path / "straight.jsonl", tmp_path / "killed.jsonl"
-    many(source, 3 * batch.PART + 100)
+    many(source, 3 * work.PART + 100)
 
     def command(out: Path, workers: int) -> list[str]:
         return [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", str(out),
@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
     assert killed.read_bytes() == straight.read_bytes()
     again = subprocess.run([*command(killed, 1), "--json"], check=True, capture_output=True, text=True)
     assert json.loads(again.stdout)["state"] == "already finished"
-    assert len(killed.read_text().splitlines()) == 3 * batch.PART + 100
+    assert len(killed.read_text().splitlines()) == 3 * work.PART + 100
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_memory_does_not_grow_with_the_input(tagger, tmp_path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = []
-    for count in (2 * batch.PART, 8 * batch.PART):
+    for count in (2 * work.PART, 8 * work.PART):
         source = tmp_path / f"{count}.jsonl"
         many(source, count)
         command = [sys.executable, "-c", code, str(tagger), str(source), str(tmp_path / f"{count}.out.jsonl")]
@@ -234,3 +234,18 @@ def test_what_a_user_can_mend_is_one_sentence(cli, tagger, tmp_path):
     assert (status, printed) == (2, "") and "No document" in told.splitlines()[-1]
     assert not (tmp_path / "b.jsonl").exists() and not (tmp_path / ".b.jsonl.parts").exists()
     assert not (tmp_path / "b.jsonl.run.json").exists()
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_workers_gives_the_file_of_one_process(tagger, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    sources = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "cut.jsonl.gz"]
+    many(sources[0], work.PART + 300)
+    many(sources[1], work.PART + 50)
+    sources[2].write_bytes(gzip.compress(sources[0].read_bytes())[:-400])
+    for out, more in (("one.jsonl", FAST), ("two.jsonl", (*FAST[:2], "--workers", "2", "--cluster"))):
+        command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), *map(str, sources)]
+        done = subprocess.run([*command, "--out", str(tmp_path / out), *more], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+    assert (tmp_path / "one.jsonl.failed.jsonl").read_text() == (tmp_path / "two.jsonl.failed.jsonl").read_text()

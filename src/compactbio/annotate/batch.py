@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compactbio import formats
-from compactbio.annotate import pool
-from compactbio.annotate.annotator import Annotator
+from compactbio.annotate import cluster, pool, work
 from compactbio.corpus.progress import Listener, Silent
 from compactbio.deploy import choosing, runtimes
-from compactbio.documents import Document, Span
+from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.formats.documentlines import document_of, said
-from compactbio.formats.problems import Rejected, SourceError
-from compactbio.formats.texts import read_texts
+from compactbio.formats.problems import Rejected
 from compactbio.records import atomic, hashes
 from compactbio.training.loading import Source
 
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
-# Documents of a task, and of a part: the same whatever the number of processes, so that the output is.
-CHUNK, PART = 128, 2048
+_QUICK = 30_000_000  # bytes of input that are counted beforehand
 _SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -54,20 +50,8 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How documents are annotated: `runtimes` are those of the models, in their order; `threads` each worker's."""
-
-    models: tuple[str, ...]
-    runtimes: tuple[str, ...]
-    min_score: float
-    keep: bool
-    threads: int
-    workers: int
-
-
-@dataclass(frozen=True)
 class Annotated:
-    """What a run came to; `state` is "finished" or "already finished". `seconds` is this call's own time."""
+    """What a run came to; `state` is "finished" or "already finished"."""
 
     state: str
     out: str
@@ -76,15 +60,6 @@ class Annotated:
     entities: dict[str, int]
     failed: int
     runtimes: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A document that was set aside: where it stands and why, without its text."""
-
-    source: str
-    place: str
-    reason: str
 
 
 def annotate(
@@ -98,20 +73,23 @@ def annotate(
     keep: bool = False,
     runtime: str = "auto",
     workers: int | None = None,
+    on_cluster: bool = False,
     listener: Listener | None = None,
 ) -> Annotated:
     """Annotate all documents of the inputs (see `formats.texts.read_texts`) with the models, into the file `out`.
 
     `format` is one of FORMATS, by default by the suffix of `out`. Annotations that documents bring are dropped unless
-    `keep`. A run that was killed goes on when it is called again with the same arguments, and gives the same file; a
-    finished one is left alone. Raises UserError for whatever the user can mend, OSError where `out` cannot be written.
+    `keep`. `workers` are processes, by default one a core; `on_cluster` has them run on the Ray cluster that
+    RAY_ADDRESS names, or on a local one, where every machine must see the same files. A run that was killed goes on
+    when it is called again with the same arguments, and gives the same file; a finished one is left alone. Raises
+    UserError for whatever the user can mend, OSError where `out` cannot be written.
     """
     listener = listener or Silent()
     chosen = _format(out, format)
     files = find(inputs)
     sources = [runtimes.find(_name(model)) for model in models]
     settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
-    run = _Run(out, chosen, files, text_field, settings, listener)
+    run = _Run(out, chosen, files, text_field, settings, listener, on_cluster)
     identity = run.identity([source.digest for source in sources])
     return run.finished(identity) or run.make(identity)
 
@@ -126,12 +104,12 @@ def stream(
     runtime: str = "auto",
     workers: int | None = None,
     listener: Listener | None = None,
-) -> Iterator[Document | Failure]:
+) -> Iterator[Document | work.Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
     files = find(inputs)
     sources = [runtimes.find(_name(model)) for model in models]
     settings = _settled(models, sources, min_score, runtime, workers, listener or Silent(), keep=keep)
-    return _results(_entries(files, text_field), settings)
+    return _results(work.entries(files, text_field), settings)
 
 
 def _settled(
@@ -143,7 +121,7 @@ def _settled(
     listener: Listener,
     *,
     keep: bool,
-) -> Settings:
+) -> work.Settings:
     cores = len(os.sched_getaffinity(0))
     count = cores if workers is None else workers
     if count < 1:
@@ -152,7 +130,7 @@ def _settled(
     if runtime == "auto" and any(len(runtimes.available(source)) > 1 for source in sources):
         listener.note("Choosing the fastest runtime ...")
     names = tuple(choosing.fastest(source, threads) if runtime == "auto" else runtime for source in sources)
-    return Settings(tuple(models), names, min_score, keep, threads, count)
+    return work.Settings(tuple(models), names, min_score, keep, threads, count)
 
 
 def _name(model: str) -> str:
@@ -185,87 +163,35 @@ def _format(out: Path, format: str | None) -> str:
     return known
 
 
-# -- in a worker
-
-_annotator: Annotator | None = None
-_settings: Settings | None = None
-
-
-def _prepare(settings: Settings) -> None:
-    """Load the models, once a process."""
-    global _annotator, _settings
-    _settings = settings
-    taggers = [
-        Annotator.from_pretrained(model, runtime=runtime, threads=settings.threads).taggers[0]
-        for model, runtime in zip(settings.models, settings.runtimes, strict=True)
-    ]
-    _annotator = Annotator(taggers)
-
-
-def _chunk(entries: Sequence[tuple[str, Document | Rejected]]) -> list[Document | Failure]:
-    """The entries annotated, in their order; where all at once fail, each on its own."""
-    documents = [entry for _, entry in entries if isinstance(entry, Document)]
-    try:
-        found: Iterator[Document | str] = iter(_annotated(documents))
-    except Exception:
-        found = (_alone(document) for document in documents)
-    result: list[Document | Failure] = []
-    for source, entry in entries:
-        if isinstance(entry, Rejected):
-            result.append(Failure(source, entry.place, entry.reason))
-            continue
-        one = next(found)
-        result.append(Failure(source, entry.id, one) if isinstance(one, str) else one)
-    return result
-
-
-def _alone(document: Document) -> Document | str:
-    try:
-        return _annotated([document])[0]
-    except Exception as error:
-        # The kind of an error is safe to tell; its words may hold the text.
-        return f"could not be annotated ({type(error).__name__})"
-
-
-def _annotated(documents: Sequence[Document]) -> list[Document]:
-    assert _annotator is not None and _settings is not None
-    found = _annotator(documents, min_score=_settings.min_score)
-    return [
-        replace(
-            document,
-            spans=(*(document.spans if _settings.keep else ()), *(_span(e.start, e.end, e.type, e.score) for e in own)),
-            relations=document.relations if _settings.keep else (),
-            questions=document.questions if _settings.keep else (),
-            tokenised=False,
-        )
-        for document, own in zip(documents, found, strict=True)
-    ]
-
-
-def _span(start: int, end: int, kind: str, score: float) -> Span:
-    # Four digits: what differs beyond them is the order of sums.
-    return Span(start, end, kind, score=round(score, 4))
-
-
-# -- in the process that was called
-
-
-def _entries(files: Sequence[Path], text_field: str | None) -> Iterator[tuple[str, Document | Rejected]]:
-    """Every text of the files with its file's name; a file that is not whole or malformed ends with a rejection."""
-    for path in files:
-        try:
-            for entry in read_texts(path, text_field):
-                yield path.name, entry
-        except SourceError as error:
-            yield path.name, Rejected("the file", str(error))
-        except UserError as error:
-            yield path.name, Rejected("the file", str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: "))
-
-
-def _results(entries: Iterator[tuple[str, Document | Rejected]], settings: Settings) -> Iterator[Document | Failure]:
-    chunks = iter(lambda: list(islice(entries, CHUNK)), [])
-    for chunk in pool.ordered(_chunk, chunks, settings.workers, _prepare, settings):
+def _results(
+    entries: Iterator[tuple[str, Document | Rejected]], settings: work.Settings
+) -> Iterator[Document | work.Failure]:
+    chunks = iter(lambda: list(islice(entries, work.CHUNK)), [])
+    for chunk in pool.ordered(work.chunk, chunks, settings.workers, work.prepare, settings):
         yield from chunk
+
+
+class _Reading:
+    """The texts of files as they are read, and how many there are in all: counted where that is quick, else estimated
+    from the files that were read, 0 before the first was."""
+
+    def __init__(self, files: Sequence[Path], text_field: str | None) -> None:
+        self._files, self._field = files, text_field
+        self._sizes = [path.stat().st_size if path.is_file() else 0 for path in files]
+        self._read = self._bytes = 0
+        quick = sum(self._sizes) < _QUICK
+        self._known = sum(1 for _ in work.entries(files, text_field)) if quick else 0
+
+    def __iter__(self) -> Iterator[tuple[str, Document | Rejected]]:
+        for path, size in zip(self._files, self._sizes, strict=True):
+            for entry in work.entries([path], self._field):
+                self._read += 1
+                yield entry
+            self._bytes += size
+
+    def total(self) -> int:
+        """The number of texts, as far as it is known."""
+        return self._known or (round(self._read * sum(self._sizes) / self._bytes) if self._bytes else 0)
 
 
 @dataclass(frozen=True)
@@ -274,8 +200,9 @@ class _Run:
     format: str
     files: Sequence[Path]
     text_field: str | None
-    settings: Settings
+    settings: work.Settings
     listener: Listener
+    on_cluster: bool
 
     @property
     def record(self) -> Path:
@@ -317,11 +244,14 @@ class _Run:
     def make(self, identity: dict[str, Any]) -> Annotated:
         """Annotate what is not in finished parts yet, then put them together."""
         done = self._begin(identity)
-        total = self._total()
-        flat = _results(islice(_entries(self.files, self.text_field), done * PART, None), self.settings)
-        number, at = done, done * PART
-        while part := self._part(flat, at, total):
-            atomic.write_text(self.parts / f"{number:06}.jsonl", "".join(part))
+        if self.on_cluster:
+            cluster.make_parts(self.files, self.text_field, self.settings, self.parts, self.format, self.listener)
+            return self._finish(identity)
+        reading = _Reading(self.files, self.text_field)
+        flat = _results(islice(iter(reading), done * work.PART, None), self.settings)
+        number, at = done, done * work.PART
+        while part := self._part(flat, at, reading):
+            atomic.write_text(self.parts / work.part_name(number), "".join(part))
             number, at = number + 1, at + len(part)
         return self._finish(identity)
 
@@ -336,36 +266,31 @@ class _Run:
             )
         self.parts.mkdir(exist_ok=True)
         atomic.write_json(mark, identity)
-        done = len(list(self.parts.glob("*.jsonl")))
+        done = next(number for number in count() if not (self.parts / work.part_name(number)).exists())
         if done:
-            self.listener.note(f"going on: {done * PART:,} documents are done already")
+            self.listener.note(f"going on: {done * work.PART:,} documents are done already")
         return done
 
-    def _total(self) -> int:
-        """The number of entries, 0 where counting them would take long."""
-        size = sum(path.stat().st_size for path in self.files if path.is_file())
-        return sum(1 for _ in _entries(self.files, self.text_field)) if size < 30_000_000 else 0
-
-    def _part(self, flat: Iterator[Document | Failure], at: int, total: int) -> list[str]:
-        lines = []
-        for one in islice(flat, PART):
-            lines.append(_line(one, self.format))
-            if len(lines) % CHUNK == 0 or at + len(lines) == total:
-                self.listener.step("documents", at + len(lines), total or at + len(lines))
+    def _part(self, flat: Iterator[Document | work.Failure], at: int, reading: "_Reading") -> list[str]:
+        lines: list[str] = []
+        for one in islice(flat, work.PART):
+            lines.append(work.line(one, self.format))
+            if len(lines) % work.CHUNK == 0 or at + len(lines) == reading.total():
+                self.listener.step("documents", at + len(lines), reading.total())
         return lines
 
     def _finish(self, identity: dict[str, Any]) -> Annotated:
         counts: dict[str, int] = {}
-        total, failures = 0, list[Failure]()
+        total, failures = 0, list[work.Failure]()
 
         def documents() -> Iterator[Document]:
             nonlocal total
             seen: set[str] = set()
             for one in self._parts():
-                if isinstance(one, Failure):
+                if isinstance(one, work.Failure):
                     failures.append(one)
                 elif self.format == "brat" and one.id in seen:
-                    failures.append(Failure("", one.id, "another document has its id, which names its file"))
+                    failures.append(work.Failure("", one.id, "another document has its id, which names its file"))
                 else:
                     seen.update([one.id] if self.format == "brat" else [])
                     total += 1
@@ -395,15 +320,15 @@ class _Run:
         if found:
             return
         first = next(self._parts(), None)
-        why = f": {first.source} {first.place}: {first.reason}" if isinstance(first, Failure) else ""
+        why = f": {first.source} {first.place}: {first.reason}" if isinstance(first, work.Failure) else ""
         shutil.rmtree(self.parts)
         raise UserError(f"No document in the inputs could be annotated{why}.")
 
-    def _parts(self) -> Iterator[Document | Failure]:
+    def _parts(self) -> Iterator[Document | work.Failure]:
         for path in sorted(self.parts.glob("*.jsonl")):
             with path.open(encoding="utf-8") as file:
                 for line in file:
-                    yield _read(json.loads(line))
+                    yield work.read_line(json.loads(line))
 
 
 def _digest(path: Path) -> str:
@@ -412,26 +337,10 @@ def _digest(path: Path) -> str:
     return hashes.of_file(path)
 
 
-def _line(one: Document | Failure, format: str) -> str:
-    """One line of a part; a document that the format cannot say becomes a failure."""
-    if isinstance(one, Document):
-        reason = formats.unsayable(one, "jsonl" if format == "parquet" else format)
-        if reason is None:
-            return said(one)
-        one = Failure("", one.id, reason.removeprefix(f"Document {one.id!r} "))
-    return json.dumps({"failure": asdict(one)}) + "\n"
-
-
-def _read(value: dict[str, Any]) -> Document | Failure:
-    if "failure" in value:
-        return Failure(**value["failure"])
-    return document_of(value)
-
-
 def _write_table(documents: Iterable[Document], path: Path) -> None:
     stream = iter(documents)
     with atomic.file(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
-        while batch := list(islice(stream, PART)):
+        while batch := list(islice(stream, work.PART)):
             writer.write_table(pa.Table.from_pylist([_row(document) for document in batch], _SCHEMA))
 
 

@@ -16,7 +16,7 @@ import typer
 from compactbio.cli import options
 
 if TYPE_CHECKING:
-    from compactbio.annotate import batch
+    from compactbio.annotate import batch, work
     from compactbio.documents import Document
 
 EXAMPLE = """\
@@ -65,6 +65,9 @@ def annotate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one a core.", show_default=False)
     ] = None,
+    on_cluster: Annotated[
+        bool, typer.Option("--cluster", help="Run on the Ray cluster of $RAY_ADDRESS, or a local one.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find entities in PubMed XML, PubTator, BioC, BRAT, JSON lines, Parquet or plain text (a document a line).
@@ -107,6 +110,7 @@ def annotate(
                 keep=keep,
                 runtime=runtime.value,
                 workers=workers,
+                on_cluster=on_cluster,
                 listener=reporter,
             )
     except KeyboardInterrupt:
@@ -133,8 +137,8 @@ def _on_disk(inputs: list[str]) -> Iterator[list[str]]:
         yield [str(place) if one == "-" else one for one in inputs]
 
 
-def _print_lines(found: "Iterator[Document | batch.Failure]", format: str | None) -> None:
-    from compactbio.annotate.batch import Failure
+def _print_lines(found: "Iterator[Document | work.Failure]", format: str | None) -> None:
+    from compactbio.annotate.work import Failure
     from compactbio.errors import UserError
     from compactbio.formats.documentlines import said
 
