@@ -72,7 +72,7 @@ def _text(found: "Plan") -> str:
         f"recipe       {found.recipe}: student {found.student_parameters / 1e6:.1f} M parameters{teacher}",
         f"corpus       {found.rows:,} rows of {found.tokens_per_row:.1f} tokens",
         f"steps        {found.steps:,}: {found.citations:,} citations, {found.epochs:.2f} epochs, "
-        f"{_short(found.tokens)} tokens",
+        f"{_short(found.tokens).strip()} tokens",
         f"arithmetic   {_short(found.flops_per_token)}FLOP a token, {_short(found.flops)}FLOP in all",
         f"measured     {found.tokens_per_second:,.0f} tokens/s in {found.timed_steps} steps, {found.precision}, "
         f"{threads}, {on}",
