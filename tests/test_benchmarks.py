@@ -90,6 +90,7 @@ def test_inference_is_compared_with_the_pipeline():
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk, the load generator, is not installed")
 def test_the_server_is_compared_with_the_annotator():
     command = [sys.executable, "-m", "benchmarks.serving", "--json", "--seconds", "1", "--rounds", "1"]
+    command += ["--texts", "50"]
     result = json.loads(subprocess.run([*command, "--runtime", "torch-fp32"], cwd=ROOT, stdout=subprocess.PIPE).stdout)
     assert result["errors"] == 0 and result["requests"] > 10 and 0 < result["p99_seconds"] < 60
     assert 13e6 < result["parameters"] < 15e6 and result["share_of_offline"] > 0

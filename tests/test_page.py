@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from test_serve import serving
+from serving import serving
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 if not (shutil.which("chromedriver") and shutil.which("chromium")):

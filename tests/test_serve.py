@@ -1,7 +1,6 @@
 """The server on loopback: answers, shared batches, limits, a graceful stop, no text in logs, and the page."""
 
 import concurrent.futures
-import http.client
 import json
 import os
 import re
@@ -10,62 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import pytest
 
 from compactbio import Annotator
+from serving import serving
 
 pytest.importorskip("uvicorn", reason="the server is not installed")
 TEXT = "the patients of aspirin and daily lung cancer"
-
-
-class Server:
-    """A `compactbio serve` of its own process; `log` holds what it said, after it ended."""
-
-    def __init__(self, model, *options: str) -> None:
-        command = [sys.executable, "-m", "compactbio", "serve", str(model), "--port", "0", "--runtime", "torch-fp32"]
-        self.process = subprocess.Popen(
-            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self.log = ""
-        for line in self.process.stdout:
-            self.log += line
-            if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found[1])
-                return
-        raise AssertionError(self.log)
-
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str):
-        """(status, body, headers) of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        content = response.read()
-        connection.close()
-        return response.status, content, response.headers
-
-    def annotate(self, value: object, **headers: str):
-        """(status, JSON) of POST /v1/annotate."""
-        status, content, _ = self.ask("POST", "/v1/annotate", json.dumps(value).encode(), **headers)
-        return status, json.loads(content)
-
-    def stop(self) -> int:
-        """End it as a service manager does."""
-        self.process.send_signal(signal.SIGTERM)
-        self.log += self.process.communicate(timeout=60)[0]
-        return self.process.returncode
-
-
-@contextmanager
-def serving(model, *options: str):
-    """A server for a while."""
-    server = Server(model, *options)
-    try:
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +73,6 @@ def test_a_body_that_is_not_ours_is_told_in_a_sentence(server, body, status, wor
     assert headers["content-type"] == "application/json"
 
 
-def test_ten_thousand_documents_in_one_request_are_refused(tagger):
-    with serving(tagger) as one:
-        status, body = one.annotate({"texts": ["aspirin"] * 10_000})
-        assert status == 422 and "10,000 documents" in body["error"]
-
-
 @pytest.mark.parametrize(
     "text", ["", "x" * 15_000, "🙂 مرحبا aspirin", "aspirin \x00", "<script>alert(1)</script> aspirin"]
 )
@@ -156,31 +101,30 @@ def _batches(server) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def test_too_many_that_wait_are_turned_away_and_none_is_lost(tagger):
+def test_the_waiting_are_bounded_the_taken_are_answered_and_nothing_is_logged(tagger):
     with serving(tagger, "--max-waiting", "8") as one:
+        one.annotate({"text": "SECRET aspirin"})
+        one.ask("POST", "/v1/annotate", b"SECRET")
+        one.ask("GET", "/SECRET?text=SECRET")
         text = "aspirin and the group of patients " * 300
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
             answers = list(pool.map(lambda _: one.annotate({"texts": [text] * 4}), range(24)))
-        statuses = {status for status, _ in answers}
-        assert statuses == {200, 429}
+        assert {status for status, _ in answers} == {200, 429}
         assert all(len(body["documents"]) == 4 for status, body in answers if status == 200)
         assert all("Too many documents" in body["error"] for status, body in answers if status == 429)
-
-
-def test_a_graceful_stop_answers_what_was_taken(tagger):
-    with serving(tagger) as one:
-        text = "aspirin and the group of patients " * 200
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            asked = [pool.submit(one.annotate, {"texts": [text] * 30}) for _ in range(4)]
-            while "compactbio_batch_documents_count 0.0" in one.ask("GET", "/metrics")[1].decode():
+        before = _batches(one)[0]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(one.annotate, {"texts": [text] * 4}) for _ in range(2)]
+            while _batches(one)[0] == before:
                 time.sleep(0.01)
-            # All four are taken; the first is being computed.
-            time.sleep(0.2)
+            # Both are taken, the first is being computed.
+            time.sleep(0.1)
             # uvicorn ends by the signal that stopped it.
             assert one.stop() in (0, -signal.SIGTERM)
-            assert [future.result()[0] for future in asked] == [200] * 4
+            assert [future.result()[0] for future in asked] == [200] * 2
         with pytest.raises(OSError):
             one.ask("GET", "/health")
+        assert "SECRET" not in one.log and "Traceback" not in one.log
 
 
 def test_a_client_that_hangs_up_disturbs_nobody(server):
@@ -193,21 +137,14 @@ def test_a_client_that_hangs_up_disturbs_nobody(server):
     assert server.annotate({"text": "aspirin"})[0] == 200
 
 
-def test_a_token_is_asked_for(tagger):
+def test_a_token_is_asked_for_and_ten_thousand_documents_are_refused(tagger):
     with serving(tagger, "--token", "open sesame") as one:
         assert one.annotate({"text": TEXT})[0] == 401
         assert one.annotate({"text": TEXT}, Authorization="Bearer wrong")[0] == 401
         assert one.annotate({"text": TEXT}, Authorization="Bearer open sesame")[0] == 200
         assert one.ask("GET", "/v1/models")[0] == 401 and one.ask("GET", "/health")[0] == 200
-
-
-def test_no_text_is_logged(tagger):
-    with serving(tagger) as one:
-        one.annotate({"text": "SECRET aspirin"})
-        one.ask("POST", "/v1/annotate", b"SECRET")
-        one.ask("GET", "/SECRET?text=SECRET")
-        one.stop()
-    assert "SECRET" not in one.log and "Traceback" not in one.log
+        status, body = one.annotate({"texts": ["aspirin"] * 10_000}, Authorization="Bearer open sesame")
+        assert status == 422 and "10,000 documents" in body["error"]
 
 
 def test_it_listens_on_loopback_unless_told_otherwise(server):

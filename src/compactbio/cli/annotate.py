@@ -65,6 +65,7 @@ def annotate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one a core.", show_default=False)
     ] = None,
+    device: options.DeviceChoice = options.Device.auto,
     on_cluster: Annotated[
         bool, typer.Option("--cluster", help="Run on the Ray cluster of $RAY_ADDRESS, or a local one.")
     ] = False,
@@ -77,6 +78,7 @@ def annotate(
     """
     from rich.console import Console
 
+    options.use(device)
     from compactbio.annotate import batch
     from compactbio.corpus.progress import Reporter
 

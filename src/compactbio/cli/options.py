@@ -1,5 +1,6 @@
 """Options that several commands have, said once."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,13 @@ class Runtime(StrEnum):
     onnx_int8 = "onnx-int8"
 
 
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+DeviceChoice = Annotated[Device, typer.Option("--device", help="auto is a CUDA GPU where there is one.")]
 Recipe = Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)]
 Corpus = Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)]
 Teacher = Annotated[str | None, typer.Option(help="Folder or hub name; by default the recipe's.", show_default=False)]
@@ -54,3 +62,17 @@ def overrides(settings: list[str], steps: int | None) -> dict[str, Any]:
     if steps is not None:
         merged["steps"] = steps
     return merged
+
+
+def use(device: Device) -> None:
+    """Keep PyTorch, here and in worker processes, to a device. Raises UserError for a GPU that is not there."""
+    if device is Device.cpu:
+        # Read when PyTorch first looks for GPUs, which it has not done yet.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif device is Device.cuda:
+        import torch
+
+        from compactbio.errors import UserError
+
+        if not torch.cuda.is_available():
+            raise UserError("There is no CUDA GPU that PyTorch can use; leave --device out, or say --device cpu.")

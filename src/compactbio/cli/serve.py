@@ -24,6 +24,7 @@ def serve(
     runtime: Annotated[
         options.Runtime, typer.Option(help="auto is the fastest on this machine.")
     ] = options.Runtime.auto,
+    device: options.DeviceChoice = options.Device.auto,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the model; by default one a core.", show_default=False)
     ] = None,
@@ -36,6 +37,7 @@ def serve(
     Requests that arrive together share a batch. Ctrl-C or SIGTERM stops it after the requests that were taken. No text
     is logged.
     """
+    options.use(device)
     from compactbio.annotate import Annotator
     from compactbio.errors import UserError
 
