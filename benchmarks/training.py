@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -35,6 +37,16 @@ from compactbio.training.timing import time_steps
 
 RECIPES = ("distil-biobert", "compact-biobert", "tiny-biobert", "bio-distilbert-cased")
 VARIANTS = ("baseline", "fp32", "bf16")
+# One means of the engine left out, in bf16: what is put in its place, and where.
+ABLATIONS: dict[str, tuple[str, Any]] = {
+    "bf16, PyTorch's own dropout": ("compactbio.training.engine.quick_dropout", lambda model: nullcontext()),
+    "bf16, a fresh gradient of the embeddings": (
+        "compactbio.training.engine.embedding_gradient_in_place",
+        lambda model: nullcontext(),
+    ),
+    "bf16, attention in bf16 too": ("compactbio.modeling.attention._HALF", ()),
+    "bf16, one citation a micro-batch": (f"{__name__}.default_tokens", lambda: 1),
+}
 _SPECIAL = 104  # the pieces below are special or unused in BERT's cased vocabulary
 _SMALL = {"vocab_size": 999, "hidden_size": 48, "num_hidden_layers": 12, "num_attention_heads": 12}
 
@@ -78,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 sys.stderr.write(f"{recipe}, {job.variant}, round {turn + 1} of {options.rounds}\n")
                 found[job.variant].append(_in_a_process(job))
         rows += _rows(jobs[0], found, rates)
+    if options.ablate:
+        rows += _ablation(options)
     result = {
         "machine": {
             "processor": processor(),
@@ -102,10 +116,38 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--citations", type=int, default=8, help="citations a step (8)")
     parser.add_argument("--steps", type=int, default=3, help="timed steps a round, after one that warms up (3)")
     parser.add_argument("--rounds", type=int, default=2, help="how often every variant is run (2)")
+    parser.add_argument("--ablate", action="store_true", help="also distil-biobert in bf16 with one means left out")
     parser.add_argument("--small", action="store_true", help="tiny models: whether it runs, not how fast")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def _ablation(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """distil-biobert in bf16 as it is, and with each means of ABLATIONS left out, in turns; ratios to the whole."""
+    names = ("bf16", *ABLATIONS)
+    found: dict[str, list[Figures]] = {name: [] for name in names}
+    for turn in range(options.rounds):
+        for name in names:
+            sys.stderr.write(f"{name}, round {turn + 1} of {options.rounds}\n")
+            job = Job("distil-biobert", name, options.citations, options.steps, options.small)
+            found[name].append(_in_a_process(job))
+    speeds = {name: _speed(parts) for name, parts in found.items()}
+    return [
+        {
+            "recipe": "distil-biobert",
+            "precision": name,
+            "tokens_per_second": speed,
+            "ratio_to_all": speed / speeds["bf16"],
+        }
+        for name, speed in speeds.items()
+    ]
+
+
+def _speed(parts: Sequence[Figures]) -> float:
+    """The median over steps of tokens a second."""
+    steps = [(s, t) for one in parts for s, t in zip(one.seconds, one.tokens, strict=True)]
+    return statistics.median(tokens / seconds for seconds, tokens in steps)
 
 
 def _in_a_process(job: Job) -> Figures:
@@ -122,15 +164,17 @@ def measure(job: Job) -> Figures:
     if job.variant == "baseline":
         seconds, tokens = _time_baseline(recipe, reads, student, source, job)
     else:
-        timed = time_steps(
-            student,
-            reads,
-            source,
-            recipe,
-            precision=job.variant,
-            tokens_per_batch=default_tokens(),
-            count=job.steps,
-        )
+        place, instead = ABLATIONS.get(job.variant, ("", None))
+        with patch(place, instead) if place else nullcontext():
+            timed = time_steps(
+                student,
+                reads,
+                source,
+                recipe,
+                precision=job.variant.partition(",")[0],
+                tokens_per_batch=default_tokens(),
+                count=job.steps,
+            )
         seconds, tokens = list(timed.seconds), list(timed.tokens)
     return Figures(seconds, tokens, peak() - before)
 
@@ -218,12 +262,7 @@ def flops(job: Job) -> float:
 
 def _rows(job: Job, found: dict[str, list[Figures]], rates: dict[str, float]) -> list[dict[str, Any]]:
     needed = flops(job)
-    speeds = {
-        variant: statistics.median(
-            tokens / seconds for one in parts for seconds, tokens in zip(one.seconds, one.tokens, strict=True)
-        )
-        for variant, parts in found.items()
-    }
+    speeds = {variant: _speed(parts) for variant, parts in found.items()}
     memory = {variant: max(one.memory for one in parts) for variant, parts in found.items()}
     return [
         {
@@ -250,6 +289,10 @@ def _text(result: dict[str, Any]) -> str:
         f"{'recipe':22}{'':6}{'tokens/s':>10}{'baseline':>10}{'ratio':>8}{'of rate':>9}{'memory':>10}{'baseline':>10}",
     ]
     for row in result["rows"]:
+        if "ratio" not in row:
+            told = f"{row['tokens_per_second']:,.0f} tokens/s, {row['ratio_to_all']:.2f} of all means"
+            lines.append(f"{row['recipe']}, {row['precision']}: {told}")
+            continue
         lines.append(
             f"{row['recipe']:22}{row['precision']:6}{row['tokens_per_second']:10,.0f}"
             f"{row['baseline_tokens_per_second']:10,.0f}{row['ratio']:8.2f}{row['share_of_matrix_rate']:9.0%}"
