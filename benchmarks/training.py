@@ -37,6 +37,7 @@ from compactbio.training.timing import time_steps
 
 RECIPES = ("distil-biobert", "compact-biobert", "tiny-biobert", "bio-distilbert-cased")
 VARIANTS = ("baseline", "fp32", "bf16")
+_COMPILED = "bf16, layers by torch.compile"
 # One means of the engine left out, in bf16: what is put in its place, and where.
 ABLATIONS: dict[str, tuple[str, Any]] = {
     "bf16, PyTorch's own dropout": ("compactbio.training.engine.quick_dropout", lambda model: nullcontext()),
@@ -124,8 +125,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _ablation(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """distil-biobert in bf16 as it is, and with each means of ABLATIONS left out, in turns; ratios to the whole."""
-    names = ("bf16", *ABLATIONS)
+    """distil-biobert in bf16 as it is, and with each means of ABLATIONS left out or its layers compiled, in turns."""
+    names = ("bf16", *ABLATIONS, _COMPILED)
     found: dict[str, list[Figures]] = {name: [] for name in names}
     for turn in range(options.rounds):
         for name in names:
@@ -164,6 +165,8 @@ def measure(job: Job) -> Figures:
     if job.variant == "baseline":
         seconds, tokens = _time_baseline(recipe, reads, student, source, job)
     else:
+        if job.variant == _COMPILED:
+            _compile(student)
         place, instead = ABLATIONS.get(job.variant, ("", None))
         with patch(place, instead) if place else nullcontext():
             timed = time_steps(
@@ -177,6 +180,13 @@ def measure(job: Job) -> Figures:
             )
         seconds, tokens = list(timed.seconds), list(timed.tokens)
     return Figures(seconds, tokens, peak() - before)
+
+
+def _compile(student: PreTrainedModel) -> None:
+    """Compile what a layer does beside attention; rows differ in length, so for any number of tokens."""
+    for layer in student.bert.encoder.layer:
+        for part in (layer.intermediate, layer.output, layer.attention.output):
+            part.compile(dynamic=True)
 
 
 def models(job: Job) -> tuple[Recipe, PreTrainedModel, PreTrainedModel]:
