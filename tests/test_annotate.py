@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -132,6 +133,22 @@ def test_bad_documents_are_set_aside_with_their_reason_and_no_text(cli, tagger, 
     assert any(source == "broken.pubtator" for source, _ in reasons)
 
 
+def test_of_a_chunk_that_cannot_be_annotated_only_the_document_at_fault_is_set_aside(tagger, monkeypatch):
+    work.prepare(work.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
+    real = work._annotator
+
+    def stumbling(documents, **more):
+        if any("stumble" in document.text for document in documents):
+            raise ValueError("SECRET")
+        return real(documents, **more)
+
+    monkeypatch.setattr(work, "_annotator", stumbling)
+    texts = ("aspirin", "stumble SECRET", "insulin")
+    found = work.chunk([("a.txt", Document(str(i), text)) for i, text in enumerate(texts)])
+    assert [span.start for one in found if isinstance(one, Document) for span in one.spans] == [0, 0]
+    assert found[1] == work.Failure("a.txt", "1", "could not be annotated (ValueError)")
+
+
 def test_what_a_format_cannot_say_is_set_aside(cli, tagger, tmp_path):
     source = tmp_path / "in.jsonl"
     lines = [{"id": "1", "text": "aspirin"}, {"id": "2", "text": "aspirin \x00"}, {"id": "a/b", "text": "insulin"}]
@@ -173,6 +190,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
     assert not killed.exists()
     done = subprocess.run(command(killed, 1), check=True, capture_output=True, text=True)
     assert "going on" in done.stderr and not parts.exists()
+    assert re.search(r"documents: 4,196 of 4,196, [\d,]+/s", done.stderr), done.stderr
     assert killed.read_bytes() == straight.read_bytes()
     again = subprocess.run([*command(killed, 1), "--json"], check=True, capture_output=True, text=True)
     assert json.loads(again.stdout)["state"] == "already finished"

@@ -11,7 +11,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from compactbio import Annotator, Entity
 from compactbio.annotate.annotator import Tagger
-from compactbio.annotate.opening import Opened
+from compactbio.annotate.opening import Opened, parted
 from compactbio.deploy import choosing, runtimes
 from compactbio.documents import Document
 from compactbio.errors import UserError
@@ -168,6 +168,12 @@ def start_untyped(tokenizer_folder, tmp_path_factory):
         overrides={"epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32},
     )
     return place / "out"
+
+
+def test_a_path_with_an_equals_sign_is_a_path(tagger, tmp_path):
+    shutil.copytree(tagger, tmp_path / "a=b")
+    assert parted(str(tmp_path / "a=b")) == ("", str(tmp_path / "a=b"))
+    assert parted("Drug=owner/tagger") == ("Drug", "owner/tagger") and parted("owner/tagger") == ("", "owner/tagger")
 
 
 def test_models_that_cannot_annotate_are_refused(tagger, teacher_folder, tokenizer_folder, tmp_path):

@@ -68,7 +68,11 @@ def test_auto_chooses_among_what_the_folder_holds(tagger, exported, tmp_path):
     assert runtimes.available(runtimes.find(str(out))) == ["onnx-fp32", "onnx-int8"]
     own = tmp_path / "own"
     shutil.copytree(tagger, own)
+    before = loading.find(str(own)).digest
     export(str(own), "onnx", own)
+    # An export beside it makes the model no other one; what each runtime reads is told apart.
+    source = loading.find(str(own))
+    assert source.digest == before == runtimes.digest(source, "torch-fp32") != runtimes.digest(source, "onnx-fp32")
     assert {"torch-fp32", "onnx-fp32"} <= set(runtimes.available(runtimes.find(str(own))))
     assert choosing.fastest(runtimes.find(str(own))) in runtimes.NAMES
     assert "fine-tuned for named entity" in (own / "README.md").read_text()
@@ -158,6 +162,7 @@ def test_an_exported_model_is_scored_like_any_other(cli, exported, data, tagger)
     assert own[0] == other[0] == 0, (own[2], other[2])
     first, second = json.loads(own[1]), json.loads(other[1])
     assert first["scores"] == second["scores"] and second["model"]["parameters"] is None
+    assert (first["model"]["runtime"], second["model"]["runtime"]) == ("torch-fp32", "onnx-fp32")
     status, printed, told = cli("evaluate", exported[0], data, "--json")
     assert status == 0 and "Runtime: onnx-" in told and json.loads(printed)["f1"] > 0.5
     assert "exported" in (exported[0] / "README.md").read_text()

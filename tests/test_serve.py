@@ -137,6 +137,16 @@ def test_a_client_that_hangs_up_disturbs_nobody(server):
     assert server.annotate({"text": "aspirin"})[0] == 200
 
 
+def test_who_waits_too_long_is_told_so_and_the_server_goes_on(tagger):
+    with serving(tagger, "--max-seconds", "0.5") as one:
+        text = "aspirin and the group of patients " * 2000
+        status, body = one.annotate({"texts": [text] * 10})
+        assert status == 503 and "takes too long" in body["error"]
+        deadline = time.monotonic() + 60
+        while one.annotate({"text": "aspirin"})[0] != 200:
+            assert time.monotonic() < deadline
+
+
 def test_a_token_is_asked_for_and_ten_thousand_documents_are_refused(tagger):
     with serving(tagger, "--token", "open sesame") as one:
         assert one.annotate({"text": TEXT})[0] == 401

@@ -182,7 +182,8 @@ def test_two_processes_train_the_same_model_as_one(name, token_corpus, teacher_f
     subprocess.run(single, check=True, capture_output=True)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     double = command(two, token_corpus, teacher_folder, *more, name=name)[1:]
-    subprocess.run([*launcher, *double], check=True, capture_output=True, timeout=300)
+    done = subprocess.run([*launcher, *double], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     ours, theirs = (load_file(out / "checkpoints" / "checkpoint-5" / "model.safetensors") for out in (one, two))
     for key, value in ours.items():
         assert torch.allclose(value, theirs[key], atol=1e-6, rtol=0), key

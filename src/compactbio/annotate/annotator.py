@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from compactbio.annotate.opening import Opened, opened
+from compactbio.annotate.opening import Opened, opened, parted
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.tasks import ner_rows
@@ -91,9 +91,7 @@ class Annotator:
 
 
 def _tagger(name: str, runtime: str, threads: int | None) -> Tagger:
-    unnamed, separator, model = name.partition("=")
-    if not separator or Path(name).exists():
-        unnamed, model = "", name
+    unnamed, model = parted(name)
     return Tagger(opened(model, "ner", runtime, threads), unnamed)
 
 

@@ -5,7 +5,6 @@ annotated or written, `OUT.failed.jsonl` with their places and reasons. While it
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,12 +17,14 @@ import pyarrow.parquet as pq
 
 from compactbio import formats
 from compactbio.annotate import cluster, pool, work
+from compactbio.annotate.opening import parted
 from compactbio.corpus.progress import Listener, Silent
 from compactbio.deploy import choosing, runtimes
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.formats.problems import Rejected
 from compactbio.records import atomic, hashes
+from compactbio.training import hardware
 from compactbio.training.loading import Source
 
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
@@ -87,10 +88,11 @@ def annotate(
     listener = listener or Silent()
     chosen = _format(out, format)
     files = find(inputs)
-    sources = [runtimes.find(_name(model)) for model in models]
+    sources = [runtimes.find(parted(model)[1]) for model in models]
     settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
     run = _Run(out, chosen, files, text_field, settings, listener, on_cluster)
-    identity = run.identity([source.digest for source in sources])
+    names = settings.runtimes
+    identity = run.identity([runtimes.digest(*one) for one in zip(sources, names, strict=True)])
     return run.finished(identity) or run.make(identity)
 
 
@@ -107,7 +109,7 @@ def stream(
 ) -> Iterator[Document | work.Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
     files = find(inputs)
-    sources = [runtimes.find(_name(model)) for model in models]
+    sources = [runtimes.find(parted(model)[1]) for model in models]
     settings = _settled(models, sources, min_score, runtime, workers, listener or Silent(), keep=keep)
     return _results(work.entries(files, text_field), settings)
 
@@ -122,7 +124,7 @@ def _settled(
     *,
     keep: bool,
 ) -> work.Settings:
-    cores = len(os.sched_getaffinity(0))
+    cores = hardware.cores()
     count = cores if workers is None else workers
     if count < 1:
         raise UserError(f"--workers {count}: must be 1 or more.")
@@ -131,11 +133,6 @@ def _settled(
         listener.note("Choosing the fastest runtime ...")
     names = tuple(choosing.fastest(source, threads) if runtime == "auto" else runtime for source in sources)
     return work.Settings(tuple(models), names, min_score, keep, threads, count)
-
-
-def _name(model: str) -> str:
-    """A model's name without the type that it is given."""
-    return model if Path(model).exists() else model.rpartition("=")[2]
 
 
 def find(inputs: Sequence[str | Path]) -> list[Path]:
@@ -220,7 +217,7 @@ class _Run:
         """What must be the same for a run to be gone on with."""
         return {
             "models": list(models),
-            "types": [name.partition("=")[0] if "=" in name else "" for name in self.settings.models],
+            "types": [parted(name)[0] for name in self.settings.models],
             "runtimes": list(self.settings.runtimes),
             "inputs": [[path.name, _digest(path)] for path in self.files],
             "text_field": self.text_field,
@@ -308,7 +305,7 @@ class _Run:
         used = dict(zip(self.settings.models, self.settings.runtimes, strict=True))
         result = Annotated(
             "finished", self.out.name, self.format, total, dict(sorted(counts.items())), len(failures),
-            {Path(name.rpartition("=")[2]).name: runtime for name, runtime in used.items()},
+            {Path(parted(name)[1]).name: runtime for name, runtime in used.items()},
         )  # fmt: skip
         atomic.write_json(self.record, {"identity": identity, "result": asdict(result)})
         shutil.rmtree(self.parts)

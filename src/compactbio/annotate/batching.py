@@ -13,8 +13,8 @@ class FullError(Exception):
     """As many documents wait as may."""
 
 
-class StoppingError(Exception):
-    """No more is taken, the server is about to stop."""
+class LateError(Exception):
+    """A request's turn did not come in time."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,25 @@ class _Request:
 class Batcher:
     """Annotates the texts of concurrent requests in shared batches, in one thread of its own, first come first served.
 
-    At most `waiting` documents wait, and `together` make a batch, or one request where it has more. `on_batch` is told
-    the documents of each batch. All methods belong to one event loop.
+    At most `waiting` documents wait, none longer than `seconds` for its answer, and `together` make a batch, or one
+    request where it has more. `on_batch` is told the documents of each batch. All methods belong to one event loop.
     """
 
     def __init__(
-        self, annotator: Annotator, *, waiting: int, together: int, on_batch: Callable[[int], None] | None = None
+        self,
+        annotator: Annotator,
+        *,
+        waiting: int,
+        seconds: float,
+        together: int,
+        on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._annotator = annotator
-        self._limit, self._together = waiting, together
+        self._limit, self._seconds, self._together = waiting, seconds, together
         self._on_batch = on_batch or (lambda documents: None)
         self._queue: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(1, "annotator")
         self._work: asyncio.Task[None] | None = None
-        self.stopping = False
 
     @property
     def waiting(self) -> int:
@@ -47,20 +52,20 @@ class Batcher:
         return sum(len(request.texts) for request in self._queue)
 
     async def annotate(self, texts: Sequence[str]) -> list[list[Entity]]:
-        """The entities of each text. Raises FullError or StoppingError where they are not taken."""
-        if self.stopping:
-            raise StoppingError
+        """The entities of each text. Raises FullError where they are not taken, LateError where their turn is late."""
         if self.waiting + len(texts) > self._limit and self._queue:
             raise FullError
         request = _Request(texts, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._drain())
-        return await request.done
+        try:
+            return await asyncio.wait_for(request.done, self._seconds)
+        except TimeoutError:
+            raise LateError from None
 
     async def stop(self) -> None:
-        """Take no more, and finish all that was taken."""
-        self.stopping = True
+        """Finish all that was taken."""
         if self._work is not None:
             await self._work
         self._thread.shutdown()
@@ -89,7 +94,7 @@ class Batcher:
         size = 0
         while self._queue and (not batch or size + len(self._queue[0].texts) <= self._together):
             request = self._queue.popleft()
-            # A client that has hung up waits for nothing any more.
+            # Whoever was told that it is late waits for nothing any more.
             if not request.done.cancelled():
                 batch.append(request)
                 size += len(request.texts)

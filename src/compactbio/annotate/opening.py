@@ -1,6 +1,7 @@
 """From a name to a fine-tuned model that is ready to run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
@@ -21,6 +22,12 @@ class Opened:
     labels: tuple[str, ...]
     max_length: int
     stride: int
+
+
+def parted(name: str) -> tuple[str, str]:
+    """The type that "TYPE=MODEL" gives the mentions of a model without types, and the model; a path is a model."""
+    kind, separator, model = name.partition("=")
+    return (kind, model) if separator and not Path(name).exists() else ("", name)
 
 
 def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 import compactbio
 from compactbio.annotate.annotator import Annotator, Entity
-from compactbio.annotate.batching import Batcher, FullError, StoppingError
+from compactbio.annotate.batching import Batcher, FullError, LateError
 
 _EXAMPLE = "Aspirin lowers the risk of colorectal cancer."
 # The page asks nothing of any other host, and runs nothing but its own script.
@@ -33,12 +33,13 @@ _LOGGER = logging.getLogger("compactbio.server")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask: `bytes` of its body, `documents` in it, documents that may be `waiting` in all, and how
-    many `together` make a batch."""
+    """What a request may ask: `bytes` of its body, `documents` in it, documents that may be `waiting` in all, `seconds`
+    until it is answered; and how many documents `together` make a batch."""
 
     bytes: int = 1_000_000
     documents: int = 1000
     waiting: int = 4000
+    seconds: float = 60.0
     together: int = 64
 
 
@@ -98,7 +99,13 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
     """The application. With a `token` all but the page, /health and /metrics ask for it as a bearer token."""
     limits = limits or Limits()
     metrics = _Metrics()
-    batcher = Batcher(annotator, waiting=limits.waiting, together=limits.together, on_batch=metrics.batches.observe)
+    batcher = Batcher(
+        annotator,
+        waiting=limits.waiting,
+        seconds=limits.seconds,
+        together=limits.together,
+        on_batch=metrics.batches.observe,
+    )
     metrics.waiting.set_function(lambda: batcher.waiting)
 
     @asynccontextmanager
@@ -168,7 +175,7 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
     @app.get("/health")
     async def health() -> Response:
         """Whether requests are taken."""
-        return _json({"status": "stopping"}, 503) if batcher.stopping else _json({"status": "ok"})
+        return _json({"status": "ok"})
 
     @app.get("/metrics")
     async def tell() -> Response:
@@ -242,8 +249,8 @@ async def _found(batcher: Batcher, texts: list[str]) -> list[list[Entity]]:
         return await batcher.annotate(texts)
     except FullError:
         raise _Refusal(429, "Too many documents are waiting: try again in a moment.") from None
-    except StoppingError:
-        raise _Refusal(503, "The server is stopping: try another one, or again in a moment.") from None
+    except LateError:
+        raise _Refusal(503, "The answer takes too long: send fewer documents, or try again in a moment.") from None
     except Exception as error:
         # Its kind alone: its words may hold the text.
         _LOGGER.error("a batch could not be annotated: %s", type(error).__name__)
@@ -275,7 +282,7 @@ def _errors() -> dict[int | str, dict[str, Any]]:
         413: "The body has too many bytes.",
         422: "The body is not UTF-8, no JSON of this kind, or has too many documents.",
         429: "Too many documents are waiting.",
-        503: "The server is stopping.",
+        503: "The answer takes too long.",
     }
     return {
         status: {"description": text, "content": {"application/json": {"schema": schema}}}

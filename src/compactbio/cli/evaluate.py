@@ -11,8 +11,7 @@ from compactbio.cli import options
 from compactbio.cli.finetune import TaskName
 
 if TYPE_CHECKING:
-    from compactbio.training.evaluating import Evaluation, Predictor
-    from compactbio.training.loading import Source
+    from compactbio.training.evaluating import Evaluation, Opened
 
 EXAMPLE = """\
 Examples:
@@ -121,9 +120,10 @@ def evaluate(
         typer.echo(f"The score was not added to the model's card: {error.strerror}.", err=True)
 
 
-def _opened(model: str, runtime: str | None) -> "tuple[Source, Predictor] | None":
+def _opened(model: str, runtime: str | None) -> "Opened | None":
     """The model on a runtime, where one is asked for or it is an exported one; None for PyTorch as training has it."""
     from compactbio.deploy import choosing, runtimes
+    from compactbio.training.evaluating import Opened
 
     if runtime is None and not (Path(model).is_dir() and not list(Path(model).glob("*.safetensors"))):
         return None
@@ -132,7 +132,7 @@ def _opened(model: str, runtime: str | None) -> "tuple[Source, Predictor] | None
     assert name is not None
     loaded = runtimes.load(source, name)
     typer.echo(f"Runtime: {loaded.name}", err=True)
-    return source, loaded.logits
+    return Opened(source, loaded.name, runtimes.digest(source, loaded.name), loaded.logits)
 
 
 def _text(result: "Evaluation", mistakes: int) -> str:

@@ -31,6 +31,7 @@ def serve(
     max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 1_000_000,
     max_documents: Annotated[int, typer.Option(min=1, help="Documents of a request.")] = 1000,
     max_waiting: Annotated[int, typer.Option(min=1, help="Documents that may wait in all.")] = 4000,
+    max_seconds: Annotated[float, typer.Option(min=0.001, help="Seconds until a request is answered or refused.")] = 60,
 ) -> None:
     """Serve models over HTTP: POST /v1/annotate, GET /v1/models, /health, /metrics, /openapi.json, and a page at /.
 
@@ -49,7 +50,7 @@ def serve(
         raise UserError("The server is not installed: pip install 'compactbio[serve]'.") from None
     typer.echo("Loading ...", err=True)
     annotator = Annotator.from_pretrained(*models, runtime=runtime.value, threads=threads)
-    app = create(annotator, limits=Limits(max_bytes, max_documents, max_waiting), token=token)
+    app = create(annotator, limits=Limits(max_bytes, max_documents, max_waiting, max_seconds), token=token)
     told = ", ".join(f"{one.model.name} on {one.model.runtime.name}" for one in annotator.taggers)
     typer.echo(f"Serving {told}. Ctrl-C stops.", err=True)
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)

@@ -39,11 +39,6 @@ def corpus_schema(wide: bool) -> pa.Schema:
     return pa.schema({"input_ids": pa.list_(piece_type(wide)), "pmid": pa.string()})
 
 
-def text_of(citation: Citation) -> str:
-    """What is tokenised: title, blank, abstract; the one that exists where the other is empty."""
-    return f"{citation.title} {citation.abstract}".strip()
-
-
 @lru_cache(maxsize=1)
 def cutting_tokenizer(path: Path, max_length: int) -> Tokenizer:
     """The tokenizer.json at `path`, set to cut at `max_length` pieces, special ones included."""
@@ -64,7 +59,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], keep_overflow: bool) -> l
 
 def part_table(citations: Sequence[Citation], tokenizer: Tokenizer, settings: RowSettings) -> pa.RecordBatch:
     """The lines of a part for these citations, in their order."""
-    texts = [text_of(citation) for citation in citations]
+    texts = [citation.text for citation in citations]
     rows = encode(tokenizer, texts, settings.overflow == "keep")
     columns = {
         "pmid": [citation.pmid for citation in citations],

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -172,11 +172,7 @@ def _check_out(out: Path, source: loading.Source) -> None:
     own = out.is_dir() and out.resolve() == source.folder.resolve()
     if own or not out.is_dir() or not any(out.iterdir()):
         return
-    try:
-        record = atomic.read_json(out / RECORD)
-    except (OSError, ValueError):
-        record = {}
-    if not isinstance(record, dict) or record.get("model") != source.digest:
+    if _record(out).get("model") != source.digest:
         raise UserError(f"{out}: the folder holds something else than an export of this model; name a new one.")
 
 
@@ -335,17 +331,16 @@ def _error(wanted: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.flo
 def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> None:
     """Put all beside the model, the model last: where it stands, the export is whole."""
     out.mkdir(parents=True, exist_ok=True)
-    if out.resolve() != source.folder.resolve():
+    own = out.resolve() == source.folder.resolve()
+    if not own:
         source.config.save_pretrained(out)
         loading.tokenizer_of(source).save_pretrained(out)
         if (source.folder / folder.RUN).is_file():
             shutil.copyfile(source.folder / folder.RUN, out / folder.RUN)
-    record = _record(out)
-    models = {**record.get("exports", {}), result.file: asdict(replace(result, out=out.name))}
+    models = {**_record(out).get("exports", {}), result.file: asdict(replace(result, out=out.name))}
     atomic.write_json(out / RECORD, {"model": source.digest, "exports": models})
-    if out.resolve() != source.folder.resolve():
-        card = export_card.write(out.resolve().name, source, cast(Any, models))
-        atomic.write_text(out / "README.md", card)
+    if not own:
+        atomic.write_text(out / "README.md", export_card.write(out.resolve().name, source, models))
     with atomic.file(out / result.file) as partial:
         shutil.copyfile(file, partial)
 

@@ -1,6 +1,5 @@
 """What computes a fine-tuned model's logits: PyTorch in fp32 or bf16, ONNX Runtime in fp32 or int8, behind one face."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from compactbio.errors import UserError
+from compactbio.records import hashes
 from compactbio.tasks.rows import Row
 from compactbio.training import hardware
 from compactbio.training.adapters import TASKS
@@ -100,7 +100,7 @@ def by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
 
 def find(name: str) -> Source:
     """Find a model with weights that a runtime takes. Raises UserError where there is none."""
-    source = configured(name)
+    source = configured(name, tuple(ONNX_FILES.values()))
     if not available(source):
         raise UserError(
             f"{name}: it has neither weights in safetensors nor an exported model ({', '.join(ONNX_FILES.values())}); "
@@ -129,6 +129,13 @@ def available(source: Source) -> list[str]:
     return found + [name for name, file in ONNX_FILES.items() if (source.folder / file).is_file()]
 
 
+def digest(source: Source, name: str) -> str:
+    """A fingerprint of what the runtime `name` reads of a source."""
+    if name in ONNX_FILES and (source.folder / ONNX_FILES[name]).is_file():
+        return hashes.of_value([hashes.of_file(source.folder / file) for file in (ONNX_FILES[name], "config.json")])
+    return source.digest
+
+
 def load(source: Source, name: str, threads: int | None = None) -> Runtime:
     """A source's model on the runtime `name`; `threads` are the processor's own number by default.
 
@@ -152,11 +159,6 @@ def load(source: Source, name: str, threads: int | None = None) -> Runtime:
     with quiet():
         model = load_for(source, TASKS[task].auto)
     return TorchRuntime(model.to("cuda" if torch.cuda.is_available() else "cpu"), task, name)
-
-
-def of_model(model: PreTrainedModel, task: str, name: str) -> Runtime:
-    """A loaded model on a PyTorch runtime; the model itself is left as it is."""
-    return TorchRuntime(copy.deepcopy(model), task, name)
 
 
 def _session(path: Path, threads: int | None) -> Any:

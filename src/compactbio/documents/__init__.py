@@ -17,6 +17,11 @@ class Citation:
     version: int = 1
     revised: int = 0
 
+    @property
+    def text(self) -> str:
+        """Title, blank, abstract; the one that exists where the other is empty."""
+        return f"{self.title} {self.abstract}".strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Deletion:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from compactbio.documents import Citation
 from compactbio.formats.fields import citation
@@ -15,15 +16,20 @@ def read(path: Path) -> Iterator[Citation | Rejected]:
 
     Raises SourceError as `streams.lines` does.
     """
+    for place, value in objects(path):
+        yield value if isinstance(value, Rejected) else citation(value, place)
+
+
+def objects(path: Path) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:
+    """Give each line's place and its object, or why it has none. Raises SourceError as `streams.lines` does."""
     for number, line in lines(path):
-        yield _record(line, f"line {number}")
+        place = f"line {number}"
+        yield place, _object(line, place)
 
 
-def _record(line: str, place: str) -> Citation | Rejected:
+def _object(line: str, place: str) -> dict[str, Any] | Rejected:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return Rejected(place, "not JSON")
-    if not isinstance(value, dict):
-        return Rejected(place, "not a JSON object")
-    return citation(value, place)
+    return value if isinstance(value, dict) else Rejected(place, "not a JSON object")

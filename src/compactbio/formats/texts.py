@@ -5,12 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from compactbio.documents import Citation, Document
 from compactbio.errors import UserError
-from compactbio.formats import annotated
+from compactbio.formats import annotated, jsonlines, tables
 from compactbio.formats.citations import read_citations
 from compactbio.formats.fields import TEXT_KEYS, citation
 from compactbio.formats.problems import Rejected, SourceError
@@ -19,7 +16,6 @@ from compactbio.formats.signs import recognise
 from compactbio.formats.streams import head, lines
 
 _IDS = ("id", "pmid")
-_BATCH = 1_000
 
 
 def read_texts(path: Path, field: str | None = None) -> Iterator[Document | Rejected]:
@@ -40,7 +36,7 @@ def read_texts(path: Path, field: str | None = None) -> Iterator[Document | Reje
         case "xml":
             return annotated.read(path, "bioc") if _is_bioc(path) else _citations(path)
         case "jsonl":
-            return _annotated_lines(path) if field is None and _has_spans(path) else _objects(path, field)
+            return annotated.read(path, "jsonl") if field is None and _has_spans(path) else _objects(path, field)
         case "parquet":
             return _table(path, field)
         case "text":
@@ -60,10 +56,6 @@ def _has_spans(path: Path) -> bool:
     return isinstance(first, dict) and "spans" in first and "id" in first
 
 
-def _annotated_lines(path: Path) -> Iterator[Document]:
-    return annotated.read(path, "jsonl")
-
-
 def _format(path: Path) -> str | None:
     """The format of annotated documents that a text file is of, None where it is plain text."""
     try:
@@ -79,49 +71,25 @@ def _citations(path: Path) -> Iterator[Document | Rejected]:
         if isinstance(entry, Rejected):
             yield entry
         elif isinstance(entry, Citation):
-            yield Document(entry.pmid or f"{path.name}:{number}", _text_of(entry))
-
-
-def _text_of(entry: Citation) -> str:
-    return f"{entry.title} {entry.abstract}".strip()
+            yield Document(entry.pmid or f"{path.name}:{number}", entry.text)
 
 
 def _objects(path: Path, field: str | None) -> Iterator[Document | Rejected]:
-    for number, line in lines(path):
-        place = f"line {number}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            yield Rejected(place, "not JSON")
-            continue
-        yield _document(value, field, place, f"{path.name}:{number}")
+    for place, value in jsonlines.objects(path):
+        yield value if isinstance(value, Rejected) else _document(value, field, place, path)
 
 
 def _table(path: Path, field: str | None) -> Iterator[Document | Rejected]:
-    number = 0
-    try:
-        with pq.ParquetFile(path) as table:
-            names = set(table.schema_arrow.names)
-            if not names.intersection([field] if field else TEXT_KEYS):
-                raise SourceError(f"has no column {field or 'title, abstract or text'}")
-            columns = [name for name in (*_IDS, *([field] if field else TEXT_KEYS)) if name in names]
-            for batch in table.iter_batches(batch_size=_BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield _document(row, field, f"row {number}", f"{path.name}:{number}")
-    except UnicodeDecodeError as error:
-        raise SourceError(f"is not UTF-8: byte 0x{error.object[error.start]:02x} in a string column") from error
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"is damaged: {str(error).splitlines()[0]}") from error
+    for place, row in tables.rows(path, [field] if field else TEXT_KEYS, _IDS):
+        yield _document(row, field, place, path)
 
 
-def _document(value: Any, field: str | None, place: str, unnamed: str) -> Document | Rejected:
-    if not isinstance(value, Mapping):
-        return Rejected(place, "not a JSON object")
+def _document(value: Mapping[str, Any], field: str | None, place: str, path: Path) -> Document | Rejected:
+    unnamed = f"{path.name}:{place.rpartition(' ')[2]}"
     name = next((str(value[key]) for key in _IDS if value.get(key) not in (None, "")), unnamed)
     if field is None and ("text" not in value or value.get("abstract") is not None):
         found = citation({**value, "pmid": None}, place)
-        return found if isinstance(found, Rejected) else Document(name, _text_of(found))
+        return found if isinstance(found, Rejected) else Document(name, found.text)
     key = field or "text"
     if key not in value:
         return Rejected(place, f"no {key}")

@@ -4,7 +4,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 
-def flops_per_token(model: PreTrainedModel, length: int) -> int:
+def flops_per_token(model: PreTrainedModel, length: float) -> float:
     """Floating-point operations of an encoder's forward pass a token, in sentences of `length` tokens.
 
     Two for every weight of a linear module, and in every layer 4 * `length` * width for the scores of attention and

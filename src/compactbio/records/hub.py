@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,14 +12,15 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from compactbio.errors import UserError
 
 # What a model or tokenizer may consist of; pickled weights are never fetched.
-_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.onnx", "*.model"]
+_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
 _PROBE_SECONDS = 3.0
 
 
-def resolve(name: str, *, kind: str) -> Path:
+def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     """The local folder or file of a model or tokenizer, fetched from the hub where `name` is no local path.
 
-    `name` is a path or `owner/name[@revision]`; `kind` names the thing in errors. Raises UserError where there is no
+    `name` is a path or `owner/name[@revision]`; `kind` names the thing in errors, `more` are patterns
+    of further files to fetch. Raises UserError where there is no
     such thing, or where the hub cannot be reached and the name is not in the cache; it never retries for minutes.
     """
     path = Path(name).expanduser()
@@ -30,7 +32,7 @@ def resolve(name: str, *, kind: str) -> Path:
     offline = constants.HF_HUB_OFFLINE or not _reachable()
     try:
         folder = snapshot_download(
-            repository, revision=revision or None, allow_patterns=_PATTERNS, local_files_only=offline
+            repository, revision=revision or None, allow_patterns=[*_PATTERNS, *more], local_files_only=offline
         )
     except (LocalEntryNotFoundError, FileNotFoundError):
         raise UserError(

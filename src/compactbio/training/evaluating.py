@@ -31,6 +31,17 @@ UNTYPED = "Types are not compared, as was asked (--untyped)."
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A model whose logits something else than PyTorch in training's precision computes: the `runtime`'s name, the
+    `digest` of what it reads."""
+
+    source: loading.Source
+    runtime: str
+    digest: str
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A model's score on a split, with all that says what it is worth; `interval` is the 95 % bootstrap one.
 
@@ -78,7 +89,7 @@ def evaluate(
     name: str | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
-    opened: tuple[loading.Source, Predictor] | None = None,
+    opened: Opened | None = None,
 ) -> Evaluation:
     """Score a fine-tuned model, a folder or hub name, on a split of a data set (see `tasks.data.find`).
 
@@ -87,7 +98,7 @@ def evaluate(
     `precision` computes its logits. Raises UserError for a model without the task's head or labels, labels that it has
     never seen, and whatever else the user can mend.
     """
-    source = opened[0] if opened else loading.find(model)
+    source = opened.source if opened else loading.find(model)
     found = datasets.find(data, task, name, gold)
     run = _run_of(source)
     used_before = run.get("data", {})
@@ -104,8 +115,10 @@ def evaluate(
     golden = found.golden() if split == "test" else None
     _check_answers(documents, found, golden)
     labels = kind.check(source.config, source.name, documents)
-    parameters, predictor = None, opened[1] if opened else None
-    if predictor is None:
+    parameters = None
+    if opened:
+        predictor = opened.predictor
+    else:
         with loading.quiet():
             loaded = loading.load_for(source, kind.auto)
         parameters = encoder_parameters(loaded)
@@ -124,7 +137,12 @@ def evaluate(
         outcome,
         interval_of(outcome),
         described(found, split, documents, whole=found.single and not single),
-        {"name": source.public_name(), "sha256": source.digest, "parameters": parameters},
+        {
+            "name": source.public_name(),
+            "sha256": opened.digest if opened else source.digest,
+            "parameters": parameters,
+            "runtime": opened.runtime if opened else f"torch, {hardware.precision(precision)}",
+        },
         run.get("settings", {}).get("seed"),
         run.get("train_on"),
         documents,

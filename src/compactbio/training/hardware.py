@@ -1,5 +1,6 @@
 """What this machine is and can do, and the defaults that follow from it."""
 
+import os
 import platform
 import re
 import resource
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+CUDA_TOKENS = 32_768
 _STATUS = Path("/proc/self/status")
 
 
@@ -23,7 +25,14 @@ def precision(wanted: str) -> str:
 
 def tokens() -> int:
     """Tokens a micro-batch."""
-    return 32768 if torch.cuda.is_available() else 4096
+    return CUDA_TOKENS if torch.cuda.is_available() else 4096
+
+
+def cores() -> int:
+    """The cores that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor() -> str:

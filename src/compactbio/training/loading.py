@@ -30,7 +30,8 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """A fingerprint of its weights and configuration."""
-        weights = [*self.folder.glob("*.safetensors"), *self.folder.glob("*.onnx")]
+        # Of a folder that holds both, an exported model is not what makes the model another.
+        weights = list(self.folder.glob("*.safetensors")) or list(self.folder.glob("*.onnx"))
         files = [*sorted(weights), self.folder / "config.json"]
         return hashes.of_value([hashes.of_file(file) for file in files])
 
@@ -53,9 +54,12 @@ def find(name: str) -> Source:
     return source
 
 
-def configured(name: str) -> Source:
-    """Find a model's folder and configuration, whatever its weights are. Raises UserError as `find` does."""
-    folder = hub.resolve(name, kind="model")
+def configured(name: str, more: Sequence[str] = ()) -> Source:
+    """Find a model's folder and configuration, whatever its weights are; from the hub `more` files come along.
+
+    Raises UserError as `find` does.
+    """
+    folder = hub.resolve(name, kind="model", more=more)
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: no model folder, there is no config.json in it.")
     try:

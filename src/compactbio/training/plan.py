@@ -27,7 +27,6 @@ from compactbio.training.timing import Timed, time_steps
 SHARE = 0.4
 _SAMPLE = 2000  # rows
 _ENOUGH = 10.0  # seconds of timed steps
-_CUDA_TOKENS = 32768
 
 
 @dataclass(frozen=True)
@@ -173,13 +172,9 @@ def flops_a_token(
     if teacher is not None and recipe.kind == "distil":
         passes.append((teacher, 1, any(term.teacher_logits for term in terms)))
     return sum(
-        times * (_encoder_flops(model, length) + headed * masked * head_flops(model)) for model, times, headed in passes
+        times * (flops_per_token(model.base_model, length) + headed * masked * head_flops(model))
+        for model, times, headed in passes
     )
-
-
-def _encoder_flops(model: PreTrainedModel, length: float) -> float:
-    shortest = flops_per_token(model.base_model, 1)
-    return shortest + (length - 1) * (flops_per_token(model.base_model, 2) - shortest)
 
 
 def _lengths(rows: Any) -> list[int]:
@@ -274,7 +269,7 @@ def _elsewhere(
     if teacher is not None:
         trained += sum(p.numel() for p in teacher.parameters()) / 8  # half precision, no gradient, no moments
         a_token += recipe.mlm_probability * vocabulary * 4 + 2 * teacher.config.hidden_size * depth(teacher)
-    memory = 16 * trained + _CUDA_TOKENS * a_token
+    memory = 16 * trained + hardware.CUDA_TOKENS * a_token
     return Elsewhere(
-        device.name, count, hours, hours / SHARE, SHARE, _CUDA_TOKENS, memory, memory < 0.9 * device.memory
+        device.name, count, hours, hours / SHARE, SHARE, hardware.CUDA_TOKENS, memory, memory < 0.9 * device.memory
     )
