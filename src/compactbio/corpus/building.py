@@ -81,7 +81,7 @@ def build(
     if workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more.")
     _check_folder(Path(out))
-    pieces = vocabulary.load(tokenizer)
+    pieces = vocabulary.load(tokenizer, vocabulary.WITH_MASK)
     rows = _row_settings(pieces, max_length, overflow)
     described = vocabulary.as_record(pieces, tokenizer)
     job = _Job(Path(out), rows, selection, described, workers, strict, listener or Silent())

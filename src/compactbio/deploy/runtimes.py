@@ -124,7 +124,7 @@ def task_of(source: Source) -> str:
 def available(source: Source) -> list[str]:
     """The runtimes that a source has weights for and this machine is made for, in the order of NAMES."""
     found = []
-    if list(source.folder.glob("*.safetensors")):
+    if source.weights:
         found += ["torch-fp32"] + ["torch-bf16"] * (hardware.precision("auto") == "bf16")
     return found + [name for name, file in ONNX_FILES.items() if (source.folder / file).is_file()]
 
@@ -152,7 +152,7 @@ def load(source: Source, name: str, threads: int | None = None) -> Runtime:
                 f"or take one of {', '.join(available(source))}."
             )
         return OnnxRuntime(path, task, name, threads)
-    if not list(source.folder.glob("*.safetensors")):
+    if not source.weights:
         raise UserError(f"{source.name}: it is an exported model; take one of {', '.join(available(source))}.")
     if threads is not None:
         torch.set_num_threads(threads)

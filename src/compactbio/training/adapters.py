@@ -49,6 +49,8 @@ class Task:
 
 def _own_labels(config: PretrainedConfig, name: str) -> list[str]:
     """A model's labels by id. Raises UserError where its configuration only numbers them."""
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise UserError(f"{name}: the id2label of its config.json must number its {config.num_labels} labels from 0.")
     found = [str(config.id2label[i]) for i in range(config.num_labels)]
     if all(label.startswith("LABEL_") for label in found):
         raise UserError(

@@ -118,9 +118,10 @@ def collect(
         if wanted and not name:
             raise UserError(f"Recipe {recipe.name} names no model to start from: name one with {option}.")
         sources.append(loading.find(name) if wanted and name else None)
+    tokenizer = corpora.tokenizer(corpus)
     for source in filter(None, sources):
-        loading.check_vocabulary(source, manifest)
         loading.check_length(source.config, source.name, manifest)
+        loading.check_tokenizer(source, tokenizer, manifest)
     # The models as they were taken, and no path of this machine, in all that is published.
     names = [source.public_name() if source else None for source in sources]
     recipe = recipe.model_copy(update={"teacher": names[0], "init": names[1]})
