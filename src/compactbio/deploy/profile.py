@@ -103,19 +103,24 @@ def ratios(one: Profile, baseline: Profile) -> dict[str, float]:
     }
 
 
-def stored_parameters(folder: Path) -> int:
-    """The floating-point numbers in a folder's safetensors files; tied weights are stored once."""
+def stored_parameters(weights: Sequence[Path]) -> int:
+    """The floating-point numbers in files of weights; tied ones count once."""
     total = 0
-    for file in folder.glob("*.safetensors"):
+    for file in weights:
+        if file.suffix == ".bin":
+            tensors = torch.load(file, map_location="cpu", weights_only=True).values()
+            kept = {tensor.data_ptr(): tensor.numel() for tensor in tensors if tensor.is_floating_point()}
+            total += sum(kept.values())
+            continue
         with safe_open(file, framework="pt") as tensors:
             slices = [tensors.get_slice(key) for key in tensors.keys()]  # noqa: SIM118
             total += sum(prod(one.get_shape()) for one in slices if one.get_dtype() in _FLOATING)
     return total
 
 
-def disk_bytes(folder: Path) -> int:
-    """The size of a folder's safetensors files."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+def disk_bytes(weights: Sequence[Path]) -> int:
+    """The size of files of weights."""
+    return sum(file.stat().st_size for file in weights)
 
 
 def _conditions(sources: Sequence[Source], sentences: int, threads: int) -> Conditions:
@@ -139,10 +144,10 @@ def _figures(source: Source, model: PreTrainedModel, times: Times, memory: int, 
         layers=depth(model),
         hidden_size=model.config.hidden_size,
         heads=heads(model),
-        parameters=stored_parameters(source.folder),
+        parameters=stored_parameters(source.weights),
         embedding_parameters=sum(weight.numel() for weight in model.embeddings.parameters()),
         encoder_parameters=encoder_parameters(model),
-        disk_bytes=disk_bytes(source.folder),
+        disk_bytes=disk_bytes(source.weights),
         flops_per_token=int(flops_per_token(model, conditions.sentence_tokens)),
         latency_ms=1000 * times.seconds_a_sentence,
         latency_p95_ms=1000 * times.slow_sentence,

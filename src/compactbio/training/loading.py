@@ -51,9 +51,8 @@ class Source:
 
     @property
     def weights(self) -> list[Path]:
-        """The files that its weights are read from: safetensors where there are any, else what torch saved."""
-        found = sorted(self.folder.glob("model*.safetensors"))
-        return found or sorted(self.folder.glob("pytorch_model*.bin"))
+        """The files that its weights are read from."""
+        return weights_in(self.folder)
 
     @cached_property
     def digest(self) -> str:
@@ -65,6 +64,11 @@ class Source:
     def public_name(self) -> str:
         """The name as it may be published: of a local path only its last part."""
         return self.folder.resolve().name if Path(self.name).exists() else self.name
+
+
+def weights_in(folder: Path) -> list[Path]:
+    """The files of a model's weights: safetensors where there are any, else what torch saved."""
+    return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
 
 
 def find(name: str) -> Source:
@@ -125,7 +129,7 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
 
     Where it has none, a fresh one is drawn from `seed`. Raises UserError as `load_for` does.
     """
-    model, absent = _read(source, AutoModelForMaskedLM, copy.deepcopy(source.config), seed)
+    model, absent = _read(source, AutoModelForMaskedLM, copy.deepcopy(source.config), seed, torch.float32)
     _refuse_absent(source, [key for key in absent if not is_head(key)])
     if absent == [DECODER_BIAS] and is_untied(model):
         # Files of an untied decoder hold its bias under the other of its two names.
@@ -137,9 +141,15 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
 
 
 def load_for(
-    source: Source, auto: Any, labels: Sequence[str] = (), seed: int = 0, *, new_head: bool = False
+    source: Source,
+    auto: Any,
+    labels: Sequence[str] = (),
+    seed: int = 0,
+    *,
+    new_head: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """The model of a source with the head that `auto` (an AutoModelFor... class) puts on it, in float32.
+    """The model of a source with the head that `auto` (an AutoModelFor... class) puts on it, in eval mode.
 
     `labels` become its `id2label`; none leaves them as they are. With `new_head` a head that the source lacks, or has
     for other labels, is drawn from `seed`. Raises UserError for weights that cannot be read, are not there, do not
@@ -154,12 +164,14 @@ def load_for(
     if labels:
         config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
         config.problem_type = None
-    model, absent = _read(source, auto, config, seed)
+    model, absent = _read(source, auto, config, seed, dtype)
     _refuse_absent(source, [key for key in absent if not (new_head and _is_task_head(key))])
     return model
 
 
-def _read(source: Source, auto: Any, config: PretrainedConfig, seed: int) -> tuple[PreTrainedModel, list[str]]:
+def _read(
+    source: Source, auto: Any, config: PretrainedConfig, seed: int, dtype: torch.dtype
+) -> tuple[PreTrainedModel, list[str]]:
     """The model that `auto` makes of a source, and the weights that were drawn from `seed` for want of others."""
     for file in source.weights:
         with file.open("rb") as opened:
@@ -171,7 +183,7 @@ def _read(source: Source, auto: Any, config: PretrainedConfig, seed: int) -> tup
             model, report = auto.from_pretrained(
                 source.folder,
                 config=config,
-                dtype=torch.float32,
+                dtype=dtype,
                 weights_only=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -218,7 +230,7 @@ def _refuse_not_finite(source: Source, model: PreTrainedModel) -> None:
 
 
 def _is_task_head(key: str) -> bool:
-    return key.startswith(("classifier.", "pre_classifier.", "qa_outputs.")) or ".pooler." in key
+    return key.startswith(("classifier.", "pre_classifier.", "qa_outputs.", "pooler.")) or ".pooler." in key
 
 
 def refuse_headless(source: Source) -> NoReturn:
