@@ -281,8 +281,8 @@ def check_length(config: PretrainedConfig, name: str, manifest: dict[str, Any]) 
 def tokenizer_of(source: Source) -> PreTrainedTokenizerFast:
     """The tokenizer in a source's folder. Raises UserError where there is none, or one for another vocabulary."""
     tokenizer = vocabulary.load(source.folder)
-    pieces, rows = len(tokenizer), source.config.vocab_size
-    # Some models pad their embeddings a little; a tokenizer never has more pieces than rows.
+    # Some models pad their embeddings a little; a tokenizer never has a piece beyond them.
+    pieces, rows = max(tokenizer.get_vocab().values()) + 1, source.config.vocab_size
     if pieces > rows or pieces < 0.9 * rows:
         raise UserError(
             f"{source.name}: its tokenizer has {pieces:,} pieces, its configuration {rows:,}; "
