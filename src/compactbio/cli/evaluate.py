@@ -43,7 +43,8 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder or hub name of a fine-tuned model; or a file of predictions in a format of the data.",
+            help="Folder or hub name of a fine-tuned model; or predictions in a format of the data, a file or a BRAT "
+            "folder.",
             show_default=False,
         ),
     ],
@@ -65,6 +66,8 @@ def evaluate(
     untyped: Annotated[
         bool, typer.Option("--untyped", help="NER: compare the extents of mentions alone, whatever their types.")
     ] = False,
+    negative: options.Negative = None,
+    scheme: options.SchemeChoice = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -97,15 +100,23 @@ def evaluate(
     given = Path(model)
     if given.suffix.lower() in _SUFFIXES and not given.exists():
         raise UserError(f"{model}: there is no such file of predictions.")
-    asked: dict[str, Any] = {"task": named, "protocol": protocol.value, "split": split.value, "gold": gold}
+    asked: dict[str, Any] = {
+        "task": named,
+        "protocol": protocol.value,
+        "split": split.value,
+        "gold": gold,
+        "untyped": untyped,
+        "negative": negative,
+        "scheme": scheme.value if scheme else None,
+    }
     try:
-        if given.is_file():
+        if given.is_file() or any(given.glob("*.ann")):
             opened = None
-            result = predicted.evaluate_file(given, data, untyped=untyped, **asked)
+            result = predicted.evaluate_file(given, data, **asked)
         else:
             asked |= {"precision": precision.value, "tokens_per_batch": tokens_per_batch}
             opened = _opened(model, runtime.value if runtime else None)
-            result = evaluating.evaluate(model, data, untyped=untyped, opened=opened, **asked)
+            result = evaluating.evaluate(model, data, opened=opened, **asked)
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing was scored.", err=True)
         raise typer.Exit(130) from None

@@ -106,10 +106,15 @@ def _key(text: str) -> str:
 
 
 def questions(documents: Sequence[Document]) -> dict[str, Question]:
-    """The questions of documents by their identity, each with the answers from all its snippets."""
+    """The questions of documents by their identity, each with the answers from all its snippets.
+
+    Raises UserError for one id of two questions, whose answers would be taken for one another's.
+    """
     found: dict[str, Question] = {}
     for question in (question for document in documents for question in document.questions):
         known = found.get(identity(question))
+        if known and _key(known.text) != _key(question.text):
+            raise UserError(f"Two different questions have the id {question.id!r}: give each its own.")
         answers = (*known.answers, *question.answers) if known else question.answers
         found[identity(question)] = Question(question.text, answers, question.id, kind=question.kind)
     return found

@@ -77,7 +77,7 @@ class Inputs:
             "task": self.data.task,
             "data": {"name": self.data.name, "single": self.data.single, **used},
             "model": {"name": self.source.public_name(), "sha256": self.source.digest},
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.record(),
             "train_on": self.train_on,
             "labels": list(self.labels),
             "precision": self.precision,
@@ -113,13 +113,13 @@ def finetune(
     with counting_left_out() as left_out:
         train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
         devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
-    width = int(source.config.hidden_size)
+    chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
     inputs = Inputs(
         found,
         source,
-        settings(found.task, width, dict(overrides or {})),
+        chosen,
         train_on,
-        tuple(TASKS[found.task].labels(train)),
+        tuple(TASKS[found.task].labels(train, chosen)),
         hardware.precision(precision),
         tokens_per_batch or hardware.tokens(),
         tuple(left_out),
@@ -163,6 +163,7 @@ def _run(
     if not rows:
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
+    model.config.update(task.memory(train, chosen))
     # The fast attention kernels have no dropout; the rate of the hidden states stays the model's own.
     set_dropout(model, hidden=None, attention=0.0)
     per_epoch = math.ceil(len(rows) / chosen.batch_size)
