@@ -83,14 +83,15 @@ def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None =
 def left_out(path: Path, document: str, count: int, what: str, types: Sequence[str] = ()) -> None:
     """Tell the log how many of a document's annotations were left out, without its text.
 
-    `types` are those of left out mentions, which count as wrong where they are predictions.
+    `types` are those of left out mentions, which count as wrong where they are predictions; by default without any.
     """
     if not count:
         return
     _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
     if (found := _LEFT_OUT.get()) is not None:
         found.counts[what] += count
-        found.mentions.setdefault(document, []).extend(types)
+        unknown = [""] * count if what.startswith("mentions") else []
+        found.mentions.setdefault(document, []).extend(types or unknown)
 
 
 @contextmanager

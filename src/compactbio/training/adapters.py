@@ -19,6 +19,7 @@ from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.tasks import ner, ner_rows, qa, qa_rows, relation, relation_rows
 from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.scheme import Scheme
 from compactbio.training.settings import Settings
 
 Logits = Sequence[NDArray[np.float32]]
@@ -31,8 +32,8 @@ class Task:
     """One task.
 
     `auto` loads its models, whose architectures end in `architecture`. `metric` is the main score, `protocol` how it
-    is taken. `labels` are those of a model for training documents, in the order of their ids; none for QA. `memory`
-    is what else a model's configuration keeps, under the name of the task. `check`
+    is taken. `labels` are those of a model for training documents, in the order of their ids; none for QA. `scheme`
+    says of relations which classes there are, None for other tasks. `check`
     gives the labels of a model in the words of the documents that it is to be scored on. `encode` makes rows (its
     result has `.rows`), `decode` predictions out of their logits, `outcome` scores out of predictions. `notes` are
     sentences on what could not be encoded as it stands.
@@ -43,7 +44,7 @@ class Task:
     metric: str
     protocol: str
     labels: Callable[[Sequence[Document], Settings], list[str]]
-    memory: Callable[[Sequence[Document], Settings], dict[str, Any]]
+    scheme: Callable[[Sequence[Document], Settings], Scheme | None]
     check: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]]
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
     decode: Callable[[Sequence[Document], Any, Logits, Sequence[str]], Any]
@@ -130,7 +131,7 @@ def _listed(types: set[str]) -> str:
     return ", ".join(sorted(kind or "mentions without a type" for kind in types))
 
 
-def _scheme(documents: Sequence[Document], chosen: Settings) -> relation.Scheme:
+def _scheme(documents: Sequence[Document], chosen: Settings) -> Scheme:
     return relation.scheme(map(relation.label_of, documents), chosen.negative, chosen.scheme)
 
 
@@ -207,7 +208,7 @@ TASKS = {
         metric="f1",
         protocol="word",
         labels=lambda documents, chosen: ner.labels(documents),
-        memory=lambda documents, chosen: {},
+        scheme=lambda documents, chosen: None,
         check=_ner_check,
         encode=lambda documents, tokenizer, labels, chosen: ner_rows.encode(
             documents, tokenizer, _ids(labels), chosen.max_length
@@ -222,7 +223,7 @@ TASKS = {
         metric="f1",
         protocol="micro",
         labels=lambda documents, chosen: list(_scheme(documents, chosen).classes),
-        memory=lambda documents, chosen: {MEMORY: _scheme(documents, chosen).memory()},
+        scheme=_scheme,
         check=_relation_check,
         encode=lambda documents, tokenizer, labels, chosen: relation_rows.encode(
             documents,
@@ -241,7 +242,7 @@ TASKS = {
         metric="mrr",
         protocol="BioASQ",
         labels=lambda documents, chosen: [],
-        memory=lambda documents, chosen: {},
+        scheme=lambda documents, chosen: None,
         check=_qa_check,
         encode=lambda documents, tokenizer, labels, chosen: qa_rows.encode(
             documents, tokenizer, chosen.max_length, chosen.stride

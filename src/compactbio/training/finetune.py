@@ -25,7 +25,7 @@ from compactbio.tasks.data import Data
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation import label_of
 from compactbio.training import batches, checkpoints, engine, evaluating, folder, hardware, loading, report, task_card
-from compactbio.training.adapters import TASKS, Task
+from compactbio.training.adapters import MEMORY, TASKS, Task
 from compactbio.training.finetuner import FineTuner
 from compactbio.training.settings import Settings, settings
 
@@ -114,6 +114,7 @@ def finetune(
         train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
         devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
     chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
+    scheme = TASKS[found.task].scheme(train, chosen)
     inputs = Inputs(
         found,
         source,
@@ -122,7 +123,7 @@ def finetune(
         tuple(TASKS[found.task].labels(train, chosen)),
         hardware.precision(precision),
         tokens_per_batch or hardware.tokens(),
-        tuple(left_out),
+        (*left_out, *((scheme.sentence, *scheme.remarks) if scheme else ())),
     )
     if inputs.settings.max_length > source.config.max_position_embeddings:
         fits = {"max_length": source.config.max_position_embeddings}
@@ -163,7 +164,8 @@ def _run(
     if not rows:
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
-    model.config.update(task.memory(train, chosen))
+    if scheme := task.scheme(train, chosen):
+        model.config.update({MEMORY: scheme.memory()})
     # The fast attention kernels have no dropout; the rate of the hidden states stays the model's own.
     set_dropout(model, hidden=None, attention=0.0)
     per_epoch = math.ceil(len(rows) / chosen.batch_size)

@@ -192,7 +192,9 @@ def _probabilities(path: Path, rows: Sequence[Sequence[str]], classes: int) -> "
         found = np.array(rows, dtype=np.float64)
     except ValueError as error:
         raise UserError(f"{path}: {error}; give a class per line, or one probability per class.") from None
-    wrong = ~((np.abs(found.sum(-1) - 1) < 0.01) & (found >= 0).all(-1))
+    # Neither a NaN nor an infinite number lies there.
+    inside = np.all((found >= 0) & (found <= 1), axis=-1)
+    wrong = ~inside | (np.abs(np.where(inside[:, None], found, 0).sum(-1) - 1) >= 0.01)
     if wrong.any():
         raise UserError(
             f"{path}: row {int(wrong.argmax()) + 1} holds no probabilities, which lie in [0, 1] and have the sum 1; "
