@@ -70,6 +70,12 @@ def test_the_negative_class_can_be_named(scored):
     assert sums(scored(["treats", "causes"], ["treats", "kein"], "--negative", "kein")) == [1, 0, 1]
 
 
+def test_of_two_numbered_classes_the_other_one_can_be_meant(scored):
+    gold, predicted = ["1", "0", "0"], ["0", "0", "1"]
+    assert sums(scored(gold, predicted)) == [0, 1, 1]
+    assert sums(scored(gold, predicted, "--negative", "1")) == [1, 1, 1]
+
+
 def test_negative_is_for_relations(cli, tmp_path):
     for name in ("gold.tsv", "predicted.tsv"):
         (tmp_path / name).write_text("Zinc\tB\n")

@@ -235,6 +235,14 @@ def test_predictions_without_a_mention_are_reported(scored):
     noted(record, "hold no mention")
 
 
+def test_a_folder_of_texts_without_annotations_finds_nothing(scored, cli, tmp_path):
+    scored(GOLD, GOLD)
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "2.txt").write_text("Gold and pain. ")
+    record = json.loads(cli("evaluate", tmp_path / "found", tmp_path / "gold.pubtator", "--json")[1])
+    assert sums(record) == [0, 0, 5] and record["model"]["name"] == "found"
+
+
 def test_empty_cut_and_other_predictions_are_refused(refused):
     refused(GOLD, "", "empty")
     refused(GOLD, GOLD.replace("Iron helps", "Iron help"), "another text")

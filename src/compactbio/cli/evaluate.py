@@ -110,7 +110,7 @@ def evaluate(
         "scheme": scheme.value if scheme else None,
     }
     try:
-        if given.is_file() or any(given.glob("*.ann")):
+        if given.is_file() or _is_brat(given):
             opened = None
             result = predicted.evaluate_file(given, data, **asked)
         else:
@@ -129,6 +129,11 @@ def evaluate(
         evaluating.add_to_card(Path(model), result)
     except OSError as error:
         typer.echo(f"The score was not added to the model's card: {error.strerror}.", err=True)
+
+
+def _is_brat(place: Path) -> bool:
+    """Whether a folder holds texts and annotations of BRAT; a model's may hold a vocab.txt."""
+    return any(place.glob("*.ann")) or (any(place.glob("*.txt")) and not (place / "config.json").exists())
 
 
 def _opened(model: str, runtime: str | None) -> "Opened | None":
@@ -157,6 +162,7 @@ def _text(result: "Evaluation", mistakes: int) -> str:
         f"{said} {100 * record['scores'][metric]:.2f}  (95 % interval {100 * low:.2f} to {100 * high:.2f}, "
         f"bootstrap over {len(record['units']):,} {record['unit']}s)",
         "  ".join(f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in record["scores"].items()),
+        f"{'model' if 'runtime' in record['model'] else 'predictions'} {record['model']['name']}",
         f"protocol {record['protocol']}; one run" + (f", seed {record['seed']}" if record["seed"] is not None else ""),
         f"data {data['name']}, {data['split']}: {counted}; SHA-256 {data['sha256'][:16]}",
         *record["notes"],

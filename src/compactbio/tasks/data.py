@@ -50,6 +50,9 @@ class Data:
         if split not in self.files:
             raise UserError(f"{self.name}: there is no {split} file in it (a file with {split!r} in its name).")
         documents = names.unified(list(formats.read(self.files[split])))
+        if self.task == "qa" and split != "train":
+            # Refuses two questions of one id, which would be scored as one, before a model is loaded or trained.
+            qa.questions(documents)
         if self.single and not whole:
             places = _tenths(documents)
             documents = [d for d in documents if _TENTHS[places[_group(d)]] == split]

@@ -93,7 +93,7 @@ def _rank(gold: Sequence[Answer], predicted: Sequence[Answer]) -> int:
     """The place, from 1, of the first right answer; 0 where none of the first five is right."""
     accepted = {text.lower() for answer in gold for text in ([answer] if isinstance(answer, str) else answer)}
     firsts = [answer if isinstance(answer, str) else next(iter(answer), None) for answer in predicted[:_RANKS]]
-    right = (place for place, text in enumerate(firsts, 1) if text is not None and text.lower() in accepted)
+    right = (place for place, text in enumerate(firsts, 1) if text and text.strip() and text.lower() in accepted)
     return next(right, 0)
 
 

@@ -118,7 +118,9 @@ class Scheme:
 
     def memory(self) -> dict[str, Any]:
         """What gives this scheme for its own classes again: the arguments of `scheme` under the names of settings."""
-        negative = self.named if self.named is not None or self.name == "ChemProt" else self.negatives
+        # What was in doubt is decided, and reported, each time.
+        undecided = self.named is None and (self.name == "ChemProt" or self.remarks)
+        negative = None if undecided else self.negatives if self.named is None else self.named
         return {
             "negative": None if negative is None else list(negative),
             "scheme": None if self.name == "binary" else self.name.lower(),

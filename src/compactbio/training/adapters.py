@@ -18,6 +18,7 @@ from compactbio.documents import Document, Question
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.tasks import ner, ner_rows, qa, qa_rows, relation, relation_rows
+from compactbio.tasks.names import key, spellings
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.scheme import Scheme
 from compactbio.training.settings import Settings
@@ -88,9 +89,9 @@ def _ner_check(config: PretrainedConfig, name: str, documents: Sequence[Document
         ) from None
     wanted = {span.type for document in documents for span in document.spans}
     # DISEASE and Disease are one type.
-    spelt = {kind.lower(): kind for kind in wanted}
-    labels = [_named(prefix, spelt.get(kind.lower(), kind)) for prefix, kind in map(parse, labels)]
-    known = {spelt.get(kind.lower(), kind) for kind in known}
+    spelt = spellings(wanted)
+    labels = [_named(prefix, spelt.get(key(kind), kind)) for prefix, kind in map(parse, labels)]
+    known = {spelt.get(key(kind), kind) for kind in known}
     if wanted == {""} and len(known) > 1:
         return [prefix for prefix, _ in map(parse, labels)]
     if len(known) == len(wanted) == 1 and known != wanted and "" in known | wanted:
