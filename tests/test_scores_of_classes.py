@@ -195,6 +195,8 @@ def test_a_model_keeps_its_class_of_no_relation(cli, tokenizer_folder, tmp_path)
     assert record["scheme"]["negative"] == ["kein"] and record["scheme"]["evaluated"] == ["causes", "treats"]
     other = json.loads(cli("evaluate", tmp_path / "model", data, "--negative", "causes", "--json")[1])
     assert other["scheme"]["negative"] == ["causes"]
+    kept = json.loads((tmp_path / "model" / "evaluations.json").read_text())
+    assert [one["scheme"]["negative"] for one in kept] == [["kein"], ["causes"]]
     one_sentence(cli("evaluate", tmp_path / "model", data, "--negative", "never"), "no class 'never'")
     from compactbio.annotate.opening import opened
 

@@ -136,7 +136,7 @@ def scheme(labels: Iterable[str], negative: Sequence[str] | None = None, name: s
 
     GAD and EU-ADR are binary, class 1 is scored. ChemProt's relations or groups (CPR:n) become the five groups that
     BioCreative VI scores, all else is the class "false", or "other" where no label says that a pair has no relation.
-    DrugProt's relations, told by those that ChemProt does not score, stay as they are. Of other labels all are scored
+    DrugProt's relations, known by those that ChemProt does not score, stay as they are. Of other labels all are scored
     but the class of no relation, which is known by the names that published sets give it.
 
     `negative` names the labels of no relation instead, none for an empty list; `name` is "chemprot", to group, or

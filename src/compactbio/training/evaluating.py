@@ -227,7 +227,8 @@ def _kept(path: Path) -> list[dict[str, Any]]:
 
 
 def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return record["data"].get("sha256"), record["data"].get("split"), record["protocol"], UNTYPED in record["notes"]
+    data, untyped = record["data"], UNTYPED in record["notes"]
+    return data.get("sha256"), data.get("split"), record["protocol"], untyped, record.get("scheme")
 
 
 def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str) -> Predictor:
