@@ -8,13 +8,17 @@ from transformers import PreTrainedTokenizerFast
 from compactbio.deploy import choosing, runtimes
 from compactbio.deploy.runtimes import Runtime
 from compactbio.errors import UserError
+from compactbio.tasks.scheme import Scheme, scheme
 from compactbio.training import evaluating, loading
 from compactbio.training.adapters import labels_of
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run."""
+    """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run.
+
+    `scheme` says of a relation model's labels which are of no relation.
+    """
 
     name: str
     runtime: Runtime
@@ -22,6 +26,7 @@ class Opened:
     labels: tuple[str, ...]
     max_length: int
     stride: int
+    scheme: Scheme | None
 
 
 def parted(name: str) -> tuple[str, str]:
@@ -49,4 +54,5 @@ def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
         tuple(labels),
         settings.max_length,
         settings.stride,
+        scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
     )

@@ -14,7 +14,7 @@ from compactbio.documents import Document, Relation, Span
 from compactbio.documents.words import sentences
 from compactbio.errors import UserError
 from compactbio.tasks import relation_rows
-from compactbio.tasks.relation import Scheme, scheme
+from compactbio.tasks.scheme import Scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,13 @@ class RelationAnnotator:
         runtime: Runtime,
         tokenizer: PreTrainedTokenizerFast,
         classes: Sequence[str],
+        scheme: Scheme,
         max_length: int,
         marking: Marking,
     ) -> None:
         self._runtime, self._tokenizer, self._max_length = runtime, tokenizer, max_length
         self._classes, self._marking = list(classes), marking
-        self._scheme: Scheme = scheme(classes)
+        self._scheme = scheme
 
     @classmethod
     def from_pretrained(
@@ -63,7 +64,8 @@ class RelationAnnotator:
         if len(set(marking.marks)) < 2 or not all(marking.marks):
             raise UserError("The two marks of a relation model must differ, or nobody can tell head from tail.")
         model = opened(str(name), "relation", runtime, threads)
-        return cls(model.runtime, model.tokenizer, model.labels, model.max_length, marking)
+        assert model.scheme is not None
+        return cls(model.runtime, model.tokenizer, model.labels, model.scheme, model.max_length, marking)
 
     def __call__(self, documents: Sequence[Document], *, min_score: float = 0.0) -> list[list[Related]]:
         """The relations of each document, pairs of the negative class left out, in the order of the pairs."""
@@ -80,7 +82,7 @@ class RelationAnnotator:
         shares /= shares.sum(-1, keepdims=True)
         for (place, _, head, tail), own in zip(pairs, shares, strict=True):
             best = int(own.argmax())
-            if self._classes[best] != self._scheme.negative and own[best] >= min_score:
+            if self._classes[best] not in self._scheme.negatives and own[best] >= min_score:
                 found[place].append(Related(head, tail, self._classes[best], float(own[best])))
         return found
 

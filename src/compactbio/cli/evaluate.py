@@ -43,7 +43,8 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder or hub name of a fine-tuned model; or a file of predictions in a format of the data.",
+            help="Folder or hub name of a fine-tuned model; or predictions in a format of the data, a file or a BRAT "
+            "folder.",
             show_default=False,
         ),
     ],
@@ -65,6 +66,8 @@ def evaluate(
     untyped: Annotated[
         bool, typer.Option("--untyped", help="NER: compare the extents of mentions alone, whatever their types.")
     ] = False,
+    negative: options.Negative = None,
+    scheme: options.SchemeChoice = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -97,15 +100,23 @@ def evaluate(
     given = Path(model)
     if given.suffix.lower() in _SUFFIXES and not given.exists():
         raise UserError(f"{model}: there is no such file of predictions.")
-    asked: dict[str, Any] = {"task": named, "protocol": protocol.value, "split": split.value, "gold": gold}
+    asked: dict[str, Any] = {
+        "task": named,
+        "protocol": protocol.value,
+        "split": split.value,
+        "gold": gold,
+        "untyped": untyped,
+        "negative": negative,
+        "scheme": scheme.value if scheme else None,
+    }
     try:
-        if given.is_file():
+        if given.is_file() or _is_brat(given):
             opened = None
-            result = predicted.evaluate_file(given, data, untyped=untyped, **asked)
+            result = predicted.evaluate_file(given, data, **asked)
         else:
             asked |= {"precision": precision.value, "tokens_per_batch": tokens_per_batch}
             opened = _opened(model, runtime.value if runtime else None)
-            result = evaluating.evaluate(model, data, untyped=untyped, opened=opened, **asked)
+            result = evaluating.evaluate(model, data, opened=opened, **asked)
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing was scored.", err=True)
         raise typer.Exit(130) from None
@@ -118,6 +129,11 @@ def evaluate(
         evaluating.add_to_card(Path(model), result)
     except OSError as error:
         typer.echo(f"The score was not added to the model's card: {error.strerror}.", err=True)
+
+
+def _is_brat(place: Path) -> bool:
+    """Whether a folder holds texts and annotations of BRAT; a model's may hold a vocab.txt."""
+    return any(place.glob("*.ann")) or (any(place.glob("*.txt")) and not (place / "config.json").exists())
 
 
 def _opened(model: str, runtime: str | None) -> "Opened | None":
@@ -146,6 +162,7 @@ def _text(result: "Evaluation", mistakes: int) -> str:
         f"{said} {100 * record['scores'][metric]:.2f}  (95 % interval {100 * low:.2f} to {100 * high:.2f}, "
         f"bootstrap over {len(record['units']):,} {record['unit']}s)",
         "  ".join(f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in record["scores"].items()),
+        f"{'model' if 'runtime' in record['model'] else 'predictions'} {record['model']['name']}",
         f"protocol {record['protocol']}; one run" + (f", seed {record['seed']}" if record["seed"] is not None else ""),
         f"data {data['name']}, {data['split']}: {counted}; SHA-256 {data['sha256'][:16]}",
         *record["notes"],

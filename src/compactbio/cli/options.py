@@ -28,6 +28,11 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Scheme(StrEnum):
+    chemprot = "chemprot"
+    labels = "labels"
+
+
 DeviceChoice = Annotated[Device, typer.Option("--device", help="auto is a CUDA GPU where there is one.")]
 Recipe = Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)]
 Corpus = Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)]
@@ -45,6 +50,24 @@ TokensPerBatch = Annotated[
     int | None,
     typer.Option(
         min=1, help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA.", show_default=False
+    ),
+]
+Negative = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--negative",
+        metavar="LABEL",
+        help="Relations: the class of no relation; repeatable. By default known by its name.",
+        show_default=False,
+    ),
+]
+SchemeChoice = Annotated[
+    Scheme | None,
+    typer.Option(
+        "--scheme",
+        help="Relations: chemprot scores ChemProt's five groups, labels each label by itself. By default known by the "
+        "labels.",
+        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

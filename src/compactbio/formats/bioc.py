@@ -87,17 +87,17 @@ def _document(path: Path, element: Any) -> Document:
     text = _text(path, name, element)
     spans: list[Span] = []
     places: dict[str, int] = {}
-    wrong = 0
+    wrong: list[str] = []
     for annotation in element.iter("annotation"):
         infons = _infons(annotation)
         if infons.get("CompositeRole") == "IndividualMention":
             continue
         if (span := _span(path, text, annotation, infons)) is None:
-            wrong += 1
+            wrong.append(infons.get("type", ""))
             continue
         places[annotation.get("id", "")] = len(spans)
         spans.append(span)
-    left_out(path, name, wrong, "mentions that do not stand at their offsets")
+    left_out(path, name, len(wrong), "mentions that do not stand at their offsets", wrong)
     found = [_relation(relation, places) for relation in element.iter("relation")]
     relations = tuple(relation for relation in found if relation is not None)
     left_out(path, name, len(found) - len(relations), "relations that are not between two mentions or concepts")

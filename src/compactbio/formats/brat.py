@@ -69,18 +69,20 @@ def _document(file: Path) -> Document:
 def _annotated(document: Document, path: Path) -> Document:
     rows = list(numbered(path))
     spans, places, wrong = _spans(document.text, path, rows)
-    left_out(path, document.id, len(wrong), "mentions that do not stand at their offsets")
-    relations, lost = _relations(path, rows, places, wrong)
+    left_out(path, document.id, len(wrong), "mentions that do not stand at their offsets", [kind for _, kind in wrong])
+    relations, lost = _relations(path, rows, places, {name for name, _ in wrong})
     left_out(path, document.id, lost, "relations of mentions that are left out")
     identified = _identified(path, rows, spans, places)
     return replace(document, spans=identified, relations=relations)
 
 
-def _spans(text: str, path: Path, rows: Sequence[tuple[int, str]]) -> tuple[list[Span], dict[str, int], set[str]]:
-    """The mentions, the places by name, and the names of those that do not stand at their offsets."""
+def _spans(
+    text: str, path: Path, rows: Sequence[tuple[int, str]]
+) -> tuple[list[Span], dict[str, int], list[tuple[str, str]]]:
+    """The mentions, the places by name, and the names and types of those that do not stand at their offsets."""
     spans: list[Span] = []
     places: dict[str, int] = {}
-    wrong: set[str] = set()
+    wrong: list[tuple[str, str]] = []
     for line, row in rows:
         if not row.startswith("T"):
             continue
@@ -89,7 +91,7 @@ def _spans(text: str, path: Path, rows: Sequence[tuple[int, str]]) -> tuple[list
             raise broken(path, line, "it is no mention", "write T1, tab, type start end, tab, text")
         parts = [(int(start), int(end)) for start, end in (part.split(" ") for part in match[3].split(";"))]
         if _shown(text, parts) != _flat(match[4]):
-            wrong.add(match[1])
+            wrong.append((match[1], match[2]))
             continue
         places[match[1]] = len(spans)
         spans.append(Span(parts[0][0], parts[-1][1], match[2], fragments=tuple(parts) if len(parts) > 1 else ()))

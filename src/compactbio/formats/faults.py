@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,7 +21,18 @@ T = TypeVar("T")
 _LOGGER = logging.getLogger("compactbio.formats")
 _LINE = re.compile(r" at line (\d+) column \d+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LEFT_OUT: ContextVar[Counter[str] | None] = ContextVar("left out", default=None)
+
+
+class LeftOut(list[str]):
+    """Sentences on the annotations that readers left out; `mentions` are the types of those mentions by document."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mentions: dict[str, list[str]] = {}
+        self.counts: Counter[str] = Counter()
+
+
+_LEFT_OUT: ContextVar[LeftOut | None] = ContextVar("left out", default=None)
 
 
 @contextmanager
@@ -69,26 +80,30 @@ def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None =
     raise UserError(f"{place}: {where}, counted from 0, is not as the format has it ({first['msg']}); mend it there.")
 
 
-def left_out(path: Path, document: str, count: int, what: str) -> None:
-    """Tell the log how many of a document's annotations were left out, without its text."""
+def left_out(path: Path, document: str, count: int, what: str, types: Sequence[str] = ()) -> None:
+    """Tell the log how many of a document's annotations were left out, without its text.
+
+    `types` are those of left out mentions, which count as wrong where they are predictions; by default without any.
+    """
     if not count:
         return
     _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
-    if (counts := _LEFT_OUT.get()) is not None:
-        counts[what] += count
+    if (found := _LEFT_OUT.get()) is not None:
+        found.counts[what] += count
+        unknown = [""] * count if what.startswith("mentions") else []
+        found.mentions.setdefault(document, []).extend(types or unknown)
 
 
 @contextmanager
-def counting_left_out() -> Iterator[list[str]]:
-    """Gives a list that, after the block, holds a sentence on each kind of annotations left out by readers within."""
-    sentences: list[str] = []
-    counts: Counter[str] = Counter()
-    token = _LEFT_OUT.set(counts)
+def counting_left_out(where: str = "the data") -> Iterator[LeftOut]:
+    """Gives what, after the block, holds a sentence on each kind of annotations that readers left out within it."""
+    found = LeftOut()
+    token = _LEFT_OUT.set(found)
     try:
-        yield sentences
+        yield found
     finally:
         _LEFT_OUT.reset(token)
-        sentences += [f"{count:,} annotations of the data were left out: {what}." for what, count in counts.items()]
+        found += [f"{count:,} annotations of {where} were left out: {what}." for what, count in found.counts.items()]
 
 
 def fault(document: Document) -> str | None:

@@ -112,6 +112,8 @@ def _is_word(line: str) -> bool:
 
 
 def _is_sentence(line: str) -> bool:
-    """Whether a line is a sentence, perhaps an index before it, and a class without blanks."""
+    """Whether a line is a sentence, perhaps an index before it, and a class; one with a blank after marks alone."""
     columns = line.split("\t")
-    return len(columns) in (2, 3) and " " in columns[-2] and bool(columns[-1]) and " " not in columns[-1]
+    if len(columns) not in (2, 3) or " " not in columns[-2] or not columns[-1]:
+        return False
+    return " " not in columns[-1] or marked.MARK.search(columns[-2]) is not None

@@ -14,7 +14,7 @@ from compactbio.errors import UserError
 from compactbio.formats.bioasq import read_questions
 from compactbio.formats.splits import folds, splits
 from compactbio.records import hashes
-from compactbio.tasks import qa
+from compactbio.tasks import names, qa
 
 Split = Literal["train", "devel", "test"]
 TASKS = ("ner", "relation", "qa")
@@ -42,14 +42,17 @@ class Data:
     @cached_property
     def digests(self) -> dict[str, str]:
         """The SHA-256 of each split's file."""
-        found: dict[str, str] = {split: _digest(path) for split, path in self.files.items()}
-        return {**found, "gold": _digest(self.gold)} if self.gold else found
+        found: dict[str, str] = {split: digest(path) for split, path in self.files.items()}
+        return {**found, "gold": digest(self.gold)} if self.gold else found
 
     def read(self, split: Split, *, whole: bool = False) -> list[Document]:
         """The documents of a split; `whole`: all of a single file's. Raises UserError where there are none."""
         if split not in self.files:
             raise UserError(f"{self.name}: there is no {split} file in it (a file with {split!r} in its name).")
-        documents = list(formats.read(self.files[split]))
+        documents = names.unified(list(formats.read(self.files[split])))
+        if self.task == "qa" and split != "train":
+            # Refuses two questions of one id, which would be scored as one, before a model is loaded or trained.
+            qa.questions(documents)
         if self.single and not whole:
             places = _tenths(documents)
             documents = [d for d in documents if _TENTHS[places[_group(d)]] == split]
@@ -115,7 +118,8 @@ def _is_brat(path: Path) -> bool:
     return any(path.glob("*.ann"))
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, or of the names and contents of a folder's files."""
     if path.is_file():
         return hashes.of_file(path)
     return hashes.of_value([[p.name, hashes.of_file(p)] for p in sorted(path.iterdir()) if p.is_file()])

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents import Document
 from compactbio.tasks.pieces import Pieces, pieces
-from compactbio.tasks.relation import Scheme, label_of
+from compactbio.tasks.relation import label_of
 from compactbio.tasks.rows import NO_LABEL, Row
+from compactbio.tasks.scheme import Scheme
 
 # Mentions as GAD (@GENE$), ChemProt's first (<< .. >>) and second ([[ .. ]]) are marked.
 _MARK = re.compile(r"@\w+\$|<<.*?>>|\[\[.*?\]\]")
@@ -19,10 +20,12 @@ _MARK = re.compile(r"@\w+\$|<<.*?>>|\[\[.*?\]\]")
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as rows, one each. `shortened` counts the sentences that were too long and lost pieces."""
+    """Documents as rows, one each, of the classes of `scheme`. `shortened` counts the sentences that were too long and
+    lost pieces."""
 
     rows: tuple[Row, ...]
     shortened: int
+    scheme: Scheme
 
 
 def encode(
@@ -47,7 +50,7 @@ def encode(
         if len(ids) > room:
             ids, shortened = ids[_kept(document, own, room)], shortened + 1
         rows.append(_row(ids, label, tokenizer))
-    return Encoded(tuple(rows), shortened)
+    return Encoded(tuple(rows), shortened, scheme)
 
 
 def decode(logits: NDArray[np.float32], names: Sequence[str]) -> list[str]:

@@ -18,10 +18,14 @@ from compactbio.documents import Document, Question
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.tasks import ner, ner_rows, qa, qa_rows, relation, relation_rows
+from compactbio.tasks.names import key, spellings
 from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.scheme import Scheme
 from compactbio.training.settings import Settings
 
 Logits = Sequence[NDArray[np.float32]]
+# Under this key a relation model's config.json says which classes are of no relation, and how classes were made.
+MEMORY = "relation_classes"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Task:
     """One task.
 
     `auto` loads its models, whose architectures end in `architecture`. `metric` is the main score, `protocol` how it
-    is taken. `labels` are those of a model for training documents, in the order of their ids; none for QA. `check`
+    is taken. `labels` are those of a model for training documents, in the order of their ids; none for QA. `scheme`
+    says of relations which classes there are, None for other tasks. `check`
     gives the labels of a model in the words of the documents that it is to be scored on. `encode` makes rows (its
     result has `.rows`), `decode` predictions out of their logits, `outcome` scores out of predictions. `notes` are
     sentences on what could not be encoded as it stands.
@@ -39,7 +44,8 @@ class Task:
     architecture: str
     metric: str
     protocol: str
-    labels: Callable[[Sequence[Document]], list[str]]
+    labels: Callable[[Sequence[Document], Settings], list[str]]
+    scheme: Callable[[Sequence[Document], Settings], Scheme | None]
     check: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]]
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
     decode: Callable[[Sequence[Document], Any, Logits, Sequence[str]], Any]
@@ -85,9 +91,9 @@ def _ner_check(config: PretrainedConfig, name: str, documents: Sequence[Document
         ) from None
     wanted = {span.type for document in documents for span in document.spans}
     # DISEASE and Disease are one type.
-    spelt = {kind.lower(): kind for kind in wanted}
-    labels = [_named(prefix, spelt.get(kind.lower(), kind)) for prefix, kind in map(parse, labels)]
-    known = {spelt.get(kind.lower(), kind) for kind in known}
+    spelt = spellings(wanted)
+    labels = [_named(prefix, spelt.get(key(kind), kind)) for prefix, kind in map(parse, labels)]
+    known = {spelt.get(key(kind), kind) for kind in known}
     if wanted == {""} and len(known) > 1:
         return [prefix for prefix, _ in map(parse, labels)]
     if len(known) == len(wanted) == 1 and known != wanted and "" in known | wanted:
@@ -128,18 +134,29 @@ def _listed(types: set[str]) -> str:
     return ", ".join(sorted(kind or "mentions without a type" for kind in types))
 
 
-def _classes(documents: Sequence[Document]) -> list[str]:
-    return list(relation.scheme(map(relation.label_of, documents)).classes)
+def _scheme(documents: Sequence[Document], chosen: Settings) -> Scheme:
+    return relation.scheme(map(relation.label_of, documents), chosen.negative, chosen.scheme)
+
+
+def remembered(config: PretrainedConfig) -> dict[str, Any]:
+    """The settings of classes that a fine-tuned relation model keeps in its configuration, {} where it has none."""
+    kept = getattr(config, MEMORY, None)
+    fields = {"negative": list, "scheme": str}
+    found = kept if isinstance(kept, dict) else {}
+    return {key: found[key] for key, kind in fields.items() if isinstance(found.get(key), kind)}
 
 
 def _relation_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
-    own = relation.scheme(map(relation.label_of, documents))
-    if own.name == "binary" and _numbers_two(config):
+    held = set(map(relation.label_of, documents))
+    if held <= {"0", "1"} and _numbers_two(config):
         return ["0", "1"]
     labels = _own_labels(config, name)
-    if not set(own.classes) & set(labels):
+    kept = remembered(config)
+    own = relation.scheme(labels, kept.get("negative"), kept.get("scheme"))
+    known = {own.find(label) for label in held} - {None}
+    if not known or (known <= set(own.negatives) and len(held) > len(known)):
         raise UserError(
-            f"{name} tells {_listed(set(labels))} apart, the data hold {_listed(set(own.classes))}: score it on data "
+            f"{name} tells {_listed(set(labels))} apart, the data hold {_listed(held)}: score it on data "
             "with its own classes, or fine-tune a model on these."
         )
     return labels
@@ -153,7 +170,7 @@ def _relation_outcome(
     protocol: str,
     golden: Mapping[str, Question] | None,
 ) -> Outcome:
-    return relation.outcome(documents, predicted, relation.scheme(labels))
+    return relation.outcome(documents, predicted, encoded.scheme)
 
 
 def _relation_notes(encoded: relation_rows.Encoded) -> tuple[str, ...]:
@@ -193,7 +210,8 @@ TASKS = {
         architecture="ForTokenClassification",
         metric="f1",
         protocol="word",
-        labels=ner.labels,
+        labels=lambda documents, chosen: ner.labels(documents),
+        scheme=lambda documents, chosen: None,
         check=_ner_check,
         encode=lambda documents, tokenizer, labels, chosen: ner_rows.encode(
             documents, tokenizer, _ids(labels), chosen.max_length
@@ -207,10 +225,15 @@ TASKS = {
         architecture="ForSequenceClassification",
         metric="f1",
         protocol="micro",
-        labels=_classes,
+        labels=lambda documents, chosen: list(_scheme(documents, chosen).classes),
+        scheme=_scheme,
         check=_relation_check,
         encode=lambda documents, tokenizer, labels, chosen: relation_rows.encode(
-            documents, tokenizer, _ids(labels), relation.scheme(labels), chosen.max_length
+            documents,
+            tokenizer,
+            _ids(labels),
+            relation.scheme(labels, chosen.negative, chosen.scheme),
+            chosen.max_length,
         ),
         decode=lambda documents, encoded, logits, labels: relation_rows.decode(np.stack(logits), labels),
         outcome=_relation_outcome,
@@ -221,7 +244,8 @@ TASKS = {
         architecture="ForQuestionAnswering",
         metric="mrr",
         protocol="BioASQ",
-        labels=lambda documents: [],
+        labels=lambda documents, chosen: [],
+        scheme=lambda documents, chosen: None,
         check=_qa_check,
         encode=lambda documents, tokenizer, labels, chosen: qa_rows.encode(
             documents, tokenizer, chosen.max_length, chosen.stride

@@ -20,7 +20,7 @@ from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.rows import Row
 from compactbio.tasks.statistics import STATISTICS, interval
 from compactbio.training import folder, hardware, loading, task_card
-from compactbio.training.adapters import TASKS, Task
+from compactbio.training.adapters import TASKS, Task, remembered
 from compactbio.training.predicting import predict
 from compactbio.training.settings import Settings, settings
 
@@ -86,6 +86,8 @@ def evaluate(
     split: Split = "test",
     gold: Path | None = None,
     untyped: bool = False,
+    negative: Sequence[str] | None = None,
+    scheme: str | None = None,
     name: str | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
@@ -94,9 +96,10 @@ def evaluate(
     """Score a fine-tuned model, a folder or hub name, on a split of a data set (see `tasks.data.find`).
 
     A single file is scored whole, unless the model was trained on a part of this very file: then on the part of the
-    split. `untyped` compares the extents of mentions alone. `opened` is the model where something else than PyTorch in
-    `precision` computes its logits. Raises UserError for a model without the task's head or labels, labels that it has
-    never seen, and whatever else the user can mend.
+    split. `untyped` compares the extents of mentions alone. `negative` and `scheme` are those of relations (see
+    `tasks.scheme.scheme`), by default what the model was fine-tuned with. `opened` is the model where something else
+    than PyTorch in `precision` computes its logits. Raises UserError for a model without the task's head or labels,
+    labels that it has never seen, and whatever else the user can mend.
     """
     source = opened.source if opened else loading.find(model)
     found = datasets.find(data, task, name, gold)
@@ -104,7 +107,7 @@ def evaluate(
     used_before = run.get("data", {})
     seen = used_before.get("train") == found.digests.get(split)
     single = found.single and seen and bool(used_before.get("single"))
-    check_options(found, split, gold, untyped=untyped, parted=single)
+    check_options(found, split, gold, untyped=untyped, classes=negative or scheme, parted=single)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=not single)
     if untyped:
@@ -123,7 +126,8 @@ def evaluate(
             loaded = loading.load_for(source, kind.auto)
         parameters = encoder_parameters(loaded)
         predictor = predictor_of(loaded, found.task, tokens_per_batch or hardware.tokens(), precision)
-    chosen = settings_of(source, found.task)
+    given = {"negative": list(negative) if negative else None, "scheme": scheme}
+    chosen = settings_of(source, found.task, {key: value for key, value in given.items() if value})
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
     predictions, outcome = score(predictor, found.task, documents, encoded, labels, protocol=protocol, golden=golden)
     outcome = replace(outcome, notes=(*outcome.notes, *left_out))
@@ -156,12 +160,16 @@ def without_types(documents: Sequence[Document]) -> list[Document]:
     return [replace(d, spans=tuple(replace(span, type="") for span in d.spans)) for d in documents]
 
 
-def check_options(found: Data, split: Split, gold: Path | None, *, untyped: bool, parted: bool = False) -> None:
+def check_options(
+    found: Data, split: Split, gold: Path | None, *, untyped: bool, classes: object = None, parted: bool = False
+) -> None:
     """Raise UserError for an option that would change nothing; `parted`: a single file that has splits."""
     if gold is not None and found.task != "qa":
         raise UserError(f"--gold is for questions, the data are of {found.task}: leave it out.")
     if untyped and found.task != "ner":
         raise UserError(f"--untyped is for mentions, the data are of {found.task}: leave it out.")
+    if classes and found.task != "relation":
+        raise UserError(f"--negative and --scheme are for relations, the data are of {found.task}: leave them out.")
     if split != "test" and found.single and not parted:
         raise UserError(
             f"{found.name} is a single file, which is scored whole unless the model was trained on a part of it: "
@@ -219,7 +227,8 @@ def _kept(path: Path) -> list[dict[str, Any]]:
 
 
 def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return record["data"].get("sha256"), record["data"].get("split"), record["protocol"], UNTYPED in record["notes"]
+    data, untyped = record["data"], UNTYPED in record["notes"]
+    return data.get("sha256"), data.get("split"), record["protocol"], untyped, record.get("scheme")
 
 
 def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str) -> Predictor:
@@ -267,9 +276,15 @@ def _lengths(run: dict[str, Any], source: loading.Source) -> dict[str, Any]:
     return kept or ({"max_length": longest} if longest < 512 else {})
 
 
-def settings_of(source: loading.Source, task: str) -> Settings:
-    """The settings that documents are encoded with for a fine-tuned model: those of its own run, where it has one."""
-    return settings(task, int(source.config.hidden_size), _lengths(_run_of(source), source))
+def settings_of(source: loading.Source, task: str, given: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that documents are encoded with for a fine-tuned model: those of its own run, where it has one.
+
+    Those `given` go before its own.
+    """
+    kept = remembered(source.config) if task == "relation" else {}
+    return settings(
+        task, int(source.config.hidden_size), {**_lengths(_run_of(source), source), **kept, **(given or {})}
+    )
 
 
 def described(found: Data, split: Split, documents: Sequence[Document], *, whole: bool) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from compactbio.tasks.data import Data
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation import label_of
 from compactbio.training import batches, checkpoints, engine, evaluating, folder, hardware, loading, report, task_card
-from compactbio.training.adapters import TASKS, Task
+from compactbio.training.adapters import MEMORY, TASKS, Task
 from compactbio.training.finetuner import FineTuner
 from compactbio.training.settings import Settings, settings
 
@@ -77,7 +77,7 @@ class Inputs:
             "task": self.data.task,
             "data": {"name": self.data.name, "single": self.data.single, **used},
             "model": {"name": self.source.public_name(), "sha256": self.source.digest},
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.record(),
             "train_on": self.train_on,
             "labels": list(self.labels),
             "precision": self.precision,
@@ -113,16 +113,17 @@ def finetune(
     with counting_left_out() as left_out:
         train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
         devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
-    width = int(source.config.hidden_size)
+    chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
+    scheme = TASKS[found.task].scheme(train, chosen)
     inputs = Inputs(
         found,
         source,
-        settings(found.task, width, dict(overrides or {})),
+        chosen,
         train_on,
-        tuple(TASKS[found.task].labels(train)),
+        tuple(TASKS[found.task].labels(train, chosen)),
         hardware.precision(precision),
         tokens_per_batch or hardware.tokens(),
-        tuple(left_out),
+        (*left_out, *((scheme.sentence, *scheme.remarks) if scheme else ())),
     )
     if inputs.settings.max_length > source.config.max_position_embeddings:
         fits = {"max_length": source.config.max_position_embeddings}
@@ -163,6 +164,8 @@ def _run(
     if not rows:
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
+    if scheme := task.scheme(train, chosen):
+        model.config.update({MEMORY: scheme.memory()})
     # The fast attention kernels have no dropout; the rate of the hidden states stays the model's own.
     set_dropout(model, hidden=None, attention=0.0)
     per_epoch = math.ceil(len(rows) / chosen.batch_size)
