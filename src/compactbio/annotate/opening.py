@@ -10,14 +10,14 @@ from compactbio.deploy.runtimes import Runtime
 from compactbio.errors import UserError
 from compactbio.tasks.scheme import Scheme, scheme
 from compactbio.training import evaluating, loading
-from compactbio.training.adapters import labels_of
+from compactbio.training.adapters import independent, labels_of
 
 
 @dataclass(frozen=True)
 class Opened:
     """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run.
 
-    `scheme` says of a relation model's labels which are of no relation.
+    `scheme` says of a relation model's labels which are of no relation, `independent` whether several of them may hold.
     """
 
     name: str
@@ -26,7 +26,8 @@ class Opened:
     labels: tuple[str, ...]
     max_length: int
     stride: int
-    scheme: Scheme | None
+    scheme: Scheme | None = None
+    independent: bool = False
 
 
 def parted(name: str) -> tuple[str, str]:
@@ -55,4 +56,5 @@ def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
         settings.max_length,
         settings.stride,
         scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
+        independent(source.config),
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.corpus.progress import Listener, Silent
 from compactbio.deploy import choosing, export_card, runtimes
@@ -79,10 +79,12 @@ class _Scored:
     labels: Sequence[str]
     golden: Mapping[str, Any] | None
     described: dict[str, Any]
+    config: PretrainedConfig
 
     def score(self, runtime: Runtime) -> float:
         kind = TASKS[self.task]
-        predictions = kind.decode(self.documents, self.encoded, runtime.logits(self.encoded.rows), self.labels)
+        logits = runtime.logits(self.encoded.rows)
+        predictions = kind.decode(self.documents, self.encoded, logits, self.labels, self.config)
         found: Outcome = kind.outcome(
             self.documents, self.encoded, predictions, self.labels, kind.protocol, self.golden
         )
@@ -185,7 +187,7 @@ def _scored(source: loading.Source, task: str, data: Path, split: Split | None) 
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, evaluating.settings_of(source, task))
     golden = found.golden() if chosen == "test" else None
     described = evaluating.described(found, chosen, documents, whole=found.single)
-    return _Scored(task, documents, encoded, labels, golden, described)
+    return _Scored(task, documents, encoded, labels, golden, described, source.config)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Task:
     scheme: Callable[[Sequence[Document], Settings], Scheme | None]
     check: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]]
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
-    decode: Callable[[Sequence[Document], Any, Logits, Sequence[str]], Any]
+    decode: Callable[[Sequence[Document], Any, Logits, Sequence[str], PretrainedConfig], Any]
     outcome: Callable[[Sequence[Document], Any, Any, Sequence[str], str, Mapping[str, Question] | None], Outcome]
     notes: Callable[[Any], tuple[str, ...]]
 
@@ -70,14 +70,27 @@ def labels_of(config: PretrainedConfig, name: str, task: str) -> list[str]:
     """A fine-tuned model's labels in the order of their ids, none for QA. Raises UserError as a task's `check` does."""
     if task == "qa":
         return []
-    if task == "ner":
-        return _ner_check(config, name, [])
-    return ["0", "1"] if _numbers_two(config) else _own_labels(config, name)
+    return _ner_check(config, name, []) if task == "ner" else _relation_labels(config, name)
 
 
-def _numbers_two(config: PretrainedConfig) -> bool:
-    """Whether a model has two classes without names, as the published one of GAD has."""
-    return list(config.id2label.values()) == ["LABEL_0", "LABEL_1"]
+def independent(config: PretrainedConfig) -> bool:
+    """Whether the outputs of a relation model say each for itself if its class holds."""
+    return bool(config.problem_type == "multi_label_classification" and config.num_labels > 1)
+
+
+def _relation_labels(config: PretrainedConfig, name: str) -> list[str]:
+    """The classes of a relation model; one with a single output tells its class from the pairs without a relation."""
+    if config.problem_type == "regression":
+        raise UserError(f"{name}: its problem_type is regression, so its output is not that of a class.")
+    if _unnamed(config):
+        return ["0", "1"]
+    own = _own_labels(config, name)
+    return own if len(own) > 1 else [relation_rows.NO_RELATION, *own]
+
+
+def _unnamed(config: PretrainedConfig) -> bool:
+    """Whether a model tells two classes apart that have no names, as the published one of GAD does."""
+    return list(config.id2label.values()) in (["LABEL_0", "LABEL_1"], ["LABEL_0"])
 
 
 def _ner_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
@@ -148,9 +161,9 @@ def remembered(config: PretrainedConfig) -> dict[str, Any]:
 
 def _relation_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
     held = set(map(relation.label_of, documents))
-    if held <= {"0", "1"} and _numbers_two(config):
-        return ["0", "1"]
-    labels = _own_labels(config, name)
+    labels = _relation_labels(config, name)
+    if held <= {"0", "1"} and labels == ["0", "1"]:
+        return labels
     kept = remembered(config)
     own = relation.scheme(labels, kept.get("negative"), kept.get("scheme"))
     known = {own.find(label) for label in held} - {None}
@@ -216,7 +229,7 @@ TASKS = {
         encode=lambda documents, tokenizer, labels, chosen: ner_rows.encode(
             documents, tokenizer, _ids(labels), chosen.max_length
         ),
-        decode=lambda documents, encoded, logits, labels: ner_rows.decode(encoded, logits, labels),
+        decode=lambda documents, encoded, logits, labels, config: ner_rows.decode(encoded, logits, labels),
         outcome=_ner_outcome,
         notes=lambda encoded: (),
     ),
@@ -235,7 +248,9 @@ TASKS = {
             relation.scheme(labels, chosen.negative, chosen.scheme),
             chosen.max_length,
         ),
-        decode=lambda documents, encoded, logits, labels: relation_rows.decode(np.stack(logits), labels),
+        decode=lambda documents, encoded, logits, labels, config: relation_rows.decode(
+            np.stack(logits), labels, encoded.scheme, independent=independent(config)
+        ),
         outcome=_relation_outcome,
         notes=_relation_notes,
     ),
@@ -250,7 +265,7 @@ TASKS = {
         encode=lambda documents, tokenizer, labels, chosen: qa_rows.encode(
             documents, tokenizer, chosen.max_length, chosen.stride
         ),
-        decode=lambda documents, encoded, logits, labels: qa_rows.decode(encoded, logits, documents),
+        decode=lambda documents, encoded, logits, labels, config: qa_rows.decode(encoded, logits, documents),
         outcome=_qa_outcome,
         notes=_qa_notes,
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
@@ -129,7 +129,9 @@ def evaluate(
     given = {"negative": list(negative) if negative else None, "scheme": scheme}
     chosen = settings_of(source, found.task, {key: value for key, value in given.items() if value})
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
-    predictions, outcome = score(predictor, found.task, documents, encoded, labels, protocol=protocol, golden=golden)
+    predictions, outcome = score(
+        predictor, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
+    )
     outcome = replace(outcome, notes=(*outcome.notes, *left_out))
     if seen and not single:
         outcome = replace(outcome, notes=(*outcome.notes, "The model was trained on this very file."))
@@ -243,13 +245,17 @@ def score(
     documents: Sequence[Document],
     encoded: Any,
     labels: Sequence[str],
+    config: PretrainedConfig,
     *,
     protocol: str = "word",
     golden: Mapping[str, Question] | None = None,
 ) -> tuple[Any, Outcome]:
-    """The predictions for encoded documents, and what they came to; `labels` in the order of their ids."""
+    """The predictions for encoded documents, and what they came to; `labels` in the order of their ids.
+
+    `config` is the model's configuration, which says how its outputs are read.
+    """
     kind = TASKS[task]
-    predictions = kind.decode(documents, encoded, predictor(encoded.rows), labels)
+    predictions = kind.decode(documents, encoded, predictor(encoded.rows), labels, config)
     outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden)
     return predictions, replace(outcome, notes=(*outcome.notes, *kind.notes(encoded)))
 

@@ -218,7 +218,7 @@ def _examination(inputs: Inputs, devel: Sequence[Document], tokenizer: PreTraine
 def _score(inputs: Inputs, model: PreTrainedModel, documents: Sequence[Document], encoded: Any) -> Outcome:
     task = inputs.data.task
     predictor = evaluating.predictor_of(model, task, inputs.tokens, inputs.precision)
-    return evaluating.score(predictor, task, documents, encoded, inputs.labels)[1]
+    return evaluating.score(predictor, task, documents, encoded, inputs.labels, model.config)[1]
 
 
 def _arguments(inputs: Inputs, out: Path, per_epoch: int, steps: int, *, measures: bool) -> TrainingArguments:
