@@ -1,7 +1,7 @@
 """From names to models that can be trained: family, weights, MLM head and vocabulary checked before the first step."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, Pre
 from compactbio.corpus import vocabulary
 from compactbio.errors import UserError
 from compactbio.modeling.families import check_family, is_head
+from compactbio.modeling.sharing import held, seeded
 from compactbio.records import hashes, hub
 
 
@@ -76,8 +77,7 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
     Where it has none, a fresh one is drawn from `seed`. Raises UserError for weights that cannot be read.
     """
     try:
-        with torch.random.fork_rng(devices=[]), quiet():
-            torch.manual_seed(seed)
+        with seeded(seed), quiet():
             model, report = AutoModelForMaskedLM.from_pretrained(
                 source.folder,
                 dtype=torch.float32,
@@ -109,8 +109,7 @@ def load_for(
     """
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     try:
-        with torch.random.fork_rng(devices=[]), quiet():
-            torch.manual_seed(seed)
+        with seeded(seed), quiet():
             model, report = auto.from_pretrained(
                 source.folder,
                 dtype=torch.float32,
@@ -189,16 +188,21 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerFast:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within it transformers neither warns nor draws bars: what it would say is checked and said in our words."""
-    before = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
+    with held("transformers", _silence):
+        yield
+
+
+def _silence() -> Callable[[], None]:
+    before, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(logging.CRITICAL)
     transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
+
+    def back() -> None:
         transformers.logging.set_verbosity(before)
         if bars:
             transformers.logging.enable_progress_bar()
+
+    return back
 
 
 def _first_line(error: Exception) -> str:
