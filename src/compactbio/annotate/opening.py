@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from compactbio.annotate.portable import Portable
 from compactbio.deploy import choosing, runtimes
 from compactbio.deploy.runtimes import Runtime
 from compactbio.errors import UserError
@@ -50,7 +51,7 @@ def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
     settings = evaluating.settings_of(source, task)
     return Opened(
         source.public_name(),
-        runtimes.load(source, chosen, threads),
+        Portable(source, chosen, threads),
         loading.tokenizer_of(source),
         tuple(labels),
         settings.max_length,

@@ -1,12 +1,14 @@
 """Relations between mentions of a document: pairs of a sentence, marked as the model was trained, and classed."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from compactbio.annotate.given import listed, whole
 from compactbio.annotate.opening import Opened, opened
 from compactbio.documents import Document, Relation, Span
 from compactbio.documents.words import sentences
@@ -53,8 +55,12 @@ class RelationAnnotator:
             raise UserError("The two marks of a relation model must differ, or nobody can tell head from tail.")
         return cls(opened(str(name), "relation", runtime, threads), marking)
 
-    def __call__(self, documents: Sequence[Document], *, min_score: float = 0.0) -> list[list[Related]]:
-        """The relations of each document, pairs of the negative class left out, in the order of the pairs."""
+    def __call__(self, documents: Iterable[Document], *, min_score: float = 0.0) -> list[list[Related]]:
+        """The relations of each document, pairs of the negative class left out, in the order of the pairs.
+
+        `documents` may be any iterable, and is read once. Raises UserError where an element is not a Document.
+        """
+        documents = [replace(one, text=whole(one.text)) for one in listed(documents, Document, "document")]
         pairs = [(place, *pair) for place, document in enumerate(documents) for pair in _pairs(document, self._marking)]
         found: list[list[Related]] = [[] for _ in documents]
         if not pairs:
@@ -78,8 +84,11 @@ class RelationAnnotator:
 def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, int], int, int]]:
     """Each (start and end of the sentence, head, tail) of a head and a tail that share a sentence and no character."""
     parts = [(0, len(document.text))] if document.tokenised else sentences(document.text)
+    by_start = sorted(range(len(document.spans)), key=lambda i: document.spans[i].start)
+    starts = [document.spans[i].start for i in by_start]
     for part in parts:
-        inside = [i for i, s in enumerate(document.spans) if part[0] <= s.start and s.end <= part[1]]
+        near = by_start[bisect_left(starts, part[0]) : bisect_right(starts, part[1])]
+        inside = sorted(i for i in near if document.spans[i].end <= part[1])
         for head in (i for i in inside if document.spans[i].type == marking.head):
             for tail in (i for i in inside if document.spans[i].type == marking.tail):
                 one, other = document.spans[head], document.spans[tail]

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.modeling.families import check_family, depth, heads, mlm_logits
 from compactbio.modeling.packing import Encoded, Packed, encode
+from compactbio.modeling.sharing import seeded
 from compactbio.modeling.students import picked_layers
 from compactbio.objectives.terms import TERMS, Counts, Match, Step
 from compactbio.recipes import LossTerm, Recipe
@@ -49,8 +50,7 @@ class Distiller(nn.Module):
         self._match = _match(student, self.teacher, recipe)
         self.projection = nn.Identity()
         if LossTerm.HIDDEN_MSE in recipe.loss and self.teacher is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed)
+            with seeded(recipe.seed):
                 self.projection = nn.Linear(student.config.hidden_size, self.teacher.config.hidden_size)
         self.train(self.training)
 

@@ -3,7 +3,7 @@
 import copy
 import logging
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +25,7 @@ from transformers.activations import ACT2FN
 from compactbio.corpus import vocabulary
 from compactbio.errors import UserError
 from compactbio.modeling.families import DECODER_BIAS, check_family, is_head, is_untied
+from compactbio.modeling.sharing import held, seeded
 from compactbio.records import hashes, hub
 
 _LFS = b"version https://git-lfs"
@@ -178,8 +179,7 @@ def _read(
             if opened.read(len(_LFS)) == _LFS:
                 raise UserError(f"{file}: a pointer of Git LFS stands there, not the weights: run `git lfs pull`.")
     try:
-        with torch.random.fork_rng(devices=[]), quiet():
-            torch.manual_seed(seed)
+        with seeded(seed), quiet():
             model, report = auto.from_pretrained(
                 source.folder,
                 config=config,
@@ -294,16 +294,21 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerFast:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within it transformers neither warns nor draws bars: what it would say is checked and said in our words."""
-    before = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
+    with held("transformers", _silence):
+        yield
+
+
+def _silence() -> Callable[[], None]:
+    before, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(logging.CRITICAL)
     transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
+
+    def back() -> None:
         transformers.logging.set_verbosity(before)
         if bars:
             transformers.logging.enable_progress_bar()
+
+    return back
 
 
 def _reason(error: Exception) -> str:
