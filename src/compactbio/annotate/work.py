@@ -11,7 +11,7 @@ from compactbio.annotate.annotator import Annotator
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.formats.documentlines import document_of, said
-from compactbio.formats.problems import Rejected, SourceError
+from compactbio.formats.problems import Rejected, rejected
 from compactbio.formats.texts import read_texts
 
 # Documents of a task, and of a part: the same whatever the number of processes, so that the output is.
@@ -50,10 +50,8 @@ def entries(files: Sequence[Path], text_field: str | None) -> Iterator[tuple[str
         try:
             for entry in read_texts(path, text_field):
                 yield path.name, entry
-        except SourceError as error:
-            yield path.name, Rejected("the file", str(error))
         except UserError as error:
-            yield path.name, Rejected("the file", str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: "))
+            yield path.name, rejected(error, path)
 
 
 _annotator: Annotator | None = None
