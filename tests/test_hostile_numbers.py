@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from annotated_files import pair, put
 from compactbio import corpus, formats
-from compactbio.annotate import work
+from compactbio.annotate import parts, work
 from compactbio.corpus import identity
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
@@ -25,7 +25,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 def texts(path: Path) -> dict[str, int]:
     """What `annotate` reads of a file: the ids with their number of mentions; -1 for what is set aside."""
     found = {}
-    for _, entry in work.entries([path], None):
+    for _, entry in parts.entries([path], None):
         rejected = isinstance(entry, Rejected)
         found[entry.place if rejected else entry.id] = -1 if rejected else len(entry.spans)
     return found

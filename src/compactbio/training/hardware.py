@@ -35,6 +35,18 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def gpus() -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES names each GPU that this process may use."""
+    return named(torch.cuda.device_count() if torch.cuda.is_available() else 0, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def named(count: int, visible: str | None) -> tuple[str, ...]:
+    """The names of `count` GPUs where CUDA_VISIBLE_DEVICES is `visible`: numbers, or the names of cards and their
+    parts."""
+    names = map(str, range(count)) if visible is None else (name.strip() for name in visible.split(","))
+    return tuple(names)[:count]
+
+
 def processor() -> str:
     """The name of this machine's processor."""
     found = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
