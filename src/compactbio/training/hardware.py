@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from compactbio.records.machine import cores as cores
+
 CUDA_TOKENS = 32_768
 _STATUS = Path("/proc/self/status")
 
@@ -26,13 +28,6 @@ def precision(wanted: str) -> str:
 def tokens() -> int:
     """Tokens a micro-batch."""
     return CUDA_TOKENS if torch.cuda.is_available() else 4096
-
-
-def cores() -> int:
-    """The cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gpus() -> tuple[str, ...]:
