@@ -46,9 +46,7 @@ def build(
     require_abstract: Annotated[
         bool, typer.Option("--require-abstract", help="Drop citations that are a title only.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes; as many as there are processors by default.", show_default=False)
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core.", show_default=False)] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first source that is damaged, instead of setting it aside.")
     ] = False,
@@ -59,12 +57,11 @@ def build(
     A PMID keeps its newest record, withdrawn ones are dropped, and every record left out is counted. A build that was
     stopped goes on when the same command is run again.
     """
-    import os
-
     from rich.console import Console
 
     from compactbio import corpus
     from compactbio.corpus.progress import Reporter
+    from compactbio.records.machine import cores
 
     console = Console(stderr=True)
     try:
@@ -78,7 +75,7 @@ def build(
                 holdout=holdout,
                 exclude=exclude,
                 require_abstract=require_abstract,
-                workers=workers if workers is not None else os.cpu_count() or 1,
+                workers=workers if workers is not None else cores(),
                 strict=strict,
                 listener=reporter,
             )

@@ -40,6 +40,7 @@ class SplitName(StrEnum):
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -91,12 +92,14 @@ def evaluate(
     alone is scored by it.
     """
     from compactbio.errors import UserError
+    from compactbio.records import locks
     from compactbio.training import evaluating
     from compactbio.training import predictions as predicted
 
     named = task.value if task else None
     if predictions:
         predicted.check(predictions, data, named)
+        context.with_resource(locks.held(predictions))
     given = Path(model)
     if given.suffix.lower() in _SUFFIXES and not given.exists():
         raise UserError(f"{model}: there is no such file of predictions.")
@@ -127,8 +130,9 @@ def evaluate(
         return
     try:
         evaluating.add_to_card(Path(model), result)
-    except OSError as error:
-        typer.echo(f"The score was not added to the model's card: {error.strerror}.", err=True)
+    except (OSError, UserError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        typer.echo(f"The score was not added to the model's card: {reason}.", err=True)
 
 
 def _is_brat(place: Path) -> bool:

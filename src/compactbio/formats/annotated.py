@@ -1,16 +1,17 @@
 """One way to read annotated documents, and one to write them, whatever the format."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.formats import bioasq, bioc, brat, conll, documentlines, marked, pubtator, squad
-from compactbio.formats.faults import fault
+from compactbio.formats.faults import Found, fault
+from compactbio.formats.problems import RecordError
 from compactbio.formats.signs import FORMATS, recognise
 from compactbio.records import atomic
 
-_READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
+_READERS: Mapping[str, Callable[[Path], Iterator[Document] | Iterator[Found]]] = {
     "conll": conll.read,
     "pubtator": pubtator.read,
     "bioc": bioc.read,
@@ -49,6 +50,14 @@ def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
     module. gzip, a BOM and Windows line ends are read too. Raises UserError at once for what does not exist and a
     format that is unknown or not recognised, and at the place in question for what is malformed.
     """
+    return _raising(entries(path, format))
+
+
+def entries(path: str | Path, format: str | None = None) -> Iterator[Document] | Iterator[Found]:
+    """The same, with a RecordError in the place of each malformed document that the reader can read on behind.
+
+    Raises UserError as `read` does, where it cannot.
+    """
     path = Path(path)
     if format is not None:
         _check_known(format)
@@ -77,6 +86,13 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
             _WHOLE[format](sound, partial)
         else:
             _write_lines(sound, partial, *_LINES[format])
+
+
+def _raising(found: Iterable[Found]) -> Iterator[Document]:
+    for one in found:
+        if isinstance(one, RecordError):
+            raise one
+        yield one
 
 
 def unsayable(document: Document, format: str) -> str | None:

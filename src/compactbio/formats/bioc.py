@@ -12,16 +12,19 @@ from lxml import etree
 
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats.faults import broken, left_out, only, told, unsayable
+from compactbio.formats.faults import Found, attempted, broken, left_out, number, only, told, unsayable
+from compactbio.formats.problems import RecordError
 from compactbio.formats.streams import opened
 
 # What holds a mention's identifier; the first of these that is there counts.
 _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
 # What holds the two concepts of a relation.
 _ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
+# Blanks that stand for the gaps between the passages of a document; no article leaves more.
+_MOST_BLANKS = 1_000_000
 
 
-def read(path: Path) -> Iterator[Document]:
+def read(path: Path) -> Iterator[Found]:
     """Give the documents of a file in order, in memory that does not grow with it.
 
     Passages, or their sentences, stand at their offsets in the text, gaps are blanks; where more of its mentions fit
@@ -31,8 +34,9 @@ def read(path: Path) -> Iterator[Document]:
     Relations have two nodes, or infons entity1 and entity2 or Chemical and Disease; the type is the infon `type` or
     `relation`. Mentions whose text is not at their offsets, and relations of other ends, are left out and counted in a
     warning of the log "compactbio.formats".
-    No entity is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity, and
-    for passages that overlap.
+    No entity is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity; a
+    document whose passages overlap or leave gaps of over a million characters, or that has an offset or length that is
+    not a number, is given as a RecordError.
     """
     with told(path), opened(path) as stream:
         events = etree.iterparse(
@@ -49,7 +53,7 @@ def read(path: Path) -> Iterator[Document]:
             for event, element in events:
                 _refuse_entities(path, element)
                 if event == "end" and element.tag == "document":
-                    yield _document(path, element)
+                    yield _named(attempted(_document, path, element), element)
                     _forget(element)
         except etree.XMLSyntaxError as error:
             raise broken(path, error.lineno or 1, f"it is malformed XML ({error.msg})", "mend it there") from error
@@ -76,6 +80,17 @@ def _refuse_entities(path: Path, element: Any) -> None:
         raise UserError(f"{path} declares entities, which BioC never does; write their text in their place.")
 
 
+def _named(found: Found, element: Any) -> Found:
+    """A RecordError with the document's name, for files without line breaks."""
+    if isinstance(found, RecordError):
+        found.place = f"document {_name(element)}, {found.place}"
+    return found
+
+
+def _name(element: Any) -> str:
+    return (element.findtext("id") or "").strip()
+
+
 def _forget(element: Any) -> None:
     element.clear()
     while element.getprevious() is not None:
@@ -83,7 +98,7 @@ def _forget(element: Any) -> None:
 
 
 def _document(path: Path, element: Any) -> Document:
-    name = (element.findtext("id") or "").strip()
+    name = _name(element)
     text = _text(path, name, element)
     spans: list[Span] = []
     places: dict[str, int] = {}
@@ -105,7 +120,7 @@ def _document(path: Path, element: Any) -> Document:
 
 
 def _text(path: Path, name: str, element: Any) -> str:
-    text = ""
+    text, blanks = "", 0
     for part in element.iter("passage", "sentence"):
         own = part.find("text")
         if own is None:
@@ -114,6 +129,10 @@ def _text(path: Path, name: str, element: Any) -> str:
         offset = _offset(path, part, shown, len(text))
         if offset < len(text):
             raise broken(path, part.sourceline, f"a passage of document {name} overlaps another", "mend its offset")
+        blanks += offset - len(text)
+        if blanks > _MOST_BLANKS:
+            reason = f"the passages of document {name} leave gaps of over {_MOST_BLANKS:,} characters"
+            raise broken(path, part.sourceline, reason, "mend its offsets")
         text = text.ljust(offset) + shown
     return text
 
@@ -170,10 +189,11 @@ def _score(text: str | None) -> float | None:
 
 
 def _number(path: Path, text: str | None, element: Any) -> int:
-    digits = (text or "").strip()
-    if not (digits.isascii() and digits.isdigit()):
-        raise broken(path, element.sourceline, f"the offset or length of a {element.tag} is no number", "mend it there")
-    return int(digits)
+    found = number((text or "").strip())
+    if found is None or found < 0:
+        reason = f"the offset or length of a {element.tag} is no number of at most 18 digits"
+        raise broken(path, element.sourceline, reason, "mend it there")
+    return found
 
 
 def _relation(element: Any, places: dict[str, int]) -> Relation | None:

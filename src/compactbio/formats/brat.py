@@ -9,29 +9,42 @@ from dataclasses import replace
 from pathlib import Path
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.errors import UserError
-from compactbio.formats.faults import broken, content, left_out, numbered, on_one_line, only, unsayable
+from compactbio.formats.faults import (
+    Found,
+    attempted,
+    broken,
+    content,
+    left_out,
+    number,
+    numbered,
+    on_one_line,
+    only,
+    unsayable,
+)
+from compactbio.formats.problems import RecordError
 
 MENTION = re.compile(r"(T[^\t ]*)\t([^ \t]+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL | re.ASCII)
 _RELATION = re.compile(r"R[^\t ]*\t([^ \t]+) [^ :]+:(\S+) [^ :]+:(\S+)[ \t]*")
 _NORMALISATION = re.compile(r"N[^\t ]*\t[^ \t]+ ([^ \t]+) ([^\t]*)(?:\t.*)?", re.DOTALL)
-_LONGEST_NAME = 200
+_BEYOND = 10**18
+_LONGEST_NAME = 200  # bytes; with its ending, what every file system takes
 
 
-def read(path: Path) -> Iterator[Document]:
+def read(path: Path) -> Iterator[Found]:
     """Give the documents of a folder by name, or the one of a single file of a pair; the id is the file's stem.
 
     Line ends of the text stay as they are, offsets count them. Lines T, R and N are read, others passed over; several
     normalisations of a mention are its identifier with `|` between. A text without annotations has no mentions. A
     mention that its offsets do not hold is left out with its relations, and counted in a warning of the log
-    "compactbio.formats". Raises UserError for an `.ann` without its `.txt` and a line that is none of the format.
+    "compactbio.formats". A pair that lacks its `.txt`, cannot be read, or has a line that is none of the format is
+    given as a RecordError.
     """
     if not path.is_dir():
-        yield _document(path.with_suffix(".txt"))
+        yield attempted(_document, path.with_suffix(".txt"))
         return
     stems = sorted({file.with_suffix("") for file in path.iterdir() if file.suffix in (".txt", ".ann")})
     for stem in stems:
-        yield _document(stem.with_name(f"{stem.name}.txt"))
+        yield attempted(_document, stem.with_name(f"{stem.name}.txt"))
 
 
 def write(documents: Iterable[Document], folder: Path) -> None:
@@ -59,9 +72,10 @@ def said(document: Document) -> str:
 
 
 def _document(file: Path) -> Document:
-    if not file.exists():
-        raise UserError(f"{file.with_suffix('.ann')}: there is no {file.name} beside it; put the text there.")
     annotations = file.with_suffix(".ann")
+    if not file.exists():
+        reason = f"there is no {file.name} beside it"
+        raise RecordError(f"{annotations}: {reason}; put the text there.", annotations, "the file", reason)
     document = Document(file.stem, content(file))
     return _annotated(document, annotations) if annotations.exists() else document
 
@@ -89,13 +103,19 @@ def _spans(
         match = MENTION.fullmatch(row)
         if match is None:
             raise broken(path, line, "it is no mention", "write T1, tab, type start end, tab, text")
-        parts = [(int(start), int(end)) for start, end in (part.split(" ") for part in match[3].split(";"))]
+        parts = _parts(match[3])
         if _shown(text, parts) != _flat(match[4]):
             wrong.append((match[1], match[2]))
             continue
         places[match[1]] = len(spans)
         spans.append(Span(parts[0][0], parts[-1][1], match[2], fragments=tuple(parts) if len(parts) > 1 else ()))
     return spans, places, wrong
+
+
+def _parts(offsets: str) -> list[tuple[int, int]]:
+    """The (start, end) of a mention's fragments; a number of too many digits lies behind every text."""
+    borders = [_BEYOND if (found := number(digits)) is None else found for digits in re.split("[ ;]", offsets)]
+    return list(zip(borders[::2], borders[1::2], strict=True))
 
 
 def _shown(text: str, parts: Sequence[tuple[int, int]]) -> str | None:
@@ -151,7 +171,8 @@ def _identified(
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and not name.startswith(".") and not set("/\\\0") & set(name) and len(name) < _LONGEST_NAME
+    fits = len(name.encode("utf-8", "surrogatepass")) < _LONGEST_NAME
+    return bool(name) and not name.startswith(".") and not set("/\\\0") & set(name) and fits
 
 
 def _rows(document: Document) -> Iterator[str]:

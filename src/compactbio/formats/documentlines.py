@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Question, Relation, Span
-from compactbio.formats.faults import broken, fault, numbered, validated
+from compactbio.formats.faults import Found, attempted, broken, fault, numbered, validated
 
 _KEYS = [field.name for field in fields(Document)]
 _PART_KEYS = {
@@ -20,19 +20,23 @@ _PART_KEYS = {
 _DOCUMENT = TypeAdapter(Document)
 
 
-def read(path: Path) -> Iterator[Document]:
+def read(path: Path) -> Iterator[Found]:
     """Give each line's document. Keys: those of `Document`, and of `Span`, `Relation` and `Question` in their lists.
 
-    Raises UserError, when it gets there, for a line that is no such object, has another key, or offsets or places that
-    lie outside.
+    A line that is no such object, has another key, or offsets, places or scores that lie outside is given as a
+    RecordError.
     """
     for line, text in numbered(path):
-        document = validated(_DOCUMENT, text, path, line)
-        if unknown := _unknown_keys(json.loads(text)):
-            raise broken(path, line, f"a document has no {unknown}", f"take {', '.join(_KEYS)}")
-        if reason := fault(document):
-            raise broken(path, line, reason, "mend it there")
-        yield document
+        yield attempted(_document, path, line, text)
+
+
+def _document(path: Path, line: int, text: str) -> Document:
+    document = validated(_DOCUMENT, text, path, line)
+    if unknown := _unknown_keys(json.loads(text)):
+        raise broken(path, line, f"a document has no {unknown}", f"take {', '.join(_KEYS)}")
+    if reason := fault(document):
+        raise broken(path, line, reason, "mend it there")
+    return document
 
 
 def document_of(value: dict[str, Any]) -> Document:

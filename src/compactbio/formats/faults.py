@@ -3,22 +3,26 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.formats.problems import SourceError
+from compactbio.formats.problems import RecordError, SourceError
 from compactbio.formats.streams import lines, opened
 
 T = TypeVar("T")
+P = ParamSpec("P")
+# What a reader gives: a document, or what is malformed in its place.
+Found = Document | RecordError
 
 _LOGGER = logging.getLogger("compactbio.formats")
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _LINE = re.compile(r" at line (\d+) column \d+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -37,11 +41,11 @@ _LEFT_OUT: ContextVar[LeftOut | None] = ContextVar("left out", default=None)
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """Name the file in what is wrong with it as a whole: a SourceError within the block becomes a UserError."""
+    """Name the file in what is wrong with it as a whole: a SourceError within the block becomes a RecordError."""
     try:
         yield
     except SourceError as error:
-        raise UserError(f"{path} {error}; give a whole file in UTF-8.") from error
+        raise RecordError(f"{path} {error}; give a whole file in UTF-8.", path, "the file", str(error)) from error
 
 
 def numbered(path: Path) -> Iterator[tuple[int, str]]:
@@ -60,9 +64,25 @@ def content(path: Path) -> str:
             raise SourceError(f"is not UTF-8: byte 0x{wrong:02x} at offset {error.start}") from error
 
 
-def broken(path: Path, line: int, reason: str, mend: str) -> UserError:
+def broken(path: Path, line: int, reason: str, mend: str) -> RecordError:
     """The error for a line that cannot be read."""
-    return UserError(f"{path}, line {line}: {reason}; {mend}.")
+    return RecordError(f"{path}, line {line}: {reason}; {mend}.", path, f"line {line}", reason)
+
+
+def attempted(make: Callable[P, Document], *given: P.args, **named: P.kwargs) -> Found:
+    """The document that a function makes, or the RecordError that it raises."""
+    try:
+        return make(*given, **named)
+    except RecordError as error:
+        return error
+
+
+def number(text: str) -> int | None:
+    """The integer that up to 18 digits, perhaps after a minus, stand for; None for whatever else.
+
+    No offset has more, and Python refuses to convert thousands of digits.
+    """
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None = None) -> T:
@@ -76,8 +96,10 @@ def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None =
         row = line or (int(at[1]) if at else 1)
         raise broken(path, row, f"it is not JSON ({_LINE.sub('', first['msg'])})", "mend it there")
     where = ".".join(str(part) for part in first["loc"]) or "the value"
-    place = f"{path}, line {line}" if line else str(path)
-    raise UserError(f"{place}: {where}, counted from 0, is not as the format has it ({first['msg']}); mend it there.")
+    reason = f"{where}, counted from 0, is not as the format has it ({first['msg']})"
+    if line:
+        raise broken(path, line, reason, "mend it there")
+    raise UserError(f"{path}: {reason}; mend it there.")
 
 
 def left_out(path: Path, document: str, count: int, what: str, types: Sequence[str] = ()) -> None:
@@ -110,7 +132,11 @@ def fault(document: Document) -> str | None:
     """What contradicts itself in a document: offsets outside its text, places of no mention, half characters."""
     if _SURROGATE.search(document.text):
         return "its text holds half a surrogate pair"
+    if any(map(_SURROGATE.search, _names(document))):
+        return "its id, or a type, identifier or question of it, holds half a surrogate pair"
     for span in document.spans:
+        if span.score is not None and not 0 <= span.score <= 1:
+            return f"a mention has the score {span.score:g}, which does not lie between 0 and 1"
         for start, end in ((span.start, span.end), *span.fragments):
             if not 0 <= start < end <= len(document.text):
                 return f"a mention from {start} to {end} does not lie in its text of {len(document.text)} characters"
@@ -119,6 +145,19 @@ def fault(document: Document) -> str | None:
             if isinstance(place, int) and not 0 <= place < len(document.spans):
                 return f"a relation names mention {place} of {len(document.spans)}, counted from 0"
     return None
+
+
+def _names(document: Document) -> Iterator[str]:
+    """Every string of a document but its text."""
+    yield document.id
+    for span in document.spans:
+        yield from (span.type, span.identifier)
+    for relation in document.relations:
+        yield relation.type
+        yield from (end for end in (relation.head, relation.tail) if isinstance(end, str))
+    for question in document.questions:
+        yield from (question.text, question.id, question.kind)
+        yield from (wording for wordings in question.answers for wording in wordings)
 
 
 def unsayable(document: Document, format: str, reason: str) -> UserError:

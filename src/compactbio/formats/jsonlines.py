@@ -30,6 +30,8 @@ def objects(path: Path) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:
 def _object(line: str, place: str) -> dict[str, Any] | Rejected:
     try:
         value = json.loads(line)
-    except (ValueError, RecursionError):
+    except (json.JSONDecodeError, RecursionError):
         return Rejected(place, "not JSON")
+    except ValueError:
+        return Rejected(place, "a number of thousands of digits")
     return value if isinstance(value, dict) else Rejected(place, "not a JSON object")

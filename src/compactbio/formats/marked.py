@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.faults import broken, numbered, on_one_line, unsayable, validated
+from compactbio.formats.faults import Found, attempted, broken, numbered, on_one_line, unsayable, validated
 
 HEADER = "index\tsentence\tlabel\n"
 MARK = re.compile(r"@([\w-]+)\$")
@@ -30,35 +30,41 @@ class _Line:
 _LINE = TypeAdapter(_Line)
 
 
-def read(path: Path) -> Iterator[Document]:
+def read(path: Path) -> Iterator[Found]:
     """Give the sentence of each line with its class, the last column, as the type of one relation.
 
     The id is the first of three columns, or the line's number. The text keeps its marks, which are the mentions. The
     relation is between them where there are two, else between the first and last of the marks as strings ("" without
-    any). A first line whose last column is "label" is a header. Raises UserError for a line without two or three
-    columns.
+    any). A first line whose last column is "label" is a header. A line without two or three columns is given as a
+    RecordError.
     """
     for place, (line, text) in enumerate(numbered(path)):
         columns = text.split("\t")
         if place == 0 and is_header(columns):
             continue
-        if len(columns) not in (2, 3):
-            raise broken(
-                path, line, f"it has not two or three columns but {len(columns)}", "write sentence, tab, class"
-            )
-        yield _table_document(columns[0] if len(columns) == 3 else str(line), *columns[-2:])
+        yield attempted(_row, path, line, columns)
 
 
-def read_jsonl(path: Path) -> Iterator[Document]:
+def read_jsonl(path: Path) -> Iterator[Found]:
     """Give the text of each line with its label as the type of one relation; the id is the line's number.
 
     The text keeps its marks; the mentions are what stands within, the one in `<< >>` first. The relation is between
-    them where each pair of marks stands once, else between "<< >>" and "[[ ]]". Raises UserError for a line without
-    text and label.
+    them where each pair of marks stands once, else between "<< >>" and "[[ ]]". A line without text and label is given
+    as a RecordError.
     """
     for line, text in numbered(path):
-        value = validated(_LINE, text, path, line)
-        yield _json_document(str(line), value.text, value.label)
+        yield attempted(_object, path, line, text)
+
+
+def _row(path: Path, line: int, columns: list[str]) -> Document:
+    if len(columns) not in (2, 3):
+        raise broken(path, line, f"it has not two or three columns but {len(columns)}", "write sentence, tab, class")
+    return _table_document(columns[0] if len(columns) == 3 else str(line), *columns[-2:])
+
+
+def _object(path: Path, line: int, text: str) -> Document:
+    value = validated(_LINE, text, path, line)
+    return _json_document(str(line), value.text, value.label)
 
 
 def is_header(columns: list[str]) -> bool:

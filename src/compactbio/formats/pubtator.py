@@ -10,22 +10,22 @@ from pathlib import Path
 
 from compactbio.documents import Document, Relation, Span
 from compactbio.documents.words import sentences
-from compactbio.formats.faults import broken, left_out, numbered, on_one_line, only, unsayable
+from compactbio.formats.faults import Found, attempted, broken, left_out, number, numbered, on_one_line, only, unsayable
 
 TEXT_LINE = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]+")
 _Numbered = Sequence[tuple[int, str]]
 
 
-def read(path: Path) -> Iterator[Document]:
+def read(path: Path) -> Iterator[Found]:
     """Give the documents of a file; the text is title, one blank, abstract, or the one of them that is there.
 
     A mention of composites keeps its whole extent and identifier, columns after these are not read; a relation is
     between identifiers. A mention that its offsets do not hold is left out, and counted in a warning of the log
-    "compactbio.formats". Raises UserError for a line that is none of the format, when it gets there.
+    "compactbio.formats". A document with a line that is none of the format is given as a RecordError.
     """
     for name, record in _records(path):
-        yield _document(path, name, record)
+        yield attempted(_document, path, name, record)
 
 
 def said(document: Document) -> str:
@@ -35,6 +35,7 @@ def said(document: Document) -> str:
     """
     only(document, "pubtator", "mentions", "relations")
     on_one_line(document, "pubtator", document.text, tabs=True)
+    on_one_line(document, "pubtator", document.id)
     if not document.id or "|" in document.id or document.id.isspace():
         raise unsayable(document, "pubtator", "its id is empty or has a |")
     title, abstract = _halves(document.text)
@@ -106,8 +107,8 @@ def _is_mention(path: Path, line: int, columns: Sequence[str]) -> bool:
 
 
 def _span(text: str, columns: Sequence[str]) -> Span | None:
-    start, end = int(columns[1]), int(columns[2])
-    if not 0 <= start < end or text[start:end] != columns[3]:
+    start, end = number(columns[1]), number(columns[2])
+    if start is None or end is None or not 0 <= start < end or text[start:end] != columns[3]:
         return None
     return Span(start, end, columns[4], columns[5] if len(columns) > 5 else "")
 

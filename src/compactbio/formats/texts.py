@@ -7,10 +7,10 @@ from typing import Any
 
 from compactbio.documents import Citation, Document
 from compactbio.errors import UserError
-from compactbio.formats import annotated, jsonlines, tables
+from compactbio.formats import annotated, fields, jsonlines, tables
 from compactbio.formats.citations import read_citations
 from compactbio.formats.fields import TEXT_KEYS, citation
-from compactbio.formats.problems import Rejected, SourceError
+from compactbio.formats.problems import RecordError, Rejected, SourceError, rejected
 from compactbio.formats.recognise import kind
 from compactbio.formats.signs import recognise
 from compactbio.formats.streams import head, lines
@@ -28,20 +28,25 @@ def read_texts(path: Path, field: str | None = None) -> Iterator[Document | Reje
     file that is not whole or malformed.
     """
     if path.is_dir():
-        return annotated.read(path, "brat")
+        return _annotated(path, "brat")
     known = kind(path)
     if field is not None and known not in ("jsonl", "parquet"):
         raise UserError(f"{path}: --text-field is for JSON lines and Parquet; leave it out for this file.")
     match known:
         case "xml":
-            return annotated.read(path, "bioc") if _is_bioc(path) else _citations(path)
+            return _annotated(path, "bioc") if _is_bioc(path) else _citations(path)
         case "jsonl":
-            return annotated.read(path, "jsonl") if field is None and _has_spans(path) else _objects(path, field)
+            return _annotated(path, "jsonl") if field is None and _has_spans(path) else _objects(path, field)
         case "parquet":
             return _table(path, field)
         case "text":
             format = _format(path)
-            return annotated.read(path, format) if format else _lines(path)
+            return _annotated(path, format) if format else _lines(path)
+
+
+def _annotated(path: Path, format: str) -> Iterator[Document | Rejected]:
+    for one in annotated.entries(path, format):
+        yield rejected(one, path) if isinstance(one, RecordError) else one
 
 
 def _is_bioc(path: Path) -> bool:
@@ -85,8 +90,10 @@ def _table(path: Path, field: str | None) -> Iterator[Document | Rejected]:
 
 
 def _document(value: Mapping[str, Any], field: str | None, place: str, path: Path) -> Document | Rejected:
-    unnamed = f"{path.name}:{place.rpartition(' ')[2]}"
-    name = next((str(value[key]) for key in _IDS if value.get(key) not in (None, "")), unnamed)
+    name = fields.name(value, _IDS, place)
+    if isinstance(name, Rejected):
+        return name
+    name = name or f"{path.name}:{place.rpartition(' ')[2]}"
     if field is None and ("text" not in value or value.get("abstract") is not None):
         found = citation({**value, "pmid": None}, place)
         return found if isinstance(found, Rejected) else Document(name, found.text)
@@ -96,7 +103,7 @@ def _document(value: Mapping[str, Any], field: str | None, place: str, path: Pat
     text = value[key]
     if not isinstance(text, str):
         return Rejected(place, f"{key} is not a string")
-    if any("\ud800" <= letter <= "\udfff" for letter in text + name):
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
         return Rejected(place, f"{key} holds half a surrogate pair")
     return Document(name, text)
 

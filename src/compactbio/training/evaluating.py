@@ -13,7 +13,7 @@ from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.formats.faults import counting_left_out
 from compactbio.modeling.families import encoder_parameters
-from compactbio.records import atomic
+from compactbio.records import atomic, locks
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.outcome import Outcome
@@ -27,6 +27,7 @@ from compactbio.training.settings import Settings, settings
 EVALUATIONS = "evaluations.json"
 # Gives the logits of rows in the rows' order (shapes: see `finetuner.row_logits`).
 Predictor = Callable[[Sequence[Row]], list[NDArray[np.float32]]]
+_PATIENCE = 60.0  # seconds that a card may be taken by another evaluation
 UNTYPED = "Types are not compared, as was asked (--untyped)."
 
 
@@ -211,11 +212,13 @@ def add_to_card(model: Path, evaluation: Evaluation) -> None:
     if record is None or record["result"] is None or "task" not in record["identity"]:
         return
     new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
-    all_ = [old for old in _kept(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
-    atomic.write_json(model / EVALUATIONS, all_)
-    name = model.resolve().name
-    text = task_card.write(name, record["identity"], record["result"], new["model"]["parameters"], all_)
-    atomic.write_text(model / "README.md", text)
+    # Two evaluations that end together: the second adds to what the first has written.
+    with locks.held(model, seconds=_PATIENCE):
+        all_ = [old for old in _kept(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
+        atomic.write_json(model / EVALUATIONS, all_)
+        name = model.resolve().name
+        text = task_card.write(name, record["identity"], record["result"], new["model"]["parameters"], all_)
+        atomic.write_text(model / "README.md", text)
 
 
 def _kept(path: Path) -> list[dict[str, Any]]:

@@ -129,10 +129,10 @@ def finetune(
         fits = {"max_length": source.config.max_position_embeddings}
         inputs = Inputs(**{**inputs.__dict__, "settings": inputs.settings.model_copy(update=fits)})
     _check_trains(inputs, train)
-    done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
-    if done is not None:
-        return Finetuned(**{**done, "state": "already finished", "out": str(out)})
-    with loading.quiet():
+    with folder.held(processes, out), loading.quiet():
+        done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
+        if done is not None:
+            return Finetuned(**{**done, "state": "already finished", "out": str(out)})
         return _run(inputs, source_tokenizer, train, devel, out, checkpoint, processes)
 
 

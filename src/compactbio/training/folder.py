@@ -1,7 +1,7 @@
 """The folder of a run: begun, taken up or found finished by its `run.json`, which says what the run is made of."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from compactbio.errors import UserError
-from compactbio.records import atomic
+from compactbio.records import atomic, locks
 from compactbio.training import checkpoints, report
 
 RUN = "run.json"
@@ -57,11 +57,20 @@ def record(out: Path) -> dict[str, Any] | None:
         return None
     try:
         found = atomic.read_json(path)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not {"identity", "result"} <= found.keys():
         raise UserError(f"{path} is no record of ours: choose another --out.")
     return found
+
+
+@contextmanager
+def held(processes: PartialState, out: Path) -> Iterator[None]:
+    """Keep the folder of a run to its processes, for which the main one holds the lock. Raises UserError on all of them
+    where another run has it."""
+    with ExitStack() as stack:
+        on_main(processes, lambda: stack.enter_context(locks.held(out)))
+        yield
 
 
 def on_main(processes: PartialState, work: Callable[[], T]) -> T:

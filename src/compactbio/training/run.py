@@ -87,10 +87,10 @@ def train(
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
-    done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
-    if done is not None:
-        return Result(**{**done, "state": "already finished", "out": str(out)})
-    with loading.quiet():
+    with folder.held(processes, out), loading.quiet():
+        done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
+        if done is not None:
+            return Result(**{**done, "state": "already finished", "out": str(out)})
         return _run(inputs, out, checkpoint, processes)
 
 
