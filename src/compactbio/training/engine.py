@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
@@ -30,7 +31,7 @@ from compactbio.recipes import LossTerm, Recipe
 from compactbio.records import atomic
 from compactbio.training import measure
 from compactbio.training.batches import Steps
-from compactbio.training.checkpoints import checkpoints, keep_best, refusing_full_disk, step_of
+from compactbio.training.checkpoints import checkpoints, keep_best, refusing_full_disk, seal, step_of
 from compactbio.training.gradients import embedding_gradient_in_place, frozen_key_biases
 
 
@@ -286,11 +287,15 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
         with refusing_full_disk(Path(self.args.output_dir)):
             super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                seal(self._partial / name, self.args.world_size)
+                atomic.publish(self._partial / name, whole)
         if self.args.should_save:
-            atomic.publish(self._partial / name, whole)
             shutil.rmtree(self._partial, ignore_errors=True)
-            for old in checkpoints(Path(self.args.output_dir))[:-2]:
+            # Those of later steps are refused ones, which the run has yet to write again.
+            done = [one for one in checkpoints(Path(self.args.output_dir)) if step_of(one) <= self.state.global_step]
+            for old in done[:-2]:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
         self._window.leave_out(time.perf_counter() - started)
@@ -299,7 +304,13 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self._module.save(Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._module.load(Path(resume_from_checkpoint))
+        try:
+            self._module.load(Path(resume_from_checkpoint))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f"{resume_from_checkpoint} holds the weights of another model than this run trains: delete it, or "
+                "choose another --out."
+            ) from error
 
     # -- a loss that is no number
 

@@ -36,7 +36,7 @@ TRAIN_ON = ("train", "train+devel")
 class Finetuned:
     """What a fine-tuning run came to. `devel` is the main score on devel in [0, 1] with its 95 % interval, None where
     there is no devel split or it was trained on. `epoch` is the one kept; `state` as of `training.Result`. `notes` are
-    sentences on training data that could not be taken as they stand; `trials` are the points of a search, each with its
+    sentences on what could not be taken as it stands, training data or a checkpoint; `trials` are the points of a search, each with its
     devel score, of which this run is the best.
     """
 
@@ -128,11 +128,11 @@ def finetune(
         fits = {"max_length": source.config.max_position_embeddings}
         inputs = Inputs(**{**inputs.__dict__, "settings": inputs.settings.model_copy(update=fits)})
     _check_trains(inputs, train)
-    done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
-    if done is not None:
-        return Finetuned(**{**done, "state": "already finished", "out": str(out)})
+    begun = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
+    if begun.result is not None:
+        return Finetuned(**{**begun.result, "state": "already finished", "out": str(out)})
     with loading.quiet():
-        return _run(inputs, source_tokenizer, train, devel, out, checkpoint, processes)
+        return _run(inputs, source_tokenizer, train, devel, out, begun, processes)
 
 
 def _check_trains(inputs: Inputs, train: Sequence[Document]) -> None:
@@ -154,7 +154,7 @@ def _run(
     train: Sequence[Document],
     devel: Sequence[Document],
     out: Path,
-    checkpoint: Path | None,
+    begun: folder.Begun,
     processes: PartialState,
 ) -> Finetuned:
     chosen, task = inputs.settings, inputs.task
@@ -184,7 +184,7 @@ def _run(
             examination,
             arguments,
             reporters,
-            checkpoint,
+            begun.checkpoint,
             train_key_biases=False,
         )
     finally:
@@ -194,7 +194,7 @@ def _run(
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
     epoch = min(round(outcome.step * in_epochs, 2), chosen.epochs)
-    notes = (*inputs.notes, *task.notes(encoded))
+    notes = (*inputs.notes, *task.notes(encoded), *begun.notes)
     result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol, notes=notes)
     if stopped or not processes.is_main_process:
         return result

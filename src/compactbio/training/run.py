@@ -30,7 +30,8 @@ STAYS = ["checkpoints/*", "tensorboard/*", ".*"]
 class Result:
     """What a run came to. Losses are in nats a masked token; None where nothing was held out, or there is no teacher.
 
-    `state` is "finished", "already finished" or "stopped"; `step` is the last step, `best_step` the one kept.
+    `state` is "finished", "already finished" or "stopped"; `step` is the last step, `best_step` the one kept. `notes`
+    are sentences on checkpoints that were not complete and so were passed over.
     """
 
     state: str
@@ -42,6 +43,7 @@ class Result:
     heldout_accuracy: float | None = None
     teacher_heldout_loss: float | None = None
     teacher_heldout_accuracy: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,11 @@ def train(
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
-    done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
-    if done is not None:
-        return Result(**{**done, "state": "already finished", "out": str(out)})
+    begun = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
+    if begun.result is not None:
+        return Result(**{**begun.result, "state": "already finished", "out": str(out)})
     with loading.quiet():
-        return _run(inputs, out, checkpoint, processes)
+        return _run(inputs, out, begun, processes)
 
 
 def collect(
@@ -129,7 +131,7 @@ def collect(
     )
 
 
-def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialState) -> Result:
+def _run(inputs: Inputs, out: Path, begun: folder.Begun, processes: PartialState) -> Result:
     recipe = inputs.recipe
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
@@ -142,20 +144,20 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
     measures = "holdout" in splits
     held = batches.heldout(splits["holdout"], masking, inputs.tokens, rank, world) if measures else []
     teacher, student = models(inputs)
-    arguments = arguments_for(recipe, inputs.precision, out, measures=measures, starts=checkpoint is None)
+    arguments = arguments_for(recipe, inputs.precision, out, measures=measures, starts=begun.checkpoint is None)
     teacher_score = None
     if measures and teacher is not None and _reads_logits(recipe):
         # Before the engine takes the teacher to half precision: both are measured the same way.
         teacher_score = _score(teacher, held, processes, arguments.bf16)
     reporters = report.reporters(out, recipe.name)
     try:
-        outcome = engine.distil(student, teacher, steps, held, recipe, arguments, reporters, checkpoint)
+        outcome = engine.distil(student, teacher, steps, held, recipe, arguments, reporters, begun.checkpoint)
     finally:
         for reporter in reporters:
             reporter.close()
     parameters = encoder_parameters(student)
     if outcome.stopped and outcome.step < recipe.steps:
-        return Result("stopped", str(out), outcome.step, parameters)
+        return Result("stopped", str(out), outcome.step, parameters, notes=begun.notes)
     if not processes.is_main_process:
         return Result("finished", str(out), outcome.step, parameters)
     kept = checkpoints.best(out / "checkpoints")
@@ -169,6 +171,7 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
         kept["heldout_accuracy"] if kept else None,
         teacher_score.loss if teacher_score else None,
         teacher_score.accuracy if teacher_score else None,
+        begun.notes,
     )
     _finish(inputs, out, student, tokenizer, result)
     return result
