@@ -1,7 +1,10 @@
 """A checkpoint is whole or it is refused by name; a run resumes from the newest whole one and says so."""
 
+import asyncio
 import json
 import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -189,7 +192,7 @@ def test_a_record_of_a_run_that_is_damaged_is_a_sentence(content, runs, tmp_path
     out = shutil.copytree(place / "train" / "stopped", tmp_path / "out")
     known = identity(out)
     (out / "run.json").write_bytes(content)
-    with pytest.raises(UserError, match="run.json is no record of ours"):
+    with pytest.raises(UserError, match=r"run\.json is no record of ours"):
         folder.begin(out, known, resume=True)
 
 
@@ -204,3 +207,20 @@ def test_refused_checkpoints_are_not_counted_as_the_newest_when_old_ones_are_del
         assert works["finetune"](out, resume=True).state == "stopped"
     begun = folder.begin(out, identity(out), resume=True)
     assert begun.checkpoint is not None and begun.checkpoint.name == "checkpoint-16"
+
+
+@pytest.mark.parametrize("name", ["train", "finetune"])
+def test_a_run_outside_the_main_thread_is_the_same_run_without_handlers_of_signals(name, runs, tmp_path):
+    place, works = runs
+    before = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(works[name], tmp_path / "thread").result().state == "finished"
+
+    async def notebook() -> tuple[str, str]:
+        beside = await asyncio.to_thread(works[name], tmp_path / "beside")
+        return beside.state, works[name](tmp_path / "within").state
+
+    assert asyncio.run(notebook()) == ("finished", "finished")
+    assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == before
+    for out in ("thread", "beside", "within"):
+        assert losses(tmp_path / out) == losses(place / name / "straight")

@@ -68,9 +68,9 @@ def newest(folder: Path, processes: int) -> tuple[Path | None, tuple[str, ...]]:
             f"{folder / BEST}, the best student so far, is not complete ({fault}): delete this folder to keep the best "
             "of the steps that follow, or choose another --out."
         )
-    found, refused = checkpoints(folder), {}
+    refused: dict[str, str] = {}
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    for checkpoint in reversed(found):
+    for checkpoint in reversed(checkpoints(folder)):
         fault = _fault(checkpoint, (*_STATE, *states), processes)
         if fault is None:
             return checkpoint, tuple(

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -238,14 +239,18 @@ class StepTrainer(Trainer):  # type: ignore[misc]
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Within it the first SIGINT or SIGTERM asks for a checkpoint and an end, a second SIGINT ends at once."""
+        """Within it the first SIGINT or SIGTERM asks for a checkpoint and an end, a second SIGINT ends at once.
+
+        Python hands signals to the main thread alone, so a run in another thread is not asked.
+        """
 
         def ask(number: int, _: FrameType | None) -> None:
             if self._stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self._stop = True
 
-        kinds = (signal.SIGINT, signal.SIGTERM)
+        main = threading.current_thread() is threading.main_thread()
+        kinds = (signal.SIGINT, signal.SIGTERM) if main else ()
         before = [signal.signal(kind, ask) for kind in kinds]
         try:
             yield

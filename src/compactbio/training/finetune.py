@@ -36,8 +36,8 @@ TRAIN_ON = ("train", "train+devel")
 class Finetuned:
     """What a fine-tuning run came to. `devel` is the main score on devel in [0, 1] with its 95 % interval, None where
     there is no devel split or it was trained on. `epoch` is the one kept; `state` as of `training.Result`. `notes` are
-    sentences on what could not be taken as it stands, training data or a checkpoint; `trials` are the points of a search, each with its
-    devel score, of which this run is the best.
+    sentences on what could not be taken as it stands: training data, a head, a checkpoint; `trials` are the points of a
+    search, each with its devel score, of which this run is the best.
     """
 
     state: str
