@@ -84,7 +84,8 @@ def train(
     """Make the student of `recipe` from a corpus folder into the folder `out`.
 
     `teacher` and `init` are folders or hub names, by default the recipe's own. `precision` is "auto", "bf16" or
-    "fp32"; `tokens_per_batch` bounds a micro-batch and so the memory, and changes the result only by rounding.
+    "fp32"; `tokens_per_batch` bounds a micro-batch and so the memory: the result changes by rounding only where nothing
+    drops out, for with dropout other cuts draw other masks.
     A finished run of the same inputs is left alone. Raises UserError for whatever the user can mend.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
