@@ -27,7 +27,7 @@ from transformers import (
 from compactbio.errors import UserError
 from compactbio.modeling.dropout import quick_dropout
 from compactbio.modeling.packing import Packed
-from compactbio.objectives import Counts, Distiller, Losses
+from compactbio.objectives import Counts, Distiller, Losses, labelled
 from compactbio.recipes import LossTerm, Recipe
 from compactbio.records import atomic
 from compactbio.training import measure
@@ -37,7 +37,8 @@ from compactbio.training.gradients import embedding_gradient_in_place, frozen_ke
 
 
 class Trainable(Protocol):
-    """A module that the engine trains: its forward gives the `Losses` of a packed row."""
+    """A module that the engine trains: its forward gives the `Losses` of a packed `batch`, labelled `at` its places,
+    each divided by its one of `counts`."""
 
     student: PreTrainedModel
 
@@ -191,7 +192,9 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             last = i == len(inputs) - 1
             with nullcontext() if last else self.accelerator.no_sync(model):
                 with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-                    part: Losses = model(**_as_inputs(batch.to(self.args.device)), counts=counts)
+                    # Places are found on the host: the device would have to be waited for.
+                    at = labelled(batch).to(self.args.device, non_blocking=True)
+                    part: Losses = model(batch=batch.to(self.args.device), at=at, counts=counts)
                 # Gradients are averaged over processes, while the counts are already those of all.
                 self.accelerator.backward(part.loss * world)
             losses.append({name: term.detach() * world for name, term in part.terms.items()})
@@ -262,10 +265,12 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         """The counts of the step over all processes; a wish to stop travels with them, so that all stop together."""
         own = [self._module.counts(batch) for batch in batches]
         sums = [sum(float(count) for count in column) for column in zip(*own, strict=True)]
-        shared = torch.tensor([*sums, float(self._stop)], dtype=torch.float64, device=self.args.device)
+        masked, tokens, pairs, stop = *sums, float(self._stop)
         if self.accelerator.num_processes > 1:
+            # The one wait of a step, before its first forward pass.
+            shared = torch.tensor([masked, tokens, pairs, stop], dtype=torch.float64, device=self.args.device)
             torch.distributed.all_reduce(shared)
-        masked, tokens, pairs, stop = shared.tolist()
+            masked, tokens, pairs, stop = shared.tolist()
         self.stopped = stop > 0
         if self.stopped:
             self.control.should_training_stop = True
@@ -379,16 +384,6 @@ class _Window:
         speed = self.tokens / (time.perf_counter() - self.since)
         self._reset()
         return terms, speed
-
-
-def _as_inputs(batch: Packed) -> dict[str, Tensor]:
-    inputs = {
-        "input_ids": batch.input_ids[None],
-        "labels": batch.labels[None],
-        "position_ids": batch.position_ids[None],
-        "cu_seq_lens_q": torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
-    }
-    return inputs if batch.segments is None else inputs | {"token_type_ids": batch.segments[None]}
 
 
 def _finite(value: float) -> bool:

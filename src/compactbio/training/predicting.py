@@ -23,7 +23,7 @@ def predict(
     model.eval()
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in pack([rows[i] for i in order], tokens):
-            found += [logits.float().cpu().numpy() for logits in row_logits(model, task, batch.to(device))]
+            found += row_logits(model, task, batch.to(device))
     model.train(training)
     places = {row: place for place, row in enumerate(order)}
     return [found[places[i]] for i in range(len(rows))]
