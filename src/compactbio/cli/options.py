@@ -49,7 +49,10 @@ PrecisionChoice = Annotated[Precision, typer.Option("--precision", help="bf16 wh
 TokensPerBatch = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA.", show_default=False
+        min=1,
+        help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA. In training another number "
+        "draws other dropout masks; without dropout it changes results by rounding only.",
+        show_default=False,
     ),
 ]
 Negative = Annotated[

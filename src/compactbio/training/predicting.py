@@ -23,6 +23,6 @@ def predict(
     device = device_of(model)
     with evaluating(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in pack([rows[i] for i in order], tokens):
-            found += [logits.float().cpu().numpy() for logits in row_logits(model, task, batch.to(device))]
+            found += row_logits(model, task, batch.to(device))
     places = {row: place for place, row in enumerate(order)}
     return [found[places[i]] for i in range(len(rows))]
