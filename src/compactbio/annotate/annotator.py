@@ -63,8 +63,9 @@ class Annotator:
     def from_pretrained(cls, *names: str | Path, runtime: str = "auto", threads: int | None = None) -> Self:
         """Load models by local folder or hub name; "TYPE=NAME" gives the mentions of a model without types one.
 
-        `runtime` is one of `deploy.runtimes.NAMES`, or "auto": the fastest on this machine by a short measurement,
-        which is kept. Raises UserError for what is no NER model, has no labels, or cannot be read.
+        `runtime` is one of `deploy.runtimes.NAMES`; "auto": what the folder was exported for, else PyTorch in fp32; or
+        "fastest": the fastest on this machine by a short measurement, which is kept. Raises UserError for what is not
+        a NER model, has no labels, or cannot be read.
         """
         if not names:
             raise UserError("Name at least one model to annotate with.")

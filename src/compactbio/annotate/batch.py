@@ -88,7 +88,7 @@ def annotate(
     listener = listener or Silent()
     chosen = _format(out, format)
     files = find(inputs)
-    sources = [runtimes.find(parted(model)[1]) for model in models]
+    sources = [runtimes.find(parted(model)[1], runtime) for model in models]
     settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
     run = _Run(out, chosen, files, text_field, settings, listener, on_cluster)
     names = settings.runtimes
@@ -109,8 +109,10 @@ def stream(
 ) -> Iterator[Document | work.Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
     files = find(inputs)
-    sources = [runtimes.find(parted(model)[1]) for model in models]
-    settings = _settled(models, sources, min_score, runtime, workers, listener or Silent(), keep=keep)
+    sources = [runtimes.find(parted(model)[1], runtime) for model in models]
+    listener = listener or Silent()
+    settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
+    listener.note(", ".join(f"{model} on {used}" for model, used in _used(settings).items()))
     return _results(work.entries(files, text_field), settings)
 
 
@@ -129,10 +131,20 @@ def _settled(
     if count < 1:
         raise UserError(f"--workers {count}: must be 1 or more.")
     threads = max(1, cores // count)
-    if runtime == "auto" and any(len(runtimes.available(source)) > 1 for source in sources):
+    if runtime == "fastest":
         listener.note("Choosing the fastest runtime ...")
-    names = tuple(choosing.fastest(source, threads) if runtime == "auto" else runtime for source in sources)
+    names = tuple(choosing.chosen(source, runtime, threads) for source in sources)
     return work.Settings(tuple(models), names, min_score, keep, threads, count)
+
+
+def _used(settings: work.Settings) -> dict[str, str]:
+    """The runtime of each model by its name, numbered where several models have the same."""
+    found: dict[str, str] = {}
+    for model, runtime in zip(settings.models, settings.runtimes, strict=True):
+        name = Path(parted(model)[1]).name
+        same = sum(1 for one in found if one == name or one.startswith(f"{name} ("))
+        found[f"{name} ({same + 1})" if same else name] = runtime
+    return found
 
 
 def find(inputs: Sequence[str | Path]) -> list[Path]:
@@ -302,10 +314,9 @@ class _Run:
             formats.write(documents(), self.out, self.format)
         if failures:
             atomic.write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
-        used = dict(zip(self.settings.models, self.settings.runtimes, strict=True))
         result = Annotated(
             "finished", self.out.name, self.format, total, dict(sorted(counts.items())), len(failures),
-            {Path(parted(name)[1]).name: runtime for name, runtime in used.items()},
+            _used(self.settings),
         )  # fmt: skip
         atomic.write_json(self.record, {"identity": identity, "result": asdict(result)})
         shutil.rmtree(self.parts)
