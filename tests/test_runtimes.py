@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,24 @@ def with_softmax(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Softmax", list(cast.input), list(cast.output), axis=-1))
 
 
+def without_head(model: onnx.ModelProto) -> None:
+    """The states before the classifier are what it gives, as an export without a task has it."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    node = made["states"]
+    node = node if node.op_type in ("MatMul", "Gemm") else made[node.input[0]]
+    model.graph.output[0].name = node.input[0]
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 24
+
+
+def with_nan(model: onnx.ModelProto) -> None:
+    given_as(TensorProto.FLOAT, "logits")(model)
+    cast = model.graph.node.pop()
+    model.graph.node.append(helper.make_node("Sub", [cast.input[0], "infinite"], ["far"]))
+    model.graph.node.append(helper.make_node("Mul", ["far", "nothing"], list(cast.output)))
+    for name, value in (("infinite", np.inf), ("nothing", 0.0)):
+        model.graph.initializer.append(helper.make_tensor(name, TensorProto.FLOAT, [1], [value]))
+
+
 def with_twin(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Neg", ["first"], ["second"]))
     twin = model.graph.output.add()
@@ -217,6 +236,9 @@ REFUSED = {
     "past keys": ([with_input("past_key_values.0.key")], "past_key_values"),
     "two outputs alike": ([renamed(logits="first"), with_twin], "output"),
     "embeddings as input": ([renamed(input_ids="inputs_embeds")], "inputs_embeds"),
+    "inputs that tracing named": ([renamed(input_ids="input.1", attention_mask="input.3")], "names"),
+    "hidden states": ([renamed(logits="states"), without_head], "shape"),
+    "NaN": ([with_nan], "NaN"),
     "a newer opset": ([lambda model: setattr(model.opset_import[0], "version", 99)], "newer"),
     "a newer format": ([lambda model: setattr(model, "ir_version", 99)], "newer"),
     "a traced length": ([as_baked], "tokens"),
@@ -269,7 +291,7 @@ def test_a_question_model_without_segments_is_refused(models, tmp_path):
         loaded(place)
 
 
-def test_a_fixed_length_cuts_rows_as_the_models_own_length_does(tagger, models, tmp_path):
+def test_a_fixed_length_cuts_rows_as_the_models_own_length_does(models, tmp_path, cli):
     """Texts longer than the ONNX file takes are covered by windows of its length."""
     folder, file = models("ner")
     place = only_onnx(folder, tmp_path / "theirs")
@@ -278,11 +300,14 @@ def test_a_fixed_length_cuts_rows_as_the_models_own_length_does(tagger, models, 
     assert annotator.taggers[0].model.max_length == 24
     text = "aspirin insulin of the patients " * 20
     own = Annotator.from_pretrained(folder, runtime="torch-fp32")
-    from dataclasses import replace
-
-    tagger_ = replace(own.taggers[0], model=replace(own.taggers[0].model, max_length=24))
-    [found], [wanted] = annotator([text]), Annotator([tagger_])([text])
+    tagger = replace(own.taggers[0], model=replace(own.taggers[0].model, max_length=24))
+    [found], [wanted] = annotator([text]), Annotator([tagger])([text])
     assert [(e.start, e.end, e.type) for e in found] == [(e.start, e.end, e.type) for e in wanted] and found
+    (tmp_path / "test.tsv").write_text("".join(f"{word}\tB-Drug\n" for word in text.split()))
+    status, printed, told = cli("evaluate", place, tmp_path / "test.tsv", "--predictions", tmp_path / "out.jsonl")
+    assert status == 0, told
+    predicted = json.loads((tmp_path / "out.jsonl").read_text())
+    assert len(predicted["spans"]) == len(found)
 
 
 @pytest.mark.parametrize("name", ["model.onnx_data", "model.onnx.data", "weights.bin"])
@@ -304,6 +329,9 @@ def test_weights_in_another_file_are_read_and_missed_by_name(name, models, tmp_p
 
 
 # What auto takes, and files that are not of the weights beside them.
+
+
+NEW = ("model", "weights", "sha256")  # what each export says since they are told apart
 
 
 def retrained(folder: Path) -> None:
@@ -367,6 +395,17 @@ def test_a_stale_export_is_never_used_and_refused_by_name(own_export, tmp_path, 
     assert choosing.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
     rows = rows_of("ner")
     equal(loaded(place).logits(rows), plain(place, "ner", rows))
+
+
+def test_records_of_before_are_read(own_export, tmp_path):
+    """They name the weights, with the configuration, once for all exports."""
+    place = copy(own_export, tmp_path / "own")
+    record = json.loads((place / "export.json").read_text())
+    old = {key: value for key, value in record["exports"]["model.onnx"].items() if key not in NEW}
+    (place / "export.json").write_text(json.dumps({"model": record["model"], "exports": {"model.onnx": old}}))
+    assert choosing.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
+    retrained(place)
+    assert choosing.chosen(runtimes.find(str(place)), "auto") == "torch-fp32"
 
 
 def test_exporting_one_format_again_does_not_vouch_for_the_other(own_export, tmp_path):
