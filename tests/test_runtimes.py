@@ -304,7 +304,7 @@ def test_a_fixed_length_cuts_rows_as_the_models_own_length_does(models, tmp_path
     [found], [wanted] = annotator([text]), Annotator([tagger])([text])
     assert [(e.start, e.end, e.type) for e in found] == [(e.start, e.end, e.type) for e in wanted] and found
     (tmp_path / "test.tsv").write_text("".join(f"{word}\tB-Drug\n" for word in text.split()))
-    status, printed, told = cli("evaluate", place, tmp_path / "test.tsv", "--predictions", tmp_path / "out.jsonl")
+    status, _, told = cli("evaluate", place, tmp_path / "test.tsv", "--predictions", tmp_path / "out.jsonl")
     assert status == 0, told
     predicted = json.loads((tmp_path / "out.jsonl").read_text())
     assert len(predicted["spans"]) == len(found)
@@ -461,6 +461,30 @@ def test_a_folder_of_unknown_onnx_files_says_what_to_name_them(models, tmp_path,
     (tmp_path / "in.txt").write_text(TEXT + "\n")
     outcome = cli("annotate", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl")
     one_sentence(outcome, "bert-ner.onnx", "model.onnx")
+
+
+def test_a_hub_models_onnx_files_are_taken_from_the_cache(models, tmp_path, monkeypatch):
+    """Only what may be used is asked for: of a model with weights none, unless it is named."""
+    folder, file = models("ner")
+    snapshot = copy(folder, tmp_path / "snapshot")
+    (snapshot / "onnx").mkdir()
+    shutil.copyfile(file, snapshot / "onnx" / "model.onnx")
+    asked = []
+
+    def cached(name, *, allow_patterns, **_):
+        asked.append([pattern for pattern in allow_patterns if "onnx" in pattern])
+        return str(snapshot)
+
+    monkeypatch.setattr("compactbio.records.hub.snapshot_download", cached)
+    assert choosing.chosen(runtimes.find("owner/name"), "auto") == "torch-fp32"
+    assert asked == [[]]
+    source = runtimes.find("owner/name", "onnx-fp32")
+    assert "onnx/model.onnx*" in asked[-1] and not any("quantized" in pattern for pattern in asked[-1])
+    rows = rows_of("ner")
+    equal(runtimes.load(source, "onnx-fp32").logits(rows), plain(folder, "ner", rows))
+    (snapshot / "model.safetensors").unlink()
+    assert choosing.chosen(runtimes.find("owner/name"), "auto") == "onnx-fp32"
+    assert "onnx/model_quantized.onnx*" in asked[-1]
 
 
 def test_profile_and_evaluate_on_a_folder_without_weights(own_export, tmp_path, cli):

@@ -108,8 +108,8 @@ class OnnxRuntime:
         roles = [one.role for one in found]
         if "ids" not in roles or len(set(roles)) < len(roles):
             raise UserError(
-                f"{self._path}: what its inputs are cannot be told from their names ({_listed(given)}); export the model "
-                "with input_ids, attention_mask and token_type_ids as names."
+                f"{self._path}: what its inputs are cannot be told from their names ({_listed(given)}); export the "
+                "model with input_ids, attention_mask and token_type_ids as names."
             )
         segments = int(getattr(self._config, "type_vocab_size", 0) or 0)
         if self._task == "qa" and segments > 1 and "types" not in roles:
