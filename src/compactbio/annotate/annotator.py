@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from compactbio.annotate.given import listed, whole
 from compactbio.annotate.opening import Opened, opened, parted
-from compactbio.deploy.runtimes import Runtime, by_length
+from compactbio.deploy.onnx_runtime import batches
+from compactbio.deploy.runtimes import Runtime
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.tasks import ner_rows
@@ -69,8 +70,9 @@ class Annotator:
     def from_pretrained(cls, *names: str | Path, runtime: str = "auto", threads: int | None = None) -> Self:
         """Load models by local folder or hub name; "TYPE=NAME" gives the mentions of a model without types one.
 
-        `runtime` is one of `deploy.runtimes.NAMES`, or "auto": the fastest on this machine by a short measurement,
-        which is kept. Raises UserError for what is no NER model, has no labels, or cannot be read.
+        `runtime` is one of `deploy.runtimes.NAMES`; "auto": what the folder was exported for, else PyTorch in fp32; or
+        "fastest": the fastest on this machine by a short measurement, which is kept. Raises UserError for what is not
+        a NER model, has no labels, or cannot be read.
         """
         if not names:
             raise UserError("Name at least one model to annotate with.")
@@ -119,7 +121,7 @@ def _logits(
     if tokens is None:
         return runtime.logits(rows)
     found: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
-    for places in by_length([len(row) for row in rows], tokens):
+    for places in batches([len(row) for row in rows], tokens):
         for place, own in zip(places, runtime.logits([rows[place] for place in places]), strict=True):
             found[place] = own
         yield

@@ -96,7 +96,7 @@ def annotate(
     listener = listener or Silent()
     chosen = _format(out, format)
     files = find(inputs)
-    sources = [runtimes.find(parted(model)[1]) for model in models]
+    sources = [runtimes.find(parted(model)[1], runtime) for model in models]
     with locks.held(out):
         settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
         run = _Run(out, chosen, files, text_field, settings, listener, on_cluster)
@@ -118,8 +118,10 @@ def stream(
 ) -> Iterator[Document | work.Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
     files = find(inputs)
-    sources = [runtimes.find(parted(model)[1]) for model in models]
-    settings = _settled(models, sources, min_score, runtime, workers, listener or Silent(), keep=keep)
+    sources = [runtimes.find(parted(model)[1], runtime) for model in models]
+    listener = listener or Silent()
+    settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
+    listener.note(", ".join(f"{model} on {used}" for model, used in _used(settings).items()))
     found = parts.entries(files, text_field)
     chunks = iter(lambda: list(islice(found, parts.CHUNK)), [])
     done = pool.ordered(work.start, (settings,), chunks, settings.workers)
@@ -140,12 +142,22 @@ def _settled(
         raise UserError(f"--workers {workers}: must be 1 or more.")
     cores = hardware.cores()
     threads = max(1, cores // (workers or cores))
-    if runtime == "auto" and any(len(runtimes.available(source)) > 1 for source in sources):
+    if runtime == "fastest":
         listener.note("Choosing the fastest runtime ...")
-    names = tuple(choosing.fastest(source, threads) if runtime == "auto" else runtime for source in sources)
+    names = tuple(choosing.chosen(source, runtime, threads) for source in sources)
     devices = hardware.gpus() if any(name in runtimes.TORCH for name in names) else ()
     count = workers or len(devices) or cores
     return work.Settings(tuple(models), names, min_score, keep, max(1, cores // count), count, devices)
+
+
+def _used(settings: work.Settings) -> dict[str, str]:
+    """The runtime of each model by its name, numbered where several models have the same."""
+    found: dict[str, str] = {}
+    for model, runtime in zip(settings.models, settings.runtimes, strict=True):
+        name = Path(parted(model)[1]).name
+        same = sum(1 for one in found if one == name or one.startswith(f"{name} ("))
+        found[f"{name} ({same + 1})" if same else name] = runtime
+    return found
 
 
 def find(inputs: Sequence[str | Path]) -> list[Path]:
@@ -327,10 +339,9 @@ class _Run:
             formats.write(documents(), self.out, self.format)
         if failures:
             atomic.write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
-        used = dict(zip(self.settings.models, self.settings.runtimes, strict=True))
         result = Annotated(
             "finished", self.out.name, self.format, total, dict(sorted(counts.items())), len(failures),
-            {Path(parted(name)[1]).name: runtime for name, runtime in used.items()},
+            _used(self.settings),
         )  # fmt: skip
         atomic.write_json(self.record, {"identity": identity, "result": asdict(result)})
         shutil.rmtree(self.parts)

@@ -38,23 +38,24 @@ def parted(name: str) -> tuple[str, str]:
 
 
 def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
-    """Open a model by local folder or hub name; `runtime` is one of `runtimes.NAMES`, or "auto" for the fastest.
+    """Open a model by local folder or hub name; `runtime` is one of `runtimes.NAMES`, "auto" or "fastest" (see
+    `choosing.chosen`).
 
     Raises UserError for a model of another task, without labels, or that cannot be read.
     """
-    source = runtimes.find(name)
+    source = runtimes.find(name, runtime)
     own = runtimes.task_of(source)
     if own != task:
         raise UserError(f"{name} is fine-tuned for {own}; name a model that is fine-tuned for {task}.")
     labels = labels_of(source.config, source.name, task)
-    chosen = choosing.fastest(source, threads) if runtime == "auto" else runtime
+    loaded = Portable(source, choosing.chosen(source, runtime, threads), threads)
     settings = evaluating.settings_of(source, task)
     return Opened(
         source.public_name(),
-        Portable(source, chosen, threads),
+        loaded,
         loading.tokenizer_of(source),
         tuple(labels),
-        settings.max_length,
+        min(settings.max_length, loaded.longest or settings.max_length),
         settings.stride,
         scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
         independent(source.config),

@@ -34,6 +34,11 @@ class Portable:
         """See Runtime."""
         return self._runtime.name
 
+    @property
+    def longest(self) -> int | None:
+        """See Runtime."""
+        return self._runtime.longest
+
     def logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """See Runtime. Raises UserError in a forked process for a model on a GPU, which CUDA does not allow."""
         if os.getpid() != self._process:

@@ -59,9 +59,7 @@ def annotate(
     ] = None,
     min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Leave out entities with a lower score.")] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the annotations that the input has.")] = False,
-    runtime: Annotated[
-        options.Runtime, typer.Option(help="auto is the fastest on this machine, by a short measurement that is kept.")
-    ] = options.Runtime.auto,
+    runtime: options.RuntimeChoice = options.Runtime.auto,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one per GPU, or one per core.", show_default=False)
     ] = None,

@@ -82,7 +82,10 @@ def evaluate(
     tokens_per_batch: options.TokensPerBatch = None,
     runtime: Annotated[
         options.Runtime | None,
-        typer.Option(help="Score what annotates: an exported model, or weights rounded to bf16.", show_default=False),
+        typer.Option(
+            help="Score what annotates: an exported model, or weights rounded to bf16; auto, fastest as in annotate.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
@@ -143,16 +146,15 @@ def _is_brat(place: Path) -> bool:
 def _opened(model: str, runtime: str | None) -> "Opened | None":
     """The model on a runtime, where one is asked for or it is an exported one; None for PyTorch as training has it."""
     from compactbio.deploy import choosing, runtimes
+    from compactbio.training import loading
     from compactbio.training.evaluating import Opened
 
-    if runtime is None and not (Path(model).is_dir() and not list(Path(model).glob("*.safetensors"))):
+    if runtime is None and loading.configured(model).weights:
         return None
-    source = runtimes.find(model)
-    name = choosing.fastest(source) if runtime in (None, "auto") else runtime
-    assert name is not None
-    loaded = runtimes.load(source, name)
+    source = runtimes.find(model, runtime or "auto")
+    loaded = runtimes.load(source, choosing.chosen(source, runtime or "auto"))
     typer.echo(f"Runtime: {loaded.name}", err=True)
-    return Opened(source, loaded.name, runtimes.digest(source, loaded.name), loaded.logits)
+    return Opened(source, loaded.name, runtimes.digest(source, loaded.name), loaded.logits, loaded.longest)
 
 
 def _text(result: "Evaluation", mistakes: int) -> str:

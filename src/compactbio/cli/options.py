@@ -16,6 +16,7 @@ class Precision(StrEnum):
 
 class Runtime(StrEnum):
     auto = "auto"
+    fastest = "fastest"
     torch_fp32 = "torch-fp32"
     torch_bf16 = "torch-bf16"
     onnx_fp32 = "onnx-fp32"
@@ -33,6 +34,13 @@ class Scheme(StrEnum):
     labels = "labels"
 
 
+RuntimeChoice = Annotated[
+    Runtime,
+    typer.Option(
+        "--runtime",
+        help="auto is what the folder was exported for, else PyTorch in fp32; fastest measures, and keeps the answer.",
+    ),
+]
 DeviceChoice = Annotated[Device, typer.Option("--device", help="auto is a CUDA GPU where there is one.")]
 Recipe = Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)]
 Corpus = Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)]

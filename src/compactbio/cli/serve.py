@@ -31,9 +31,7 @@ def serve(
         str | None,
         typer.Option(envvar="COMPACTBIO_TOKEN", help="Ask for this bearer token.", show_default=False),
     ] = None,
-    runtime: Annotated[
-        options.Runtime, typer.Option(help="auto is the fastest on this machine.")
-    ] = options.Runtime.auto,
+    runtime: options.RuntimeChoice = options.Runtime.auto,
     device: options.DeviceChoice = options.Device.auto,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the model; by default one a core.", show_default=False)

@@ -16,7 +16,7 @@ from compactbio.errors import UserError
 from compactbio.modeling.families import depth, encoder_parameters, heads
 from compactbio.modeling.flops import flops_per_token
 from compactbio.training import hardware
-from compactbio.training.loading import Source, find
+from compactbio.training.loading import Source, configured, find
 
 _LATENCY_TOKENS = 32
 _SENTENCE_TOKENS = 128
@@ -69,7 +69,7 @@ def profile(
     """
     listener = listener or Silent()
     names = in_order(models, baseline)
-    sources = [find(name) for name in names]
+    sources = [_found(name) for name in names]
     conditions = _conditions(sources, sentences, threads or torch.get_num_threads())
     with measuring.threads(conditions.threads):
         loaded = [measuring.load(source, conditions.precision) for source in sources]
@@ -89,6 +89,16 @@ def in_order(models: Sequence[str], baseline: str | None) -> list[str]:
     if not names:
         raise UserError("There is no model to profile: name at least one folder or hub name.")
     return names if baseline is None or baseline in names else [baseline, *names]
+
+
+def _found(name: str) -> Source:
+    source = configured(name)
+    if not source.weights and any(source.folder.rglob("*.onnx")):
+        raise UserError(
+            f"{name}: it holds an ONNX model without weights for PyTorch, in which models are profiled; name the "
+            "folder that it was exported from (export.json has an export's size and speed)."
+        )
+    return find(name)
 
 
 def ratios(one: Profile, baseline: Profile) -> dict[str, float]:

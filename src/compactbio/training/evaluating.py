@@ -34,12 +34,13 @@ UNTYPED = "Types are not compared, as was asked (--untyped)."
 @dataclass(frozen=True)
 class Opened:
     """A model whose logits something else than PyTorch in training's precision computes: the `runtime`'s name, the
-    `digest` of what it reads."""
+    `digest` of what it reads, the `longest` row in tokens that it takes, None for the model's own."""
 
     source: loading.Source
     runtime: str
     digest: str
     predictor: Predictor
+    longest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def evaluate(
         predictor = predictor_of(loaded, found.task, tokens_per_batch or hardware.tokens(), precision)
     given = {"negative": list(negative) if negative else None, "scheme": scheme}
     chosen = settings_of(source, found.task, {key: value for key, value in given.items() if value})
+    if opened and opened.longest:
+        chosen = chosen.model_copy(update={"max_length": min(chosen.max_length, opened.longest)})
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
     predictions, outcome = score(
         predictor, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
