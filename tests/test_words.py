@@ -1,14 +1,24 @@
 """Words of a text: what is invisible divides none, and signs stay in words as they did in the training data."""
 
+import json
+import random
+import shutil
+import tempfile
 import unicodedata
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compactbio import Annotator, formats
 from compactbio.documents import Document
 from compactbio.documents.words import joined_signs, visible, words
+from compactbio.training.evaluating import evaluate
+from compactbio.training.finetune import finetune
+from task_data import FILL, start_folder
 
 INVISIBLE = ["\u200b", "\u200c", "\u200d", "\u00ad", "\u2060", "\ufeff", "\u200e", "\u202c"]
 
@@ -64,3 +74,71 @@ def test_words_cover_all_that_is_visible_in_order(text, joined):
 
 def bare(text):
     return "".join(sign for sign in text if not sign.isspace() and sign not in "\u0301\u200b")
+
+
+@pytest.fixture(scope="module")
+def cut_by_blanks(tokenizer_folder, tmp_path_factory):
+    """A model fine-tuned on sentences whose words keep their signs, and these data."""
+    place = tmp_path_factory.mktemp("cut")
+    draw = random.Random(0)
+    (place / "data").mkdir()
+    for split, size in {"train": 80, "test": 30}.items():
+        blocks = []
+        for _ in range(size):
+            rows = [f"{word}\tO\n" for word in draw.choices(FILL, k=draw.randint(2, 6))]
+            rows.insert(draw.randint(0, len(rows)), f"{draw.choice(('a-1', 'b-2', 'c-3'))}\tB-Gene\n")
+            blocks.append("".join(rows) + draw.choice(("0.5\tO\n", "")))
+        (place / "data" / f"{split}.tsv").write_text("\n".join(blocks) + "\n")
+    start = start_folder(place / "start", tokenizer_folder)
+    settings = {"epochs": 8, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
+    finetune(place / "data", str(start), place / "tagger", overrides=settings)
+    return place / "tagger", place / "data"
+
+
+def test_raw_text_is_cut_as_the_training_data_were(cut_by_blanks):
+    tagger, data = cut_by_blanks
+    scores = evaluate(str(tagger), data).outcome
+    documents = list(formats.read(data / "test.tsv"))
+    found = Annotator.from_pretrained(tagger)([document.text for document in documents])
+    right = [{(e.start, e.end) for e in own} == {(s.start, s.end) for s in document.spans} for own, document in
+             zip(found, documents, strict=True)]  # fmt: skip
+    assert scores.main > 0.9 and sum(right) / len(right) >= scores.main
+    raw = [replace(document, tokenised=False) for document in documents]
+    assert evaluate_raw(tagger, raw) == scores.main
+
+
+def evaluate_raw(tagger, documents):
+    """The F1 of a model on documents of raw text."""
+    with tempfile.TemporaryDirectory() as place:
+        formats.write(documents, Path(place) / "raw.jsonl", "jsonl")
+        return evaluate(str(tagger), Path(place) / "raw.jsonl").outcome.main
+
+
+def test_the_rule_goes_with_the_model_and_its_want_is_said(cut_by_blanks, tmp_path, caplog, cli):
+    tagger, _ = cut_by_blanks
+    text = "the a-1 dose"
+    wanted = Annotator.from_pretrained(tagger)([text])
+    assert [e.text for e in wanted[0]] == ["a-1"] and not caplog.records
+    copied = shutil.copytree(tagger, tmp_path / "elsewhere")
+    config = json.loads((copied / "config.json").read_text())
+    del config["joined_signs"]
+    (copied / "config.json").write_text(json.dumps(config))
+    found = Annotator.from_pretrained(copied)([text])
+    assert [e.text for e in found[0]] != ["a-1"] and "joined_signs" in caplog.text
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    status, _, stderr = cli("annotate", copied, tmp_path / "text.jsonl", "--out", tmp_path / "o.jsonl", "--workers", 1)
+    assert status == 0 and stderr.count("joined_signs") == 1
+
+
+@pytest.mark.parametrize("sign", [*INVISIBLE, "\u0308"])
+def test_a_mention_with_something_invisible_is_found_whole(tagger, sign):
+    annotator = Annotator.from_pretrained(tagger, runtime="torch-fp32")
+    [plain] = annotator(["the aspirin dose"])
+    [entities] = annotator([f"the aspi{sign}rin dose"])
+    assert [(e.start, e.end, e.type) for e in entities] == [(4, 12, "Drug")] and [e.text for e in plain] == ["aspirin"]
+
+
+def test_a_word_without_pieces_within_a_mention_belongs_to_it(tagger):
+    annotator = Annotator.from_pretrained(tagger, runtime="torch-fp32")
+    [entities] = annotator([Document("", "the breast \x07 cancer dose \x07", tokenised=True)])
+    assert [e.text for e in entities] == ["breast \x07 cancer"]

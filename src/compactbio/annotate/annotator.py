@@ -1,5 +1,6 @@
 """The annotator: texts in, entities with character offsets, types and scores out."""
 
+import logging
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.tasks import ner_rows
 from compactbio.tasks.rows import Row
+
+_LOGGER = logging.getLogger("compactbio.annotate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Tagger:
     ) -> Generator[None, None, list[tuple[int, Span, float]]]:
         """Each mention with its document's place and its score; see `Annotator.steps`."""
         model = self.model
-        encoded = ner_rows.encode(documents, model.tokenizer, {}, model.max_length)
+        encoded = ner_rows.encode(documents, model.tokenizer, {}, model.max_length, model.joined)
         logits = yield from _logits(model.runtime, encoded.rows, tokens)
         found = ner_rows.mentions(encoded, logits, model.labels)
         return [(place, Span(s.start, s.end, s.type or self.unnamed), score) for place, s, score in found]
@@ -76,7 +79,11 @@ class Annotator:
         """
         if not names:
             raise UserError("Name at least one model to annotate with.")
-        return cls([_tagger(str(name), runtime, threads) for name in names])
+        taggers = [tagger(str(name), runtime, threads) for name in names]
+        for one in taggers:
+            if one.model.doubt:
+                _LOGGER.warning(one.model.doubt)
+        return cls(taggers)
 
     def __call__(self, texts: Iterable[str | Document], *, min_score: float = 0.0) -> list[list[Entity]]:
         """The entities of each text, in the order of their starts, with scores of at least `min_score`.
@@ -128,7 +135,8 @@ def _logits(
     return found
 
 
-def _tagger(name: str, runtime: str, threads: int | None) -> Tagger:
+def tagger(name: str, runtime: str, threads: int | None) -> Tagger:
+    """Load a model, named as of `Annotator.from_pretrained`."""
     unnamed, model = parted(name)
     return Tagger(opened(model, "ner", runtime, threads), unnamed)
 

@@ -28,6 +28,7 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.records import atomic, hashes, locks
 from compactbio.training import hardware
+from compactbio.training.adapters import unknown_words
 from compactbio.training.loading import Source
 
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
@@ -144,6 +145,9 @@ def _settled(
     threads = max(1, cores // (workers or cores))
     if runtime == "fastest":
         listener.note("Choosing the fastest runtime ...")
+    for source in sources:
+        if doubt := unknown_words(source.config, source.public_name()):
+            listener.note(doubt)
     names = tuple(choosing.chosen(source, runtime, threads) for source in sources)
     devices = hardware.gpus() if any(name in runtimes.TORCH for name in names) else ()
     count = workers or len(devices) or cores

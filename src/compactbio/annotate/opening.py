@@ -11,7 +11,7 @@ from compactbio.deploy.runtimes import Runtime
 from compactbio.errors import UserError
 from compactbio.tasks.scheme import Scheme, scheme
 from compactbio.training import evaluating, loading
-from compactbio.training.adapters import independent, labels_of
+from compactbio.training.adapters import independent, labels_of, unknown_words
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Opened:
     """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run.
 
     `scheme` says of a relation model's labels which are of no relation, `independent` whether several of them may hold.
+    `joined` are the neighbourhoods in which a sign stays in its word, `doubt` a sentence where
+    an NER model does not say.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Opened:
     stride: int
     scheme: Scheme | None = None
     independent: bool = False
+    joined: frozenset[str] = frozenset()
+    doubt: str | None = None
 
 
 def parted(name: str) -> tuple[str, str]:
@@ -59,4 +63,6 @@ def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
         settings.stride,
         scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
         independent(source.config),
+        frozenset(settings.joined_signs or ()),
+        unknown_words(source.config, source.public_name()) if task == "ner" else None,
     )

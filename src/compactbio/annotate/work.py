@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from compactbio import formats
-from compactbio.annotate.annotator import Annotator
+from compactbio.annotate.annotator import Annotator, tagger
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.formats.documentlines import document_of, said
@@ -90,7 +90,7 @@ def start(number: int | None, settings: Settings) -> Worker:
         # Read when PyTorch first looks for GPUs, which a new process has not done yet.
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.devices[number % len(settings.devices)]
     taggers = [
-        Annotator.from_pretrained(model, runtime=runtime, threads=settings.threads).taggers[0]
+        tagger(model, runtime, settings.threads)
         for model, runtime in zip(settings.models, settings.runtimes, strict=True)
     ]
     return Worker(Annotator(taggers), settings)

@@ -27,11 +27,11 @@ class Sentence:
     words: tuple[tuple[int, int], ...]
 
 
-def split(documents: Sequence[Document]) -> list[Sentence]:
-    """The sentences of documents, in order; a tokenised document is one sentence."""
+def split(documents: Sequence[Document], joined: frozenset[str] = frozenset()) -> list[Sentence]:
+    """The sentences of documents, in order; a tokenised document is one sentence. `joined` as of `words`."""
     found = []
     for place, document in enumerate(documents):
-        own = words(document)
+        own = words(document, joined)
         if document.tokenised:
             found.append(Sentence(place, tuple(own)))
             continue

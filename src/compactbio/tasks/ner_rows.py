@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Span
 from compactbio.documents.tags import chunks, parse, repaired
+from compactbio.documents.words import visible
 from compactbio.tasks.ner import Sentence, split, tags
 from compactbio.tasks.rows import NO_LABEL, Row
 
@@ -45,14 +46,16 @@ def encode(
     tokenizer: PreTrainedTokenizerFast,
     label_ids: Mapping[str, int],
     max_length: int,
+    joined: frozenset[str] = frozenset(),
 ) -> Encoded:
     """The rows of documents, of at most `max_length` tokens with [CLS] and [SEP]; nothing is cut.
 
+    `joined` are the neighbourhoods in which a sign stays in its word (see `documents.words`).
     A word's label stands on its first piece, all else is -100, as are labels that `label_ids` does not know. A
     sentence that is too long is covered by overlapping windows, each word decided, and labelled, in the one where it
     stands most central. Of a word that alone is longer than a window, only the first pieces are read.
     """
-    parts = split(documents)
+    parts = split(documents, joined)
     pieces = _pieces(documents, parts, tokenizer)
     windows: list[Window] = []
     for place, part in enumerate(parts):
@@ -66,14 +69,15 @@ def encode(
 def decode(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[list[str]]:
     """The tags of each sentence's words in valid IOB2, from the logits (length, labels) of each row.
 
-    `names` are the labels in the order of their ids. A word without a piece is `O`.
+    `names` are the labels in the order of their ids. A word without a piece has the tag of the word before it where the
+    word after it continues that mention, else `O`.
     """
     found = [["O"] * len(part.words) for part in encoded.sentences]
     for window, values in zip(encoded.windows, logits, strict=True):
         best = values[window.at].argmax(-1)
         for word, label in zip(window.words, best.tolist(), strict=True):
             found[window.sentence][word] = names[label]
-    return [repaired(own) for own in found]
+    return [repaired(_bridged(own, sizes)) for own, sizes in zip(found, encoded.pieces, strict=True)]
 
 
 def mentions(
@@ -109,11 +113,30 @@ def mentions(
         for word, row in zip(window.words, rows, strict=True):
             tags[word], scores[word] = names[best[row]], summed[row, best[row]]
     return [
-        (part.document, Span(part.words[first][0], part.words[end - 1][1], kind), float(scores[first:end].mean()))
+        (
+            part.document,
+            Span(part.words[first][0], part.words[end - 1][1], kind),
+            float(scores[first:end][[size > 0 for size in sizes[first:end]]].mean()),
+        )
         for sentence, (tags, scores) in tagged.items()
-        for part in (encoded.sentences[sentence],)
-        for first, end, kind in chunks(tags)
+        for part, sizes in ((encoded.sentences[sentence], encoded.pieces[sentence]),)
+        for first, end, kind in chunks(_bridged(tags, sizes))
     ]
+
+
+def _bridged(tags: list[str], sizes: Sequence[int]) -> list[str]:
+    """The tags of words with `sizes` pieces, where words without a piece belong to the mention around them."""
+    if all(sizes):
+        return tags
+    result, seen = list(tags), -1  # seen: the last word with a piece
+    for word, size in enumerate(sizes):
+        if not size:
+            continue
+        prefix, kind = parse(tags[word])
+        if seen >= 0 and prefix == "I" and parse(tags[seen]) in (("B", kind), ("I", kind)):
+            result[seen + 1 : word] = [tags[word]] * (word - seen - 1)
+        seen = word
+    return result
 
 
 def _text(documents: Sequence[Document], part: Sentence, word: int) -> str:
@@ -129,7 +152,8 @@ def _pieces(
     if not distinct:
         return {}
     # Called, not its backend: what a tokenizer was saved to pad or cut to does not count then.
-    found = tokenizer(distinct, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    read = [visible(word) for word in distinct]
+    found = tokenizer(read, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     return dict(zip(distinct, found, strict=True))
 
 

@@ -26,6 +26,8 @@ from compactbio.training.settings import Settings
 Logits = Sequence[NDArray[np.float32]]
 # Under this key a relation model's config.json says which classes are of no relation, and how classes were made.
 MEMORY = "relation_classes"
+# And under this key an NER model's says in which neighbourhoods a sign stays in its word.
+WORDS = "joined_signs"
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,28 @@ def _scheme(documents: Sequence[Document], chosen: Settings) -> Scheme:
     return relation.scheme(map(relation.label_of, documents), chosen.negative, chosen.scheme)
 
 
-def remembered(config: PretrainedConfig) -> dict[str, Any]:
-    """The settings of classes that a fine-tuned relation model keeps in its configuration, {} where it has none."""
-    kept = getattr(config, MEMORY, None)
+def remembered(config: PretrainedConfig, task: str) -> dict[str, Any]:
+    """The settings that a fine-tuned model keeps in its configuration, {} where it has none.
+
+    They are of a relation model how its classes are made, of an NER model how its words were cut.
+    """
+    if task == "ner":
+        signs = getattr(config, WORDS, None)
+        return {WORDS: signs} if isinstance(signs, list) and all(isinstance(one, str) for one in signs) else {}
+    kept = getattr(config, MEMORY, None) if task == "relation" else None
     fields = {"negative": list, "scheme": str}
     found = kept if isinstance(kept, dict) else {}
     return {key: found[key] for key, kind in fields.items() if isinstance(found.get(key), kind)}
+
+
+def unknown_words(config: PretrainedConfig, name: str) -> str | None:
+    """The sentence on an NER model that does not say how the words of its training data were cut, None on others."""
+    if remembered(config, "ner"):
+        return None
+    return (
+        f"{name}: its config.json has no {WORDS}, so how the words of its training data were cut is not known: in raw "
+        "text every sign is taken as a word of its own, which finds less where that was not so."
+    )
 
 
 def _relation_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
@@ -164,7 +182,7 @@ def _relation_check(config: PretrainedConfig, name: str, documents: Sequence[Doc
     labels = _relation_labels(config, name)
     if held <= {"0", "1"} and labels == ["0", "1"]:
         return labels
-    kept = remembered(config)
+    kept = remembered(config, "relation")
     own = relation.scheme(labels, kept.get("negative"), kept.get("scheme"))
     known = {own.find(label) for label in held} - {None}
     if not known or (known <= set(own.negatives) and len(held) > len(known)):
@@ -227,7 +245,7 @@ TASKS = {
         scheme=lambda documents, chosen: None,
         check=_ner_check,
         encode=lambda documents, tokenizer, labels, chosen: ner_rows.encode(
-            documents, tokenizer, _ids(labels), chosen.max_length
+            documents, tokenizer, _ids(labels), chosen.max_length, frozenset(chosen.joined_signs or ())
         ),
         decode=lambda documents, encoded, logits, labels, config: ner_rows.decode(encoded, logits, labels),
         outcome=_ner_outcome,

@@ -20,7 +20,7 @@ from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.rows import Row
 from compactbio.tasks.statistics import STATISTICS, interval
 from compactbio.training import folder, hardware, loading, task_card
-from compactbio.training.adapters import TASKS, Task, remembered
+from compactbio.training.adapters import TASKS, Task, remembered, unknown_words
 from compactbio.training.predicting import predict
 from compactbio.training.settings import Settings, settings
 
@@ -136,6 +136,8 @@ def evaluate(
     predictions, outcome = score(
         predictor, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
     )
+    if found.task == "ner" and not all(document.tokenised for document in documents):
+        left_out += filter(None, [unknown_words(source.config, source.public_name())])
     outcome = replace(outcome, notes=(*outcome.notes, *left_out))
     if seen and not single:
         outcome = replace(outcome, notes=(*outcome.notes, "The model was trained on this very file."))
@@ -293,7 +295,7 @@ def settings_of(source: loading.Source, task: str, given: Mapping[str, Any] | No
 
     Those `given` go before its own.
     """
-    kept = remembered(source.config) if task == "relation" else {}
+    kept = remembered(source.config, task)
     return settings(
         task, int(source.config.hidden_size), {**_lengths(_run_of(source), source), **kept, **(given or {})}
     )

@@ -17,6 +17,7 @@ from accelerate import PartialState
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments
 
 from compactbio.documents import Document
+from compactbio.documents.words import joined_signs
 from compactbio.errors import UserError
 from compactbio.formats.faults import counting_left_out
 from compactbio.modeling.families import encoder_parameters, set_dropout
@@ -26,7 +27,7 @@ from compactbio.tasks.data import Data
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation import label_of
 from compactbio.training import batches, checkpoints, engine, evaluating, folder, hardware, loading, report, task_card
-from compactbio.training.adapters import MEMORY, TASKS, Task, independent, labels_of
+from compactbio.training.adapters import MEMORY, TASKS, WORDS, Task, independent, labels_of
 from compactbio.training.finetuner import FineTuner
 from compactbio.training.settings import Settings, settings
 
@@ -66,12 +67,19 @@ class Inputs:
     precision: str
     tokens: int
     notes: tuple[str, ...]
+    # The neighbourhoods in which a sign stays in its word (NER), by the settings or the training data.
+    joined: tuple[str, ...] | None = None
     # Whether the model's own classifier, of other labels or of another task, is not to be trained on.
     fresh_head: bool = False
 
     @property
     def task(self) -> Task:
         return TASKS[self.data.task]
+
+    @property
+    def encoding(self) -> Settings:
+        """The settings that documents are encoded with."""
+        return self.settings.model_copy(update={} if self.joined is None else {WORDS: list(self.joined)})
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be taken up, as a JSON value."""
@@ -117,6 +125,9 @@ def finetune(
         train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
         devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
     chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
+    learned = chosen.joined_signs
+    if found.task == "ner" and learned is None:
+        learned = sorted(joined_signs(train))
     scheme = TASKS[found.task].scheme(train, chosen)
     inputs = Inputs(
         found,
@@ -127,6 +138,7 @@ def finetune(
         hardware.precision(precision),
         tokens_per_batch or hardware.tokens(),
         (*left_out, *((scheme.sentence, *scheme.remarks) if scheme else ())),
+        None if learned is None else tuple(learned),
     )
     if inputs.settings.max_length > source.config.max_position_embeddings:
         fits = {"max_length": source.config.max_position_embeddings}
@@ -226,13 +238,15 @@ def _run(
     processes: PartialState,
 ) -> Finetuned:
     chosen, task = inputs.settings, inputs.task
-    encoded = task.encode(train, tokenizer, inputs.labels, chosen)
+    encoded = task.encode(train, tokenizer, inputs.labels, inputs.encoding)
     rows = [row for row in encoded.rows if (row.labels != -100).any()]
     if not rows:
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
     if scheme := task.scheme(train, chosen):
         model.config.update({MEMORY: scheme.memory()})
+    if inputs.joined is not None:
+        model.config.update({WORDS: list(inputs.joined)})
     if inputs.fresh_head:
         _draw_classifier(model, chosen.seed)
     # The fast attention kernels have no dropout; the rate of the hidden states stays the model's own.
@@ -275,7 +289,7 @@ def _run(
 
 def _examination(inputs: Inputs, devel: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> engine.Examination:
     """Scores on devel, where every process scores the whole: it is small beside the training."""
-    encoded = inputs.task.encode(devel, tokenizer, inputs.labels, inputs.settings)
+    encoded = inputs.task.encode(devel, tokenizer, inputs.labels, inputs.encoding)
 
     def measure(model: PreTrainedModel) -> dict[str, float]:
         outcome = _score(inputs, model, devel, encoded)
@@ -342,7 +356,7 @@ def _finish(
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
         if devel:
-            encoded = inputs.task.encode(devel, tokenizer, inputs.labels, inputs.settings)
+            encoded = inputs.task.encode(devel, tokenizer, inputs.labels, inputs.encoding)
             outcome = _score(inputs, model, devel, encoded)
             interval = evaluating.interval_of(outcome)
             step = kept["step"] if kept else result.step

@@ -12,7 +12,9 @@ class Settings(BaseModel):
 
     `batch_size` is in rows: sentences, or windows of a passage. `warmup` is the share of the steps. `max_length` is in
     tokens, `stride` (QA) how many of them neighbouring windows share. `negative` are the classes of no relation and
-    `scheme` how classes are made, as of `tasks.scheme.scheme`; None where the labels decide.
+    `scheme` how classes are made, as of `tasks.scheme.scheme`; None where the labels decide. `joined_signs` (NER) are
+    the neighbourhoods in which a sign stays in its word, as of `documents.words.joined_signs`; None where the training
+    data decide.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -27,6 +29,7 @@ class Settings(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     negative: list[str] | None = None
     scheme: Literal["chemprot", "labels"] | None = None
+    joined_signs: list[str] | None = None
 
     def record(self) -> dict[str, Any]:
         """As a JSON value; what is left to the labels is not in it."""
@@ -46,9 +49,10 @@ def settings(task: str, width: int, overrides: dict[str, Any]) -> Settings:
     The default learning rate is 5e-5 at width 768 and grows as the width shrinks: smaller models want larger steps.
     Raises UserError for a setting that there is none of, or a value out of its range.
     """
-    aimless = [key for key in ("negative", "scheme") if task != "relation" and overrides.get(key) is not None]
+    owners = {"negative": "relation", "scheme": "relation", "joined_signs": "ner"}
+    aimless = [key for key, owner in owners.items() if task != owner and overrides.get(key) is not None]
     if aimless:
-        raise UserError(f"{aimless[0]} is for relations, the data are of {task}: leave it out.")
+        raise UserError(f"{aimless[0]} is for the task {owners[aimless[0]]}, the data are of {task}: leave it out.")
     if isinstance(overrides.get("negative"), str):
         overrides = {**overrides, "negative": [overrides["negative"]]}
     defaults = {**_DEFAULTS[task], "learning_rate": round(5e-5 * 768 / width, 7)}
