@@ -19,10 +19,12 @@ from compactbio import formats
 from compactbio.annotate import cluster, pool, work
 from compactbio.annotate.opening import parted
 from compactbio.corpus.progress import Listener, Silent
+from compactbio.corpus.versions import Versions, choose
 from compactbio.deploy import choosing, runtimes
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.formats.problems import Rejected
+from compactbio.formats.texts import Reading, find_texts
 from compactbio.records import atomic, hashes
 from compactbio.training import hardware
 from compactbio.training.loading import Source
@@ -52,7 +54,11 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Annotated:
-    """What a run came to; `state` is "finished" or "already finished"."""
+    """What a run came to; `state` is "finished" or "already finished".
+
+    Of PubMed's records `updated` were replaced by newer ones of their PMIDs, and `deleted` withdrawn; neither is among
+    the documents.
+    """
 
     state: str
     out: str
@@ -61,6 +67,8 @@ class Annotated:
     entities: dict[str, int]
     failed: int
     runtimes: dict[str, str]
+    updated: int = 0
+    deleted: int = 0
 
 
 def annotate(
@@ -69,6 +77,7 @@ def annotate(
     out: Path,
     *,
     format: str | None = None,
+    input_format: str | None = None,
     text_field: str | None = None,
     min_score: float = 0.0,
     keep: bool = False,
@@ -79,7 +88,9 @@ def annotate(
 ) -> Annotated:
     """Annotate all documents of the inputs (see `formats.texts.read_texts`) with the models, into the file `out`.
 
-    `format` is one of FORMATS, by default by the suffix of `out`. Annotations that documents bring are dropped unless
+    `format` is one of FORMATS, by default by the suffix of `out`; `input_format` one of `formats.recognise.TEXTS`, by
+    default recognised for each file. Of PubMed's records the newest of each PMID is taken, and none that was withdrawn
+    (see `versions.choose`). Annotations that documents bring are dropped unless
     `keep`. `workers` are processes, by default one a core; `on_cluster` has them run on the Ray cluster that
     RAY_ADDRESS names, or on a local one, where every machine must see the same files. A run that was killed goes on
     when it is called again with the same arguments, and gives the same file; a finished one is left alone. Raises
@@ -87,10 +98,11 @@ def annotate(
     """
     listener = listener or Silent()
     chosen = _format(out, format)
-    files = find(inputs)
+    reading = Reading(text_field, input_format)
+    files = find(inputs, listener)
     sources = [runtimes.find(parted(model)[1]) for model in models]
     settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
-    run = _Run(out, chosen, files, text_field, settings, listener, on_cluster)
+    run = _Run(out, chosen, files, reading, settings, listener, on_cluster)
     names = settings.runtimes
     identity = run.identity([runtimes.digest(*one) for one in zip(sources, names, strict=True)])
     return run.finished(identity) or run.make(identity)
@@ -100,6 +112,7 @@ def stream(
     models: Sequence[str],
     inputs: Sequence[str | Path],
     *,
+    input_format: str | None = None,
     text_field: str | None = None,
     min_score: float = 0.0,
     keep: bool = False,
@@ -108,10 +121,14 @@ def stream(
     listener: Listener | None = None,
 ) -> Iterator[Document | work.Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
-    files = find(inputs)
+    listener = listener or Silent()
+    reading = Reading(text_field, input_format)
+    files = find(inputs, listener)
     sources = [runtimes.find(parted(model)[1]) for model in models]
-    settings = _settled(models, sources, min_score, runtime, workers, listener or Silent(), keep=keep)
-    return _results(work.entries(files, text_field), settings)
+    settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
+    versions = choose(files, reading, settings.workers, listener)
+    _note(versions, listener)
+    return _results(work.entries(files, replace(reading, passed_over=versions.passed_over)), settings)
 
 
 def _settled(
@@ -135,16 +152,21 @@ def _settled(
     return work.Settings(tuple(models), names, min_score, keep, threads, count)
 
 
-def find(inputs: Sequence[str | Path]) -> list[Path]:
-    """The files that the inputs name, and BRAT folders. Raises UserError as `formats.find` does."""
-    found: list[Path] = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir() and any(path.glob("*.txt")) and not any(path.glob("*.jsonl*")):
-            found.append(path)
-        else:
-            found += formats.find([name])
-    return list(dict.fromkeys(found))
+def find(inputs: Sequence[str | Path], listener: Listener) -> Sequence[Path]:
+    """The files and folders that the inputs name; what was passed over is noted. Raises UserError as `find_texts`
+    does."""
+    found = find_texts(inputs)
+    for note in found.notes():
+        listener.note(note)
+    return found.files
+
+
+def _note(versions: Versions, listener: Listener) -> None:
+    if versions.updated or versions.deleted:
+        listener.note(
+            f"passed over: {versions.updated:,} records replaced by newer ones of their PMIDs, "
+            f"{versions.deleted:,} withdrawn ones"
+        )
 
 
 def _format(out: Path, format: str | None) -> str:
@@ -172,16 +194,16 @@ class _Reading:
     """The texts of files as they are read, and how many there are in all: counted where that is quick, else estimated
     from the files that were read, 0 before the first was."""
 
-    def __init__(self, files: Sequence[Path], text_field: str | None) -> None:
-        self._files, self._field = files, text_field
+    def __init__(self, files: Sequence[Path], reading: Reading) -> None:
+        self._files, self._how = files, reading
         self._sizes = [path.stat().st_size if path.is_file() else 0 for path in files]
         self._read = self._bytes = 0
         quick = sum(self._sizes) < _QUICK
-        self._known = sum(1 for _ in work.entries(files, text_field)) if quick else 0
+        self._known = sum(1 for _ in work.entries(files, reading)) if quick else 0
 
     def __iter__(self) -> Iterator[tuple[str, Document | Rejected]]:
         for path, size in zip(self._files, self._sizes, strict=True):
-            for entry in work.entries([path], self._field):
+            for entry in work.entries([path], self._how):
                 self._read += 1
                 yield entry
             self._bytes += size
@@ -196,7 +218,7 @@ class _Run:
     out: Path
     format: str
     files: Sequence[Path]
-    text_field: str | None
+    reading: Reading
     settings: work.Settings
     listener: Listener
     on_cluster: bool
@@ -220,7 +242,8 @@ class _Run:
             "types": [parted(name)[0] for name in self.settings.models],
             "runtimes": list(self.settings.runtimes),
             "inputs": [[path.name, _digest(path)] for path in self.files],
-            "text_field": self.text_field,
+            "text_field": self.reading.field,
+            "input_format": self.reading.format,
             "min_score": self.settings.min_score,
             "keep": self.settings.keep,
             "format": self.format,
@@ -241,16 +264,19 @@ class _Run:
     def make(self, identity: dict[str, Any]) -> Annotated:
         """Annotate what is not in finished parts yet, then put them together."""
         done = self._begin(identity)
+        versions = choose(self.files, self.reading, self.settings.workers, self.listener)
+        _note(versions, self.listener)
+        how = replace(self.reading, passed_over=versions.passed_over)
         if self.on_cluster:
-            cluster.make_parts(self.files, self.text_field, self.settings, self.parts, self.format, self.listener)
-            return self._finish(identity)
-        reading = _Reading(self.files, self.text_field)
+            cluster.make_parts(self.files, how, self.settings, self.parts, self.format, self.listener)
+            return self._finish(identity, versions)
+        reading = _Reading(self.files, how)
         flat = _results(islice(iter(reading), done * work.PART, None), self.settings)
         number, at = done, done * work.PART
         while part := self._part(flat, at, reading):
             atomic.write_text(self.parts / work.part_name(number), "".join(part))
             number, at = number + 1, at + len(part)
-        return self._finish(identity)
+        return self._finish(identity, versions)
 
     def _begin(self, identity: dict[str, Any]) -> int:
         """Open the folder of parts; gives how many are finished."""
@@ -276,7 +302,7 @@ class _Run:
                 self.listener.step("documents", at + len(lines), reading.total())
         return lines
 
-    def _finish(self, identity: dict[str, Any]) -> Annotated:
+    def _finish(self, identity: dict[str, Any], versions: Versions) -> Annotated:
         counts: dict[str, int] = {}
         total, failures = 0, list[work.Failure]()
 
@@ -306,6 +332,7 @@ class _Run:
         result = Annotated(
             "finished", self.out.name, self.format, total, dict(sorted(counts.items())), len(failures),
             {Path(parted(name)[1]).name: runtime for name, runtime in used.items()},
+            versions.updated, versions.deleted,
         )  # fmt: skip
         atomic.write_json(self.record, {"identity": identity, "result": asdict(result)})
         shutil.rmtree(self.parts)
@@ -330,7 +357,9 @@ class _Run:
 
 def _digest(path: Path) -> str:
     if path.is_dir():
-        return hashes.of_value([[file.name, hashes.of_file(file)] for file in sorted(path.iterdir()) if file.is_file()])
+        return hashes.of_value(
+            [[file.name, hashes.of_file(file)] for file in sorted(path.rglob("*")) if file.is_file()]
+        )
     return hashes.of_file(path)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 from compactbio.annotate import work
 from compactbio.corpus.progress import Listener
 from compactbio.errors import UserError
+from compactbio.formats.texts import Reading
 from compactbio.records import atomic
 
 
 def make_parts(
     files: Sequence[Path],
-    text_field: str | None,
+    reading: Reading,
     settings: work.Settings,
     folder: Path,
     format: str,
@@ -29,7 +30,7 @@ def make_parts(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     paths = [str(path.absolute()) for path in files]
-    found = ray.data.from_items([{"file": path, "field": text_field} for path in paths]).map(_counted).take_all()
+    found = ray.data.from_items([{"file": path} for path in paths]).map(_counted, fn_args=(reading,)).take_all()
     counts = {row["file"]: row["documents"] for row in found}
     ends = list(accumulate(counts[path] for path in paths))
     total = ends[-1]
@@ -40,7 +41,7 @@ def make_parts(
     tasks = [{"number": number, "pieces": _pieces(number, paths, ends)} for number in todo]
     made = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
         _Worker,
-        fn_constructor_args=(settings, str(folder.absolute()), text_field, format),
+        fn_constructor_args=(settings, str(folder.absolute()), reading, format),
         concurrency=(1, settings.workers),
         num_cpus=settings.threads,
     )
@@ -50,8 +51,8 @@ def make_parts(
         listener.step("documents", min(done * work.PART, total), total)
 
 
-def _counted(row: dict[str, Any]) -> dict[str, Any]:
-    return {"file": row["file"], "documents": sum(1 for _ in work.entries([Path(row["file"])], row["field"]))}
+def _counted(row: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    return {"file": row["file"], "documents": sum(1 for _ in work.entries([Path(row["file"])], reading))}
 
 
 def _pieces(number: int, paths: Sequence[str], ends: Sequence[int]) -> list[dict[str, Any]]:
@@ -68,8 +69,8 @@ def _pieces(number: int, paths: Sequence[str], ends: Sequence[int]) -> list[dict
 class _Worker:
     """An actor: loads the models once, then makes parts."""
 
-    def __init__(self, settings: work.Settings, folder: str, text_field: str | None, format: str) -> None:
-        self._folder, self._field, self._format = Path(folder), text_field, format
+    def __init__(self, settings: work.Settings, folder: str, reading: Reading, format: str) -> None:
+        self._folder, self._reading, self._format = Path(folder), reading, format
         work.prepare(settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class _Worker:
         some = [
             entry
             for piece in row["pieces"]
-            for entry in islice(work.entries([Path(piece["file"])], self._field), piece["from"], piece["to"])
+            for entry in islice(work.entries([Path(piece["file"])], self._reading), piece["from"], piece["to"])
         ]
         chunks = (some[at : at + work.CHUNK] for at in range(0, len(some), work.CHUNK))
         lines = [work.line(one, self._format) for chunk in chunks for one in work.chunk(chunk)]

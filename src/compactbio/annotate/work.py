@@ -11,8 +11,8 @@ from compactbio.annotate.annotator import Annotator
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.formats.documentlines import document_of, said
-from compactbio.formats.problems import Rejected, SourceError
-from compactbio.formats.texts import read_texts
+from compactbio.formats.problems import Rejected, rejected
+from compactbio.formats.texts import Reading, read_texts
 
 # Documents of a task, and of a part: the same whatever the number of processes, so that the output is.
 CHUNK, PART = 128, 2048
@@ -44,16 +44,14 @@ def part_name(number: int) -> str:
     return f"{number:06}.jsonl"
 
 
-def entries(files: Sequence[Path], text_field: str | None) -> Iterator[tuple[str, Document | Rejected]]:
+def entries(files: Sequence[Path], reading: Reading) -> Iterator[tuple[str, Document | Rejected]]:
     """Every text of the files with its file's name; a file that is not whole or malformed ends with a rejection."""
     for path in files:
         try:
-            for entry in read_texts(path, text_field):
+            for entry in read_texts(path, reading):
                 yield path.name, entry
-        except SourceError as error:
-            yield path.name, Rejected("the file", str(error))
         except UserError as error:
-            yield path.name, Rejected("the file", str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: "))
+            yield path.name, rejected(error, path)
 
 
 _annotator: Annotator | None = None

@@ -46,6 +46,9 @@ def build(
     require_abstract: Annotated[
         bool, typer.Option("--require-abstract", help="Drop citations that are a title only.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Titles without any square bracket, as the published corpus had them.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(help="Processes; as many as there are processors by default.", show_default=False)
     ] = None,
@@ -78,6 +81,7 @@ def build(
                 holdout=holdout,
                 exclude=exclude,
                 require_abstract=require_abstract,
+                published=published,
                 workers=workers if workers is not None else os.cpu_count() or 1,
                 strict=strict,
                 listener=reporter,

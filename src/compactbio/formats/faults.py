@@ -3,22 +3,32 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
+from lxml.etree import XMLSyntaxError
 from pydantic import TypeAdapter, ValidationError
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.formats.problems import SourceError
-from compactbio.formats.streams import lines, opened
+from compactbio.formats.problems import RecordError, SourceError
+from compactbio.formats.streams import Line, lines, opened
 
 T = TypeVar("T")
+P = ParamSpec("P")
+# What a reader gives: a document, or what is malformed in its place.
+Found = Document | RecordError
 
+_WHOLE = "give a whole file in UTF-8"
 _LOGGER = logging.getLogger("compactbio.formats")
+# What lxml says of a second XML declaration, DOCTYPE or root element.
+_SECOND_ROOT = ("XML declaration allowed only at the start", "Extra content at the end")
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+# No string of JSON holds a bare quote, so that what this finds is a key.
+_NUMBER_ID = re.compile(r'("(?:id|pmid|identifier)"\s*:\s*)(-?[0-9]+)(?:\.0)?(?=\s*[,}\]])')
 _LINE = re.compile(r" at line (\d+) column \d+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LEFT_OUT: ContextVar[Counter[str] | None] = ContextVar("left out", default=None)
@@ -26,11 +36,11 @@ _LEFT_OUT: ContextVar[Counter[str] | None] = ContextVar("left out", default=None
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """Name the file in what is wrong with it as a whole: a SourceError within the block becomes a UserError."""
+    """Name the file in what is wrong with it as a whole: a SourceError within the block becomes a RecordError."""
     try:
         yield
     except SourceError as error:
-        raise UserError(f"{path} {error}; give a whole file in UTF-8.") from error
+        raise RecordError(f"{path} {error}; {_WHOLE}.", path, "the file", str(error)) from error
 
 
 def numbered(path: Path) -> Iterator[tuple[int, str]]:
@@ -49,9 +59,30 @@ def content(path: Path) -> str:
             raise SourceError(f"is not UTF-8: byte 0x{wrong:02x} at offset {error.start}") from error
 
 
-def broken(path: Path, line: int, reason: str, mend: str) -> UserError:
-    """The error for a line that cannot be read."""
-    return UserError(f"{path}, line {line}: {reason}; {mend}.")
+def broken(path: Path, line: int, reason: str, mend: str, *, unquoted: str = "") -> RecordError:
+    """The error for a line that cannot be read; `unquoted` is the reason without text of the file, where it has any."""
+    return RecordError(f"{path}, line {line}: {reason}; {mend}.", path, f"line {line}", unquoted or reason)
+
+
+def undecoded(path: Path, line: Line) -> RecordError:
+    """The error for a line whose bytes are not UTF-8."""
+    return RecordError(f"{path} {line.problem}; {_WHOLE}.", path, f"line {line.number}", str(line.problem))
+
+
+def attempted(make: Callable[P, Document], *given: P.args, **named: P.kwargs) -> Found:
+    """The document that a function makes, or the RecordError that it raises."""
+    try:
+        return make(*given, **named)
+    except RecordError as error:
+        return error
+
+
+def number(text: str) -> int | None:
+    """The integer that up to 18 digits, perhaps after a minus, stand for; None for whatever else.
+
+    No offset has more, and Python refuses to convert thousands of digits.
+    """
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None = None) -> T:
@@ -65,8 +96,25 @@ def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None =
         row = line or (int(at[1]) if at else 1)
         raise broken(path, row, f"it is not JSON ({_LINE.sub('', first['msg'])})", "mend it there")
     where = ".".join(str(part) for part in first["loc"]) or "the value"
-    place = f"{path}, line {line}" if line else str(path)
-    raise UserError(f"{place}: {where}, counted from 0, is not as the format has it ({first['msg']}); mend it there.")
+    reason = f"{where}, counted from 0, is not as the format has it ({first['msg']})"
+    if line:
+        raise broken(path, line, reason, "mend it there")
+    raise UserError(f"{path}: {reason}; mend it there.")
+
+
+def malformed(error: XMLSyntaxError) -> str:
+    """Why XML cannot be read, as a predicate, with the way to fix it."""
+    if any(sign in (error.msg or "") for sign in _SECOND_ROOT):
+        return (
+            "has an XML declaration or a root after the first one, as several answers of efetch saved into one file "
+            "have; save each answer to a file of its own"
+        )
+    return f"is malformed XML ({error.msg}); fix it there or fetch the file again"
+
+
+def with_string_ids(text: str) -> str:
+    """JSON with the whole numbers that its objects have under "id", "pmid" or "identifier" as strings."""
+    return _NUMBER_ID.sub(r'\1"\2"', text)
 
 
 def left_out(path: Path, document: str, count: int, what: str) -> None:
@@ -103,6 +151,15 @@ def fault(document: Document) -> str | None:
         for place in (relation.head, relation.tail):
             if isinstance(place, int) and not 0 <= place < len(document.spans):
                 return f"a relation names mention {place} of {len(document.spans)}, counted from 0"
+    end = 0
+    for passage in document.passages:
+        if not end <= passage.start <= passage.end <= len(document.text) or document.text[end : passage.start].strip(
+            " "
+        ):
+            return "its passages overlap, leave text out or do not lie in it"
+        end = passage.end
+    if document.passages and document.text[end:].strip(" "):
+        return "its passages leave text out"
     return None
 
 

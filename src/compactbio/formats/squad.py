@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Question
-from compactbio.formats.faults import content, only, unsayable, validated
+from compactbio.formats.faults import content, only, unsayable, validated, with_string_ids
 
 _SNIPPET = re.compile(r"_[0-9]{3}$")
 
@@ -58,7 +58,7 @@ def read(path: Path) -> Iterator[Document]:
     answer is one of its own, starts are as the file has them, right or wrong. Raises UserError for JSON of no such
     layout.
     """
-    for article in validated(_FILE, content(path).removeprefix("\ufeff"), path).data:
+    for article in validated(_FILE, with_string_ids(content(path).removeprefix("\ufeff")), path).data:
         for paragraph in article.paragraphs:
             for asked in paragraph.qas:
                 yield Document(asked.id, paragraph.context, questions=(_question(asked),))

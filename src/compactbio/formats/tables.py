@@ -36,7 +36,8 @@ def rows(path: Path, wanted: Sequence[str], also: Sequence[str]) -> Iterator[tup
             yield from _rows(table, [name for name in (*also, *wanted) if name in names])
     except UnicodeDecodeError as error:
         raise SourceError(f"is not UTF-8: byte 0x{error.object[error.start]:02x} in a string column") from error
-    except (pa.ArrowException, OSError) as error:
+    # ValueError, OverflowError: a date or decimal that Python has no value for.
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise SourceError(f"is damaged: {str(error).splitlines()[0]}") from error
 
 
