@@ -53,6 +53,7 @@ def evaluate(
     task: Annotated[
         TaskName | None, typer.Option(help="By default recognised from the data.", show_default=False)
     ] = None,
+    format: options.DataFormatChoice = None,
     protocol: Annotated[
         Protocol, typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script.")
     ] = Protocol.word,
@@ -93,11 +94,12 @@ def evaluate(
 
     named = task.value if task else None
     if predictions:
-        predicted.check(predictions, data, named)
+        predicted.check(predictions, data, named, format.value if format else None)
     given = Path(model)
     if given.suffix.lower() in _SUFFIXES and not given.exists():
         raise UserError(f"{model}: there is no such file of predictions.")
     asked: dict[str, Any] = {"task": named, "protocol": protocol.value, "split": split.value, "gold": gold}
+    asked["format"] = format.value if format else None
     try:
         if given.is_file():
             opened = None

@@ -30,7 +30,7 @@ MENTION = re.compile(r"(T[^\t ]*)\t([^ \t]+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.D
 _RELATION = re.compile(r"R[^\t ]*\t([^ \t]+) [^ :]+:(\S+) [^ :]+:(\S+)[ \t]*")
 _NORMALISATION = re.compile(r"N[^\t ]*\t[^ \t]+ ([^ \t]+) ([^\t]*)(?:\t.*)?", re.DOTALL)
 _LONGEST_NAME = 200
-_ANNOTATIONS = (".ann", ".a1", ".a2")
+ANNOTATIONS = (".ann", ".a1", ".a2")
 # Events, attributes (M in older files) and equivalences.
 _PASSED_OVER = ("E", "A", "M", "*")
 
@@ -38,8 +38,8 @@ _PASSED_OVER = ("E", "A", "M", "*")
 def is_standoff(path: Path) -> bool:
     """Whether a path is a folder with annotations in it or below, or one of the files of a document."""
     if path.is_dir():
-        return any(file.suffix in _ANNOTATIONS for file in visible(path))
-    return path.suffix in _ANNOTATIONS or (path.suffix == ".txt" and bool(_annotations(path)))
+        return any(file.suffix in ANNOTATIONS for file in visible(path))
+    return path.suffix in ANNOTATIONS or (path.suffix == ".txt" and bool(_annotations(path)))
 
 
 def read(path: Path) -> Iterator[Found]:
@@ -64,12 +64,12 @@ def read(path: Path) -> Iterator[Found]:
 
 def texts(folder: Path) -> list[Path]:
     """The files in and below a folder that documents are made of."""
-    files = [file for file in visible(folder) if file.suffix in (".txt", *_ANNOTATIONS)]
+    files = [file for file in visible(folder) if file.suffix in (".txt", *ANNOTATIONS)]
     return [file for file in files if not is_documentation(file) or _annotations(file)]
 
 
 def _annotations(text: Path) -> list[Path]:
-    return [file for suffix in _ANNOTATIONS if (file := text.with_suffix(suffix)).exists()]
+    return [file for suffix in ANNOTATIONS if (file := text.with_suffix(suffix)).exists()]
 
 
 def write(documents: Iterable[Document], folder: Path) -> None:
