@@ -112,6 +112,22 @@ def test_a_table_of_unknown_columns_is_refused_and_can_be_named_text(tmp_path, n
     assert texts(path, "text") == content.splitlines()
 
 
+@pytest.mark.parametrize("content", ['[{"id": "1", "text": "Zinc."}]', "[]", "[1, 2]"])
+def test_an_array_of_records_is_refused_with_the_way_to_write_it(tmp_path, content):
+    with pytest.raises(UserError, match="one object a line"):
+        read(put(tmp_path, content, "a.json"))
+
+
+def test_records_may_have_fields_that_other_formats_have(tmp_path):
+    record_ = {"pmid": 1, "title": "On zinc.", "abstract": "Text.", "tokens": 7, "passages": [], "documents": []}
+    assert texts(put(tmp_path, json.dumps(record_) + "\n", "a.jsonl")) == ["On zinc. Text."]
+
+
+def test_what_is_not_text_is_set_aside_line_by_line(tmp_path):
+    found, set_aside = parted(read(put(tmp_path, b"zinc\n\0\1\2\nrash\n", "a.txt")))
+    assert found == ["a.txt:1", "a.txt:3"] and set_aside == [("line 2", "a NUL character, which no text holds")]
+
+
 def test_sentences_with_marks_in_a_table_are_read_without_their_class(tmp_path):
     assert texts(put(tmp_path, MARKED, "a.tsv"))[0] == "@CHEMICAL$ blocks @GENE$ ."
 

@@ -47,11 +47,15 @@ def part_name(number: int) -> str:
 def entries(files: Sequence[Path], reading: Reading) -> Iterator[tuple[str, Document | Rejected]]:
     """Every text of the files with its file's name; a file that is not whole or malformed ends with a rejection."""
     for path in files:
+        read = 0
         try:
             for entry in read_texts(path, reading):
                 yield path.name, entry
+                read += 1
         except UserError as error:
-            yield path.name, rejected(error, path)
+            found = rejected(error, path)
+            lost = f"; what follows its first {read:,} records is lost" if read else ""
+            yield path.name, replace(found, reason=found.reason + lost)
 
 
 _annotator: Annotator | None = None

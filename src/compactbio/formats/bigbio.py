@@ -22,9 +22,12 @@ _Offsets = list[tuple[int, int]]
 _Id = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
+_Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
 @dataclass(frozen=True)
 class _Text:
-    text: list[str]
+    text: _Texts
     offsets: _Offsets
     type: str = ""
     id: _Id = ""

@@ -21,6 +21,8 @@ from compactbio.formats.streams import opened
 _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
 # What holds the two concepts of a relation.
 _ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
+# The same in PubTator 3, as `TYPE|IDENTIFIER`, where nodes name no mention.
+_ROLES = ("role1", "role2")
 
 
 def read(path: Path) -> Iterator[Found]:
@@ -31,9 +33,9 @@ def read(path: Path) -> Iterator[Found]:
     A mention's identifier is its infon `identifier`, or else that of a vocabulary (MESH, OMIM, CHEBI, NCBI Gene,
     Species, taxonomy); several locations are its fragments. Of a composite mention the parts (infon CompositeRole:
     IndividualMention) are left out, as in PubTator.
-    Relations have two nodes, or infons entity1 and entity2 or Chemical and Disease; the type is the infon `type` or
-    `relation`. Mentions whose text is not at their offsets, and relations of other ends, are left out and counted in a
-    warning of the log "compactbio.formats".
+    Relations have two nodes, or infons role1 and role2, entity1 and entity2 or Chemical and Disease; the type is the
+    infon `type` or `relation`. Mentions whose text is not at their offsets, and relations of other ends, are left out
+    and counted in a warning of the log "compactbio.formats".
     A document with passages that overlap, or with an offset that is no number, gives the error in its place. No entity
     is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity.
     """
@@ -201,11 +203,14 @@ def _number(path: Path, text: str | None, element: Any) -> int:
 def _relation(element: Any, places: dict[str, int]) -> Relation | None:
     infons = _infons(element)
     kind = infons.get("type", infons.get("relation", ""))
+    head, tail = (infons.get(role, "") for role in _ROLES)
+    if head and tail:
+        return Relation(head.partition("|")[2] or head, tail.partition("|")[2] or tail, kind)
     nodes = [places.get(node.get("refid", "")) for node in element.iterfind("node")]
     if len(nodes) == 2 and nodes[0] is not None and nodes[1] is not None:
         return Relation(nodes[0], nodes[1], kind)
     for head, tail in _ENDS:
-        if not nodes and head in infons and tail in infons:
+        if head in infons and tail in infons:
             return Relation(infons[head], infons[tail], kind)
     return None
 

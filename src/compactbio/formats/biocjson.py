@@ -16,13 +16,12 @@ from compactbio.formats.faults import Found, attempted
 from compactbio.formats.jsonlines import values
 from compactbio.formats.problems import RecordError
 
-# What PubTator 3 calls the two concepts of a relation.
-_ROLES = (("role1", "entity1"), ("role2", "entity2"))
-
 
 def read(path: Path) -> Iterator[Found]:
-    """Give the documents in order, as `bioc.read` gives those of XML; the identifiers of PubTator 3's relations are the
-    ends of these. A document of another layout is given as a RecordError. Raises UserError for what is not JSON."""
+    """Give the documents in order, as `bioc.read` gives those of XML.
+
+    A document of another layout is given as a RecordError. Raises UserError for what is not JSON.
+    """
     number = 0
     for value in values(path):
         for one in _documents(value):
@@ -82,15 +81,16 @@ def _annotations(parent: Any, value: Mapping[str, Any]) -> None:
             _text(element, "text", one["text"])
     for one in value.get("relations") or ():
         element = etree.SubElement(parent, "relation", id=str(one.get("id", "")))
-        infons = one.get("infons") or {}
-        ends = {key: infons[role].get("identifier") for role, key in _ROLES if isinstance(infons.get(role), Mapping)}
-        _infons(element, {"infons": {**infons, **ends}})
-        for node in () if len(ends) == len(_ROLES) else one.get("nodes") or ():
+        _infons(element, one)
+        for node in one.get("nodes") or ():
             etree.SubElement(element, "node", refid=str(node.get("refid", "")), role=str(node.get("role", "")))
 
 
 def _infons(element: Any, value: Mapping[str, Any]) -> None:
     for key, content in (value.get("infons") or {}).items():
+        if isinstance(content, Mapping) and content.get("identifier"):
+            # A concept, as the ends of PubTator 3's relations are.
+            content = f"{content.get('type') or 'concept'}|{content['identifier']}"
         if isinstance(content, str | int | float) and not isinstance(content, bool):
             _text(element, "infon", content).set("key", key)
 

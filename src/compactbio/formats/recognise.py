@@ -60,6 +60,8 @@ def recognise(path: str | Path) -> str:
         raise UserError(
             f"{path} holds citations without annotations, not annotated documents; `corpus build` reads them."
         )
+    if start.startswith("[") and found in ("jsonl", "marked-jsonl"):
+        raise UserError(f"{path} {_ARRAY}.")
     if found is None or found == "parquet":
         raise UserError(
             f"{path}: its format is not recognised as one of {', '.join(READABLE)}; give it in one of these, or name "
@@ -84,7 +86,7 @@ def recognise_texts(path: Path) -> str:
     known = _kind(path, start)
     if found in _CERTAIN:
         return found
-    if found is None and known == "jsonl" and start.startswith(b"["):
+    if known == "jsonl" and start.startswith(b"["):
         raise SourceError(_ARRAY)
     if known == "xml":
         return "pubmed"
@@ -92,7 +94,7 @@ def recognise_texts(path: Path) -> str:
         return "jsonl"
     if found == "pubtator" and _PUBTATOR.match(_decoded(start)):
         return "pubtator"
-    if suffix in _TABLES:
+    if suffix in _TABLES and start:
         if found == "conll":
             return "conll"
         if found == "marked" and _MARK.search(_decoded(start)):
@@ -196,11 +198,12 @@ def _root(start: str) -> str | None:
 
 
 def _json_format(keys: frozenset[str]) -> str | None:
-    if "tokens" in keys and ("text" not in keys or keys & hfjsonl.TAGS):
+    textless = not keys & {"text", "title", "abstract"}
+    if "tokens" in keys and (textless or keys & hfjsonl.TAGS):
         return "hf-jsonl"
-    if "passages" in keys and "text" not in keys:
+    if textless and "passages" in keys:
         return "bigbio" if "entities" in keys else "bioc-json"
-    if keys & {"documents", "PubTator3"}:
+    if textless and keys & {"documents", "PubTator3"}:
         return "bioc-json"
     if {"text", "label"} <= keys:
         return "marked-jsonl"

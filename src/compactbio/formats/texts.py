@@ -195,5 +195,7 @@ def _lines(path: Path) -> Iterator[Document | Rejected]:
         for line in each_line(path):
             if line.problem:
                 yield Rejected(f"line {line.number}", str(line.problem))
+            elif "\0" in line.text:
+                yield Rejected(f"line {line.number}", "a NUL character, which no text holds")
             else:
                 yield Document(f"{path.name}:{line.number}", line.text)
