@@ -179,7 +179,7 @@ def test_a_bad_document_of_bigbio_costs_itself(tmp_path):
     path = put(tmp_path, "".join(json.dumps(one) + "\n" for one in lines), "a.jsonl")
     found = list(read_texts(path))
     assert [one.id for one in found if isinstance(one, Document)] == ["7", "10"]
-    assert [one.place for one in found if isinstance(one, Rejected)] == ["document 2", "document 3"]
+    assert [one.place for one in found if isinstance(one, Rejected)] == ["line 2", "line 3"]
 
 
 # Hugging Face
@@ -266,6 +266,15 @@ def test_a_folder_of_hugging_face_files_is_a_data_set(tmp_path, cli):
     assert data.task == "ner" and [len(data.read(split)) for split in ("train", "devel", "test")] == [3, 3, 3]
     status, printed, _ = cli("evaluate", tmp_path / "test.jsonl", tmp_path, "--json")
     assert status == 0 and json.loads(printed)["f1"] == 1.0
+
+
+def test_sentences_of_hugging_face_may_stand_in_an_array(tmp_path):
+    content = "[" + ",\n".join([tokens(["O", "B", "I", "O"]).strip()] * 2 + [tokens(["O"]).strip()]) + "]"
+    path = put(tmp_path, content, "train.json")
+    assert recognise(path) == "hf-jsonl"
+    found = list(read_texts(path))
+    assert [one.id if isinstance(one, Document) else one.place for one in found] == ["1", "2", "document 3"]
+    assert mentions(found[1]) == [("lupus nephritis", "")]
 
 
 def test_lines_without_tags_are_texts(tmp_path):

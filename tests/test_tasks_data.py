@@ -87,6 +87,16 @@ def test_the_command_line_takes_all_formats(cli, tmp_path):
     assert status == 2 and "line 1" in told
 
 
+def test_a_suite_names_the_format_of_a_data_set(tmp_path):
+    from compactbio.compare import suite
+
+    put(tmp_path, CONLL, "a.txt")
+    model = tmp_path / "model"
+    model.mkdir()
+    content = "models: {m: model}\ndata: {d: {train: a.txt, test: a.txt, format: conll}}\n"
+    assert suite.load(put(tmp_path, content, "suite.yaml")).data["d"].format == "conll"
+
+
 # Kinds
 
 

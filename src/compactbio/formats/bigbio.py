@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from compactbio.documents import Document, Passage, Relation, Span
-from compactbio.formats.faults import Found, attempted, left_out
+from compactbio.formats.faults import Found, attempted, broken_at, left_out
 from compactbio.formats.jsonlines import values
 from compactbio.formats.problems import RecordError
 
@@ -72,22 +72,18 @@ def read(path: Path) -> Iterator[Found]:
     relations that are not between two mentions, and events are left out, and counted in a warning of the log
     "compactbio.formats". A document of another layout is given as a RecordError. Raises UserError for what is not JSON.
     """
-    for number, value in enumerate(_values(path), 1):
-        yield value if isinstance(value, RecordError) else attempted(_document, path, value, number)
+    for place, value in values(path):
+        yield value if isinstance(value, RecordError) else attempted(_document, path, value, place)
 
 
-def _values(path: Path) -> Iterator[Any]:
-    for value in values(path):
-        yield from value if isinstance(value, list) else (value,)
-
-
-def _document(path: Path, value: Any, number: int) -> Document:
-    place = f"document {number}"
+def _document(path: Path, value: Any, place: str) -> Document:
     try:
         found = _DOCUMENT.validate_python(value)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise _broken(path, place, f"{'.'.join(map(str, first['loc']))} is not as BigBIO has it") from None
+        raise broken_at(
+            path, place, f"{'.'.join(map(str, first['loc']))} is not as BigBIO has it", "fix it there"
+        ) from None
     name = found.document_id or found.id
     text, passages = _text(path, place, found.passages)
     spans: list[Span] = []
@@ -104,7 +100,7 @@ def _document(path: Path, value: Any, number: int) -> Document:
     )
     left_out(path, name, len(found.relations) - len(relations), "relations that are not between two mentions")
     left_out(path, name, len(found.events), "events")
-    return Document(name or str(number), text, tuple(spans), relations, passages=passages)
+    return Document(name or place.rpartition(" ")[2], text, tuple(spans), relations, passages=passages)
 
 
 def _text(path: Path, place: str, parts: list[_Text]) -> tuple[str, tuple[Passage, ...]]:
@@ -114,7 +110,8 @@ def _text(path: Path, place: str, parts: list[_Text]) -> tuple[str, tuple[Passag
         shown = " ".join(part.text)
         start = min((start for start, _ in part.offsets), default=len(text))
         if start < len(text) or start > len(text) + _MOST_BLANKS:
-            raise _broken(path, place, "its passages overlap or leave a gap of over a million characters")
+            reason = "its passages overlap or leave a gap of over a million characters"
+            raise broken_at(path, place, reason, "fix its offsets")
         text = text.ljust(start) + shown
         passages.append(Passage(start, len(text), part.type))
     return text, tuple(passages)
@@ -130,7 +127,3 @@ def _span(text: str, entity: _Entity) -> Span | None:
     names = [":".join(filter(None, (one.db_name, one.db_id))) for one in entity.normalized]
     fragments = tuple(parts) if len(parts) > 1 else ()
     return Span(parts[0][0], parts[-1][1], entity.type, "|".join(filter(None, names)), fragments)
-
-
-def _broken(path: Path, place: str, reason: str) -> RecordError:
-    return RecordError(f"{path}, {place}: {reason}; fix it there.", path, place, reason)

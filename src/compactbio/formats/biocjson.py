@@ -12,7 +12,7 @@ from lxml import etree
 
 from compactbio.documents import Document
 from compactbio.formats import bioc
-from compactbio.formats.faults import Found, attempted
+from compactbio.formats.faults import Found, attempted, broken_at
 from compactbio.formats.jsonlines import values
 from compactbio.formats.problems import RecordError
 
@@ -22,11 +22,9 @@ def read(path: Path) -> Iterator[Found]:
 
     A document of another layout is given as a RecordError. Raises UserError for what is not JSON.
     """
-    number = 0
-    for value in values(path):
+    for place, value in values(path):
         for one in _documents(value):
-            number += 1
-            yield one if isinstance(one, RecordError) else attempted(_document, path, one, number)
+            yield one if isinstance(one, RecordError) else attempted(_document, path, one, place)
 
 
 def _documents(value: Any) -> Iterator[Any]:
@@ -39,16 +37,16 @@ def _documents(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _document(path: Path, value: Any, number: int) -> Document:
+def _document(path: Path, value: Any, place: str) -> Document:
     name = value.get("id", value.get("pmid")) if isinstance(value, Mapping) else None
-    place = f"document {number}" if name in (None, "") else f"document {name}"
+    place = place if name in (None, "") else f"document {name}"
     try:
         return bioc.document_of(path, _element(value))
     except RecordError as error:
         reason = error.reason
     except (AttributeError, TypeError, ValueError, KeyError):
         reason = "it is not as BioC has it, or has a character that XML does not allow"
-    raise RecordError(f"{path}, {place}: {reason}; fix it there.", path, place, reason)
+    raise broken_at(path, place, reason, "fix it there")
 
 
 def _element(value: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from compactbio.documents import Document, Span
 from compactbio.documents.tags import Chunk, chunks, iob2, parse
 from compactbio.documents.words import words
-from compactbio.formats.faults import Found, attempted, broken, on_one_line, only, told, undecoded, unsayable
+from compactbio.formats.faults import Found, attempted, broken, broken_at, on_one_line, only, told, undecoded, unsayable
 from compactbio.formats.problems import RecordError
 from compactbio.formats.streams import Line, each_line
 
@@ -118,7 +118,7 @@ def _document(path: Path, name: str, rows: Sequence[_Row]) -> Document:
     columns = [_checked(path, row).columns for row in rows]
     wrong = next((row for row in rows if not is_tag(row.columns[-1])), None)
     if wrong:
-        raise unknown_tag(path, wrong.line.number, wrong.columns[-1])
+        raise unknown_tag(path, f"line {wrong.line.number}", wrong.columns[-1])
     return tagged(name, [row[0] for row in columns], [row[-1] for row in columns])
 
 
@@ -129,10 +129,10 @@ def tagged(name: str, found: Sequence[str], tags: Sequence[str]) -> Document:
     return Document(name, " ".join(found), tuple(spans), tokenised=True)
 
 
-def unknown_tag(path: Path, line: int, tag: str) -> RecordError:
+def unknown_tag(path: Path, place: str, tag: str) -> RecordError:
     """The error for a tag of no known scheme."""
     mend = "write B, I or O, or B-TYPE and I-TYPE"
-    return broken(path, line, f"{tag[:40]!r} is no tag", mend, unquoted="it has a tag of no known scheme")
+    return broken_at(path, place, f"{tag[:40]!r} is no tag", mend, unquoted="it has a tag of no known scheme")
 
 
 def is_tag(column: str) -> bool:

@@ -61,7 +61,12 @@ def content(path: Path) -> str:
 
 def broken(path: Path, line: int, reason: str, mend: str, *, unquoted: str = "") -> RecordError:
     """The error for a line that cannot be read; `unquoted` is the reason without text of the file, where it has any."""
-    return RecordError(f"{path}, line {line}: {reason}; {mend}.", path, f"line {line}", unquoted or reason)
+    return broken_at(path, f"line {line}", reason, mend, unquoted=unquoted)
+
+
+def broken_at(path: Path, place: str, reason: str, mend: str, *, unquoted: str = "") -> RecordError:
+    """The same for another place than a line."""
+    return RecordError(f"{path}, {place}: {reason}; {mend}.", path, place, unquoted or reason)
 
 
 def undecoded(path: Path, line: Line) -> RecordError:

@@ -11,65 +11,59 @@ from typing import Any
 
 from compactbio.documents import Document
 from compactbio.formats.conll import is_tag, tagged, unknown_tag
-from compactbio.formats.faults import Found, attempted, broken, told, undecoded
+from compactbio.formats.faults import Found, attempted, broken_at
 from compactbio.formats.fields import name
-from compactbio.formats.jsonlines import object_of
-from compactbio.formats.problems import Rejected
-from compactbio.formats.streams import Line, each_line
+from compactbio.formats.jsonlines import values
+from compactbio.formats.problems import RecordError, Rejected
 
 TAGS = frozenset(("ner_tags", "tags", "labels", "ner_labels"))
 _FEATURES = ("dataset_info.json", "dataset_infos.json", "features.json")
 
 
 def read(path: Path) -> Iterator[Found]:
-    """Give each line's sentence as a tokenised document; the id is the line's "id", or its number.
+    """Give each line's sentence, or each of an array, as a tokenised document; the id is its "id", or its number.
 
     The tags are under one of `TAGS`, in a scheme that `conll.read` takes; a line without any has no mentions. A line
-    that is of another layout, or has numbers for which there is no name, is given as a RecordError.
+    that is of another layout, or has numbers for which there is no name, is given as a RecordError. Raises UserError
+    for what is not JSON.
     """
     names: dict[str, Sequence[str] | None] = {}
-    with told(path):
-        for line in each_line(path):
-            yield attempted(_document, path, line, names)
+    for place, value in values(path):
+        yield value if isinstance(value, RecordError) else attempted(_document, path, place, value, names)
 
 
-def _document(path: Path, line: Line, names: dict[str, Sequence[str] | None]) -> Document:
-    if line.problem:
-        raise undecoded(path, line)
-    place, value = object_of(line.number, line.text)
-    if isinstance(value, Rejected):
-        raise broken(path, line.number, value.reason, "fix it there")
-    found = name(value, ("id",), place)
+def _document(path: Path, place: str, value: Any, names: dict[str, Sequence[str] | None]) -> Document:
+    found = name(value, ("id",), place) if isinstance(value, Mapping) else Rejected(place, "not a JSON object")
     if isinstance(found, Rejected):
-        raise broken(path, line.number, found.reason, "fix it there")
+        raise broken_at(path, place, found.reason, "fix it there")
     words: Any = value.get("tokens")
     key = next((key for key in sorted(TAGS, reverse=True) if key in value), "")
     if not _all(words, str) or any(not word or set(word) & set(" \n\r") for word in words):
-        raise broken(path, line.number, "its tokens are not words: strings without blanks", "fix it there")
+        raise broken_at(path, place, "its tokens are not words: strings without blanks", "fix it there")
     tags = value[key] if key else ["O"] * len(words)
     if not isinstance(tags, list) or len(tags) != len(words):
-        raise broken(path, line.number, "it has not one tag for each token", "fix it there")
+        raise broken_at(path, place, "it has not one tag for each token", "fix it there")
     if tags and _all(tags, int):
         if key not in names:
             names[key] = _names(path.parent, key)
-        tags = _named(path, line.number, key, tags, names[key])
+        tags = _named(path, place, key, tags, names[key])
     if not _all(tags, str):
-        raise broken(path, line.number, "its tags are not strings or whole numbers", "fix it there")
+        raise broken_at(path, place, "its tags are not strings or whole numbers", "fix it there")
     if wrong := next((tag for tag in tags if not is_tag(tag)), None):
-        raise unknown_tag(path, line.number, wrong)
-    return tagged(found or str(line.number), words, tags)
+        raise unknown_tag(path, place, wrong)
+    return tagged(found or place.rpartition(" ")[2], words, tags)
 
 
 def _all(values: Any, kind: type) -> bool:
     return isinstance(values, list) and all(isinstance(one, kind) and not isinstance(one, bool) for one in values)
 
 
-def _named(path: Path, line: int, key: str, tags: Sequence[int], names: Sequence[str] | None) -> list[str]:
+def _named(path: Path, place: str, key: str, tags: Sequence[int], names: Sequence[str] | None) -> list[str]:
     if names is None:
         mend = f"put the data set's {_FEATURES[0]}, which names them, beside the file, or write the tags as strings"
-        raise broken(path, line, f"its {key} are numbers without names", mend)
+        raise broken_at(path, place, f"its {key} are numbers without names", mend)
     if not all(0 <= tag < len(names) for tag in tags):
-        raise broken(path, line, f"one of its {key} is a number beyond the {len(names)} names", "fix it there")
+        raise broken_at(path, place, f"one of its {key} is a number beyond the {len(names)} names", "fix it there")
     return [names[tag] for tag in tags]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from compactbio.documents import Citation
 from compactbio.errors import UserError
-from compactbio.formats.faults import content, told
+from compactbio.formats.faults import broken_at, content, told
 from compactbio.formats.fields import citation
-from compactbio.formats.problems import RecordError, Rejected
+from compactbio.formats.problems import Rejected
 from compactbio.formats.streams import each_line, lines
 
 
@@ -30,8 +30,9 @@ def object_of(number: int, line: str) -> tuple[str, dict[str, Any] | Rejected]:
     return place, _object(line, place)
 
 
-def values(path: Path) -> Iterator[Any]:
-    """Give the objects of a file's lines or, where its first line holds none, the one value of the whole file.
+def values(path: Path) -> Iterator[tuple[str, Any]]:
+    """Give the objects of a file's lines with their places or, where its first line holds none, those of the array, or
+    the one value, that the whole file is.
 
     A RecordError stands for a line that holds none. Raises UserError for a file that is not JSON.
     """
@@ -42,13 +43,14 @@ def values(path: Path) -> Iterator[Any]:
             for line in chain((first,), stream):
                 place, value = object_of(line.number, line.text)
                 reason = str(line.problem or "") or (value.reason if isinstance(value, Rejected) else "")
-                yield RecordError(f"{path}, {place}: {reason}; fix it there.", path, place, reason) if reason else value
+                yield place, broken_at(path, place, reason, "fix it there") if reason else value
             return
     try:
         whole = json.loads(content(path).removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         raise UserError(f"{path}: it is not JSON, or is nested too deeply; fix it there.") from None
-    yield whole
+    for number, value in enumerate(whole if isinstance(whole, list) else [whole], 1):
+        yield f"document {number}", value
 
 
 def _object(line: str, place: str) -> dict[str, Any] | Rejected:
