@@ -56,9 +56,9 @@ def measure(folder: Path, count: int, rounds: int, *, small: bool) -> dict[str, 
     tagger.write(folder, **shape)
     _export(folder)
     texts = tagger.sentences(count, shape.get("vocabulary", tagger.VOCABULARY))
-    source = runtimes.find(str(folder))
+    names = [*runtimes.available(runtimes.find(str(folder))), *runtimes.ONNX_FILES]
     ways: dict[str, Callable[[], object]] = {
-        name: _ours(Annotator.from_pretrained(folder, runtime=name), texts) for name in runtimes.available(source)
+        name: _ours(Annotator.from_pretrained(folder, runtime=name), texts) for name in names
     }
     ner = pipeline("ner", model=str(folder))
     for size in (1, *BATCHES):

@@ -1,6 +1,10 @@
-"""Listeners that note or interrupt a build, and a look at which processes are left."""
+"""Ways to interrupt what runs at a known place, and a look at which processes are left."""
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 
@@ -42,3 +46,23 @@ def alive(pid: str) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+class Stopper(StringIO):
+    """A stderr that sends SIGTERM to this process when the run says that it has come to a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._words = f"step {step}/"
+
+    def write(self, text: str) -> int:
+        if self._words in text:
+            signal.raise_signal(signal.SIGTERM)
+        return super().write(text)
+
+
+@contextmanager
+def stopping_at(step: int) -> Iterator[None]:
+    """Within it a run is stopped as by `kill` once it has logged a step; it saves a checkpoint after the next."""
+    with redirect_stderr(Stopper(step)):
+        yield

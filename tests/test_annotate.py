@@ -16,7 +16,7 @@ import torch
 
 from citation_files import article_set, record
 from compactbio import formats
-from compactbio.annotate import work
+from compactbio.annotate import Annotator, parts, work
 from compactbio.documents import Document, Span
 from conftest import one_sentence
 
@@ -133,18 +133,17 @@ def test_bad_documents_are_set_aside_with_their_reason_and_no_text(cli, tagger, 
     assert any(source == "broken.pubtator" for source, _ in reasons)
 
 
-def test_of_a_chunk_that_cannot_be_annotated_only_the_document_at_fault_is_set_aside(tagger, monkeypatch):
-    work.prepare(work.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
-    real = work._annotator
+def test_of_a_chunk_that_cannot_be_annotated_only_the_document_at_fault_is_set_aside(tagger):
+    class Stumbling(Annotator):
+        def __call__(self, texts, **more):
+            if any("stumble" in document.text for document in texts):
+                raise ValueError("SECRET")
+            return super().__call__(texts, **more)
 
-    def stumbling(documents, **more):
-        if any("stumble" in document.text for document in documents):
-            raise ValueError("SECRET")
-        return real(documents, **more)
-
-    monkeypatch.setattr(work, "_annotator", stumbling)
+    taggers = Annotator.from_pretrained(tagger, runtime="torch-fp32").taggers
+    worker = work.Worker(Stumbling(taggers), work.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
     texts = ("aspirin", "stumble SECRET", "insulin")
-    found = work.chunk([("a.txt", Document(str(i), text)) for i, text in enumerate(texts)])
+    found = worker([("a.txt", Document(str(i), text)) for i, text in enumerate(texts)])
     assert [span.start for one in found if isinstance(one, Document) for span in one.spans] == [0, 0]
     assert found[1] == work.Failure("a.txt", "1", "could not be annotated (ValueError)")
 
@@ -172,7 +171,7 @@ def many(path: Path, count: int) -> None:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
     source, straight, killed = tmp_path / "in.jsonl", tmp_path / "straight.jsonl", tmp_path / "killed.jsonl"
-    many(source, 2 * work.PART + 100)
+    many(source, 2 * parts.PART + 100)
 
     def command(out: Path, workers: int) -> list[str]:
         return [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", str(out),
@@ -180,21 +179,21 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
 
     subprocess.run(command(straight, 1), check=True, capture_output=True)
     process = subprocess.Popen(command(killed, 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    parts = tmp_path / ".killed.jsonl.parts"
+    made = tmp_path / ".killed.jsonl.parts"
     deadline = time.monotonic() + 120
-    while not (parts / "000000.jsonl").exists():
+    while not (made / "000000-000000.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not killed.exists()
     done = subprocess.run(command(killed, 1), check=True, capture_output=True, text=True)
-    assert "going on" in done.stderr and not parts.exists()
+    assert "going on: 2,048 documents" in done.stderr and not made.exists()
     assert re.search(r"documents: 4,196 of 4,196, [\d,]+/s", done.stderr), done.stderr
     assert killed.read_bytes() == straight.read_bytes()
     again = subprocess.run([*command(killed, 1), "--json"], check=True, capture_output=True, text=True)
     assert json.loads(again.stdout)["state"] == "already finished"
-    assert len(killed.read_text().splitlines()) == 2 * work.PART + 100
+    assert len(killed.read_text().splitlines()) == 2 * parts.PART + 100
 
 
 @pytest.mark.slow
@@ -205,7 +204,7 @@ def test_memory_does_not_grow_with_the_input(tagger, tmp_path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = []
-    for count in (work.PART, 4 * work.PART):
+    for count in (parts.PART, 4 * parts.PART):
         source = tmp_path / f"{count}.jsonl"
         many(source, count)
         command = [sys.executable, "-c", code, str(tagger), str(source), str(tmp_path / f"{count}.out.jsonl")]
@@ -262,8 +261,8 @@ def test_what_a_user_can_mend_is_one_sentence(cli, tagger, tmp_path):
 def test_a_cluster_of_two_workers_gives_the_file_of_one_process(tagger, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
     sources = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "cut.jsonl.gz"]
-    many(sources[0], work.PART + 300)
-    many(sources[1], work.PART + 50)
+    many(sources[0], parts.PART + 300)
+    many(sources[1], parts.PART + 50)
     sources[2].write_bytes(gzip.compress(sources[0].read_bytes())[:-400])
     for out, more in (("one.jsonl", FAST), ("two.jsonl", (*FAST[:2], "--workers", "2", "--cluster"))):
         command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), *map(str, sources)]

@@ -192,13 +192,13 @@ def test_models_that_cannot_annotate_are_refused(tagger, teacher_folder, tokeniz
     finetune(data, str(start), tmp_path / "relations", overrides={"epochs": 1, "max_length": 32})
     with pytest.raises(UserError, match="fine-tuned for relation"):
         Annotator.from_pretrained(tmp_path / "relations")
-    with pytest.raises(UserError, match="no runtime"):
+    with pytest.raises(UserError, match="not a runtime"):
         Annotator.from_pretrained(tagger, runtime="tensorflow")
     with pytest.raises(UserError, match=r"model\.onnx"):
         Annotator.from_pretrained(tagger, runtime="onnx-fp32")
 
 
-def test_auto_measures_once_and_keeps_what_it_found(tagger, monkeypatch, tmp_path):
+def test_fastest_measures_once_and_keeps_what_it_found(tagger, monkeypatch, tmp_path):
     monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(runtimes, "available", lambda source: ["torch-fp32", "torch-bf16"])
     source = runtimes.find(str(tagger))

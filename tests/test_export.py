@@ -12,9 +12,8 @@ from compactbio.deploy import choosing, runtimes
 from compactbio.deploy.export import _EMBEDDINGS, Quantiser, export
 from compactbio.errors import UserError
 from compactbio.training import loading
-from compactbio.training.finetune import finetune
-from conftest import distilbert, mobilebert, one_sentence
-from task_data import ner_folder, qa_folder, relation_folder, start_folder
+from conftest import one_sentence
+from task_data import ner_folder
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 TEXTS = ["The patients of aspirin and insulin daily\nRisk of lung cancer", "", "the group", "insulin " * 40]
@@ -118,26 +117,6 @@ def test_what_is_left_out_stays_in_fp32(tagger, tmp_path):
         6,
         0,
     )
-
-
-@pytest.mark.parametrize("make", [relation_folder, qa_folder])
-def test_relations_and_questions_are_exported_too(make, tokenizer_folder, tmp_path):
-    data = make(tmp_path / "made", {"train": 12, "devel": 6, "test": 8})
-    start = start_folder(tmp_path / "start", tokenizer_folder)
-    finetune(data, str(start), tmp_path / "tuned", overrides={"epochs": 1, "max_length": 32})
-    found = export(str(tmp_path / "tuned"), "onnx", tmp_path / "out", data=data, split="test")
-    assert found.exported.score == found.original.score
-
-
-@pytest.mark.parametrize("family", [distilbert, mobilebert])
-def test_every_family_is_exported(family, tokenizer_folder, tmp_path):
-    start = tmp_path / "start"
-    family().save_pretrained(start)
-    AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(start)
-    data = ner_folder(tmp_path / "made", {"train": 12, "devel": 6})
-    finetune(data, str(start), tmp_path / "tuned", overrides={"epochs": 1, "max_length": 32})
-    found = export(str(tmp_path / "tuned"), "onnx", tmp_path / "out", data=data)
-    assert found.exported.score == found.original.score
 
 
 def test_what_a_user_can_mend_is_one_sentence(cli, tagger, teacher_folder, exported, data, tmp_path):

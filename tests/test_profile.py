@@ -18,7 +18,7 @@ from compactbio.deploy.measuring import Conditions, Times
 from compactbio.deploy.profile import disk_bytes, flops_per_token, in_order, stored_parameters
 from compactbio.errors import UserError
 from compactbio.modeling import encoder_parameters
-from compactbio.training.loading import find
+from compactbio.training.loading import find, weights_in
 from conftest import VOCABULARY, bert, distilbert, mobilebert
 
 CONDITIONS = Conditions("a processor", "cpu", 1, "fp32", torch.__version__, 16, 48, 2)
@@ -62,7 +62,7 @@ def test_a_small_bert_is_counted_as_by_hand(tmp_path):
     head = width * width + width + 2 * width + vocabulary
     assert sum(p.numel() for p in model.embeddings.parameters()) == embeddings
     assert encoder_parameters(model) == embeddings + 3 * layer
-    assert stored_parameters(tmp_path) == embeddings + 3 * layer + head
+    assert stored_parameters(weights_in(tmp_path)) == embeddings + 3 * layer + head
     assert flops_per_token(model, 10) == 3 * (2 * (4 * width * width + 2 * width * inner) + 4 * 10 * width)
 
 
@@ -70,8 +70,17 @@ def test_stored_parameters_add_up_over_shards_and_leave_indices_out(tmp_path):
     save_file({"a": torch.zeros(3, 5), "positions": torch.arange(7)}, tmp_path / "model-1.safetensors")
     save_file({"b": torch.zeros(4, dtype=torch.bfloat16)}, tmp_path / "model-2.safetensors")
     (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 1000)
-    assert stored_parameters(tmp_path) == 19
-    assert disk_bytes(tmp_path) == sum(len(file.read_bytes()) for file in tmp_path.glob("*.safetensors"))
+    assert stored_parameters(weights_in(tmp_path)) == 19
+    assert disk_bytes(weights_in(tmp_path)) == sum(len(file.read_bytes()) for file in tmp_path.glob("*.safetensors"))
+
+
+def test_weights_that_torch_saved_are_counted_as_those_in_safetensors(tmp_path):
+    model = FAMILIES["bert"](layers=1)
+    model.save_pretrained(tmp_path)
+    wanted = stored_parameters(weights_in(tmp_path))
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert stored_parameters(weights_in(tmp_path)) == wanted
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -91,7 +100,7 @@ def test_the_pooler_is_neither_run_nor_counted(tmp_path):
     BertModel(BertConfig(vocab_size=50, **shape)).save_pretrained(tmp_path)
     model = measuring.load(find(str(tmp_path)), "fp32")
     assert sum(p.numel() for p in model.parameters()) == encoder_parameters(model)
-    assert stored_parameters(tmp_path) == encoder_parameters(model) + 12 * 12 + 12
+    assert stored_parameters(weights_in(tmp_path)) == encoder_parameters(model) + 12 * 12 + 12
 
 
 def test_weights_are_in_the_precision_that_is_named(folders):
@@ -132,7 +141,7 @@ def test_medians_and_percentile_are_those_of_the_seconds_taken():
 
 def test_memory_is_that_of_a_fresh_process_whatever_this_one_holds(tmp_path):
     bert(layers=1, hidden=120, vocab=100_000).save_pretrained(tmp_path)
-    weights = disk_bytes(tmp_path)
+    weights = disk_bytes(weights_in(tmp_path))
     held = torch.ones(200_000_000)
     taken = measuring.peak_memory(find(str(tmp_path)), CONDITIONS)
     assert weights < taken < weights + held.nbytes / 4

@@ -95,6 +95,52 @@ def test_other_labels_are_all_scored_but_the_negative_one():
     assert own.map("never seen") == "never seen"
 
 
+@pytest.mark.parametrize(
+    ("labels", "negatives"),
+    [
+        (["PIP", "TrAP", "TrNAP", "TeRP", "false"], ["false"]),
+        (["PIP", "TrAP", "NTrP", "NPP"], ["NPP", "NTrP"]),
+        (["per:title", "org:founded", "no_relation"], ["no_relation"]),
+        (["Association", "Positive_Correlation", "Negative_Correlation", "None"], ["None"]),
+        (["Association", "Negative_Correlation"], []),
+        (["PA", "SA", "NA", "FA"], ["FA"]),
+        (["P17", "P131", "Na"], ["Na"]),
+        (["CID", "NULL"], ["NULL"]),
+        (["1:CID:2", "1:NR:2"], ["1:NR:2"]),
+        (["positive", "negative"], ["negative"]),
+        (["True", "False"], ["False"]),
+        (["Y", "N"], ["N"]),
+        (["1", "-1"], ["-1"]),
+        (["0", "1", "2"], ["0"]),
+        (["related", "not related"], ["not related"]),
+        (["Strength-Drug", "Reason-Drug", "NO-RELATION"], ["NO-RELATION"]),
+        (["nonRel", "ADE-Drug"], ["nonRel"]),
+        (["Cause-Effect(e1,e2)", "Cause-Effect(e2,e1)", "Other"], ["Other"]),
+        (["DDI-advise", "DDI-false", "DDI-int"], ["DDI-false"]),
+        (["INHIBITOR", "PART-OF", "NOT"], ["NOT"]),
+        (["treats", "causes"], []),
+        (["no effect", "increases"], []),
+    ],
+)
+def test_the_class_of_no_relation_is_known_by_the_names_of_published_sets(labels, negatives):
+    own = relation.scheme(labels)
+    assert list(own.negatives) == negatives and set(own.evaluated) == set(labels) - set(negatives)
+    memory = own.memory()
+    again = relation.scheme(own.classes, memory["negative"], memory["scheme"])
+    assert again == own and own.record()["negative"] == negatives
+
+
+@pytest.mark.parametrize("named", [["kein"], None])
+def test_a_named_class_of_no_relation_is_chemprots_and_is_kept_in_memory(named):
+    own = relation.scheme(["INHIBITOR", "UPREGULATOR", *(named or ["false"])], named)
+    assert (own.name, own.negative) == ("ChemProt", "false")
+    memory = own.memory()
+    again = relation.scheme(own.classes, memory["negative"], memory["scheme"])
+    assert again == own and again.map((named or ["none"])[0]) == "false"
+    with pytest.raises(UserError, match="no class 'nein'"):
+        relation.scheme(["INHIBITOR", "UPREGULATOR"], ["nein"])
+
+
 @pytest.mark.parametrize(("labels", "foreign"), [(["0", "1"], "LABEL_1"), (["INHIBITOR", "false"], "treats")])
 def test_a_label_of_another_data_set_is_a_sentence(labels, foreign):
     with pytest.raises(UserError, match=foreign):

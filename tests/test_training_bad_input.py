@@ -53,12 +53,6 @@ def test_folders_that_are_no_model_or_corpus(begin, cli, teacher_folder, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_whose_weights_are_only_a_pickle(begin, teacher_folder, tmp_path):
-    folder = shutil.copytree(teacher_folder, tmp_path / "pickled")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    one_sentence(begin(teacher=folder), "safetensors", "pickled")
-
-
 def test_a_teacher_whose_weights_are_cut_off(begin, teacher_folder, tmp_path):
     folder = shutil.copytree(teacher_folder, tmp_path / "cut")
     weights = (folder / "model.safetensors").read_bytes()
@@ -123,7 +117,7 @@ def test_another_vocabulary_than_the_teachers(begin, tmp_path):
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nother\n")
     shutil.copy(vocabulary, tmp_path / "other" / "vocab.txt")
-    one_sentence(begin(teacher=tmp_path / "other"), "another vocabulary", "--tokenizer")
+    one_sentence(begin(teacher=tmp_path / "other"), "another tokenizer", "vocabulary", "--tokenizer")
 
 
 def test_depths_and_lengths_that_do_not_fit(begin, token_corpus, teacher_folder, tmp_path):

@@ -20,6 +20,7 @@ _DISK = {
     errno.EPERM: "there is no right to write or read it",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EISDIR: "this path is a folder, not a file",
+    errno.ENAMETOOLONG: "its name, or what is put beside it, is longer than the file system takes",
 }
 
 

@@ -6,9 +6,12 @@ annotated or written, `OUT.failed.jsonl` with their places and reasons. While it
 
 import json
 import shutil
+import unicodedata
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count, islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +19,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compactbio import formats
-from compactbio.annotate import cluster, pool, work
+from compactbio.annotate import cluster, parts, pool, work
 from compactbio.annotate.opening import parted
+from compactbio.annotate.parts import Entry, Finished, Place, Unit
 from compactbio.corpus.progress import Listener, Silent
 from compactbio.corpus.versions import Versions, choose
 from compactbio.deploy import choosing, runtimes
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.formats.problems import Rejected
+from compactbio.formats.sources import visible
 from compactbio.formats.texts import Reading, find_texts
-from compactbio.records import atomic, hashes
+from compactbio.records import atomic, hashes, locks
 from compactbio.training import hardware
 from compactbio.training.loading import Source
 
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
 _QUICK = 30_000_000  # bytes of input that are counted beforehand
+_TABLE = 1024  # documents that are written together
+# Parts that were cut another way must not be gone on with: raise it when the cut changes.
+_CUT = 2
+_MARK = "identity.json"
 _SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -90,22 +98,24 @@ def annotate(
 
     `format` is one of FORMATS, by default by the suffix of `out`; `input_format` one of `formats.recognise.TEXTS`, by
     default recognised for each file. Of PubMed's records the newest of each PMID is taken, and none that was withdrawn
-    (see `versions.choose`). Annotations that documents bring are dropped unless
-    `keep`. `workers` are processes, by default one a core; `on_cluster` has them run on the Ray cluster that
+    (see `corpus.versions.choose`). Annotations that documents bring are dropped unless `keep`. `workers` are processes,
+    by default one a GPU, or one a core where there is none; `on_cluster` has them run on the Ray cluster that
     RAY_ADDRESS names, or on a local one, where every machine must see the same files. A run that was killed goes on
     when it is called again with the same arguments, and gives the same file; a finished one is left alone. Raises
-    UserError for whatever the user can mend, OSError where `out` cannot be written.
+    UserError for whatever the user can mend, where no document could be annotated, and where another run is writing
+    `out`; OSError where `out` cannot be written.
     """
     listener = listener or Silent()
     chosen = _format(out, format)
     reading = Reading(text_field, input_format)
     files = find(inputs, listener)
-    sources = [runtimes.find(parted(model)[1]) for model in models]
-    settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
-    run = _Run(out, chosen, files, reading, settings, listener, on_cluster)
-    names = settings.runtimes
-    identity = run.identity([runtimes.digest(*one) for one in zip(sources, names, strict=True)])
-    return run.finished(identity) or run.make(identity)
+    sources = [runtimes.find(parted(model)[1], runtime) for model in models]
+    with locks.held(out):
+        settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
+        run = _Run(out, chosen, files, reading, settings, listener, on_cluster)
+        names = settings.runtimes
+        identity = run.identity([runtimes.digest(*one) for one in zip(sources, names, strict=True)])
+        return run.finished(identity) or run.make(identity)
 
 
 def stream(
@@ -124,11 +134,14 @@ def stream(
     listener = listener or Silent()
     reading = Reading(text_field, input_format)
     files = find(inputs, listener)
-    sources = [runtimes.find(parted(model)[1]) for model in models]
+    sources = [runtimes.find(parted(model)[1], runtime) for model in models]
     settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
-    versions = choose(files, reading, settings.workers, listener)
-    _note(versions, listener)
-    return _results(work.entries(files, replace(reading, passed_over=versions.passed_over)), settings)
+    listener.note(", ".join(f"{model} on {used}" for model, used in _used(settings).items()))
+    versions = _versions(files, reading, settings, listener)
+    found = parts.entries(files, replace(reading, passed_over=versions.passed_over))
+    chunks = iter(lambda: list(islice(found, parts.CHUNK)), [])
+    done = pool.ordered(work.start, (settings,), chunks, settings.workers)
+    return (work.sayable(one, "jsonl") for chunk in done for one in chunk)
 
 
 def _settled(
@@ -141,15 +154,26 @@ def _settled(
     *,
     keep: bool,
 ) -> work.Settings:
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: must be 1 or more.")
     cores = hardware.cores()
-    count = cores if workers is None else workers
-    if count < 1:
-        raise UserError(f"--workers {count}: must be 1 or more.")
-    threads = max(1, cores // count)
-    if runtime == "auto" and any(len(runtimes.available(source)) > 1 for source in sources):
+    threads = max(1, cores // (workers or cores))
+    if runtime == "fastest":
         listener.note("Choosing the fastest runtime ...")
-    names = tuple(choosing.fastest(source, threads) if runtime == "auto" else runtime for source in sources)
-    return work.Settings(tuple(models), names, min_score, keep, threads, count)
+    names = tuple(choosing.chosen(source, runtime, threads) for source in sources)
+    devices = hardware.gpus() if any(name in runtimes.TORCH for name in names) else ()
+    count = workers or len(devices) or cores
+    return work.Settings(tuple(models), names, min_score, keep, max(1, cores // count), count, devices)
+
+
+def _used(settings: work.Settings) -> dict[str, str]:
+    """The runtime of each model by its name, numbered where several models have the same."""
+    found: dict[str, str] = {}
+    for model, runtime in zip(settings.models, settings.runtimes, strict=True):
+        name = Path(parted(model)[1]).name
+        same = sum(1 for one in found if one == name or one.startswith(f"{name} ("))
+        found[f"{name} ({same + 1})" if same else name] = runtime
+    return found
 
 
 def find(inputs: Sequence[str | Path], listener: Listener) -> Sequence[Path]:
@@ -161,12 +185,15 @@ def find(inputs: Sequence[str | Path], listener: Listener) -> Sequence[Path]:
     return found.files
 
 
-def _note(versions: Versions, listener: Listener) -> None:
-    if versions.updated or versions.deleted:
+def _versions(files: Sequence[Path], reading: Reading, settings: work.Settings, listener: Listener) -> Versions:
+    """Which of PubMed's records are passed over, told to the listener."""
+    found = choose(files, reading, settings.workers, listener)
+    if found.updated or found.deleted:
         listener.note(
-            f"passed over: {versions.updated:,} records replaced by newer ones of their PMIDs, "
-            f"{versions.deleted:,} withdrawn ones"
+            f"passed over: {found.updated:,} records replaced by newer ones of their PMIDs, "
+            f"{found.deleted:,} withdrawn ones"
         )
+    return found
 
 
 def _format(out: Path, format: str | None) -> str:
@@ -182,35 +209,23 @@ def _format(out: Path, format: str | None) -> str:
     return known
 
 
-def _results(
-    entries: Iterator[tuple[str, Document | Rejected]], settings: work.Settings
-) -> Iterator[Document | work.Failure]:
-    chunks = iter(lambda: list(islice(entries, work.CHUNK)), [])
-    for chunk in pool.ordered(work.chunk, chunks, settings.workers, work.prepare, settings):
-        yield from chunk
+class _Progress:
+    """Tells how many documents are done, and of how many: counted where that is quick, else estimated from the units
+    that are done, 0 before the first is."""
 
+    def __init__(self, units: Sequence[Unit], reading: Reading, listener: Listener) -> None:
+        self._listener = listener
+        self._bytes = sum(unit.bytes for unit in units)
+        self._done = self._behind = 0
+        quick = self._bytes < _QUICK
+        self._known = sum(1 for unit in units for _ in parts.entries(unit.files, reading)) if quick else 0
 
-class _Reading:
-    """The texts of files as they are read, and how many there are in all: counted where that is quick, else estimated
-    from the files that were read, 0 before the first was."""
-
-    def __init__(self, files: Sequence[Path], reading: Reading) -> None:
-        self._files, self._how = files, reading
-        self._sizes = [path.stat().st_size if path.is_file() else 0 for path in files]
-        self._read = self._bytes = 0
-        quick = sum(self._sizes) < _QUICK
-        self._known = sum(1 for _ in work.entries(files, reading)) if quick else 0
-
-    def __iter__(self) -> Iterator[tuple[str, Document | Rejected]]:
-        for path, size in zip(self._files, self._sizes, strict=True):
-            for entry in work.entries([path], self._how):
-                self._read += 1
-                yield entry
-            self._bytes += size
-
-    def total(self) -> int:
-        """The number of texts, as far as it is known."""
-        return self._known or (round(self._read * sum(self._sizes) / self._bytes) if self._bytes else 0)
+    def add(self, documents: int, ended: int = 0) -> None:
+        """So many documents more are done, which end units of so many bytes."""
+        self._done += documents
+        self._behind += ended
+        total = self._known or (round(self._done * self._bytes / self._behind) if self._behind else 0)
+        self._listener.step("documents", self._done, total)
 
 
 @dataclass(frozen=True)
@@ -251,7 +266,8 @@ class _Run:
 
     def finished(self, identity: dict[str, Any]) -> Annotated | None:
         """The result of an earlier run that made `out` of the same."""
-        if not self.out.exists():
+        if not self.out.exists() or self._begun() == {**identity, "cut": _CUT}:
+            # With its parts still there, a run died after it wrote `out` and before it said so.
             return None
         try:
             record = atomic.read_json(self.record)
@@ -263,44 +279,62 @@ class _Run:
 
     def make(self, identity: dict[str, Any]) -> Annotated:
         """Annotate what is not in finished parts yet, then put them together."""
-        done = self._begin(identity)
-        versions = choose(self.files, self.reading, self.settings.workers, self.listener)
-        _note(versions, self.listener)
-        how = replace(self.reading, passed_over=versions.passed_over)
+        units = parts.units(self.files)
+        done = self._begin({**identity, "cut": _CUT})
+        versions = _versions(self.files, self.reading, self.settings, self.listener)
+        reading = replace(self.reading, passed_over=versions.passed_over)
+        progress = _Progress(units, reading, self.listener)
+        kept = sum(_lines(path) for path in done.files)
+        if kept:
+            self.listener.note(f"going on: {kept:,} documents are done already")
+            progress.add(kept, sum(unit.bytes for unit in units if done.whole(unit)))
+        left = [unit for unit in units if not done.whole(unit)]
         if self.on_cluster:
-            cluster.make_parts(self.files, how, self.settings, self.parts, self.format, self.listener)
-            return self._finish(identity, versions)
-        reading = _Reading(self.files, how)
-        flat = _results(islice(iter(reading), done * work.PART, None), self.settings)
-        number, at = done, done * work.PART
-        while part := self._part(flat, at, reading):
-            atomic.write_text(self.parts / work.part_name(number), "".join(part))
-            number, at = number + 1, at + len(part)
+            made = cluster.make_parts(left, done, reading, self.settings, self.parts, self.format)
+        else:
+            made = self._make_parts(left, done, reading)
+        for count, place in made:
+            progress.add(count, units[place.unit].bytes if place and place.last else 0)
         return self._finish(identity, versions)
 
-    def _begin(self, identity: dict[str, Any]) -> int:
-        """Open the folder of parts; gives how many are finished."""
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        mark = self.parts / "identity.json"
-        if mark.exists() and atomic.read_json(mark) != identity:
+    def _make_parts(self, left: Sequence[Unit], done: Finished, reading: Reading) -> Iterator[tuple[int, Place | None]]:
+        """Make the parts that are left in processes of this machine; gives the number of documents that have been
+        annotated since, and each part that is finished."""
+        places = deque[Place]()  # of the chunks that are being annotated, whose results come in their order
+
+        def chunks() -> Iterator[Sequence[Entry]]:
+            for unit in left:
+                for place, part in parts.read(unit, reading, done.of(unit)):
+                    for chunk in parts.chunks(part):
+                        places.append(place)
+                        yield chunk
+
+        made = pool.ordered(work.start, (self.settings,), chunks(), self.settings.workers)
+        placed = ((places.popleft(), chunk) for chunk in made)
+        for place, own in groupby(placed, key=itemgetter(0)):
+            lines: list[str] = []
+            for _, chunk in own:
+                lines += [work.line(one, self.format) for one in chunk]
+                yield len(chunk), None
+            atomic.write_text(self.parts / place.name, "".join(lines))
+            yield 0, place
+
+    def _begun(self) -> Any:
+        """What the run whose parts stand there was made of, None where there is none."""
+        mark = self.parts / _MARK
+        return atomic.read_json(mark) if mark.exists() else None
+
+    def _begin(self, identity: dict[str, Any]) -> Finished:
+        """Open the folder of parts; gives those that are finished."""
+        if self._begun() not in (None, identity):
             raise UserError(
                 f"{self.out}: an unfinished run of other models, inputs or settings stands in {self.parts.name}; go on "
                 "with those, name another --out, or remove that folder first."
             )
         self.parts.mkdir(exist_ok=True)
-        atomic.write_json(mark, identity)
-        done = next(number for number in count() if not (self.parts / work.part_name(number)).exists())
-        if done:
-            self.listener.note(f"going on: {done * work.PART:,} documents are done already")
-        return done
-
-    def _part(self, flat: Iterator[Document | work.Failure], at: int, reading: "_Reading") -> list[str]:
-        lines: list[str] = []
-        for one in islice(flat, work.PART):
-            lines.append(work.line(one, self.format))
-            if len(lines) % work.CHUNK == 0 or at + len(lines) == reading.total():
-                self.listener.step("documents", at + len(lines), reading.total())
-        return lines
+        atomic.clean(self.parts)
+        atomic.write_json(self.parts / _MARK, identity)
+        return Finished(self.parts)
 
     def _finish(self, identity: dict[str, Any], versions: Versions) -> Annotated:
         counts: dict[str, int] = {}
@@ -312,27 +346,29 @@ class _Run:
             for one in self._parts():
                 if isinstance(one, work.Failure):
                     failures.append(one)
-                elif self.format == "brat" and one.id in seen:
+                elif self.format == "brat" and _file_name(one.id) in seen:
                     failures.append(work.Failure("", one.id, "another document has its id, which names its file"))
                 else:
-                    seen.update([one.id] if self.format == "brat" else [])
+                    if self.format == "brat":
+                        seen.add(_file_name(one.id))
                     total += 1
                     for span in one.spans:
                         counts[span.type] = counts.get(span.type, 0) + 1
                     yield one
 
         self._check_any()
+        if self.out.is_dir():
+            # That of a run which died before it said so: `finished` lets no other pass.
+            shutil.rmtree(self.out)
         if self.format == "parquet":
             _write_table(documents(), self.out)
         else:
             formats.write(documents(), self.out, self.format)
         if failures:
             atomic.write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
-        used = dict(zip(self.settings.models, self.settings.runtimes, strict=True))
         result = Annotated(
             "finished", self.out.name, self.format, total, dict(sorted(counts.items())), len(failures),
-            {Path(parted(name)[1]).name: runtime for name, runtime in used.items()},
-            versions.updated, versions.deleted,
+            _used(self.settings), versions.updated, versions.deleted,
         )  # fmt: skip
         atomic.write_json(self.record, {"identity": identity, "result": asdict(result)})
         shutil.rmtree(self.parts)
@@ -343,30 +379,37 @@ class _Run:
         found = list(islice((one for one in self._parts() if isinstance(one, Document)), 1))
         if found:
             return
-        first = next(self._parts(), None)
-        why = f": {first.source} {first.place}: {first.reason}" if isinstance(first, work.Failure) else ""
+        first = next((one for one in self._parts() if isinstance(one, work.Failure)), None)
         shutil.rmtree(self.parts)
-        raise UserError(f"No document in the inputs could be annotated{why}.")
+        raise work.none_annotated(first)
 
     def _parts(self) -> Iterator[Document | work.Failure]:
-        for path in sorted(self.parts.glob("*.jsonl")):
+        for path in Finished(self.parts).files:
             with path.open(encoding="utf-8") as file:
                 for line in file:
                     yield work.read_line(json.loads(line))
 
 
+def _file_name(name: str) -> str:
+    """What names of files have in common on file systems that tell neither case nor ways of writing an accent apart."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
 def _digest(path: Path) -> str:
     if path.is_dir():
-        return hashes.of_value(
-            [[file.name, hashes.of_file(file)] for file in sorted(path.rglob("*")) if file.is_file()]
-        )
+        return hashes.of_value([[file.name, hashes.of_file(file)] for file in sorted(visible(path))])
     return hashes.of_file(path)
 
 
 def _write_table(documents: Iterable[Document], path: Path) -> None:
     stream = iter(documents)
     with atomic.file(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
-        while batch := list(islice(stream, work.PART)):
+        while batch := list(islice(stream, _TABLE)):
             writer.write_table(pa.Table.from_pylist([_row(document) for document in batch], _SCHEMA))
 
 

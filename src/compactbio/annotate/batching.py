@@ -1,33 +1,49 @@
-"""Requests that arrive together share a batch: what waits while one batch is computed makes up the next."""
+"""Requests that arrive together share batches, and long texts are computed in steps between the others."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compactbio.annotate.annotator import Annotator, Entity
 
+# A batch of several texts has at most so many characters, and a step of a batch so many tokens: about as much.
+_CHARACTERS, _TOKENS = 20_000, 8192
+
+Found = list[Entity] | Exception
+
 
 class FullError(Exception):
-    """As many documents wait as may."""
+    """As many documents or characters wait as may."""
 
 
-class LateError(Exception):
-    """A request's turn did not come in time."""
-
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Request:
+    """`found` are the answers by the place of the text; the first `taken` texts are in batches."""
+
     texts: Sequence[str]
-    done: "asyncio.Future[list[list[Entity]]]"
+    done: "asyncio.Future[None]"
+    found: dict[int, Found] = field(default_factory=dict)
+    taken: int = 0
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Texts by their request and their place in it, and their work once it began."""
+
+    texts: list[tuple[_Request, int]]
+    work: Generator[None, None, list[list[Entity]]] | None = None
 
 
 class Batcher:
-    """Annotates the texts of concurrent requests in shared batches, in one thread of its own, first come first served.
+    """Annotates the texts of concurrent requests in shared batches, in one thread of its own.
 
-    At most `waiting` documents wait, none longer than `seconds` for its answer, and `together` make a batch, or one
-    request where it has more. `on_batch` is told the documents of each batch. All methods belong to one event loop.
+    Each request gives a text in turn until a batch has `together` of them or enough characters. Batches are computed
+    in steps by turns, so that a long text holds nobody up; what nobody waits for any more is not computed. At most
+    `waiting` documents and `characters` are taken that have no answer yet, but always one request. `on_batch` is
+    called with the documents of each batch. All methods belong to one event loop.
     """
 
     def __init__(
@@ -35,34 +51,53 @@ class Batcher:
         annotator: Annotator,
         *,
         waiting: int,
-        seconds: float,
+        characters: int,
         together: int,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._annotator = annotator
-        self._limit, self._seconds, self._together = waiting, seconds, together
+        self._limits, self._together = (waiting, characters), together
         self._on_batch = on_batch or (lambda documents: None)
         self._queue: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(1, "annotator")
         self._work: asyncio.Task[None] | None = None
+        self._began: float | None = None
+        self.documents = self.characters = 0
+        """What was taken and has no answer yet."""
 
     @property
-    def waiting(self) -> int:
-        """Documents that wait for a batch."""
-        return sum(len(request.texts) for request in self._queue)
+    def full(self) -> bool:
+        """Whether no more is taken."""
+        return self.documents >= self._limits[0] or self.characters >= self._limits[1]
 
-    async def annotate(self, texts: Sequence[str]) -> list[list[Entity]]:
-        """The entities of each text. Raises FullError where they are not taken, LateError where their turn is late."""
-        if self.waiting + len(texts) > self._limit and self._queue:
+    @property
+    def busy(self) -> float:
+        """For how many seconds the step under way has been computed, 0 where there is none."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+    async def annotate(self, texts: Sequence[str]) -> list[Found]:
+        """The entities of each text, or what it failed with. Raises FullError where they are not taken.
+
+        Where this is cancelled, what is not computed yet is left.
+        """
+        documents, characters = len(texts), sum(map(len, texts))
+        most_documents, most_characters = self._limits
+        if self.documents and (
+            self.documents + documents > most_documents or self.characters + characters > most_characters
+        ):
             raise FullError
         request = _Request(texts, asyncio.get_running_loop().create_future())
+        self.documents += documents
+        self.characters += characters
         self._queue.append(request)
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._drain())
         try:
-            return await asyncio.wait_for(request.done, self._seconds)
-        except TimeoutError:
-            raise LateError from None
+            await request.done
+        finally:
+            self.documents -= documents
+            self.characters -= characters
+        return [request.found[place] for place in range(documents)]
 
     async def stop(self) -> None:
         """Finish all that was taken."""
@@ -71,31 +106,65 @@ class Batcher:
         self._thread.shutdown()
 
     async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
-        while batch := self._next():
-            texts = [text for request in batch for text in request.texts]
-            self._on_batch(len(texts))
-            try:
-                found = await loop.run_in_executor(self._thread, self._annotator, texts)
-            except Exception as error:
-                for request in batch:
-                    if not request.done.done():
-                        request.done.set_exception(error)
+        batches: deque[_Batch] = deque()
+        while self._queue or batches:
+            # What arrives while a batch waits for its first turn makes up one batch with all that arrives then.
+            if (not batches or batches[-1].work is not None) and (new := self._next()):
+                self._on_batch(len(new.texts))
+                batches.append(new)
+            if not batches:
                 continue
-            start = 0
-            for request in batch:
-                end = start + len(request.texts)
-                if not request.done.done():
-                    request.done.set_result(found[start:end])
-                start = end
+            batch = batches.popleft()
+            if all(request.done.done() for request, _ in batch.texts):
+                continue
+            self._began = time.monotonic()
+            try:
+                found = await asyncio.get_running_loop().run_in_executor(self._thread, self._step, batch)
+            except Exception as error:
+                if len(batch.texts) > 1:
+                    # One of them is at fault: each on its own.
+                    batches.extend(_Batch([one]) for one in batch.texts)
+                else:
+                    _answer(batch, [error])
+                continue
+            finally:
+                self._began = None
+            if found is None:
+                batches.append(batch)
+            else:
+                _answer(batch, found)
 
-    def _next(self) -> list[_Request]:
-        batch: list[_Request] = []
+    def _next(self) -> _Batch | None:
+        texts: list[tuple[_Request, int]] = []
         size = 0
-        while self._queue and (not batch or size + len(self._queue[0].texts) <= self._together):
+        while self._queue and len(texts) < self._together:
             request = self._queue.popleft()
-            # Whoever was told that it is late waits for nothing any more.
-            if not request.done.cancelled():
-                batch.append(request)
-                size += len(request.texts)
-        return batch
+            if request.done.done():
+                continue
+            size += len(request.texts[request.taken])
+            if texts and size > _CHARACTERS:
+                self._queue.appendleft(request)
+                break
+            texts.append((request, request.taken))
+            request.taken += 1
+            if request.taken < len(request.texts):
+                self._queue.append(request)
+        return _Batch(texts) if texts else None
+
+    def _step(self, batch: _Batch) -> list[list[Entity]] | None:
+        """Compute a step of a batch in the thread; what was found, or None where there is more to do."""
+        if batch.work is None:
+            texts = [request.texts[place] for request, place in batch.texts]
+            batch.work = self._annotator.steps(texts, tokens=_TOKENS)
+        try:
+            next(batch.work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        return None
+
+
+def _answer(batch: _Batch, found: Sequence[Found]) -> None:
+    for (request, place), own in zip(batch.texts, found, strict=True):
+        request.found[place] = own
+        if len(request.found) == len(request.texts) and not request.done.done():
+            request.done.set_result(None)

@@ -5,16 +5,21 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from compactbio.annotate.portable import Portable
 from compactbio.deploy import choosing, runtimes
 from compactbio.deploy.runtimes import Runtime
 from compactbio.errors import UserError
+from compactbio.tasks.scheme import Scheme, scheme
 from compactbio.training import evaluating, loading
-from compactbio.training.adapters import labels_of
+from compactbio.training.adapters import independent, labels_of
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run."""
+    """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run.
+
+    `scheme` says of a relation model's labels which are of no relation, `independent` whether several of them may hold.
+    """
 
     name: str
     runtime: Runtime
@@ -22,6 +27,8 @@ class Opened:
     labels: tuple[str, ...]
     max_length: int
     stride: int
+    scheme: Scheme | None = None
+    independent: bool = False
 
 
 def parted(name: str) -> tuple[str, str]:
@@ -31,22 +38,25 @@ def parted(name: str) -> tuple[str, str]:
 
 
 def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
-    """Open a model by local folder or hub name; `runtime` is one of `runtimes.NAMES`, or "auto" for the fastest.
+    """Open a model by local folder or hub name; `runtime` is one of `runtimes.NAMES`, "auto" or "fastest" (see
+    `choosing.chosen`).
 
     Raises UserError for a model of another task, without labels, or that cannot be read.
     """
-    source = runtimes.find(name)
+    source = runtimes.find(name, runtime)
     own = runtimes.task_of(source)
     if own != task:
         raise UserError(f"{name} is fine-tuned for {own}; name a model that is fine-tuned for {task}.")
     labels = labels_of(source.config, source.name, task)
-    chosen = choosing.fastest(source, threads) if runtime == "auto" else runtime
+    loaded = Portable(source, choosing.chosen(source, runtime, threads), threads)
     settings = evaluating.settings_of(source, task)
     return Opened(
         source.public_name(),
-        runtimes.load(source, chosen, threads),
+        loaded,
         loading.tokenizer_of(source),
         tuple(labels),
-        settings.max_length,
+        min(settings.max_length, loaded.longest or settings.max_length),
         settings.stride,
+        scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
+        independent(source.config),
     )

@@ -4,7 +4,8 @@ const COLOURS = 6;
 let last = null; // the text and the entities of the last answer
 
 function headers() {
-  const token = at("token").value;
+  // A header holds bytes: those of the token in UTF-8.
+  const token = String.fromCharCode(...new TextEncoder().encode(at("token").value));
   return token ? { Authorization: "Bearer " + token } : {};
 }
 
@@ -79,15 +80,17 @@ function show() {
     item.append(mark);
     return item;
   }));
-  at("rows").replaceChildren(...entities.map((entity) => {
+  const rows = document.createDocumentFragment();
+  for (const entity of entities) {
     const row = document.createElement("tr");
     for (const value of [entity.text, entity.type, entity.start, entity.end, entity.score.toFixed(2)]) {
       const cell = document.createElement("td");
       cell.textContent = value;
       row.append(cell);
     }
-    return row;
-  }));
+    rows.append(row);
+  }
+  at("rows").replaceChildren(rows);
   at("result").hidden = false;
   say(entities.length === 1 ? "1 entity." : entities.length + " entities.");
 }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from compactbio.corpus.crew import end, start_worker
 from compactbio.errors import UserError
@@ -18,26 +18,22 @@ _AHEAD = 3
 
 
 def ordered(
-    function: Callable[[Task], Result],
-    tasks: Iterable[Task],
-    workers: int,
-    prepare: Callable[..., None],
-    *given: object,
+    prepare: Callable[..., Callable[[Task], Result]], given: tuple[object, ...], tasks: Iterable[Task], workers: int
 ) -> Iterator[Result]:
-    """Give `function(task)` for every task, in order; each process first calls `prepare(*given)`.
+    """Give `function(task)` for every task, in order; each process makes its own `function = prepare(number, *given)`.
 
-    With one worker all runs in this process. Tasks are drawn as they are needed. Raises what `function` raises, and
-    UserError where a worker dies.
+    The numbers of worker processes count from 0; with one worker all runs in this process, whose number is None. Tasks
+    are drawn as they are needed. Raises what the function raises, and UserError where a worker dies.
     """
     if workers == 1:
-        prepare(*given)
-        yield from map(function, tasks)
+        yield from map(prepare(None, *given), tasks)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepared, (prepare, given))
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _prepare, (context.Value("i", 0), prepare, given))
     waiting: deque[Future[Result]] = deque()
     try:
         for task in tasks:
-            waiting.append(pool.submit(function, task))
+            waiting.append(pool.submit(_call, task))
             if len(waiting) >= _AHEAD * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -52,6 +48,18 @@ def ordered(
         end(pool)
 
 
-def _prepared(prepare: Callable[..., None], given: tuple[object, ...]) -> None:
+# Set in worker processes alone, each of which serves one pool.
+_function: Callable[[Any], Any]
+
+
+def _prepare(started: Any, prepare: Callable[..., Callable[[Any], Any]], given: tuple[object, ...]) -> None:
+    global _function
     start_worker()
-    prepare(*given)
+    with started.get_lock():
+        number = started.value
+        started.value += 1
+    _function = prepare(number, *given)
+
+
+def _call(task: Any) -> Any:
+    return _function(task)

@@ -1,15 +1,17 @@
 """Answers to questions from texts that may hold them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from transformers import PreTrainedTokenizerFast
 
+from compactbio.annotate.given import check, listed, whole
 from compactbio.annotate.opening import opened
 from compactbio.deploy.runtimes import Runtime
 from compactbio.documents import Document, Question
+from compactbio.errors import UserError
 from compactbio.tasks import qa_rows
 
 
@@ -38,8 +40,9 @@ class QuestionAnnotator:
         model = opened(str(name), "qa", runtime, threads)
         return cls(model.runtime, model.tokenizer, model.max_length, model.stride)
 
-    def __call__(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[Answer]]:
-        """The answers to each (question, contexts)."""
+    def __call__(self, asked: Iterable[tuple[str, Iterable[str]]]) -> list[list[Answer]]:
+        """The answers to each (question, contexts). Raises UserError where one is not such a pair."""
+        asked = [_pair(one, place) for place, one in enumerate(listed(asked, (tuple, list), "pair"))]
         documents = [
             Document(f"{place}", context, questions=(Question(question, (), id=str(place)),))
             for place, (question, contexts) in enumerate(asked)
@@ -48,3 +51,10 @@ class QuestionAnnotator:
         encoded = qa_rows.encode(documents, self._tokenizer, self._max_length, self._stride)
         found = qa_rows.decode(encoded, self._runtime.logits(encoded.rows), documents)
         return [[Answer(text, score) for text, score in found.get(str(place), [])] for place in range(len(asked))]
+
+
+def _pair(one: Sequence[Any], place: int) -> tuple[str, list[str]]:
+    if len(one) != 2:
+        raise UserError(f"Pair {place} (counted from 0) has {len(one)} parts; give (question, contexts).")
+    check(one[0], str, f"The question of pair {place} (counted from 0)")
+    return whole(one[0]), [whole(context) for context in listed(one[1], str, "context")]

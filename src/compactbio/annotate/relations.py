@@ -1,20 +1,19 @@
 """Relations between mentions of a document: pairs of a sentence, marked as the model was trained, and classed."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
 
-from compactbio.annotate.opening import opened
-from compactbio.deploy.runtimes import Runtime
+from compactbio.annotate.given import listed, whole
+from compactbio.annotate.opening import Opened, opened
 from compactbio.documents import Document, Relation, Span
 from compactbio.documents.words import sentences
 from compactbio.errors import UserError
 from compactbio.tasks import relation_rows
-from compactbio.tasks.relation import Scheme, scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +42,9 @@ class Related:
 class RelationAnnotator:
     """Finds relations between the mentions of documents, within a sentence, with a fine-tuned relation model."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        tokenizer: PreTrainedTokenizerFast,
-        classes: Sequence[str],
-        max_length: int,
-        marking: Marking,
-    ) -> None:
-        self._runtime, self._tokenizer, self._max_length = runtime, tokenizer, max_length
-        self._classes, self._marking = list(classes), marking
-        self._scheme: Scheme = scheme(classes)
+    def __init__(self, model: Opened, marking: Marking) -> None:
+        assert model.scheme is not None
+        self._model, self._scheme, self._marking = model, model.scheme, marking
 
     @classmethod
     def from_pretrained(
@@ -62,34 +53,42 @@ class RelationAnnotator:
         """Load a model by local folder or hub name; `runtime` and errors as of `Annotator.from_pretrained`."""
         if len(set(marking.marks)) < 2 or not all(marking.marks):
             raise UserError("The two marks of a relation model must differ, or nobody can tell head from tail.")
-        model = opened(str(name), "relation", runtime, threads)
-        return cls(model.runtime, model.tokenizer, model.labels, model.max_length, marking)
+        return cls(opened(str(name), "relation", runtime, threads), marking)
 
-    def __call__(self, documents: Sequence[Document], *, min_score: float = 0.0) -> list[list[Related]]:
-        """The relations of each document, pairs of the negative class left out, in the order of the pairs."""
+    def __call__(self, documents: Iterable[Document], *, min_score: float = 0.0) -> list[list[Related]]:
+        """The relations of each document, pairs of the negative class left out, in the order of the pairs.
+
+        `documents` may be any iterable, and is read once. Raises UserError where an element is not a Document.
+        """
+        documents = [replace(one, text=whole(one.text)) for one in listed(documents, Document, "document")]
         pairs = [(place, *pair) for place, document in enumerate(documents) for pair in _pairs(document, self._marking)]
         found: list[list[Related]] = [[] for _ in documents]
         if not pairs:
             return found
-        # A row needs some class; it is none that the model sees.
-        some = self._classes[0]
+        # A row needs some class; the model does not see it.
+        some, model = self._model.labels[0], self._model
         marked = [_marked(documents[place], part, head, tail, self._marking, some) for place, part, head, tail in pairs]
-        rows = relation_rows.encode(marked, self._tokenizer, {}, self._scheme, self._max_length).rows
-        logits = np.stack(self._runtime.logits(rows))  # (pairs, classes)
-        shares = np.exp(logits - logits.max(-1, keepdims=True))
-        shares /= shares.sum(-1, keepdims=True)
+        rows = relation_rows.encode(marked, model.tokenizer, {}, self._scheme, model.max_length).rows
+        logits = np.stack(model.runtime.logits(rows))  # (pairs, outputs)
+        shares = relation_rows.probabilities(logits, independent=model.independent)  # (pairs, classes)
         for (place, _, head, tail), own in zip(pairs, shares, strict=True):
-            best = int(own.argmax())
-            if self._classes[best] != self._scheme.negative and own[best] >= min_score:
-                found[place].append(Related(head, tail, self._classes[best], float(own[best])))
+            held = np.flatnonzero(own >= 0.5) if model.independent else [own.argmax()]
+            found[place] += [
+                Related(head, tail, model.labels[one], float(own[one]))
+                for one in held
+                if model.labels[one] not in self._scheme.negatives and own[one] >= min_score
+            ]
         return found
 
 
 def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, int], int, int]]:
     """Each (start and end of the sentence, head, tail) of a head and a tail that share a sentence and no character."""
     parts = [(0, len(document.text))] if document.tokenised else sentences(document.text)
+    by_start = sorted(range(len(document.spans)), key=lambda i: document.spans[i].start)
+    starts = [document.spans[i].start for i in by_start]
     for part in parts:
-        inside = [i for i, s in enumerate(document.spans) if part[0] <= s.start and s.end <= part[1]]
+        near = by_start[bisect_left(starts, part[0]) : bisect_right(starts, part[1])]
+        inside = sorted(i for i in near if document.spans[i].end <= part[1])
         for head in (i for i in inside if document.spans[i].type == marking.head):
             for tail in (i for i in inside if document.spans[i].type == marking.tail):
                 one, other = document.spans[head], document.spans[tail]

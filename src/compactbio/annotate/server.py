@@ -1,23 +1,28 @@
 """The HTTP server: annotations as JSON, what it does as metrics, and a page to try it on."""
 
+import asyncio
 import hmac
 import json
 import logging
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter as Counts
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import compactbio
 from compactbio.annotate.annotator import Annotator, Entity
-from compactbio.annotate.batching import Batcher, FullError, LateError
+from compactbio.annotate.batching import Batcher, Found, FullError
 
 _EXAMPLE = "Aspirin lowers the risk of colorectal cancer."
 # The page asks nothing of any other host, and runs nothing but its own script.
@@ -27,20 +32,35 @@ _POLICY = (
 )
 _PAGE = {"/": ("page.html", "html"), "/page.css": ("page.css", "css"), "/page.js": ("page.js", "javascript")}
 _SAFE = {"X-Content-Type-Options": "nosniff"}
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "1"},
+}
+_SENTENCES = {
+    404: "There is nothing at this path: POST /v1/annotate takes texts, / is a page to try it on.",
+    405: "This path does not take this method: the header Allow names what it takes.",
+}
+_FAILED = "The text could not be annotated."
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 1024)
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 _LOGGER = logging.getLogger("compactbio.server")
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask: `bytes` of its body, `documents` in it, documents that may be `waiting` in all, `seconds`
-    until it is answered; and how many documents `together` make a batch."""
+    """What a request may ask: `bytes` of its body, `documents` in it, `seconds` until its body is there and it is
+    answered. In all, `waiting` documents with `characters` may be without an answer; `together` make a batch."""
 
     bytes: int = 1_000_000
     documents: int = 1000
     waiting: int = 4000
     seconds: float = 60.0
     together: int = 64
+    characters: int = 4_000_000
 
 
 class Body(BaseModel):
@@ -53,7 +73,7 @@ class Body(BaseModel):
     min_score: float = Field(0.0, ge=0, le=1, description="Leave out entities with a lower score.")
 
 
-class Found(BaseModel):
+class Mention(BaseModel):
     """An entity: `start` and `end` count characters (Unicode code points) of its text, `end` is exclusive."""
 
     start: int
@@ -66,13 +86,19 @@ class Found(BaseModel):
 class One(BaseModel):
     """The entities of one text."""
 
-    entities: list[Found]
+    entities: list[Mention]
+
+
+class Failed(BaseModel):
+    """A text that could not be annotated."""
+
+    error: str
 
 
 class Many(BaseModel):
-    """The entities of several texts, in their order."""
+    """The entities of several texts, in their order; a text that fails is named as such and leaves the others alone."""
 
-    documents: list[One]
+    documents: list[One | Failed]
 
 
 class _Refusal(Exception):  # noqa: N818 (an answer, not a fault)
@@ -89,24 +115,25 @@ class _Metrics:
         self.registry = own
         self.requests = Counter("compactbio_requests", "Requests of annotations by status.", ["status"], registry=own)
         self.documents = Counter("compactbio_documents", "Documents annotated.", registry=own)
+        self.failed = Counter("compactbio_failed", "Documents that could not be annotated.", registry=own)
         self.entities = Counter("compactbio_entities", "Entities found by type.", ["type"], registry=own)
         self.seconds = Histogram("compactbio_request_seconds", "Seconds from request to answer.", registry=own)
         self.batches = Histogram("compactbio_batch_documents", "Documents a batch.", buckets=_SIZES, registry=own)
-        self.waiting = Gauge("compactbio_waiting_documents", "Documents that wait for a batch.", registry=own)
+        self.waiting = Gauge("compactbio_waiting_documents", "Documents taken and not answered yet.", registry=own)
 
 
 def create(annotator: Annotator, *, limits: Limits | None = None, token: str | None = None) -> FastAPI:
-    """The application. With a `token` all but the page, /health and /metrics ask for it as a bearer token."""
+    """The application. With a `token`, /v1/ asks for it as a bearer token."""
     limits = limits or Limits()
     metrics = _Metrics()
     batcher = Batcher(
         annotator,
         waiting=limits.waiting,
-        seconds=limits.seconds,
+        characters=limits.characters,
         together=limits.together,
         on_batch=metrics.batches.observe,
     )
-    metrics.waiting.set_function(lambda: batcher.waiting)
+    metrics.waiting.set_function(lambda: batcher.documents)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -124,26 +151,37 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
 
     @app.exception_handler(_Refusal)
     async def refuse(_: Request, refusal: _Refusal) -> Response:
-        headers = {"Retry-After": "1"} if refusal.status in (429, 503) else {}
-        headers |= {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-        return _json({"error": refusal.sentence}, refusal.status, headers)
+        return _json({"error": refusal.sentence}, refusal.status, _HEADERS.get(refusal.status))
 
-    def check_token(request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    @app.exception_handler(HTTPException)
+    async def refuse_otherwise(_: Request, error: HTTPException) -> Response:
+        sentence = _SENTENCES.get(error.status_code, f"{error.detail}.")
+        return _json({"error": sentence}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, error: Exception) -> Response:
+        return _json({"error": f"The server failed ({type(error).__name__})."}, 500)
+
+    expected = [] if token is None else _forms(token)
+
+    def check_token(given: HTTPAuthorizationCredentials | None) -> None:
+        # Starlette reads header values as Latin-1: so back to the bytes that were sent.
+        sent = given.credentials.encode("latin-1") if given else b""
+        if expected and not any(hmac.compare_digest(sent, form) for form in expected):
             raise _Refusal(401, "A bearer token is needed: send the header Authorization: Bearer TOKEN.")
 
     @app.post("/v1/annotate", **_DESCRIBED)
-    async def annotate(request: Request) -> Response:
+    async def annotate(request: Request, credentials: _Credentials) -> Response:
         """Find the entities of one text, or of several."""
         began = time.perf_counter()
+        deadline = asyncio.get_running_loop().time() + limits.seconds
         status = 500
         try:
-            check_token(request)
-            body = _parsed(await _read(request, limits.bytes))
+            check_token(credentials)
+            body = _parsed(await _read(request, limits, deadline))
             texts = _texts(body, limits.documents)
-            found = await _found(batcher, texts)
-            kept = [[entity for entity in own if entity.score >= body.min_score] for own in found]
+            found = await _unless_gone(request, _found(batcher, texts, deadline))
+            counts, answer = _answer(found, body)
             status = 200
         except _Refusal as refusal:
             status = refusal.status
@@ -152,15 +190,15 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
             metrics.requests.labels(status).inc()
             metrics.seconds.observe(time.perf_counter() - began)
         metrics.documents.inc(len(texts))
-        for own in kept:
-            for entity in own:
-                metrics.entities.labels(entity.type).inc()
-        return _json(_answer(kept, one=body.texts is None))
+        metrics.failed.inc(sum(isinstance(own, Exception) for own in found))
+        for kind, count in counts.items():
+            metrics.entities.labels(kind).inc(count)
+        return answer
 
     @app.get("/v1/models")
-    async def models(request: Request) -> Response:
+    async def models(credentials: _Credentials) -> Response:
         """The models, what they find and what they run on."""
-        check_token(request)
+        check_token(credentials)
         told = [
             {
                 "name": one.model.name,
@@ -172,9 +210,14 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
         ]
         return _json({"models": told, "limits": {"bytes": limits.bytes, "documents": limits.documents}})
 
-    @app.get("/health")
+    @app.get("/health", responses={503: _error_described("The model is stuck, or too much waits for it.")})
     async def health() -> Response:
-        """Whether requests are taken."""
+        """Whether requests are taken: status "ok", or 503 with "stuck" or "full" and a sentence."""
+        if batcher.busy > limits.seconds:
+            told = f"The model has been at one step for more than {limits.seconds:g} seconds, a request's whole time."
+            return _json({"status": "stuck", "error": told}, 503)
+        if batcher.full:
+            return _json({"status": "full", "error": "No more documents or characters may wait."}, 503)
         return _json({"status": "ok"})
 
     @app.get("/metrics")
@@ -184,6 +227,14 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
 
     _add_page(app)
     return app
+
+
+def _forms(token: str) -> list[bytes]:
+    """A token's bytes as clients send them: in UTF-8, or, as HTTP libraries write headers, in Latin-1."""
+    forms = [os.fsencode(token)]
+    with suppress(UnicodeEncodeError):
+        forms.append(token.encode("latin-1"))
+    return forms
 
 
 def _add_page(app: FastAPI) -> None:
@@ -199,21 +250,45 @@ def _answering(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     return answer
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    """The body, no more of it than is allowed."""
+async def _read(request: Request, limits: Limits, deadline: float) -> bytes:
+    """The body, no more of it than is allowed, and no later."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise _Refusal(415, "The body is compressed: send it as it is, without Content-Encoding.")
     told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told) > limit:
-        raise _too_long(limit)
+    if told.isdigit() and int(told) > limits.bytes:
+        raise _too_long(limits.bytes)
     parts, size = [], 0
     try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise _too_long(limit)
-            parts.append(part)
+        async with asyncio.timeout_at(deadline):
+            async for part in request.stream():
+                size += len(part)
+                if size > limits.bytes:
+                    raise _too_long(limits.bytes)
+                parts.append(part)
     except ClientDisconnect:
         raise _Refusal(400, "The body ended too early.") from None
+    except TimeoutError:
+        raise _Refusal(408, f"The body was not there within {limits.seconds:g} seconds: send it faster.") from None
     return b"".join(parts)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, which is cancelled where the client hangs up first."""
+    working, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _Refusal(499, "The client hung up.")
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    # After the body the server hands out nothing but the news that the client went away.
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _too_long(limit: int) -> _Refusal:
@@ -242,52 +317,67 @@ def _texts(body: Body, limit: int) -> list[str]:
     return texts
 
 
-async def _found(batcher: Batcher, texts: list[str]) -> list[list[Entity]]:
+async def _found(batcher: Batcher, texts: list[str], deadline: float) -> list[Found]:
+    """What was found in each text, or its failure; a request of which every text fails is one that fails."""
     if not texts:
         return []
     try:
-        return await batcher.annotate(texts)
+        async with asyncio.timeout_at(deadline):
+            found = await batcher.annotate(texts)
     except FullError:
-        raise _Refusal(429, "Too many documents are waiting: try again in a moment.") from None
-    except LateError:
+        raise _Refusal(429, "Too many documents or characters are waiting: try again in a moment.") from None
+    except TimeoutError:
         raise _Refusal(503, "The answer takes too long: send fewer documents, or try again in a moment.") from None
-    except Exception as error:
+    failures = [own for own in found if isinstance(own, Exception)]
+    for error in failures:
         # Its kind alone: its words may hold the text.
-        _LOGGER.error("a batch could not be annotated: %s", type(error).__name__)
-        raise _Refusal(500, "The text could not be annotated.") from None
+        _LOGGER.error("a text could not be annotated: %s", type(error).__name__)
+    if len(failures) == len(found):
+        raise _Refusal(500, _FAILED)
+    return found
 
 
-def _answer(found: list[list[Entity]], *, one: bool) -> dict[str, Any]:
-    documents = [
-        {
-            "entities": [
-                {"start": e.start, "end": e.end, "text": e.text, "type": e.type, "score": round(e.score, 4)}
-                for e in own
-            ]
-        }
-        for own in found
-    ]
-    return documents[0] if one else {"documents": documents}
+def _answer(found: list[Found], body: Body) -> tuple[Counts[str], Response]:
+    """How many entities of each type are given, and the answer that gives them."""
+    counts: Counts[str] = Counts()
+    documents: list[dict[str, Any]] = []
+    for own in found:
+        if isinstance(own, Exception):
+            documents.append({"error": _FAILED})
+            continue
+        kept = [entity for entity in own if entity.score >= body.min_score]
+        counts.update(entity.type for entity in kept)
+        documents.append({"entities": list(map(_mention, kept))})
+    return counts, _json(documents[0] if body.texts is None else {"documents": documents})
 
 
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def _mention(entity: Entity) -> dict[str, Any]:
+    start, end, score = entity.start, entity.end, round(entity.score, 4)
+    return {"start": start, "end": end, "text": entity.text, "type": entity.type, "score": score}
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     content = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     return Response(content, status, {**_SAFE, **(headers or {})}, "application/json")
 
 
-def _errors() -> dict[int | str, dict[str, Any]]:
+def _error_described(text: str) -> dict[str, Any]:
     schema = {"type": "object", "properties": {"error": {"type": "string"}}}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def _errors() -> dict[int | str, dict[str, Any]]:
     told = {
-        401: "A bearer token is asked for and was not given.",
+        401: "A bearer token is needed and was not given.",
+        408: "The body did not arrive in time.",
         413: "The body has too many bytes.",
-        422: "The body is not UTF-8, no JSON of this kind, or has too many documents.",
-        429: "Too many documents are waiting.",
+        415: "The body is compressed.",
+        422: "The body is not UTF-8, not JSON of this kind, or has too many documents.",
+        429: "Too many documents or characters are waiting.",
+        500: "Every text of the request failed. Of several texts one that fails has an `error` in place of `entities`.",
         503: "The answer takes too long.",
     }
-    return {
-        status: {"description": text, "content": {"application/json": {"schema": schema}}}
-        for status, text in told.items()
-    }
+    return {status: _error_described(text) for status, text in told.items()}
 
 
 def _request_body() -> dict[str, Any]:

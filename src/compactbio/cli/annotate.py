@@ -60,11 +60,9 @@ def annotate(
     ] = None,
     min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Leave out entities with a lower score.")] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the annotations that the input has.")] = False,
-    runtime: Annotated[
-        options.Runtime, typer.Option(help="auto is the fastest on this machine, by a short measurement that is kept.")
-    ] = options.Runtime.auto,
+    runtime: options.RuntimeChoice = options.Runtime.auto,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one a core.", show_default=False)
+        int | None, typer.Option(min=1, help="Processes; by default one per GPU, or one per core.", show_default=False)
     ] = None,
     device: options.DeviceChoice = options.Device.auto,
     on_cluster: Annotated[
@@ -78,17 +76,21 @@ def annotate(
     PubMed records the newest of each PMID is annotated, and none that the NLM has withdrawn.
 
     A run that was stopped goes on where it was when the same command is run again. Documents that cannot be read are
-    set aside with their reason in OUT.failed.jsonl.
+    set aside with their reason in OUT.failed.jsonl, or on standard error. The exit status is 0 where any document was
+    annotated, 2 where none was.
     """
     from rich.console import Console
 
     options.use(device)
     from compactbio.annotate import batch
     from compactbio.corpus.progress import Reporter
+    from compactbio.errors import UserError
 
+    chosen, read_as = format.value if format else None, input_format.value if input_format else None
+    if str(out) == "-" and chosen not in (None, "jsonl"):
+        raise UserError(f"Standard output takes jsonl alone, not {chosen}: name a file with --out.")
     models = [model, *(one for one in inputs if _is_model(one))]
     given = [one for one in inputs if not _is_model(one)]
-    chosen, read_as = format.value if format else None, input_format.value if input_format else None
     try:
         with Reporter(Console(stderr=True)) as reporter, _on_disk(given) as files:
             if str(out) == "-":
@@ -103,8 +105,7 @@ def annotate(
                         runtime=runtime.value,
                         workers=workers or 1,
                         listener=reporter,
-                    ),
-                    chosen,
+                    )
                 )
                 return
             found = batch.annotate(
@@ -145,19 +146,24 @@ def _on_disk(inputs: list[str]) -> Iterator[list[str]]:
         yield [str(place) if one == "-" else one for one in inputs]
 
 
-def _print_lines(found: "Iterator[Document | work.Failure]", format: str | None) -> None:
-    from compactbio.annotate.work import Failure
-    from compactbio.errors import UserError
+def _print_lines(found: "Iterator[Document | work.Failure]") -> None:
+    from compactbio.annotate.work import Failure, none_annotated
     from compactbio.formats.documentlines import said
 
-    if format not in (None, "jsonl"):
-        raise UserError(f"Standard output takes jsonl alone, not {format}: name a file with --out.")
+    written = failed = 0
+    first = None
     for one in found:
         if isinstance(one, Failure):
-            typer.echo(f"set aside: {one.source} {one.place}: {one.reason}", err=True)
+            failed, first = failed + 1, first or one
+            typer.echo(f"set aside: {' '.join(filter(None, (one.source, one.place)))}: {one.reason}", err=True)
         else:
-            sys.stdout.write(said(one))
-    sys.stdout.flush()
+            written += 1
+            # As bytes: JSON lines are UTF-8, whatever the terminal is set to.
+            typer.echo(said(one).encode(), nl=False)
+    if not written:
+        raise none_annotated(first)
+    if failed:
+        typer.echo(f"{failed:,} of {written + failed:,} documents were set aside.", err=True)
 
 
 def _text(found: "batch.Annotated") -> str:

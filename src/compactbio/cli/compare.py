@@ -36,6 +36,7 @@ Then: compactbio compare SUITE.yaml --out table
 
 
 def compare(
+    context: typer.Context,
     suite: Annotated[Path, typer.Argument(help="Models, data sets and seeds, as YAML.", show_default=False)],
     out: Annotated[
         Path, typer.Option(help="The folder of all runs and of the report (index.html).", show_default=False)
@@ -55,8 +56,10 @@ def compare(
     from compactbio.compare.markdown import markdown
     from compactbio.compare.suite import load
     from compactbio.compare.table import build
+    from compactbio.records import locks
 
     loaded = load(suite)
+    context.with_resource(locks.held(out))
     run.check(loaded, out)
     report.check()
     try:

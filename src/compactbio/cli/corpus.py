@@ -49,9 +49,7 @@ def build(
     published: Annotated[
         bool, typer.Option("--published", help="Titles without any square bracket, as the published corpus had them.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes; as many as there are processors by default.", show_default=False)
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core.", show_default=False)] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first source that is damaged, instead of setting it aside.")
     ] = False,
@@ -62,12 +60,11 @@ def build(
     A PMID keeps its newest record, withdrawn ones are dropped, and every record left out is counted. A build that was
     stopped goes on when the same command is run again.
     """
-    import os
-
     from rich.console import Console
 
     from compactbio import corpus
     from compactbio.corpus.progress import Reporter
+    from compactbio.records.machine import cores
 
     console = Console(stderr=True)
     try:
@@ -82,7 +79,7 @@ def build(
                 exclude=exclude,
                 require_abstract=require_abstract,
                 published=published,
-                workers=workers if workers is not None else os.cpu_count() or 1,
+                workers=workers if workers is not None else cores(),
                 strict=strict,
                 listener=reporter,
             )

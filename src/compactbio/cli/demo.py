@@ -11,6 +11,7 @@ EXAMPLE = "Example: compactbio demo --out compactbio-demo"
 
 
 def demo(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("compactbio-demo"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
@@ -23,8 +24,10 @@ def demo(
 
     from compactbio.demo import page
     from compactbio.demo.run import demo as run
+    from compactbio.records import locks
 
     page.check()
+    context.with_resource(locks.held(out))
     try:
         found = run(out)
     except KeyboardInterrupt:

@@ -40,10 +40,12 @@ class SplitName(StrEnum):
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder or hub name of a fine-tuned model; or a file of predictions in a format of the data.",
+            help="Folder or hub name of a fine-tuned model; or predictions in a format of the data, a file or a BRAT "
+            "folder.",
             show_default=False,
         ),
     ],
@@ -66,6 +68,8 @@ def evaluate(
     untyped: Annotated[
         bool, typer.Option("--untyped", help="NER: compare the extents of mentions alone, whatever their types.")
     ] = False,
+    negative: options.Negative = None,
+    scheme: options.SchemeChoice = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -79,7 +83,10 @@ def evaluate(
     tokens_per_batch: options.TokensPerBatch = None,
     runtime: Annotated[
         options.Runtime | None,
-        typer.Option(help="Score what annotates: an exported model, or weights rounded to bf16.", show_default=False),
+        typer.Option(
+            help="Score what annotates: an exported model, or weights rounded to bf16; auto, fastest as in annotate.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
@@ -89,25 +96,35 @@ def evaluate(
     alone is scored by it.
     """
     from compactbio.errors import UserError
+    from compactbio.records import locks
     from compactbio.training import evaluating
     from compactbio.training import predictions as predicted
 
     named = task.value if task else None
     if predictions:
         predicted.check(predictions, data, named, format.value if format else None)
+        context.with_resource(locks.held(predictions))
     given = Path(model)
     if given.suffix.lower() in _SUFFIXES and not given.exists():
         raise UserError(f"{model}: there is no such file of predictions.")
-    asked: dict[str, Any] = {"task": named, "protocol": protocol.value, "split": split.value, "gold": gold}
-    asked["format"] = format.value if format else None
+    asked: dict[str, Any] = {
+        "task": named,
+        "protocol": protocol.value,
+        "split": split.value,
+        "gold": gold,
+        "format": format.value if format else None,
+        "untyped": untyped,
+        "negative": negative,
+        "scheme": scheme.value if scheme else None,
+    }
     try:
-        if given.is_file():
+        if given.is_file() or _is_brat(given):
             opened = None
-            result = predicted.evaluate_file(given, data, untyped=untyped, **asked)
+            result = predicted.evaluate_file(given, data, **asked)
         else:
             asked |= {"precision": precision.value, "tokens_per_batch": tokens_per_batch}
             opened = _opened(model, runtime.value if runtime else None)
-            result = evaluating.evaluate(model, data, untyped=untyped, opened=opened, **asked)
+            result = evaluating.evaluate(model, data, opened=opened, **asked)
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing was scored.", err=True)
         raise typer.Exit(130) from None
@@ -118,23 +135,28 @@ def evaluate(
         return
     try:
         evaluating.add_to_card(Path(model), result)
-    except OSError as error:
-        typer.echo(f"The score was not added to the model's card: {error.strerror}.", err=True)
+    except (OSError, UserError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        typer.echo(f"The score was not added to the model's card: {reason}.", err=True)
+
+
+def _is_brat(place: Path) -> bool:
+    """Whether a folder holds texts and annotations of BRAT; a model's may hold a vocab.txt."""
+    return any(place.glob("*.ann")) or (any(place.glob("*.txt")) and not (place / "config.json").exists())
 
 
 def _opened(model: str, runtime: str | None) -> "Opened | None":
     """The model on a runtime, where one is asked for or it is an exported one; None for PyTorch as training has it."""
     from compactbio.deploy import choosing, runtimes
+    from compactbio.training import loading
     from compactbio.training.evaluating import Opened
 
-    if runtime is None and not (Path(model).is_dir() and not list(Path(model).glob("*.safetensors"))):
+    if runtime is None and loading.configured(model).weights:
         return None
-    source = runtimes.find(model)
-    name = choosing.fastest(source) if runtime in (None, "auto") else runtime
-    assert name is not None
-    loaded = runtimes.load(source, name)
+    source = runtimes.find(model, runtime or "auto")
+    loaded = runtimes.load(source, choosing.chosen(source, runtime or "auto"))
     typer.echo(f"Runtime: {loaded.name}", err=True)
-    return Opened(source, loaded.name, runtimes.digest(source, loaded.name), loaded.logits)
+    return Opened(source, loaded.name, runtimes.digest(source, loaded.name), loaded.logits, loaded.longest)
 
 
 def _text(result: "Evaluation", mistakes: int) -> str:
@@ -148,6 +170,7 @@ def _text(result: "Evaluation", mistakes: int) -> str:
         f"{said} {100 * record['scores'][metric]:.2f}  (95 % interval {100 * low:.2f} to {100 * high:.2f}, "
         f"bootstrap over {len(record['units']):,} {record['unit']}s)",
         "  ".join(f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in record["scores"].items()),
+        f"{'model' if 'runtime' in record['model'] else 'predictions'} {record['model']['name']}",
         f"protocol {record['protocol']}; one run" + (f", seed {record['seed']}" if record["seed"] is not None else ""),
         f"data {data['name']}, {data['split']}: {counted}; SHA-256 {data['sha256'][:16]}",
         *record["notes"],

@@ -28,6 +28,7 @@ class Part(StrEnum):
 
 
 def export(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A fine-tuned model: folder or hub name.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The folder to write; may be the model's own.", show_default=False)],
     format: Annotated[Format, typer.Option(help="fp32, or int8 weights and activations.")] = Format.onnx,
@@ -52,7 +53,9 @@ def export(
 
     from compactbio.corpus.progress import Reporter
     from compactbio.deploy.export import export as run
+    from compactbio.records import locks
 
+    context.with_resource(locks.held(out))
     try:
         with Reporter(Console(stderr=True)) as reporter:
             found = run(

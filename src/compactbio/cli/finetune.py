@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -61,6 +61,8 @@ def finetune(
             show_default=False,
         ),
     ] = None,
+    negative: options.Negative = None,
+    scheme: options.SchemeChoice = None,
     search: Annotated[
         bool,
         typer.Option(
@@ -83,7 +85,11 @@ def finetune(
     from compactbio.training import finetune as tuning
     from compactbio.training import run, searching
 
-    overrides = {key: value for one in setting or [] for key, value in recipes.parse_setting(one).items()}
+    overrides: dict[str, Any] = {
+        key: value for one in setting or [] for key, value in recipes.parse_setting(one).items()
+    }
+    classes = {"negative": negative, "scheme": scheme.value if scheme else None}
+    overrides |= {key: value for key, value in classes.items() if value}
     work = searching.search if search else tuning.finetune
     try:
         result = work(

@@ -70,7 +70,10 @@ def main() -> None:
         if os.environ.get("RANK", "0") == "0":
             sys.stderr.write(f"{error}\n")
         status = 2
-    except BrokenPipeError:
+    except SystemExit as leaving:
+        # What typer makes of a pipe that is closed is an error.
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
         # Whoever read our output has gone; nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0

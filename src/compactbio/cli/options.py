@@ -16,6 +16,7 @@ class Precision(StrEnum):
 
 class Runtime(StrEnum):
     auto = "auto"
+    fastest = "fastest"
     torch_fp32 = "torch-fp32"
     torch_bf16 = "torch-bf16"
     onnx_fp32 = "onnx-fp32"
@@ -72,6 +73,20 @@ TextsFormat = Annotated[
     TextFormat | None,
     typer.Option("--input-format", help="The format of all inputs; by default recognised.", show_default=False),
 ]
+
+
+class Scheme(StrEnum):
+    chemprot = "chemprot"
+    labels = "labels"
+
+
+RuntimeChoice = Annotated[
+    Runtime,
+    typer.Option(
+        "--runtime",
+        help="auto is what the folder was exported for, else PyTorch in fp32; fastest measures, and keeps the answer.",
+    ),
+]
 DeviceChoice = Annotated[Device, typer.Option("--device", help="auto is a CUDA GPU where there is one.")]
 Recipe = Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)]
 Corpus = Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)]
@@ -88,7 +103,28 @@ PrecisionChoice = Annotated[Precision, typer.Option("--precision", help="bf16 wh
 TokensPerBatch = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA.", show_default=False
+        min=1,
+        help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA. In training another number "
+        "draws other dropout masks; without dropout it changes results by rounding only.",
+        show_default=False,
+    ),
+]
+Negative = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--negative",
+        metavar="LABEL",
+        help="Relations: the class of no relation; repeatable. By default known by its name.",
+        show_default=False,
+    ),
+]
+SchemeChoice = Annotated[
+    Scheme | None,
+    typer.Option(
+        "--scheme",
+        help="Relations: chemprot scores ChemProt's five groups, labels each label by itself. By default known by the "
+        "labels.",
+        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -86,4 +86,5 @@ def _text(result: "Result") -> str:
         lines.append(
             f"its teacher  loss {result.teacher_heldout_loss:.4f}, accuracy {result.teacher_heldout_accuracy:.2%}"
         )
+    lines += [f"note         {note}" for note in result.notes]
     return "\n".join(filter(None, lines))

@@ -82,7 +82,7 @@ def _caption(table: Table, title: str) -> str:
 def _scored(column: Column) -> str:
     seeds = ", ".join(map(str, column.seeds))
     # Data without a negative class are another task than the one that others report.
-    notes = "".join(f", {note.rstrip('.')}" for note in column.notes if "negative" in note)
+    notes = "".join(f", {note.rstrip('.')}" for note in column.notes if "negative class" in note)
     return escaped(
         f"{column.data}: {column.protocol} protocol, {column.units} {column.unit}s, SHA-256 {column.sha256[:12]}, "
         f"seeds {seeds}{notes}"

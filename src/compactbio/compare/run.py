@@ -73,7 +73,7 @@ def _check_same(suite: Suite, key: tuple[str, str, int, str], place: Path, sourc
     chosen = settings(found.task, int(source.config.hidden_size), {**suite.settings_for(name), "seed": seed})
     limit = int(source.config.max_position_embeddings)
     wanted = {
-        "settings": {**chosen.model_dump(), "max_length": min(chosen.max_length, limit)},
+        "settings": {**chosen.record(), "max_length": min(chosen.max_length, limit)},
         "train_on": suite.train_on,
         "weights": source.digest,
         "data": {key: value for key, value in found.digests.items() if key in ("train", "devel")},

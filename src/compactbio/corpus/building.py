@@ -16,7 +16,7 @@ from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, PARTS, TOKENIZER
 from compactbio.corpus.settings import RowSettings, Selection
 from compactbio.errors import UserError
 from compactbio.formats.sources import search
-from compactbio.records import atomic, hashes
+from compactbio.records import atomic, hashes, locks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -86,12 +86,18 @@ def build(
     selection = Selection(holdout, require_abstract, None if exclude is None else settings.read_exclude(Path(exclude)))
     if workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more.")
-    _check_folder(Path(out))
-    pieces = vocabulary.load(tokenizer)
-    rows = _row_settings(pieces, max_length, overflow, published=published)
-    described = vocabulary.as_record(pieces, tokenizer)
-    job = _Job(Path(out), rows, selection, described, workers, strict, listener)
-    sources = _identify(found.files, job)
+    with locks.held(Path(out)):
+        _check_folder(Path(out))
+        pieces = vocabulary.load(tokenizer, vocabulary.WITH_MASK)
+        rows = _row_settings(pieces, max_length, overflow, published=published)
+        described = vocabulary.as_record(pieces, tokenizer)
+        job = _Job(Path(out), rows, selection, described, workers, strict, listener)
+        return _built(found.files, pieces, job)
+
+
+def _built(paths: Sequence[Path], pieces: "PreTrainedTokenizerFast", job: _Job) -> dict[str, Any]:
+    """The manifest of the finished corpus, after what was left to do for it."""
+    sources = _identify(paths, job)
     identity = _fingerprint(sources, job)
     if (job.out / MANIFEST).exists():
         return _finished(identity, job)

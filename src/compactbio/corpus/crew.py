@@ -85,6 +85,6 @@ def _single_threaded() -> Iterator[None]:
         yield
     finally:
         if before is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
+            os.environ.pop("TOKENIZERS_PARALLELISM", None)
         else:
             os.environ["TOKENIZERS_PARALLELISM"] = before

@@ -7,7 +7,8 @@ _PMIDS = 1 << 62
 
 def pmid_key(pmid: str) -> int:
     """A number below 2**63 for a PMID: itself where it is a number, else a hash that no number meets."""
-    if pmid.isdigit() and int(pmid) < _PMIDS:
+    # Other digits than ASCII's are no number of PubMed's, and Python converts no more than some thousands.
+    if pmid.isascii() and pmid.isdigit() and len(pmid) < 20 and int(pmid) < _PMIDS:
         return int(pmid)
     return _PMIDS + _hash64(b"pmid", pmid) % _PMIDS
 

@@ -89,7 +89,7 @@ def _table(task: Task) -> Path:
 
 
 def _write(path: Path, citations: Iterator[Citation], task: Task) -> None:
-    tokenizer = rows.cutting_tokenizer(task.tokenizer, task.settings.max_length)
+    tokenizer = rows.cutting_tokenizer(task.tokenizer, task.settings.tokenizer_sha256, task.settings.max_length)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, rows.part_schema(task.settings.wide)) as writer:
         while batch := list(islice(citations, _BATCH)):
             writer.write_batch(rows.part_table(batch, tokenizer, task.settings))

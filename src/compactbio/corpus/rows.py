@@ -43,8 +43,11 @@ def corpus_schema(wide: bool) -> pa.Schema:
 
 
 @lru_cache(maxsize=1)
-def cutting_tokenizer(path: Path, max_length: int) -> Tokenizer:
-    """The tokenizer.json at `path`, set to cut at `max_length` pieces, special ones included."""
+def cutting_tokenizer(path: Path, sha256: str, max_length: int) -> Tokenizer:
+    """The tokenizer.json at `path`, set to cut at `max_length` pieces, special ones included.
+
+    `sha256` is that of the tokenizer, for which one process may find several at the same path, one after the other.
+    """
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(max_length, stride=0)
     return tokenizer

@@ -176,7 +176,9 @@ def _table(corpus: Path, models: Path, tagged: Tagged) -> Table:
         alone = atomic.read_json(models / f"{name}-mlm-alone" / "run.json")["result"]["heldout_loss"]
         rows.append(_row(name, "distilled", models, held, alone))
     rows.append(_row("continued", "tiny-biobert, then MLM", models, held))
-    curves = {name.name: _curve(name) for name in sorted(models.iterdir()) if name.name != "tagger"}
+    curves = {
+        name.name: _curve(name) for name in sorted(models.iterdir()) if name.name[0] != "." and name.name != "tagger"
+    }
     unigram, masked = _unigram(splits["train"], held, len(masking.special))
     return Table(rows, unigram, masked, curves, tagged)
 

@@ -1,4 +1,4 @@
-"""Which runtime is the fastest for a model on this machine: measured once, briefly, and kept."""
+"""Which runtime a model is run on: by a rule, or the fastest on this machine, measured once, briefly, and kept."""
 
 import os
 import time
@@ -7,17 +7,32 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from compactbio.deploy import runtimes
+from compactbio.deploy import onnx_files, runtimes
 from compactbio.deploy.runtimes import Runtime
 from compactbio.records import atomic, hashes
-from compactbio.tasks.rows import NO_LABEL, Row
+from compactbio.tasks.rows import Row
 from compactbio.training import hardware
 from compactbio.training.loading import Source
 
-_ROWS, _ROUNDS = 48, 3
+_ROUNDS = 3
+
+
+def chosen(source: Source, runtime: str, threads: int | None = None) -> str:
+    """The name of the runtime that `runtime` means: its own name, the rule's for "auto", or `fastest` of it.
+
+    The rule, the same on every machine: what the folder was exported for (its int8 export, else its fp32 one), else
+    PyTorch in fp32. ONNX files made elsewhere are taken where there are no weights, fp32 first.
+    """
+    if runtime == "fastest":
+        return fastest(source, threads)
+    if runtime != "auto":
+        return runtime
+    names = runtimes.available(source)
+    made = onnx_files.exports(source.folder) or {}
+    exported = [name for name in ("onnx-int8", "onnx-fp32") if name in names and runtimes.ONNX_FILES[name] in made]
+    return (exported or names)[0]
 
 
 def fastest(source: Source, threads: int | None = None) -> str:
@@ -25,7 +40,7 @@ def fastest(source: Source, threads: int | None = None) -> str:
 
     Measured on random sentences the first time, and read from the cache afterwards: $COMPACTBIO_CACHE, or
     `compactbio` in $XDG_CACHE_HOME or ~/.cache. Another model, processor, number of threads or version of a runtime is
-    measured anew.
+    measured again.
     """
     names = runtimes.available(source)
     if len(names) == 1:
@@ -38,20 +53,20 @@ def fastest(source: Source, threads: int | None = None) -> str:
     if known in names:
         return known
     loaded = {name: runtimes.load(source, name, threads) for name in names}
-    speeds = time_in_turns(loaded, int(source.config.vocab_size))
-    chosen = max(speeds, key=lambda name: speeds[name])
+    longest = min([runtimes.SENTENCE, *(one.longest for one in loaded.values() if one.longest)])
+    speeds = time_in_turns(loaded, runtimes.random_rows(source.config, runtimes.task_of(source), longest))
+    best = max(speeds, key=lambda name: speeds[name])
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(place, {"fastest": chosen, "tokens_per_second": speeds})
+        atomic.write_json(place, {"fastest": best, "tokens_per_second": speeds})
     except OSError:
         # A home that cannot be written to costs the measurement each time, nothing else.
         pass
-    return chosen
+    return best
 
 
-def time_in_turns(loaded: Mapping[str, Runtime], vocabulary: int) -> dict[str, float]:
-    """Tokens a second of each runtime on the same random sentences: the best of a few rounds, in turns."""
-    rows = random_rows(vocabulary)
+def time_in_turns(loaded: Mapping[str, Runtime], rows: Sequence[Row]) -> dict[str, float]:
+    """Tokens per second of each runtime on the same rows: the best of a few rounds, in turns."""
     best = dict.fromkeys(loaded, float("inf"))
     for turn in range(_ROUNDS + 1):
         for name, runtime in loaded.items():
@@ -61,13 +76,6 @@ def time_in_turns(loaded: Mapping[str, Runtime], vocabulary: int) -> dict[str, f
             if turn:
                 best[name] = min(best[name], time.perf_counter() - began)
     return {name: sum(map(len, rows)) / seconds for name, seconds in best.items()}
-
-
-def random_rows(vocabulary: int) -> list[Row]:
-    """Rows of random pieces with the lengths of sentences, the same ones at every call."""
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(8, 64, _ROWS)
-    return [Row(generator.integers(0, vocabulary, n), np.full(n, NO_LABEL)) for n in lengths]
 
 
 def cache() -> Path:
@@ -85,8 +93,7 @@ def _conditions(source: Source, names: Sequence[str], threads: int | None) -> di
     except PackageNotFoundError:
         onnx = ""
     return {
-        "model": source.digest,
-        "names": list(names),
+        "models": {name: runtimes.digest(source, name) for name in names},
         "threads": threads or torch.get_num_threads(),
         "processor": hardware.processor(),
         "device": hardware.device(),

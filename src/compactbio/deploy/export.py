@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.corpus.progress import Listener, Silent
-from compactbio.deploy import choosing, export_card, runtimes
-from compactbio.deploy.runtimes import ONNX_FILES, OnnxRuntime, Runtime
+from compactbio.deploy import choosing, export_card, onnx_files, runtimes
+from compactbio.deploy.onnx_runtime import OnnxRuntime
+from compactbio.deploy.runtimes import ONNX_FILES, Runtime
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.modeling.families import check_family, depth
@@ -30,11 +32,11 @@ from compactbio.tasks.rows import Row
 from compactbio.training import evaluating, folder, hardware, loading
 from compactbio.training.adapters import TASKS
 
-RECORD = "export.json"
 FORMATS = {"onnx": "onnx-fp32", "onnx-int8": "onnx-int8"}
 # What the logits of the two fp32 runtimes may differ by: another order of the same sums.
 _TOLERANCE = 1e-3
-_SAMPLE = 64  # rows by which the sensitivity of a layer is told
+_SAMPLE = 64  # rows of the data by which runtimes are compared, and the sensitivity of a layer is told
+_MADE = 16  # random ones beside them
 _EMBEDDINGS = "embeddings"
 
 
@@ -79,10 +81,12 @@ class _Scored:
     labels: Sequence[str]
     golden: Mapping[str, Any] | None
     described: dict[str, Any]
+    config: PretrainedConfig
 
     def score(self, runtime: Runtime) -> float:
         kind = TASKS[self.task]
-        predictions = kind.decode(self.documents, self.encoded, runtime.logits(self.encoded.rows), self.labels)
+        logits = runtime.logits(self.encoded.rows)
+        predictions = kind.decode(self.documents, self.encoded, logits, self.labels, self.config)
         found: Outcome = kind.outcome(
             self.documents, self.encoded, predictions, self.labels, kind.protocol, self.golden
         )
@@ -115,7 +119,7 @@ def export(
     default its devel split where there is one, and is kept only where the main score falls by at most `max_loss`
     hundredths (0.3: 0.003); else weights are quantised by channel, then the layers that suffer most stay in fp32.
     `out` may be the model's own folder. Raises UserError where int8 loses more in every way, where the exported model
-    differs from the original, and for whatever else the user can mend.
+    differs from the original, and for whatever else the user can fix.
     """
     if format not in FORMATS:
         raise UserError(f"{format!r} is no format to export to: take {' or '.join(FORMATS)}.")
@@ -138,8 +142,9 @@ def export(
         listener.note("Exporting ...")
         program = program_of(torch_model, task)
         save_program(program, place / ONNX_FILES["onnx-fp32"])
-        plain = OnnxRuntime(place / ONNX_FILES["onnx-fp32"], task, "onnx-fp32")
-        _check_equal(original, plain, source)
+        plain = OnnxRuntime(place / ONNX_FILES["onnx-fp32"], task, "onnx-fp32", source.config)
+        rows = _rows(source, task, scored)
+        _check_equal(original, plain, rows, source)
         score = scored.score(original) if scored else None
         if format == "onnx-int8" and scored is not None and score is not None:
             made = _gate(Quantiser(program, torch_model, task, place), scored, plain, score, max_loss, listener)
@@ -147,8 +152,9 @@ def export(
             made = _Made("", (), plain, scored.score(plain) if scored else None)
         file = ONNX_FILES[name]
         listener.note("Timing ...")
-        speeds = choosing.time_in_turns({"original": original, name: made.runtime}, int(source.config.vocab_size))
-        weights = sum(path.stat().st_size for path in source.folder.glob("*.safetensors"))
+        sentences = runtimes.random_rows(source.config, task)
+        speeds = choosing.time_in_turns({"original": original, name: made.runtime}, sentences)
+        weights = sum(path.stat().st_size for path in source.weights)
         result = Exported(
             out=str(out),
             file=file,
@@ -172,7 +178,8 @@ def _check_out(out: Path, source: loading.Source) -> None:
     own = out.is_dir() and out.resolve() == source.folder.resolve()
     if own or not out.is_dir() or not any(out.iterdir()):
         return
-    if _record(out).get("model") != source.digest:
+    made = onnx_files.exports(out) or {}
+    if not any(one["model"] == source.digest for one in made.values()):
         raise UserError(f"{out}: the folder holds something else than an export of this model; name a new one.")
 
 
@@ -185,7 +192,7 @@ def _scored(source: loading.Source, task: str, data: Path, split: Split | None) 
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, evaluating.settings_of(source, task))
     golden = found.golden() if chosen == "test" else None
     described = evaluating.described(found, chosen, documents, whole=found.single)
-    return _Scored(task, documents, encoded, labels, golden, described)
+    return _Scored(task, documents, encoded, labels, golden, described, source.config)
 
 
 @contextmanager
@@ -207,17 +214,25 @@ def program_of(model: PreTrainedModel, task: str) -> Any:
         from transformers.exporters import OnnxConfig, OnnxExporter
     except ImportError:
         raise UserError("The exporter is not installed: pip install 'compactbio[onnx]'.") from None
-    ids = torch.ones((3, 17), dtype=torch.long)
+    # An odd number below the positions, so that neither is taken for a constant of the model.
+    length = min(17, int(model.config.max_position_embeddings) // 2 + 1)
+    ids = torch.ones((3, length), dtype=torch.long)
     mask = torch.ones_like(ids)
-    mask[1, 9:] = 0
+    mask[1, length // 2 :] = 0
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if task == "qa" and "token_type_ids" in model.forward.__code__.co_varnames:
-        inputs["token_type_ids"] = (torch.arange(17) > 8).long().expand(3, 17).clone()
+    if task == "qa" and _takes_segments(model):
+        inputs["token_type_ids"] = (torch.arange(length) > length // 2).long().expand(3, length).clone()
     try:
         with _silently():
             return OnnxExporter().export(model, inputs, config=OnnxConfig(dynamic=True)).program
     except ImportError as error:
         raise UserError(f"The exporter is not installed: pip install 'compactbio[onnx]' ({error}).") from None
+
+
+def _takes_segments(model: PreTrainedModel) -> bool:
+    """Whether token types make a difference to a model: DistilBERT has none, some BERTs but one."""
+    taken = signature(type(model).forward).parameters
+    return "token_type_ids" in taken and int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
 
 
 def save_program(program: Any, path: Path) -> None:
@@ -227,8 +242,14 @@ def save_program(program: Any, path: Path) -> None:
     onnx_ir.save(program, str(path))
 
 
-def _check_equal(original: Runtime, exported: Runtime, source: loading.Source) -> None:
-    rows = choosing.random_rows(int(source.config.vocab_size))
+def _rows(source: loading.Source, task: str, scored: _Scored | None) -> list[Row]:
+    """Rows of the task to compare logits on: some of the data, where there are any, and random ones of all lengths."""
+    own = list(scored.encoded.rows) if scored else []
+    made = runtimes.random_rows(source.config, task, evaluating.settings_of(source, task).max_length)
+    return [*own[:: max(1, len(own) // _SAMPLE)], *made[:_MADE]]
+
+
+def _check_equal(original: Runtime, exported: Runtime, rows: Sequence[Row], source: loading.Source) -> None:
     worst = max(float(np.abs(a - b).max()) for a, b in zip(original.logits(rows), exported.logits(rows), strict=True))
     if not worst <= _TOLERANCE:
         raise UserError(
@@ -264,7 +285,7 @@ class Quantiser:
             made = OnnxRuntimeQuantizer(config).quantize(self.program, {}, ExportFormat.ONNX)
         path = self.folder / ONNX_FILES["onnx-int8"]
         save_program(made, path)
-        return OnnxRuntime(path, self.task, "onnx-int8")
+        return OnnxRuntime(path, self.task, "onnx-int8", self.model.config)
 
     def _nodes(self) -> dict[str, str]:
         """The group of every node that can be quantised, by the path of its module."""
@@ -329,7 +350,7 @@ def _error(wanted: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.flo
 
 
 def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> None:
-    """Put all beside the model, the model last: where it stands, the export is whole."""
+    """Put the model and all that goes with it into `out`; the record, which vouches for the model, last."""
     out.mkdir(parents=True, exist_ok=True)
     own = out.resolve() == source.folder.resolve()
     if not own:
@@ -337,17 +358,15 @@ def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> N
         loading.tokenizer_of(source).save_pretrained(out)
         if (source.folder / folder.RUN).is_file():
             shutil.copyfile(source.folder / folder.RUN, out / folder.RUN)
-    models = {**_record(out).get("exports", {}), result.file: asdict(replace(result, out=out.name))}
-    atomic.write_json(out / RECORD, {"model": source.digest, "exports": models})
-    if not own:
-        atomic.write_text(out / "README.md", export_card.write(out.resolve().name, source, models))
     with atomic.file(out / result.file) as partial:
         shutil.copyfile(file, partial)
-
-
-def _record(out: Path) -> dict[str, Any]:
-    try:
-        found = atomic.read_json(out / RECORD)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    made = {
+        **asdict(replace(result, out=out.name)),
+        "model": source.digest,
+        "weights": onnx_files.weights_digest(source),
+        "sha256": onnx_files.file_digest(out / result.file),
+    }
+    models = {**(onnx_files.exports(out) or {}), result.file: made}
+    if not own:
+        atomic.write_text(out / "README.md", export_card.write(out.resolve().name, source, models))
+    atomic.write_json(out / onnx_files.RECORD, {"model": source.digest, "exports": models})

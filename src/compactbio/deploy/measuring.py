@@ -10,15 +10,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel
 
 from compactbio.corpus.progress import Listener
-from compactbio.errors import UserError
 from compactbio.modeling.families import depth, device_of
 from compactbio.modeling.packing import Packed, encode
 from compactbio.training.hardware import peak
-from compactbio.training.loading import Source, find, quiet
+from compactbio.training.loading import Source, find, load_for
 
 ROUNDS = 5
 _PASSES = 6  # single sentences a round
@@ -80,27 +78,9 @@ def threads(count: int) -> Iterator[None]:
 def load(source: Source, precision: str) -> PreTrainedModel:
     """The encoder of a source without pooler and head, on the device, in eval mode, weights in `precision`.
 
-    Raises UserError for weights that cannot be read, or that are not those of the configuration.
+    Raises UserError as `loading.load_for` does.
     """
-    try:
-        with quiet():
-            model, report = AutoModel.from_pretrained(
-                source.folder,
-                dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise UserError(f"{source.name}: its weights cannot be read ({reason}); fetch or save it again.") from None
-    lost = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if lost:
-        raise UserError(
-            f"{source.name}: its config.json describes weights that are not there ({lost[0]}, {len(lost)} in all); "
-            "name a folder whose configuration and weights belong together."
-        )
+    model = load_for(source, AutoModel, new_head=True, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     if hasattr(model, "pooler"):
         model.pooler = None
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,7 +16,7 @@ from compactbio.errors import UserError
 from compactbio.modeling.families import depth, encoder_parameters, heads
 from compactbio.modeling.flops import flops_per_token
 from compactbio.training import hardware
-from compactbio.training.loading import Source, find
+from compactbio.training.loading import Source, configured, find
 
 _LATENCY_TOKENS = 32
 _SENTENCE_TOKENS = 128
@@ -69,7 +69,7 @@ def profile(
     """
     listener = listener or Silent()
     names = in_order(models, baseline)
-    sources = [find(name) for name in names]
+    sources = [_found(name) for name in names]
     conditions = _conditions(sources, sentences, threads or torch.get_num_threads())
     with measuring.threads(conditions.threads):
         loaded = [measuring.load(source, conditions.precision) for source in sources]
@@ -91,6 +91,16 @@ def in_order(models: Sequence[str], baseline: str | None) -> list[str]:
     return names if baseline is None or baseline in names else [baseline, *names]
 
 
+def _found(name: str) -> Source:
+    source = configured(name)
+    if not source.weights and any(source.folder.rglob("*.onnx")):
+        raise UserError(
+            f"{name}: it holds an ONNX model without weights for PyTorch, in which models are profiled; name the "
+            "folder that it was exported from (export.json has an export's size and speed)."
+        )
+    return find(name)
+
+
 def ratios(one: Profile, baseline: Profile) -> dict[str, float]:
     """The figures of a model over those of the baseline: below 1 is less, which for throughput is worse."""
     return {
@@ -103,19 +113,24 @@ def ratios(one: Profile, baseline: Profile) -> dict[str, float]:
     }
 
 
-def stored_parameters(folder: Path) -> int:
-    """The floating-point numbers in a folder's safetensors files; tied weights are stored once."""
+def stored_parameters(weights: Sequence[Path]) -> int:
+    """The floating-point numbers in files of weights; tied ones count once."""
     total = 0
-    for file in folder.glob("*.safetensors"):
+    for file in weights:
+        if file.suffix == ".bin":
+            tensors = torch.load(file, map_location="cpu", weights_only=True).values()
+            kept = {tensor.data_ptr(): tensor.numel() for tensor in tensors if tensor.is_floating_point()}
+            total += sum(kept.values())
+            continue
         with safe_open(file, framework="pt") as tensors:
             slices = [tensors.get_slice(key) for key in tensors.keys()]  # noqa: SIM118
             total += sum(prod(one.get_shape()) for one in slices if one.get_dtype() in _FLOATING)
     return total
 
 
-def disk_bytes(folder: Path) -> int:
-    """The size of a folder's safetensors files."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+def disk_bytes(weights: Sequence[Path]) -> int:
+    """The size of files of weights."""
+    return sum(file.stat().st_size for file in weights)
 
 
 def _conditions(sources: Sequence[Source], sentences: int, threads: int) -> Conditions:
@@ -139,10 +154,10 @@ def _figures(source: Source, model: PreTrainedModel, times: Times, memory: int, 
         layers=depth(model),
         hidden_size=model.config.hidden_size,
         heads=heads(model),
-        parameters=stored_parameters(source.folder),
+        parameters=stored_parameters(source.weights),
         embedding_parameters=sum(weight.numel() for weight in model.embeddings.parameters()),
         encoder_parameters=encoder_parameters(model),
-        disk_bytes=disk_bytes(source.folder),
+        disk_bytes=disk_bytes(source.weights),
         flops_per_token=int(flops_per_token(model, conditions.sentence_tokens)),
         latency_ms=1000 * times.seconds_a_sentence,
         latency_p95_ms=1000 * times.slow_sentence,

@@ -66,6 +66,21 @@ def read_questions(path: Path) -> dict[str, Question]:
     return found
 
 
+def read_answers(path: Path) -> dict[str, tuple[str, ...]]:
+    """The ranked answers of each question of a submission, blank ones too, for each answer has its place.
+
+    An answer of several wordings is its first, as for the official evaluator. Raises UserError for JSON of no such
+    layout and for an id that comes twice.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for asked in _asked(path):
+        if asked.id in found:
+            raise UserError(f"{path}: question {asked.id} stands in it twice; give each question one entry.")
+        given = [asked.exact_answer] if isinstance(asked.exact_answer, str) else asked.exact_answer or ()
+        found[asked.id] = tuple(one if isinstance(one, str) else next(iter(one), "") for one in given)
+    return found
+
+
 def write(documents: Iterable[Document], path: Path) -> None:
     """Write questions with the documents' texts as their snippets, which are numbered anew.
 

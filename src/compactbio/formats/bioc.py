@@ -13,7 +13,7 @@ from lxml import etree
 
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats.faults import Found, attempted, broken, left_out, malformed, only, told, unsayable
+from compactbio.formats.faults import Found, attempted, broken, left_out, malformed, number, only, told, unsayable
 from compactbio.formats.problems import RecordError
 from compactbio.formats.streams import opened
 
@@ -23,6 +23,8 @@ _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "
 _ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
 # The same in PubTator 3, as `TYPE|IDENTIFIER`, where nodes name no mention.
 _ROLES = ("role1", "role2")
+# Blanks that stand for the gaps between the passages of a document; no article leaves more.
+_MOST_BLANKS = 1_000_000
 
 
 def read(path: Path) -> Iterator[Found]:
@@ -36,8 +38,9 @@ def read(path: Path) -> Iterator[Found]:
     Relations have two nodes, or infons role1 and role2, entity1 and entity2 or Chemical and Disease; the type is the
     infon `type` or `relation`. Mentions whose text is not at their offsets, and relations of other ends, are left out
     and counted in a warning of the log "compactbio.formats".
-    A document with passages that overlap, or with an offset that is no number, gives the error in its place. No entity
-    is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity.
+    No entity is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity; a
+    document whose passages overlap or leave gaps of over a million characters, or that has an offset or length that is
+    not a number, is given as a RecordError.
     """
     with told(path), opened(path) as stream:
         events = etree.iterparse(
@@ -104,17 +107,17 @@ def document_of(path: Path, element: Any) -> Document:
     text, passages = _text(path, name, element)
     spans: list[Span] = []
     places: dict[str, int] = {}
-    wrong = 0
+    wrong: list[str] = []
     for annotation in element.iter("annotation"):
         infons = _infons(annotation)
         if infons.get("CompositeRole") == "IndividualMention":
             continue
         if (span := _span(path, text, annotation, infons)) is None:
-            wrong += 1
+            wrong.append(infons.get("type", ""))
             continue
         places[annotation.get("id", "")] = len(spans)
         spans.append(span)
-    left_out(path, name, wrong, "mentions that do not stand at their offsets")
+    left_out(path, name, len(wrong), "mentions that do not stand at their offsets", wrong)
     found = [_relation(relation, places) for relation in element.iter("relation")]
     relations = tuple(relation for relation in found if relation is not None)
     left_out(path, name, len(found) - len(relations), "relations that are not between two mentions or concepts")
@@ -122,7 +125,7 @@ def document_of(path: Path, element: Any) -> Document:
 
 
 def _text(path: Path, name: str, element: Any) -> tuple[str, tuple[Passage, ...]]:
-    text = ""
+    text, blanks = "", 0
     passages: list[Passage] = []
     for part in element.iter("passage", "sentence"):
         if part.tag == "passage":
@@ -135,6 +138,10 @@ def _text(path: Path, name: str, element: Any) -> tuple[str, tuple[Passage, ...]
         offset = _offset(path, part, shown, len(text))
         if offset < len(text):
             raise broken(path, part.sourceline, f"a passage of document {name} overlaps another", "mend its offset")
+        blanks += offset - len(text)
+        if blanks > _MOST_BLANKS:
+            reason = f"the passages of document {name} leave gaps of over {_MOST_BLANKS:,} characters"
+            raise broken(path, part.sourceline, reason, "mend its offsets")
         text = text.ljust(offset) + shown
         start = passages.pop().start if begun else offset
         passages.append(Passage(start, len(text), kind))
@@ -194,10 +201,11 @@ def _score(text: str | None) -> float | None:
 
 
 def _number(path: Path, text: str | None, element: Any) -> int:
-    digits = (text or "").strip()
-    if not (digits.isascii() and digits.isdigit()):
-        raise broken(path, element.sourceline, f"the offset or length of a {element.tag} is no number", "mend it there")
-    return int(digits)
+    found = number((text or "").strip())
+    if found is None or found < 0:
+        reason = f"the offset or length of a {element.tag} is no number of at most 18 digits"
+        raise broken(path, element.sourceline, reason, "mend it there")
+    return found
 
 
 def _relation(element: Any, places: dict[str, int]) -> Relation | None:

@@ -18,6 +18,7 @@ from compactbio.formats.faults import (
     broken,
     content,
     left_out,
+    number,
     numbered,
     on_one_line,
     only,
@@ -29,7 +30,8 @@ from compactbio.formats.sources import is_documentation, visible
 MENTION = re.compile(r"(T[^\t ]*)\t([^ \t]+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL | re.ASCII)
 _RELATION = re.compile(r"R[^\t ]*\t([^ \t]+) [^ :]+:(\S+) [^ :]+:(\S+)[ \t]*")
 _NORMALISATION = re.compile(r"N[^\t ]*\t[^ \t]+ ([^ \t]+) ([^\t]*)(?:\t.*)?", re.DOTALL)
-_LONGEST_NAME = 200
+_BEYOND = 10**18
+_LONGEST_NAME = 200  # bytes; with its ending, what every file system takes
 ANNOTATIONS = (".ann", ".a1", ".a2")
 # Events, attributes (M in older files) and equivalences.
 _PASSED_OVER = ("E", "A", "M", "*")
@@ -107,13 +109,14 @@ def _document(file: Path, name: str) -> Document:
 
 def _annotated(document: Document, paths: Sequence[Path]) -> Document:
     rows = {path: list(numbered(path)) for path in paths}
-    spans, places, wrong = list[Span](), dict[str, int](), set[str]()
+    spans, places, wrong = list[Span](), dict[str, int](), list[tuple[str, str]]()
     for path in paths:
         found, own, astray = _spans(document.text, path, rows[path])
-        left_out(path, document.id, len(astray), "mentions that do not stand at their offsets")
+        types = [kind for _, kind in astray]
+        left_out(path, document.id, len(astray), "mentions that do not stand at their offsets", types)
         places |= {name: place + len(spans) for name, place in own.items()}
         spans += found
-        wrong |= astray
+        wrong += astray
     events = {row.split("\t")[0] for own_rows in rows.values() for _, row in own_rows if row.startswith("E")}
     relations: list[Relation] = []
     for path in paths:
@@ -121,7 +124,7 @@ def _annotated(document: Document, paths: Sequence[Path]) -> Document:
         left_out(path, document.id, passed, "events, attributes and equivalences")
         rows[path], lost = _without_events(rows[path], events)
         left_out(path, document.id, lost, "relations to events")
-        related, lost = _relations(path, rows[path], places, wrong)
+        related, lost = _relations(path, rows[path], places, {name for name, _ in wrong})
         left_out(path, document.id, lost, "relations of mentions that are left out")
         relations += related
         spans = list(_identified(path, rows[path], spans, places))
@@ -138,24 +141,32 @@ def _without_events(rows: Sequence[tuple[int, str]], events: set[str]) -> tuple[
     return kept, len(rows) - len(kept)
 
 
-def _spans(text: str, path: Path, rows: Sequence[tuple[int, str]]) -> tuple[list[Span], dict[str, int], set[str]]:
-    """The mentions, the places by name, and the names of those that do not stand at their offsets."""
+def _spans(
+    text: str, path: Path, rows: Sequence[tuple[int, str]]
+) -> tuple[list[Span], dict[str, int], list[tuple[str, str]]]:
+    """The mentions, the places by name, and the names and types of those that do not stand at their offsets."""
     spans: list[Span] = []
     places: dict[str, int] = {}
-    wrong: set[str] = set()
+    wrong: list[tuple[str, str]] = []
     for line, row in rows:
         if not row.startswith("T"):
             continue
         match = MENTION.fullmatch(row)
         if match is None:
             raise broken(path, line, "it is no mention", "write T1, tab, type start end, tab, text")
-        parts = [(int(start), int(end)) for start, end in (part.split(" ") for part in match[3].split(";"))]
+        parts = _parts(match[3])
         if _shown(text, parts) != _flat(match[4]):
-            wrong.add(match[1])
+            wrong.append((match[1], match[2]))
             continue
         places[match[1]] = len(spans)
         spans.append(Span(parts[0][0], parts[-1][1], match[2], fragments=tuple(parts) if len(parts) > 1 else ()))
     return spans, places, wrong
+
+
+def _parts(offsets: str) -> list[tuple[int, int]]:
+    """The (start, end) of a mention's fragments; a number of too many digits lies behind every text."""
+    borders = [_BEYOND if (found := number(digits)) is None else found for digits in re.split("[ ;]", offsets)]
+    return list(zip(borders[::2], borders[1::2], strict=True))
 
 
 def _shown(text: str, parts: Sequence[tuple[int, int]]) -> str | None:
@@ -213,7 +224,8 @@ def _identified(
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and not name.startswith(".") and not set("/\\\0") & set(name) and len(name) < _LONGEST_NAME
+    fits = len(name.encode("utf-8", "surrogatepass")) < _LONGEST_NAME
+    return bool(name) and not name.startswith(".") and not set("/\\\0") & set(name) and fits
 
 
 def _rows(document: Document) -> Iterator[str]:

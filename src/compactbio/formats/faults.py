@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -31,7 +31,18 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _NUMBER_ID = re.compile(r'("(?:id|pmid|identifier)"\s*:\s*)(-?[0-9]+)(?:\.0)?(?=\s*[,}\]])')
 _LINE = re.compile(r" at line (\d+) column \d+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LEFT_OUT: ContextVar[Counter[str] | None] = ContextVar("left out", default=None)
+
+
+class LeftOut(list[str]):
+    """Sentences on the annotations that readers left out; `mentions` are the types of those mentions by document."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mentions: dict[str, list[str]] = {}
+        self.counts: Counter[str] = Counter()
+
+
+_LEFT_OUT: ContextVar[LeftOut | None] = ContextVar("left out", default=None)
 
 
 @contextmanager
@@ -122,33 +133,41 @@ def with_string_ids(text: str) -> str:
     return _NUMBER_ID.sub(r'\1"\2"', text)
 
 
-def left_out(path: Path, document: str, count: int, what: str) -> None:
-    """Tell the log how many of a document's annotations were left out, without its text."""
+def left_out(path: Path, document: str, count: int, what: str, types: Sequence[str] = ()) -> None:
+    """Tell the log how many of a document's annotations were left out, without its text.
+
+    `types` are those of left out mentions, which count as wrong where they are predictions; by default without any.
+    """
     if not count:
         return
     _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
-    if (counts := _LEFT_OUT.get()) is not None:
-        counts[what] += count
+    if (found := _LEFT_OUT.get()) is not None:
+        found.counts[what] += count
+        unknown = [""] * count if what.startswith("mentions") else []
+        found.mentions.setdefault(document, []).extend(types or unknown)
 
 
 @contextmanager
-def counting_left_out() -> Iterator[list[str]]:
-    """Gives a list that, after the block, holds a sentence on each kind of annotations left out by readers within."""
-    sentences: list[str] = []
-    counts: Counter[str] = Counter()
-    token = _LEFT_OUT.set(counts)
+def counting_left_out(where: str = "the data") -> Iterator[LeftOut]:
+    """Gives what, after the block, holds a sentence on each kind of annotations that readers left out within it."""
+    found = LeftOut()
+    token = _LEFT_OUT.set(found)
     try:
-        yield sentences
+        yield found
     finally:
         _LEFT_OUT.reset(token)
-        sentences += [f"{count:,} annotations of the data were left out: {what}." for what, count in counts.items()]
+        found += [f"{count:,} annotations of {where} were left out: {what}." for what, count in found.counts.items()]
 
 
 def fault(document: Document) -> str | None:
     """What contradicts itself in a document: offsets outside its text, places of no mention, half characters."""
     if _SURROGATE.search(document.text):
         return "its text holds half a surrogate pair"
+    if any(map(_SURROGATE.search, _names(document))):
+        return "its id, or a type, identifier or question of it, holds half a surrogate pair"
     for span in document.spans:
+        if span.score is not None and not 0 <= span.score <= 1:
+            return f"a mention has the score {span.score:g}, which does not lie between 0 and 1"
         for start, end in ((span.start, span.end), *span.fragments):
             if not 0 <= start < end <= len(document.text):
                 return f"a mention from {start} to {end} does not lie in its text of {len(document.text)} characters"
@@ -166,6 +185,19 @@ def fault(document: Document) -> str | None:
     if document.passages and document.text[end:].strip(" "):
         return "its passages leave text out"
     return None
+
+
+def _names(document: Document) -> Iterator[str]:
+    """Every string of a document but its text."""
+    yield document.id
+    for span in document.spans:
+        yield from (span.type, span.identifier)
+    for relation in document.relations:
+        yield relation.type
+        yield from (end for end in (relation.head, relation.tail) if isinstance(end, str))
+    for question in document.questions:
+        yield from (question.text, question.id, question.kind)
+        yield from (wording for wordings in question.answers for wording in wordings)
 
 
 def unsayable(document: Document, format: str, reason: str) -> UserError:

@@ -73,6 +73,9 @@ def _pmid(value: Any) -> str:
         raise _BrokenFieldError("pmid is not an identifier")
     if not (found.isascii() and found.isdigit()):
         return found
+    if len(found) > 1 and not found.strip("0"):
+        raise _BrokenFieldError("pmid is not a positive number")
+    # A bare 0 is how some exports say that there is none.
     return found.lstrip("0")
 
 

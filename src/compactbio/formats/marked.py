@@ -18,7 +18,7 @@ from compactbio.formats.faults import Found, attempted, broken, on_one_line, tol
 from compactbio.formats.streams import Line, each_line
 
 HEADER = "index\tsentence\tlabel\n"
-_MARK = re.compile(r"@([\w-]+)\$")
+MARK = re.compile(r"@([\w-]+)\$")
 _HEAD = re.compile(r"<< (.+?) >>", re.DOTALL)
 _TAIL = re.compile(r"\[\[ (.+?) \]\]", re.DOTALL)
 
@@ -110,7 +110,7 @@ def _label(document: Document, format: str) -> str:
 
 
 def _table_document(name: str, text: str, label: str) -> Document:
-    marks = list(_MARK.finditer(text))
+    marks = list(MARK.finditer(text))
     spans = tuple(Span(mark.start(), mark.end(), mark[1]) for mark in marks)
     if len(marks) == 2:
         return Document(name, text, spans, (Relation(0, 1, label),))

@@ -106,15 +106,15 @@ def _document(path: Path, name: str, record: Sequence[Line]) -> Document:
     if not parts:
         raise broken(path, record[0].number, "it follows no title or abstract of its id", "write ID|t|TITLE before it")
     text, passages = _text(parts)
-    spans, relations, wrong = [], [], 0
+    spans, relations, wrong = [], [], list[str]()
     for place, columns in rows:
         if not _is_mention(path, place, columns):
             relations.append(Relation(columns[2], columns[3], columns[1]))
         elif (span := _span(text, columns)) is None:
-            wrong += 1
+            wrong.append(columns[4])
         else:
             spans.append(span)
-    left_out(path, name, wrong, "mentions that do not stand at their offsets")
+    left_out(path, name, len(wrong), "mentions that do not stand at their offsets", wrong)
     return Document(name, text, tuple(spans), tuple(relations), passages=passages)
 
 

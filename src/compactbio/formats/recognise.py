@@ -39,7 +39,6 @@ _PUBTATOR = re.compile(r"[^|\s]+\|t\|")
 # What these show cannot be text, nor lines of citations.
 _CERTAIN = ("parquet", "pubmed", "bioc", "squad", "bioasq", "bioc-json", "bigbio", "hf-jsonl")
 _ARRAY = "holds one JSON array; write one object a line"
-_MARK = re.compile(r"@[\w-]+\$")
 
 
 def recognise(path: str | Path) -> str:
@@ -97,7 +96,7 @@ def recognise_texts(path: Path) -> str:
     if suffix in _TABLES and start:
         if found == "conll":
             return "conll"
-        if found == "marked" and _MARK.search(_decoded(start)):
+        if found == "marked" and marked.MARK.search(_decoded(start)):
             return "marked"
         raise SourceError("is a table whose columns are not known; name its format, or give JSON lines or Parquet")
     return "pubtator" if suffix == ".pubtator" else "text"
@@ -255,4 +254,4 @@ def _is_sentence(line: str) -> bool:
     columns = line.split("\t")
     if len(columns) not in (2, 3) or " " not in columns[-2] or not columns[-1]:
         return False
-    return " " not in columns[-1] or _MARK.search(columns[-2]) is not None
+    return " " not in columns[-1] or marked.MARK.search(columns[-2]) is not None

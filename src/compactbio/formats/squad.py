@@ -6,7 +6,8 @@ answering, 2019, for the ids of BioASQ.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from pydantic import TypeAdapter
 from compactbio.documents import Document, Question
 from compactbio.formats.faults import content, only, unsayable, validated, with_string_ids
 
-_SNIPPET = re.compile(r"_[0-9]{3}$")
+_SNIPPET = re.compile(r"(.+)_[0-9]{3,}", re.DOTALL)
+# BioASQ's own ids, of which the snippets are numbered.
+_BIOASQ = re.compile(r"[0-9a-f]{24}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -54,39 +57,57 @@ _FILE = TypeAdapter(_File)
 def read(path: Path) -> Iterator[Document]:
     """Give each pair of context and question as a document under the question's id.
 
-    The id within `Question` lacks a final `_` and three digits, which number the snippets of a BioASQ question. Each
-    answer is one of its own, starts are as the file has them, right or wrong. Raises UserError for JSON of no such
-    layout.
+    The id within `Question` lacks a final `_` and digits, which number the snippets of a BioASQ question; ids that are
+    not BioASQ's keep them where questions of different texts would come to share one. Each answer is one of its own,
+    starts are as the file has them, right or wrong. Raises UserError for JSON of no such layout.
     """
-    for article in validated(_FILE, with_string_ids(content(path).removeprefix("\ufeff")), path).data:
-        for paragraph in article.paragraphs:
-            for asked in paragraph.qas:
-                yield Document(asked.id, paragraph.context, questions=(_question(asked),))
+    articles = validated(_FILE, with_string_ids(content(path).removeprefix("\ufeff")), path).data
+    pairs = [(one.context, asked) for article in articles for one in article.paragraphs for asked in one.qas]
+    names = _names((asked.id, asked.question) for _, asked in pairs)
+    for context, asked in pairs:
+        yield Document(asked.id, context, questions=(_question(asked, names[asked.id]),))
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
     """Write one paragraph a document. Raises UserError for what is no factoid question with one wording an answer."""
-    article = {"title": "", "paragraphs": [_paragraph(document) for document in documents]}
+    held = list(documents)
+    names = _names((document.id, question.text) for document in held for question in document.questions)
+    article = {"title": "", "paragraphs": [_paragraph(document, names) for document in held]}
     path.write_text(json.dumps({"version": "1.1", "data": [article]}, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _question(asked: _Asked) -> Question:
+def _names(asked: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The id of each question by that of its pair."""
+    texts: defaultdict[str, set[str]] = defaultdict(set)
+    sharing: defaultdict[str, set[str]] = defaultdict(set)
+    for name, text in asked:
+        match = _SNIPPET.fullmatch(name)
+        stem = match[1] if match else name
+        texts[stem].add(" ".join(text.split()).casefold())
+        sharing[stem].add(name)
+    apart = {
+        stem for stem, held in sharing.items() if len(held) > 1 and len(texts[stem]) > 1 and not _BIOASQ.fullmatch(stem)
+    }
+    return {name: name if stem in apart else stem for stem, held in sharing.items() for name in held}
+
+
+def _question(asked: _Asked, name: str) -> Question:
     given = asked.answers or []
     starts = tuple(answer.answer_start for answer in given if answer.answer_start is not None)
     return Question(
         text=asked.question,
         answers=tuple((answer.text,) for answer in given),
-        id=_SNIPPET.sub("", asked.id),
+        id=name,
         starts=starts if len(starts) == len(given) else (),
     )
 
 
-def _paragraph(document: Document) -> dict[str, Any]:
+def _paragraph(document: Document, names: Mapping[str, str]) -> dict[str, Any]:
     only(document, "squad", "questions")
     if len(document.questions) != 1:
         raise unsayable(document, "squad", f"it has {len(document.questions)} questions, not one")
     [question] = document.questions
-    if question.kind != "factoid" or question.id != _SNIPPET.sub("", document.id):
+    if question.kind != "factoid" or question.id != names[document.id]:
         raise unsayable(document, "squad", "its question is not a factoid one under the document's id")
     if any(len(wordings) != 1 for wordings in question.answers):
         raise unsayable(document, "squad", "an answer has other than one wording")

@@ -4,8 +4,9 @@ A packed row is (1, tokens) with `position_ids` that start anew at each citation
 (citations + 1,) from 0 to tokens; no token attends over a border.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from compactbio.modeling.sharing import held
 
 NAME = "compactbio"
 _HALF = (torch.float16, torch.bfloat16)
@@ -108,13 +111,17 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 @contextmanager
 def packed_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within it the model attends through `attend`; after it as before, so a caller's model stays as it was."""
-    configs = list({id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values())
-    before = [config._attn_implementation for config in configs]
-    try:
-        for config in configs:
-            config._attn_implementation = NAME
+    """Within it the model attends through `attend`; after it as before, so a caller's model stays as it was.
+
+    Several threads may be within it with one model.
+    """
+    with ExitStack() as stack:
+        for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
+            stack.enter_context(held(("attention", id(config)), partial(_switch, config)))
         yield
-    finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = implementation
+
+
+def _switch(config: PretrainedConfig) -> Callable[[], None]:
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    return partial(setattr, config, "_attn_implementation", before)

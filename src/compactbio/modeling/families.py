@@ -9,6 +9,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
 
+DECODER_BIAS = "cls.predictions.decoder.bias"
+
 
 @dataclass(frozen=True)
 class Family:
@@ -133,6 +135,11 @@ def _is_attention_core(module: nn.Module) -> bool:
 def is_head(key: str) -> bool:
     """Whether a parameter's name belongs to an MLM head."""
     return key.startswith(("cls.", *(part for family in FAMILIES.values() for part in family.head), "vocab_projector"))
+
+
+def is_untied(model: PreTrainedModel) -> bool:
+    """Whether a masked-LM model has a decoder of its own beside its word embeddings."""
+    return model.get_output_embeddings().weight is not model.get_input_embeddings().weight
 
 
 def device_of(model: nn.Module) -> torch.device:

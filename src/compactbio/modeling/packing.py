@@ -135,8 +135,10 @@ def _run_padded(
     if batch.segments is not None:
         types["token_type_ids"] = torch.zeros_like(ids)
         types["token_type_ids"][keep] = batch.segments
+    # Padding is nothing at all, not what the table says of [PAD]: embeddings that join neighbours would see that.
+    embeddings = model.get_input_embeddings()(ids) * keep[..., None]
     out = model.base_model(
-        input_ids=ids, attention_mask=keep.long(), capture=capture, output_hidden_states=states, **types
+        inputs_embeds=embeddings, attention_mask=keep.long(), capture=capture, output_hidden_states=states, **types
     )
     return out.hidden_states, keep
 

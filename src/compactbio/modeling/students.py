@@ -2,11 +2,12 @@
 
 import copy
 
-import torch
+from torch import nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.families import FAMILIES, check_family, depth, layer_list, set_dropout
+from compactbio.modeling.families import FAMILIES, check_family, depth, is_untied, layer_list, set_dropout
+from compactbio.modeling.sharing import seeded
 from compactbio.recipes import Recipe
 
 
@@ -19,8 +20,7 @@ def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     """
     check_family(teacher.config, "The teacher")
     build = {"teacher-layers": _from_layers, "random": _random, "checkpoint": _copy}[recipe.start]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):
         student = build(recipe, teacher)
     set_dropout(student, hidden=recipe.hidden_dropout, attention=recipe.attention_dropout)
     return student
@@ -37,8 +37,7 @@ def random_student(recipe: Recipe, vocab_size: int, pad_token_id: int) -> PreTra
         max_position_embeddings=max(512, recipe.max_length),
         **_shape(recipe),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):
         student = BertForMaskedLM(config)
     set_dropout(student, hidden=recipe.hidden_dropout, attention=recipe.attention_dropout)
     return student
@@ -72,7 +71,6 @@ def _from_layers(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
         own.load_state_dict(layer_list(teacher)[pick].state_dict())
     if recipe.copy_mlm_head:
         _copy_head(teacher, student)
-    student.tie_weights()
     return student
 
 
@@ -112,8 +110,12 @@ def _copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
     source = {k: v for k, v in teacher.state_dict().items() if k.startswith(parts)}
     target = student.state_dict()
     # A head fits as a whole or not at all: half a head of another width would be noise.
-    if all(k in target and target[k].shape == v.shape for k, v in source.items()):
-        student.load_state_dict(source, strict=False)
+    if not all(k in target and target[k].shape == v.shape for k, v in source.items()):
+        return
+    student.load_state_dict(source, strict=False)
+    theirs, own = teacher.get_output_embeddings(), student.get_output_embeddings()
+    if is_untied(teacher) and theirs.weight.shape == own.weight.shape:
+        own.weight, own.bias = (nn.Parameter(part.detach().clone()) for part in (theirs.weight, theirs.bias))
 
 
 def _in_layers(key: str, path: str) -> bool:

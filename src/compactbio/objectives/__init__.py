@@ -1,6 +1,6 @@
 """The loss terms of distillation and continued pre-training, and the module that weighs them."""
 
-from compactbio.objectives.distiller import Distiller, Losses, counts_of
+from compactbio.objectives.distiller import Distiller, Losses, counts_of, labelled
 from compactbio.objectives.terms import Counts
 
-__all__ = ["Counts", "Distiller", "Losses", "counts_of"]
+__all__ = ["Counts", "Distiller", "Losses", "counts_of", "labelled"]

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.modeling.families import check_family, depth, heads, mlm_logits
 from compactbio.modeling.packing import Encoded, Packed, encode
+from compactbio.modeling.sharing import seeded
 from compactbio.modeling.students import picked_layers
 from compactbio.objectives.terms import TERMS, Counts, Match, Step
 from compactbio.recipes import LossTerm, Recipe
@@ -49,8 +50,7 @@ class Distiller(nn.Module):
         self._match = _match(student, self.teacher, recipe)
         self.projection = nn.Identity()
         if LossTerm.HIDDEN_MSE in recipe.loss and self.teacher is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed)
+            with seeded(recipe.seed):
                 self.projection = nn.Linear(student.config.hidden_size, self.teacher.config.hidden_size)
         self.train(self.training)
 
@@ -63,24 +63,28 @@ class Distiller(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         position_ids: Tensor | None = None,
         cu_seq_lens_q: Tensor | None = None,
         counts: Counts | None = None,
+        batch: Packed | None = None,
+        at: Tensor | None = None,
     ) -> Losses:
         """The losses of a padded batch (batch, length), or of a packed row (1, tokens) with its borders.
 
         `labels` are as `input_ids`, -100 where nothing is masked. `counts` are the totals of the optimiser step to
-        divide by, by default the batch's own. Padding contributes nothing to any term.
+        divide by, by default the batch's own. Padding contributes nothing to any term. The engine gives the packed row
+        as a `batch` and its masked places `at` (see `labelled`), so that nothing is read off the device.
         """
-        assert labels is not None
-        if cu_seq_lens_q is not None:
-            batch = Packed.from_row(input_ids, labels, cu_seq_lens_q, position_ids)
-        else:
-            batch = Packed.from_padded(input_ids, attention_mask, labels)
-        step = self._read(batch, counts or counts_of(batch).at_least_one())
+        if batch is None:
+            assert input_ids is not None and labels is not None
+            if cu_seq_lens_q is not None:
+                batch = Packed.from_row(input_ids, labels, cu_seq_lens_q, position_ids)
+            else:
+                batch = Packed.from_padded(input_ids, attention_mask, labels)
+        step = self._read(batch, labelled(batch) if at is None else at, counts or counts_of(batch).at_least_one())
         terms = {term.value: weight * TERMS[term].value(step) for term, weight in self.recipe.loss.items()}
         return Losses(torch.stack(list(terms.values())).sum(), terms)
 
@@ -98,8 +102,7 @@ class Distiller(nn.Module):
         load_model(self.student, folder / "model.safetensors", strict=True)
         load_model(self.projection, folder / PROJECTION, strict=True)
 
-    def _read(self, batch: Packed, counts: Counts) -> Step:
-        at = (batch.labels != -100).nonzero().squeeze(1)  # (masked,)
+    def _read(self, batch: Packed, at: Tensor, counts: Counts) -> Step:
         student, student_logits = self._run(self.student, batch, at, 0)
         teacher, teacher_logits = student, student_logits
         if self.teacher is not None:
@@ -141,10 +144,14 @@ class Distiller(nn.Module):
         return (rates[0], rates[1])
 
 
+def labelled(batch: Packed) -> Tensor:
+    """The places of a batch's labels, (n,); to be taken before the batch goes to a device, which it would wait for."""
+    return (batch.labels != -100).nonzero().squeeze(1)
+
+
 def counts_of(batch: Packed) -> Counts:
-    """A batch's own counts."""
-    masked = int((batch.labels != -100).sum())
-    return Counts(masked, batch.borders[-1], sum(length**2 for length in batch.lengths))
+    """A batch's own counts; to be taken before it goes to a device, as `labelled` is."""
+    return Counts(len(labelled(batch)), batch.borders[-1], sum(length**2 for length in batch.lengths))
 
 
 def _needs_teacher(recipe: Recipe) -> bool:

@@ -1,23 +1,35 @@
-"""Files and folders that appear whole or not at all, whatever moment a process dies at."""
+"""Files and folders that appear whole or not at all, whatever moment a process or the machine dies at.
 
+What is being written stands beside its place as `.NAME.PROCESS.partial`, so that no two processes meet.
+"""
+
+import errno
+import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+_PARTIAL = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9]+\.partial", re.DOTALL)
+_NAMESPACE = Path("/proc/self/ns/pid")  # containers may share a host name, and have process ids of their own
+_NUMBERS = count()
 
 
 @contextmanager
 def file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success it takes the name `path`, on failure it is removed."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     try:
         yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        _sync(partial)
         partial.replace(path)
+        _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -29,9 +41,8 @@ def folder(path: Path) -> Iterator[Path]:
     Where `path` exists it is moved away first, so a death between the two renames leaves no `path`
     but a whole `.NAME.old`; `recover` puts it back.
     """
-    partial = _beside(path, "partial")
+    partial = _partial(path)
     recover(path)
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -42,27 +53,74 @@ def folder(path: Path) -> Iterator[Path]:
 
 def publish(partial: Path, path: Path) -> None:
     """Give a folder that is complete the name `path`, in place of what had it; on disk before it has the name."""
-    old = _beside(path, "old")
-    for written in partial.rglob("*"):
-        if written.is_file():
-            with written.open("rb") as handle:
-                os.fsync(handle.fileno())
+    old = _old(path)
+    for written in (*partial.rglob("*"), partial):
+        _sync(written)
     if path.exists():
         path.rename(old)
     partial.rename(path)
+    _sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def recover(path: Path) -> None:
     """Finish what a death within `folder` left: the old folder comes back where no new one took its place."""
-    old = _beside(path, "old")
+    old = _old(path)
     if old.exists() and not path.exists():
         old.rename(path)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name}.{suffix}")
+def clean(path: Path) -> None:
+    """Remove what dead processes of this machine were writing as `path` or, of a folder, in it."""
+    listed = path.parent.iterdir() if os.access(path.parent, os.R_OK) else ()
+    beside = (one for one in listed if one.name.startswith(f".{path.name}."))
+    for found in [*beside, *path.rglob(".*.partial")]:
+        match = _PARTIAL.fullmatch(found.name)
+        if match is None or match[1] != _machine() or _lives(int(match[2])):
+            continue
+        if found.is_dir():
+            shutil.rmtree(found, ignore_errors=True)
+        else:
+            found.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{next(_NUMBERS)}.partial")
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _machine() -> str:
+    own = f"{platform.node()} {_NAMESPACE.readlink() if _NAMESPACE.is_symlink() else ''}"
+    return hashlib.sha256(own.encode()).hexdigest()[:8]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on disk before this returns."""
+    if not (path.is_file() or path.is_dir()):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems have no such thing for folders.
+        if path.is_file() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,5 +135,5 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON value. Raises OSError or json.JSONDecodeError."""
+    """Read a JSON value. Raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -11,8 +12,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from compactbio.errors import UserError
 
-# What a model or tokenizer may consist of; pickled weights are never fetched.
+# What a model or tokenizer may consist of; weights that torch saved are fetched where there are no others.
 _PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
+_SAVED_BY_TORCH = "pytorch_model*.bin"
+# The error of the HTTP client that the installed hub library uses, whichever that is.
+_TRANSPORT = cast("type[Exception]", HfHubHTTPError.__bases__[0])
 _PROBE_SECONDS = 3.0
 
 
@@ -30,10 +34,18 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
         raise UserError(f"{name}: there is no such {kind} folder; check the path.")
     repository, _, revision = name.partition("@")
     offline = constants.HF_HUB_OFFLINE or not _reachable()
-    try:
-        folder = snapshot_download(
-            repository, revision=revision or None, allow_patterns=[*_PATTERNS, *more], local_files_only=offline
+
+    def fetch(patterns: Sequence[str]) -> Path:
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, allow_patterns=list(patterns), local_files_only=offline
+            )
         )
+
+    try:
+        folder = fetch([*_PATTERNS, *more])
+        if kind == "model" and not any(folder.glob("*.safetensors")):
+            folder = fetch([*_PATTERNS, *more, _SAVED_BY_TORCH])
     except (LocalEntryNotFoundError, FileNotFoundError):
         raise UserError(
             f"{name}: no local {kind} folder of this name, and it cannot be fetched because "
@@ -47,7 +59,12 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
             f"{name}: the hub has no {kind} of this name that you may read (status {_status(error)}); "
             "check the spelling, or log in with `hf auth login` where it is gated."
         ) from None
-    return Path(folder)
+    except (_TRANSPORT, ConnectionError, TimeoutError) as error:
+        raise UserError(
+            f"{name}: the download from the hub broke off ({type(error).__name__}); run the same command again, what "
+            "was fetched is kept."
+        ) from None
+    return folder
 
 
 def push(folder: Path, name: str, *, ignore: list[str]) -> str:

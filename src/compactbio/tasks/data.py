@@ -17,7 +17,7 @@ from compactbio.formats.brat import ANNOTATIONS, is_standoff
 from compactbio.formats.sources import visible
 from compactbio.formats.splits import folds, has_splits, splits
 from compactbio.records import hashes
-from compactbio.tasks import qa
+from compactbio.tasks import names, qa
 
 Split = Literal["train", "devel", "test"]
 TASKS = ("ner", "relation", "qa")
@@ -49,14 +49,17 @@ class Data:
     @cached_property
     def digests(self) -> dict[str, str]:
         """The SHA-256 of each split's file."""
-        found: dict[str, str] = {split: _digest(path) for split, path in self.files.items()}
-        return {**found, "gold": _digest(self.gold)} if self.gold else found
+        found: dict[str, str] = {split: digest(path) for split, path in self.files.items()}
+        return {**found, "gold": digest(self.gold)} if self.gold else found
 
     def read(self, split: Split, *, whole: bool = False) -> list[Document]:
         """The documents of a split; `whole`: all of a single file's. Raises UserError where there are none."""
         if split not in self.files:
             raise UserError(f"{self.name}: there is no {split} file in it (a file with {split!r} in its name).")
-        documents = list(formats.read(self.files[split], self.format))
+        documents = names.unified(list(formats.read(self.files[split], self.format)))
+        if self.task == "qa" and split != "train":
+            # Refuses two questions of one id, which would be scored as one, before a model is loaded or trained.
+            qa.questions(documents)
         if self.single and not whole:
             tenths = zip(documents, _tenths(documents), strict=True)
             documents = [document for document, tenth in tenths if _TENTHS[tenth] == split]
@@ -153,7 +156,8 @@ def _is_brat(path: Path) -> bool:
     return any(file.suffix in ANNOTATIONS for file in path.iterdir())
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, or of the names and contents of a folder's files."""
     if path.is_file():
         return hashes.of_file(path)
     return hashes.of_value([[p.relative_to(path).as_posix(), hashes.of_file(p)] for p in sorted(visible(path))])

@@ -2,8 +2,9 @@
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from compactbio.documents import Document, Span
 from compactbio.documents.tags import Chunk, chunks, iob2, parse, strict_chunks
 from compactbio.documents.words import sentences, words
 from compactbio.errors import UserError
+from compactbio.tasks.alignment import aligned, beyond, mention, same_words
+from compactbio.tasks.names import clean, key, spellings, types, unified
 from compactbio.tasks.outcome import Mistake, Outcome
 
 PROTOCOLS = ("word", "published")
@@ -83,7 +86,7 @@ def score(
     is a unit that carries its word's tag, `B` repeated; `pieces` are then the pieces of each word, None where the tags
     are the pieces' already. Raises UserError where the two sides differ in length.
     """
-    _check(gold, predicted)
+    same_words(gold, predicted)
     if protocol == "published" and pieces is not None:
         gold, predicted = ([_repeated(t, n) for t, n in zip(side, pieces, strict=True)] for side in (gold, predicted))
     elif protocol not in PROTOCOLS:
@@ -122,8 +125,11 @@ def outcome(
 
 
 def outcome_of_spans(documents: Sequence[Document], found: Sequence[set[Span]]) -> Outcome:
-    """The outcome of the mentions found in each document: right where both ends and the type are, each counted once."""
-    wanted = [_bare(document.spans) for document in documents]
+    """The outcome of the mentions found in each document, each counted once: right where both ends and the type are.
+
+    Of a mention in several parts the parts must be right too.
+    """
+    wanted = [_bare(document) for document in documents]
     units = np.array([_row(_counts(a, b)) for a, b in zip(wanted, found, strict=True)], dtype=np.float64)
     sums = dict(zip(("tp", "fp", "fn"), units.sum(0).tolist(), strict=True))
     mistakes = [
@@ -142,30 +148,31 @@ def outcome_of_spans(documents: Sequence[Document], found: Sequence[set[Span]]) 
     )
 
 
-def outcome_of_documents(documents: Sequence[Document], predicted: Sequence[Document]) -> Outcome:
-    """The outcome of another system's documents: sentences of a token file in their order, raw text by its id.
+def outcome_of_documents(
+    documents: Sequence[Document],
+    predicted: Sequence[Document],
+    misplaced: Mapping[str, Sequence[str]] | None = None,
+) -> Outcome:
+    """The outcome of another system's documents, which `alignment.aligned` lays upon those of the gold.
 
-    Where one side names a single type and the other none, that type is meant. Raises UserError where a document is
-    missing, or sentences differ in number or words.
+    Types are compared whatever their letters and blanks (see `names.key`); where one side names a single type and the
+    other none, that type is meant. `misplaced` are the types of predicted mentions that stand nowhere in the text, by
+    document: each is wrong. Raises UserError as `alignment.aligned` does.
     """
-    predicted = _as_typed_as(documents, predicted)
-    if all(document.tokenised for document in (*documents, *predicted)):
-        _check([d.text.split(" ") for d in documents], [d.text.split(" ") for d in predicted])
-        for place, (own, other) in enumerate(zip(documents, predicted, strict=True), 1):
-            if own.text != other.text:
-                raise UserError(f"Sentence {place} has other words in the predictions than in the gold.")
-        return outcome_of_spans(documents, [_bare(document.spans) for document in predicted])
-    by_id = {document.id: document for document in predicted}
-    missing = [document.id for document in documents if document.id not in by_id]
-    if missing:
-        raise UserError(
-            f"The predictions lack {len(missing)} of {len(documents)} documents, the first is {missing[0]!r}; "
-            "give every document, without mentions where none was found."
-        )
-    for document in documents:
-        if "".join(document.text.split()) != "".join(by_id[document.id].text.split()):
-            raise UserError(f"Document {document.id!r} has another text in the predictions than in the gold.")
-    return outcome_of_spans(documents, [_bare(by_id[document.id].spans) for document in documents])
+    documents = unified(documents)
+    spelt = spellings(types(documents))
+    predicted = _as_typed_as(documents, unified(predicted, spelt))
+    laid = aligned(documents, predicted)
+    lost = {name: [spelt.get(key(kind), clean(kind)) for kind in kinds] for name, kinds in (misplaced or {}).items()}
+    stray = [beyond(document, lost.pop(document.id, ())) for document in laid.documents]
+    found = [
+        {*(mention(span, document.text) for span in spans), *own}
+        for document, spans, own in zip(laid.documents, laid.predicted, stray, strict=True)
+    ]
+    given = sum(map(len, laid.predicted)) + sum(map(len, stray))
+    result = outcome_of_spans(laid.documents, found)
+    notes = (*laid.notes, *_notes_on_predicted(laid.documents, found, given, sum(map(len, stray))))
+    return replace(result, notes=notes)
 
 
 def _as_typed_as(documents: Sequence[Document], predicted: Sequence[Document]) -> Sequence[Document]:
@@ -176,9 +183,28 @@ def _as_typed_as(documents: Sequence[Document], predicted: Sequence[Document]) -
     return [replace(d, spans=tuple(replace(span, type=kind) for span in d.spans)) for d in predicted]
 
 
-def _bare(mentions: Iterable[Span]) -> set[Span]:
-    # Only the ends and the type are compared.
-    return {Span(span.start, span.end, span.type) for span in mentions}
+def _bare(document: Document) -> set[Span]:
+    return {mention(span, document.text) for span in document.spans}
+
+
+def _notes_on_predicted(
+    documents: Sequence[Document], found: Sequence[set[Span]], given: int, misplaced: int
+) -> tuple[str, ...]:
+    known = {span.type for document in documents for span in document.spans}
+    foreign = Counter(span.type for own in found for span in own if span.type not in known)
+    counted = {
+        "predicted mentions do not stand at their offsets and count as wrong": misplaced,
+        "predicted mentions are given more than once and count once": given - sum(map(len, found)),
+        "gold mentions stand in several parts; only the same parts are right": sum(
+            bool(span.fragments) for document in documents for span in _bare(document)
+        ),
+        **{
+            f"predicted mentions are of type {kind or '(none)'}, which the data do not hold, and count as wrong": count
+            for kind, count in sorted(foreign.items())
+        },
+    }
+    notes = tuple(f"{count:,} {what}." for what, count in counted.items() if count)
+    return notes if given else ("The predictions hold no mention.", *notes)
 
 
 def _published(
@@ -203,19 +229,6 @@ def _published(
 
 def _repeated(own: Sequence[str], pieces: Sequence[int]) -> list[str]:
     return [tag for tag, count in zip(own, pieces, strict=True) for _ in range(count)]
-
-
-def _check(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
-    if len(gold) != len(predicted):
-        raise UserError(
-            f"The gold has {len(gold)} sentences, the predictions {len(predicted)}; they must be the same ones."
-        )
-    for place, (own, other) in enumerate(zip(gold, predicted, strict=True), 1):
-        if len(own) != len(other):
-            raise UserError(
-                f"Sentence {place} has {len(own)} words in the gold and {len(other)} in the predictions; "
-                "a word without a prediction must be given as O."
-            )
 
 
 def _counts(wanted: set[Chunk] | set[Span], found: set[Chunk] | set[Span]) -> Counter[str]:
@@ -283,12 +296,13 @@ def _notes(documents: Sequence[Document], parts: Sequence[Sentence], gold: Seque
     for part, own in zip(parts, gold, strict=True):
         reachable[part.document].update(spans(part, own))
     lost = sum(
-        (span.start, span.end) not in {(s.start, s.end) for s in within}
+        bool(span.fragments) or (span.start, span.end) not in {(s.start, s.end) for s in within}
         for document, within in zip(documents, reachable, strict=True)
-        for span in document.spans
+        for span in map(mention, document.spans, repeat(document.text))
     )
     if not lost:
         return ()
     return (
-        f"{lost} gold mentions overlap others or do not end with words; they cannot be found, and count as missed.",
+        f"{lost} gold mentions overlap others, stand in several parts or do not end with words; they cannot be found, "
+        "and count as missed.",
     )

@@ -102,8 +102,10 @@ def mentions(
         start = rows.stop
         if not inside[rows.start : rows.stop].any():
             continue
-        size = len(encoded.sentences[window.sentence].words)
-        tags, scores = tagged.setdefault(window.sentence, (["O"] * size, np.zeros(size)))
+        if window.sentence not in tagged:
+            size = len(encoded.sentences[window.sentence].words)
+            tagged[window.sentence] = (["O"] * size, np.zeros(size))
+        tags, scores = tagged[window.sentence]
         for word, row in zip(window.words, rows, strict=True):
             tags[word], scores[word] = names[best[row]], summed[row, best[row]]
     return [
@@ -138,7 +140,7 @@ def _windows(
     runs = _runs(lengths, room)
     found = []
     for run, decided in zip(runs, _decided(lengths, runs), strict=True):
-        words = tuple(word for word in run if word in decided and pieces[word])
+        words = tuple(word for word in decided if pieces[word])
         sizes = np.cumsum([1, *(len(pieces[word]) for word in run)])
         at = np.array([sizes[word - run.start] for word in words], dtype=np.int64)
         ids = [tokenizer.cls_token_id, *(piece for word in run for piece in pieces[word]), tokenizer.sep_token_id]
@@ -149,7 +151,10 @@ def _windows(
 
 
 def _runs(lengths: Sequence[int], room: int) -> list[range]:
-    """Runs of words of at most `room` pieces that cover all words and overlap by about a quarter."""
+    """Runs of words of at most `room` pieces that cover all words and overlap by about a quarter.
+
+    Each goes further than the one before it, so that there are no more of them than words.
+    """
     runs, start = [], 0
     while True:
         end, size = start, 0
@@ -159,27 +164,23 @@ def _runs(lengths: Sequence[int], room: int) -> list[range]:
         runs.append(range(start, end))
         if end >= len(lengths):
             return runs
-        back, size = end, 0
-        while back - 1 > start and size + lengths[back - 1] <= room * _OVERLAP:
+        back, size, most = end, 0, min(room * _OVERLAP, room - lengths[end])
+        while back - 1 > start and size + lengths[back - 1] <= most:
             back -= 1
             size += lengths[back]
         start = back
 
 
-def _decided(lengths: Sequence[int], runs: Sequence[range]) -> list[set[int]]:
-    """For each run the words that stand more central in it than in any other."""
-    if len(runs) == 1:
-        return [set(runs[0])]
-    before = np.concatenate([[0], np.cumsum(lengths)])
-
-    def margin(word: int, run: int) -> float:
-        """The pieces between a word and the nearer cut; a sentence's own ends are no cuts."""
-        left = before[word] - before[runs[run].start] if run else np.inf
-        right = before[runs[run].stop] - before[word + 1] if run < len(runs) - 1 else np.inf
-        return float(min(left, right))
-
-    best = [
-        max((i for i, run in enumerate(runs) if word in run), key=lambda i: margin(word, i))
-        for word in range(len(lengths))
-    ]
-    return [{word for word, run in enumerate(best) if run == i} for i in range(len(runs))]
+def _decided(lengths: Sequence[int], runs: Sequence[range]) -> list[list[int]]:
+    """For each run the words that stand more central in it than in any other, by the pieces between a word and the
+    nearer cut; a sentence's own ends are no cuts, and of equal runs the first decides."""
+    before = np.concatenate([[0], np.cumsum(lengths)])  # (words + 1,): the pieces before each word
+    margins, decides = np.full(len(lengths), -1.0), np.zeros(len(lengths), dtype=np.int64)
+    for i, run in enumerate(runs):
+        words = slice(run.start, run.stop)
+        left = before[words] - before[run.start] if i else np.inf
+        right = before[run.stop] - before[run.start + 1 : run.stop + 1] if i < len(runs) - 1 else np.inf
+        own = np.broadcast_to(np.minimum(left, right), len(run))
+        more = own > margins[words]
+        margins[words][more], decides[words][more] = own[more], i
+    return [(np.flatnonzero(decides[run.start : run.stop] == i) + run.start).tolist() for i, run in enumerate(runs)]

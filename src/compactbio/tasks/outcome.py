@@ -24,6 +24,7 @@ class Outcome:
     `metric` names the main one of `scores`, all in [0, 1]. `units` is (n, k): for each `unit` ("sentence",
     "document", "example", "question") the sums that `statistic` (a name in `statistics.STATISTICS`) turns into the
     main score. `per_type` are scores by entity type or class. `notes` are sentences on what was counted how.
+    `scheme` says which classes of relations were scored and which were not (see `scheme.Scheme.record`).
     """
 
     metric: str
@@ -34,6 +35,7 @@ class Outcome:
     per_type: dict[str, dict[str, float]]
     mistakes: tuple[Mistake, ...] = ()
     notes: tuple[str, ...] = ()
+    scheme: dict[str, Any] | None = None
 
     @property
     def main(self) -> float:
@@ -59,4 +61,5 @@ class Outcome:
                 for (kind, gold, predicted), (count, context) in ordered
             ],
             "notes": list(self.notes),
+            **({"scheme": self.scheme} if self.scheme else {}),
         }

@@ -93,7 +93,7 @@ def _rank(gold: Sequence[Answer], predicted: Sequence[Answer]) -> int:
     """The place, from 1, of the first right answer; 0 where none of the first five is right."""
     accepted = {text.lower() for answer in gold for text in ([answer] if isinstance(answer, str) else answer)}
     firsts = [answer if isinstance(answer, str) else next(iter(answer), None) for answer in predicted[:_RANKS]]
-    right = (place for place, text in enumerate(firsts, 1) if text is not None and text.lower() in accepted)
+    right = (place for place, text in enumerate(firsts, 1) if text and text.strip() and text.lower() in accepted)
     return next(right, 0)
 
 
@@ -106,10 +106,15 @@ def _key(text: str) -> str:
 
 
 def questions(documents: Sequence[Document]) -> dict[str, Question]:
-    """The questions of documents by their identity, each with the answers from all its snippets."""
+    """The questions of documents by their identity, each with the answers from all its snippets.
+
+    Raises UserError for one id of two questions, whose answers would be taken for one another's.
+    """
     found: dict[str, Question] = {}
     for question in (question for document in documents for question in document.questions):
         known = found.get(identity(question))
+        if known and _key(known.text) != _key(question.text):
+            raise UserError(f"Two different questions have the id {question.id!r}: give each its own.")
         answers = (*known.answers, *question.answers) if known else question.answers
         found[identity(question)] = Question(question.text, answers, question.id, kind=question.kind)
     return found

@@ -106,14 +106,19 @@ def _wrong_starts(text: str, question: Question) -> list[str]:
     return [
         answer[0]
         for answer, start in zip(question.answers, question.starts, strict=False)
-        if not text.startswith(answer[0], start)
+        if not _stands(answer[0], start, text)
     ]
+
+
+def _stands(wording: str, start: int, text: str) -> bool:
+    # Python counts a negative start from the end of the text.
+    return start >= 0 and text.startswith(wording, start)
 
 
 def _answer(text: str, question: Question) -> tuple[int, int] | None:
     """The characters of the answer to train on: (0, 0) for a snippet without it, None where there is no telling."""
     for answer, start in zip(question.answers, question.starts, strict=False):
-        if text.startswith(answer[0], start):
+        if _stands(answer[0], start, text):
             return start, start + len(answer[0])
     occurring = [answer[0] for answer in question.answers if answer[0] in text]
     for wording in occurring:

@@ -10,19 +10,24 @@ from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents import Document
 from compactbio.tasks.pieces import Pieces, pieces
-from compactbio.tasks.relation import Scheme, label_of
+from compactbio.tasks.relation import label_of
 from compactbio.tasks.rows import NO_LABEL, Row
+from compactbio.tasks.scheme import Scheme
 
+# What the class of no relation is called where a model has no output for it.
+NO_RELATION = "no relation"
 # Mentions as GAD (@GENE$), ChemProt's first (<< .. >>) and second ([[ .. ]]) are marked.
 _MARK = re.compile(r"@\w+\$|<<.*?>>|\[\[.*?\]\]")
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as rows, one each. `shortened` counts the sentences that were too long and lost pieces."""
+    """Documents as rows, one each, of the classes of `scheme`. `shortened` counts the sentences that were too long and
+    lost pieces."""
 
     rows: tuple[Row, ...]
     shortened: int
+    scheme: Scheme
 
 
 def encode(
@@ -47,12 +52,31 @@ def encode(
         if len(ids) > room:
             ids, shortened = ids[_kept(document, own, room)], shortened + 1
         rows.append(_row(ids, label, tokenizer))
-    return Encoded(tuple(rows), shortened)
+    return Encoded(tuple(rows), shortened, scheme)
 
 
-def decode(logits: NDArray[np.float32], names: Sequence[str]) -> list[str]:
-    """The class of each row from its logits (rows, classes); `names` are the classes in the order of their ids."""
-    return [names[i] for i in logits.argmax(-1).tolist()]
+def decode(
+    logits: NDArray[np.float32], names: Sequence[str], scheme: Scheme, *, independent: bool = False
+) -> list[str]:
+    """The class of each row from its logits (rows, outputs); `names` are the classes in the order of their ids.
+
+    Of `independent` outputs the most probable counts where it is more probable than not, else the class of no relation.
+    """
+    shares = probabilities(logits, independent=independent)
+    likely = (shares.max(-1) >= 0.5).tolist() if independent else [True] * len(shares)
+    none = scheme.negative or NO_RELATION
+    return [names[best] if sure else none for best, sure in zip(shares.argmax(-1).tolist(), likely, strict=True)]
+
+
+def probabilities(logits: NDArray[np.float32], *, independent: bool) -> NDArray[np.float32]:
+    """The probabilities (rows, classes) of logits (rows, outputs): their softmax, or of `independent` outputs each its
+    own sigmoid. A single output is that of the second of two classes."""
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    elif independent:
+        return np.exp(-np.logaddexp(np.float32(0), -logits))
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)  # type: ignore[no-any-return]
 
 
 def _row(ids: NDArray[np.int64], label: int, tokenizer: PreTrainedTokenizerFast) -> Row:

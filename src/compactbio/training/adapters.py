@@ -18,10 +18,14 @@ from compactbio.documents import Document, Question
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.tasks import ner, ner_rows, qa, qa_rows, relation, relation_rows
+from compactbio.tasks.names import key, spellings
 from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.scheme import Scheme
 from compactbio.training.settings import Settings
 
 Logits = Sequence[NDArray[np.float32]]
+# Under this key a relation model's config.json says which classes are of no relation, and how classes were made.
+MEMORY = "relation_classes"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Task:
     """One task.
 
     `auto` loads its models, whose architectures end in `architecture`. `metric` is the main score, `protocol` how it
-    is taken. `labels` are those of a model for training documents, in the order of their ids; none for QA. `check`
+    is taken. `labels` are those of a model for training documents, in the order of their ids; none for QA. `scheme`
+    says of relations which classes there are, None for other tasks. `check`
     gives the labels of a model in the words of the documents that it is to be scored on. `encode` makes rows (its
     result has `.rows`), `decode` predictions out of their logits, `outcome` scores out of predictions. `notes` are
     sentences on what could not be encoded as it stands.
@@ -39,16 +44,19 @@ class Task:
     architecture: str
     metric: str
     protocol: str
-    labels: Callable[[Sequence[Document]], list[str]]
+    labels: Callable[[Sequence[Document], Settings], list[str]]
+    scheme: Callable[[Sequence[Document], Settings], Scheme | None]
     check: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]]
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
-    decode: Callable[[Sequence[Document], Any, Logits, Sequence[str]], Any]
+    decode: Callable[[Sequence[Document], Any, Logits, Sequence[str], PretrainedConfig], Any]
     outcome: Callable[[Sequence[Document], Any, Any, Sequence[str], str, Mapping[str, Question] | None], Outcome]
     notes: Callable[[Any], tuple[str, ...]]
 
 
 def _own_labels(config: PretrainedConfig, name: str) -> list[str]:
     """A model's labels by id. Raises UserError where its configuration only numbers them."""
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise UserError(f"{name}: the id2label of its config.json must number its {config.num_labels} labels from 0.")
     found = [str(config.id2label[i]) for i in range(config.num_labels)]
     if all(label.startswith("LABEL_") for label in found):
         raise UserError(
@@ -62,14 +70,27 @@ def labels_of(config: PretrainedConfig, name: str, task: str) -> list[str]:
     """A fine-tuned model's labels in the order of their ids, none for QA. Raises UserError as a task's `check` does."""
     if task == "qa":
         return []
-    if task == "ner":
-        return _ner_check(config, name, [])
-    return ["0", "1"] if _numbers_two(config) else _own_labels(config, name)
+    return _ner_check(config, name, []) if task == "ner" else _relation_labels(config, name)
 
 
-def _numbers_two(config: PretrainedConfig) -> bool:
-    """Whether a model has two classes without names, as the published one of GAD has."""
-    return list(config.id2label.values()) == ["LABEL_0", "LABEL_1"]
+def independent(config: PretrainedConfig) -> bool:
+    """Whether the outputs of a relation model say each for itself if its class holds."""
+    return bool(config.problem_type == "multi_label_classification" and config.num_labels > 1)
+
+
+def _relation_labels(config: PretrainedConfig, name: str) -> list[str]:
+    """The classes of a relation model; one with a single output tells its class from the pairs without a relation."""
+    if config.problem_type == "regression":
+        raise UserError(f"{name}: its problem_type is regression, so its output is not that of a class.")
+    if _unnamed(config):
+        return ["0", "1"]
+    own = _own_labels(config, name)
+    return own if len(own) > 1 else [relation_rows.NO_RELATION, *own]
+
+
+def _unnamed(config: PretrainedConfig) -> bool:
+    """Whether a model tells two classes apart that have no names, as the published one of GAD does."""
+    return list(config.id2label.values()) in (["LABEL_0", "LABEL_1"], ["LABEL_0"])
 
 
 def _ner_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
@@ -83,9 +104,9 @@ def _ner_check(config: PretrainedConfig, name: str, documents: Sequence[Document
         ) from None
     wanted = {span.type for document in documents for span in document.spans}
     # DISEASE and Disease are one type.
-    spelt = {kind.lower(): kind for kind in wanted}
-    labels = [_named(prefix, spelt.get(kind.lower(), kind)) for prefix, kind in map(parse, labels)]
-    known = {spelt.get(kind.lower(), kind) for kind in known}
+    spelt = spellings(wanted)
+    labels = [_named(prefix, spelt.get(key(kind), kind)) for prefix, kind in map(parse, labels)]
+    known = {spelt.get(key(kind), kind) for kind in known}
     if wanted == {""} and len(known) > 1:
         return [prefix for prefix, _ in map(parse, labels)]
     if len(known) == len(wanted) == 1 and known != wanted and "" in known | wanted:
@@ -126,18 +147,29 @@ def _listed(types: set[str]) -> str:
     return ", ".join(sorted(kind or "mentions without a type" for kind in types))
 
 
-def _classes(documents: Sequence[Document]) -> list[str]:
-    return list(relation.scheme(map(relation.label_of, documents)).classes)
+def _scheme(documents: Sequence[Document], chosen: Settings) -> Scheme:
+    return relation.scheme(map(relation.label_of, documents), chosen.negative, chosen.scheme)
+
+
+def remembered(config: PretrainedConfig) -> dict[str, Any]:
+    """The settings of classes that a fine-tuned relation model keeps in its configuration, {} where it has none."""
+    kept = getattr(config, MEMORY, None)
+    fields = {"negative": list, "scheme": str}
+    found = kept if isinstance(kept, dict) else {}
+    return {key: found[key] for key, kind in fields.items() if isinstance(found.get(key), kind)}
 
 
 def _relation_check(config: PretrainedConfig, name: str, documents: Sequence[Document]) -> list[str]:
-    own = relation.scheme(map(relation.label_of, documents))
-    if own.name == "binary" and _numbers_two(config):
-        return ["0", "1"]
-    labels = _own_labels(config, name)
-    if not set(own.classes) & set(labels):
+    held = set(map(relation.label_of, documents))
+    labels = _relation_labels(config, name)
+    if held <= {"0", "1"} and labels == ["0", "1"]:
+        return labels
+    kept = remembered(config)
+    own = relation.scheme(labels, kept.get("negative"), kept.get("scheme"))
+    known = {own.find(label) for label in held} - {None}
+    if not known or (known <= set(own.negatives) and len(held) > len(known)):
         raise UserError(
-            f"{name} tells {_listed(set(labels))} apart, the data hold {_listed(set(own.classes))}: score it on data "
+            f"{name} tells {_listed(set(labels))} apart, the data hold {_listed(held)}: score it on data "
             "with its own classes, or fine-tune a model on these."
         )
     return labels
@@ -151,7 +183,7 @@ def _relation_outcome(
     protocol: str,
     golden: Mapping[str, Question] | None,
 ) -> Outcome:
-    return relation.outcome(documents, predicted, relation.scheme(labels))
+    return relation.outcome(documents, predicted, encoded.scheme)
 
 
 def _relation_notes(encoded: relation_rows.Encoded) -> tuple[str, ...]:
@@ -191,12 +223,13 @@ TASKS = {
         architecture="ForTokenClassification",
         metric="f1",
         protocol="word",
-        labels=ner.labels,
+        labels=lambda documents, chosen: ner.labels(documents),
+        scheme=lambda documents, chosen: None,
         check=_ner_check,
         encode=lambda documents, tokenizer, labels, chosen: ner_rows.encode(
             documents, tokenizer, _ids(labels), chosen.max_length
         ),
-        decode=lambda documents, encoded, logits, labels: ner_rows.decode(encoded, logits, labels),
+        decode=lambda documents, encoded, logits, labels, config: ner_rows.decode(encoded, logits, labels),
         outcome=_ner_outcome,
         notes=lambda encoded: (),
     ),
@@ -205,12 +238,19 @@ TASKS = {
         architecture="ForSequenceClassification",
         metric="f1",
         protocol="micro",
-        labels=_classes,
+        labels=lambda documents, chosen: list(_scheme(documents, chosen).classes),
+        scheme=_scheme,
         check=_relation_check,
         encode=lambda documents, tokenizer, labels, chosen: relation_rows.encode(
-            documents, tokenizer, _ids(labels), relation.scheme(labels), chosen.max_length
+            documents,
+            tokenizer,
+            _ids(labels),
+            relation.scheme(labels, chosen.negative, chosen.scheme),
+            chosen.max_length,
         ),
-        decode=lambda documents, encoded, logits, labels: relation_rows.decode(np.stack(logits), labels),
+        decode=lambda documents, encoded, logits, labels, config: relation_rows.decode(
+            np.stack(logits), labels, encoded.scheme, independent=independent(config)
+        ),
         outcome=_relation_outcome,
         notes=_relation_notes,
     ),
@@ -219,12 +259,13 @@ TASKS = {
         architecture="ForQuestionAnswering",
         metric="mrr",
         protocol="BioASQ",
-        labels=lambda documents: [],
+        labels=lambda documents, chosen: [],
+        scheme=lambda documents, chosen: None,
         check=_qa_check,
         encode=lambda documents, tokenizer, labels, chosen: qa_rows.encode(
             documents, tokenizer, chosen.max_length, chosen.stride
         ),
-        decode=lambda documents, encoded, logits, labels: qa_rows.decode(encoded, logits, documents),
+        decode=lambda documents, encoded, logits, labels, config: qa_rows.decode(encoded, logits, documents),
         outcome=_qa_outcome,
         notes=_qa_notes,
     ),

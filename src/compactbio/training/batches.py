@@ -1,7 +1,8 @@
 """Whole optimiser steps as packed micro-batches: which rows, labelled how, cut where.
 
 A step's rows are a pure function of (seed, step), so a run resumes at any step without going through the ones before,
-and the number of processes changes nothing but who does which part.
+and the number of processes changes nothing but who does which part. Dropout alone is drawn from a process's own
+generator, micro-batch by micro-batch, so other cuts and other numbers of processes draw other dropout masks.
 """
 
 from collections.abc import Iterator, Sequence

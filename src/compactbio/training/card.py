@@ -52,7 +52,7 @@ def write(inputs: "Inputs", result: "Result", student: PreTrainedModel, lines: S
         ("What it is", _what(inputs, student)),
         ("How to use it", _USE.format(name=name, mask="[MASK]")),
         ("Held-out loss", _scores(inputs, result)),
-        ("How it was made", _made(inputs)),
+        ("How it was made", _made(inputs, result)),
         ("Deviations from the published recipe", _deviations(recipe)),
         ("Curve", _curve(lines)),
         ("Limits", _LIMITS),
@@ -88,7 +88,7 @@ def _scores(inputs: "Inputs", result: "Result") -> str:
     return f"{table}\n\nOn {held:,} held-out rows of the corpus, masked once and for all; one run, seed {seed}."
 
 
-def _made(inputs: "Inputs") -> str:
+def _made(inputs: "Inputs", result: "Result") -> str:
     recipe, manifest = inputs.recipe, inputs.manifest
     sources = [source["name"] for source in manifest["sources"]]
     named = ", ".join(sources[:5]) + (f" and {len(sources) - 5} more" if len(sources) > 5 else "")
@@ -109,7 +109,7 @@ def _made(inputs: "Inputs") -> str:
         ("versions", f"compactbio {compactbio.__version__}, transformers {transformers.__version__}, "
                      f"torch {torch.__version__}, Python {platform.python_version()}"),
     ]  # fmt: skip
-    return card.table(("", ""), facts)
+    return "\n\n".join([card.table(("", ""), facts), *result.notes])
 
 
 def _deviations(recipe: Recipe) -> str:

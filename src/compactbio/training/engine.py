@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
@@ -25,17 +27,18 @@ from transformers import (
 from compactbio.errors import UserError
 from compactbio.modeling.dropout import quick_dropout
 from compactbio.modeling.packing import Packed
-from compactbio.objectives import Counts, Distiller, Losses
+from compactbio.objectives import Counts, Distiller, Losses, labelled
 from compactbio.recipes import LossTerm, Recipe
 from compactbio.records import atomic
 from compactbio.training import measure
 from compactbio.training.batches import Steps
-from compactbio.training.checkpoints import checkpoints, keep_best, refusing_full_disk, step_of
+from compactbio.training.checkpoints import checkpoints, keep_best, refusing_full_disk, seal, step_of
 from compactbio.training.gradients import embedding_gradient_in_place, frozen_key_biases
 
 
 class Trainable(Protocol):
-    """A module that the engine trains: its forward gives the `Losses` of a packed row."""
+    """A module that the engine trains: its forward gives the `Losses` of a packed `batch`, labelled `at` its places,
+    each divided by its one of `counts`."""
 
     student: PreTrainedModel
 
@@ -189,7 +192,9 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             last = i == len(inputs) - 1
             with nullcontext() if last else self.accelerator.no_sync(model):
                 with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-                    part: Losses = model(**_as_inputs(batch.to(self.args.device)), counts=counts)
+                    # Places are found on the host: the device would have to be waited for.
+                    at = labelled(batch).to(self.args.device, non_blocking=True)
+                    part: Losses = model(batch=batch.to(self.args.device), at=at, counts=counts)
                 # Gradients are averaged over processes, while the counts are already those of all.
                 self.accelerator.backward(part.loss * world)
             losses.append({name: term.detach() * world for name, term in part.terms.items()})
@@ -237,14 +242,18 @@ class StepTrainer(Trainer):  # type: ignore[misc]
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Within it the first SIGINT or SIGTERM asks for a checkpoint and an end, a second SIGINT ends at once."""
+        """Within it the first SIGINT or SIGTERM asks for a checkpoint and an end, a second SIGINT ends at once.
+
+        Python hands signals to the main thread alone, so a run in another thread is not asked.
+        """
 
         def ask(number: int, _: FrameType | None) -> None:
             if self._stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self._stop = True
 
-        kinds = (signal.SIGINT, signal.SIGTERM)
+        main = threading.current_thread() is threading.main_thread()
+        kinds = (signal.SIGINT, signal.SIGTERM) if main else ()
         before = [signal.signal(kind, ask) for kind in kinds]
         try:
             yield
@@ -256,10 +265,12 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         """The counts of the step over all processes; a wish to stop travels with them, so that all stop together."""
         own = [self._module.counts(batch) for batch in batches]
         sums = [sum(float(count) for count in column) for column in zip(*own, strict=True)]
-        shared = torch.tensor([*sums, float(self._stop)], dtype=torch.float64, device=self.args.device)
+        masked, tokens, pairs, stop = *sums, float(self._stop)
         if self.accelerator.num_processes > 1:
+            # The one wait of a step, before its first forward pass.
+            shared = torch.tensor([masked, tokens, pairs, stop], dtype=torch.float64, device=self.args.device)
             torch.distributed.all_reduce(shared)
-        masked, tokens, pairs, stop = shared.tolist()
+            masked, tokens, pairs, stop = shared.tolist()
         self.stopped = stop > 0
         if self.stopped:
             self.control.should_training_stop = True
@@ -286,11 +297,15 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
         with refusing_full_disk(Path(self.args.output_dir)):
             super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                seal(self._partial / name, self.args.world_size)
+                atomic.publish(self._partial / name, whole)
         if self.args.should_save:
-            atomic.publish(self._partial / name, whole)
             shutil.rmtree(self._partial, ignore_errors=True)
-            for old in checkpoints(Path(self.args.output_dir))[:-2]:
+            # Those of later steps are refused ones, which the run has yet to write again.
+            done = [one for one in checkpoints(Path(self.args.output_dir)) if step_of(one) <= self.state.global_step]
+            for old in done[:-2]:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
         self._window.leave_out(time.perf_counter() - started)
@@ -299,7 +314,13 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self._module.save(Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._module.load(Path(resume_from_checkpoint))
+        try:
+            self._module.load(Path(resume_from_checkpoint))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f"{resume_from_checkpoint} holds the weights of another model than this run trains: delete it, or "
+                "choose another --out."
+            ) from error
 
     # -- a loss that is no number
 
@@ -363,16 +384,6 @@ class _Window:
         speed = self.tokens / (time.perf_counter() - self.since)
         self._reset()
         return terms, speed
-
-
-def _as_inputs(batch: Packed) -> dict[str, Tensor]:
-    inputs = {
-        "input_ids": batch.input_ids[None],
-        "labels": batch.labels[None],
-        "position_ids": batch.position_ids[None],
-        "cu_seq_lens_q": torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
-    }
-    return inputs if batch.segments is None else inputs | {"token_type_ids": batch.segments[None]}
 
 
 def _finite(value: float) -> bool:

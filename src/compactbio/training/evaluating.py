@@ -7,38 +7,40 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.formats.faults import counting_left_out
 from compactbio.modeling.families import encoder_parameters
-from compactbio.records import atomic
+from compactbio.records import atomic, locks
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.rows import Row
 from compactbio.tasks.statistics import STATISTICS, interval
 from compactbio.training import folder, hardware, loading, task_card
-from compactbio.training.adapters import TASKS, Task
+from compactbio.training.adapters import TASKS, Task, remembered
 from compactbio.training.predicting import predict
 from compactbio.training.settings import Settings, settings
 
 EVALUATIONS = "evaluations.json"
 # Gives the logits of rows in the rows' order (shapes: see `finetuner.row_logits`).
 Predictor = Callable[[Sequence[Row]], list[NDArray[np.float32]]]
+_PATIENCE = 60.0  # seconds that a card may be taken by another evaluation
 UNTYPED = "Types are not compared, as was asked (--untyped)."
 
 
 @dataclass(frozen=True)
 class Opened:
     """A model whose logits something else than PyTorch in training's precision computes: the `runtime`'s name, the
-    `digest` of what it reads."""
+    `digest` of what it reads, the `longest` row in tokens that it takes, None for the model's own."""
 
     source: loading.Source
     runtime: str
     digest: str
     predictor: Predictor
+    longest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def evaluate(
     gold: Path | None = None,
     untyped: bool = False,
     format: str | None = None,
+    negative: Sequence[str] | None = None,
+    scheme: str | None = None,
     name: str | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
@@ -96,9 +100,10 @@ def evaluate(
     `format`).
 
     A single file is scored whole, unless the model was trained on a part of this very file: then on the part of the
-    split. `untyped` compares the extents of mentions alone. `opened` is the model where something else than PyTorch in
-    `precision` computes its logits. Raises UserError for a model without the task's head or labels, labels that it has
-    never seen, and whatever else the user can mend.
+    split. `untyped` compares the extents of mentions alone. `negative` and `scheme` are those of relations (see
+    `tasks.scheme.scheme`), by default what the model was fine-tuned with. `opened` is the model where something else
+    than PyTorch in `precision` computes its logits. Raises UserError for a model without the task's head or labels,
+    labels that it has never seen, and whatever else the user can mend.
     """
     source = opened.source if opened else loading.find(model)
     found = datasets.find(data, task, name, gold, format=format)
@@ -106,7 +111,7 @@ def evaluate(
     used_before = run.get("data", {})
     seen = used_before.get("train") == found.digests.get(split)
     single = found.single and seen and bool(used_before.get("single"))
-    check_options(found, split, gold, untyped=untyped, parted=single)
+    check_options(found, split, gold, untyped=untyped, classes=negative or scheme, parted=single)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=not single)
     if untyped:
@@ -125,9 +130,14 @@ def evaluate(
             loaded = loading.load_for(source, kind.auto)
         parameters = encoder_parameters(loaded)
         predictor = predictor_of(loaded, found.task, tokens_per_batch or hardware.tokens(), precision)
-    chosen = settings_of(source, found.task)
+    given = {"negative": list(negative) if negative else None, "scheme": scheme}
+    chosen = settings_of(source, found.task, {key: value for key, value in given.items() if value})
+    if opened and opened.longest:
+        chosen = chosen.model_copy(update={"max_length": min(chosen.max_length, opened.longest)})
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
-    predictions, outcome = score(predictor, found.task, documents, encoded, labels, protocol=protocol, golden=golden)
+    predictions, outcome = score(
+        predictor, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
+    )
     outcome = replace(outcome, notes=(*outcome.notes, *left_out))
     if seen and not single:
         outcome = replace(outcome, notes=(*outcome.notes, "The model was trained on this very file."))
@@ -158,12 +168,16 @@ def without_types(documents: Sequence[Document]) -> list[Document]:
     return [replace(d, spans=tuple(replace(span, type="") for span in d.spans)) for d in documents]
 
 
-def check_options(found: Data, split: Split, gold: Path | None, *, untyped: bool, parted: bool = False) -> None:
+def check_options(
+    found: Data, split: Split, gold: Path | None, *, untyped: bool, classes: object = None, parted: bool = False
+) -> None:
     """Raise UserError for an option that would change nothing; `parted`: a single file that has splits."""
     if gold is not None and found.task != "qa":
         raise UserError(f"--gold is for questions, the data are of {found.task}: leave it out.")
     if untyped and found.task != "ner":
         raise UserError(f"--untyped is for mentions, the data are of {found.task}: leave it out.")
+    if classes and found.task != "relation":
+        raise UserError(f"--negative and --scheme are for relations, the data are of {found.task}: leave them out.")
     if split != "test" and found.single and not parted:
         raise UserError(
             f"{found.name} is a single file, which is scored whole unless the model was trained on a part of it: "
@@ -203,11 +217,13 @@ def add_to_card(model: Path, evaluation: Evaluation) -> None:
     if record is None or record["result"] is None or "task" not in record["identity"]:
         return
     new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
-    all_ = [old for old in _kept(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
-    atomic.write_json(model / EVALUATIONS, all_)
-    name = model.resolve().name
-    text = task_card.write(name, record["identity"], record["result"], new["model"]["parameters"], all_)
-    atomic.write_text(model / "README.md", text)
+    # Two evaluations that end together: the second adds to what the first has written.
+    with locks.held(model, seconds=_PATIENCE):
+        all_ = [old for old in _kept(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
+        atomic.write_json(model / EVALUATIONS, all_)
+        name = model.resolve().name
+        text = task_card.write(name, record["identity"], record["result"], new["model"]["parameters"], all_)
+        atomic.write_text(model / "README.md", text)
 
 
 def _kept(path: Path) -> list[dict[str, Any]]:
@@ -221,7 +237,8 @@ def _kept(path: Path) -> list[dict[str, Any]]:
 
 
 def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return record["data"].get("sha256"), record["data"].get("split"), record["protocol"], UNTYPED in record["notes"]
+    data, untyped = record["data"], UNTYPED in record["notes"]
+    return data.get("sha256"), data.get("split"), record["protocol"], untyped, record.get("scheme")
 
 
 def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str) -> Predictor:
@@ -236,13 +253,17 @@ def score(
     documents: Sequence[Document],
     encoded: Any,
     labels: Sequence[str],
+    config: PretrainedConfig,
     *,
     protocol: str = "word",
     golden: Mapping[str, Question] | None = None,
 ) -> tuple[Any, Outcome]:
-    """The predictions for encoded documents, and what they came to; `labels` in the order of their ids."""
+    """The predictions for encoded documents, and what they came to; `labels` in the order of their ids.
+
+    `config` is the model's configuration, which says how its outputs are read.
+    """
     kind = TASKS[task]
-    predictions = kind.decode(documents, encoded, predictor(encoded.rows), labels)
+    predictions = kind.decode(documents, encoded, predictor(encoded.rows), labels, config)
     outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden)
     return predictions, replace(outcome, notes=(*outcome.notes, *kind.notes(encoded)))
 
@@ -269,9 +290,15 @@ def _lengths(run: dict[str, Any], source: loading.Source) -> dict[str, Any]:
     return kept or ({"max_length": longest} if longest < 512 else {})
 
 
-def settings_of(source: loading.Source, task: str) -> Settings:
-    """The settings that documents are encoded with for a fine-tuned model: those of its own run, where it has one."""
-    return settings(task, int(source.config.hidden_size), _lengths(_run_of(source), source))
+def settings_of(source: loading.Source, task: str, given: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that documents are encoded with for a fine-tuned model: those of its own run, where it has one.
+
+    Those `given` go before its own.
+    """
+    kept = remembered(source.config) if task == "relation" else {}
+    return settings(
+        task, int(source.config.hidden_size), {**_lengths(_run_of(source), source), **kept, **(given or {})}
+    )
 
 
 def described(found: Data, split: Split, documents: Sequence[Document], *, whole: bool) -> dict[str, Any]:

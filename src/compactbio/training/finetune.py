@@ -6,6 +6,7 @@ the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboa
 
 import math
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
@@ -25,7 +26,7 @@ from compactbio.tasks.data import Data
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation import label_of
 from compactbio.training import batches, checkpoints, engine, evaluating, folder, hardware, loading, report, task_card
-from compactbio.training.adapters import TASKS, Task
+from compactbio.training.adapters import MEMORY, TASKS, Task, independent, labels_of
 from compactbio.training.finetuner import FineTuner
 from compactbio.training.settings import Settings, settings
 
@@ -36,8 +37,8 @@ TRAIN_ON = ("train", "train+devel")
 class Finetuned:
     """What a fine-tuning run came to. `devel` is the main score on devel in [0, 1] with its 95 % interval, None where
     there is no devel split or it was trained on. `epoch` is the one kept; `state` as of `training.Result`. `notes` are
-    sentences on training data that could not be taken as they stand; `trials` are the points of a search, each with its
-    devel score, of which this run is the best.
+    sentences on what could not be taken as it stands: training data, a head, a checkpoint; `trials` are the points of a
+    search, each with its devel score, of which this run is the best.
     """
 
     state: str
@@ -65,6 +66,8 @@ class Inputs:
     precision: str
     tokens: int
     notes: tuple[str, ...]
+    # Whether the model's own classifier, of other labels or of another task, is not to be trained on.
+    fresh_head: bool = False
 
     @property
     def task(self) -> Task:
@@ -78,7 +81,7 @@ class Inputs:
             "task": self.data.task,
             "data": {"name": self.data.name, "single": self.data.single, **used, **named},
             "model": {"name": self.source.public_name(), "sha256": self.source.digest},
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.record(),
             "train_on": self.train_on,
             "labels": list(self.labels),
             "precision": self.precision,
@@ -116,26 +119,30 @@ def finetune(
     with counting_left_out() as left_out:
         train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
         devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
-    width = int(source.config.hidden_size)
+    chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
+    scheme = TASKS[found.task].scheme(train, chosen)
     inputs = Inputs(
         found,
         source,
-        settings(found.task, width, dict(overrides or {})),
+        chosen,
         train_on,
-        tuple(TASKS[found.task].labels(train)),
+        tuple(TASKS[found.task].labels(train, chosen)),
         hardware.precision(precision),
         tokens_per_batch or hardware.tokens(),
-        tuple(left_out),
+        (*left_out, *((scheme.sentence, *scheme.remarks) if scheme else ())),
     )
     if inputs.settings.max_length > source.config.max_position_embeddings:
         fits = {"max_length": source.config.max_position_embeddings}
         inputs = Inputs(**{**inputs.__dict__, "settings": inputs.settings.model_copy(update=fits)})
     _check_trains(inputs, train)
-    done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
-    if done is not None:
-        return Finetuned(**{**done, "state": "already finished", "out": str(out)})
-    with loading.quiet():
-        return _run(inputs, source_tokenizer, train, devel, out, checkpoint, processes)
+    inputs = _with_head(inputs)
+    with folder.held(processes, out), loading.quiet():
+        begun = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
+        if begun.result is not None:
+            return Finetuned(**{**begun.result, "state": "already finished", "out": str(out)})
+        if processes.is_main_process:
+            sys.stderr.writelines(f"{note}\n" for note in inputs.notes[len(left_out) :])
+        return _run(inputs, source_tokenizer, train, devel, out, begun, processes)
 
 
 def _check_trains(inputs: Inputs, train: Sequence[Document]) -> None:
@@ -151,13 +158,74 @@ def _check_trains(inputs: Inputs, train: Sequence[Document]) -> None:
         raise UserError(f"{inputs.data.name}: its train split has no {lacks} to learn {task} from ({counted}).")
 
 
+def _with_head(inputs: Inputs) -> Inputs:
+    """Decide between the classifier that the model brings and a fresh one, and put the labels in the ids' order.
+
+    One of the same task and labels is trained on, in its own order of labels; letters do not tell labels apart.
+    """
+    name, config = inputs.source.public_name(), inputs.source.config
+    architecture = (config.architectures or [""])[0]
+    heads = [one.architecture for one in TASKS.values()]
+    if not inputs.labels or (architecture and not architecture.endswith(tuple(heads))):
+        return inputs
+    fresh = f"A fresh head was drawn; that of {name} is not used, because"
+    if architecture and not architecture.endswith(inputs.task.architecture):
+        return _noted(inputs, f"{fresh} it is a {architecture}.", fresh_head=True)
+    if inputs.data.task == "relation" and (config.num_labels == 1 or independent(config)):
+        return _noted(inputs, f"{fresh} its outputs are not those of one choice among classes.", fresh_head=True)
+    own = _named_labels(config, name, inputs.data.task)
+    if own is None:
+        unnamed = (f"{fresh} its labels have no names.",) if architecture else ()
+        return _noted(inputs, *unnamed, fresh_head=True)
+    order = _in_order(own, inputs.labels)
+    if order is None:
+        listed = ", ".join(own[:12]) + (f" and {len(own) - 12} more" if len(own) > 12 else "")
+        return _noted(inputs, f"{fresh} its labels are others ({listed}).", fresh_head=True)
+    if own == list(inputs.labels):
+        return inputs
+    kept = (
+        f"The head of {name} is continued in its own order of labels: the data have them in another order or letters."
+    )
+    return _noted(inputs, kept, labels=order)
+
+
+def _noted(inputs: Inputs, *notes: str, **changed: Any) -> Inputs:
+    return replace(inputs, notes=(*inputs.notes, *notes), **changed)
+
+
+def _named_labels(config: PretrainedConfig, name: str, task: str) -> list[str] | None:
+    """The labels of a model's classifier by id, None where its configuration only numbers them."""
+    try:
+        return labels_of(config, name, task)
+    except UserError:
+        own = [str(label) for label in config.id2label.values()]
+        return None if all(label.startswith("LABEL_") for label in own) else own
+
+
+def _in_order(own: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | None:
+    """`labels` in the order of a model's `own`, None where they are others; small and capital letters are one."""
+    for spelling in (str, str.casefold):
+        spelt = {spelling(label): label for label in labels}
+        if len(spelt) == len(labels) and sorted(map(spelling, own)) == sorted(spelt):
+            return tuple(spelt[spelling(label)] for label in own)
+    return None
+
+
+def _draw_classifier(model: PreTrainedModel, seed: int) -> None:
+    """Draw the last layer of a classifier as the families' own code does."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.classifier.weight.normal_(0.0, model.config.initializer_range, generator=draw)
+        model.classifier.bias.zero_()
+
+
 def _run(
     inputs: Inputs,
     tokenizer: PreTrainedTokenizerFast,
     train: Sequence[Document],
     devel: Sequence[Document],
     out: Path,
-    checkpoint: Path | None,
+    begun: folder.Begun,
     processes: PartialState,
 ) -> Finetuned:
     chosen, task = inputs.settings, inputs.task
@@ -166,6 +234,10 @@ def _run(
     if not rows:
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
+    if scheme := task.scheme(train, chosen):
+        model.config.update({MEMORY: scheme.memory()})
+    if inputs.fresh_head:
+        _draw_classifier(model, chosen.seed)
     # The fast attention kernels have no dropout; the rate of the hidden states stays the model's own.
     set_dropout(model, hidden=None, attention=0.0)
     per_epoch = math.ceil(len(rows) / chosen.batch_size)
@@ -187,7 +259,7 @@ def _run(
             examination,
             arguments,
             reporters,
-            checkpoint,
+            begun.checkpoint,
             train_key_biases=False,
         )
     finally:
@@ -197,7 +269,7 @@ def _run(
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
     epoch = min(round(outcome.step * in_epochs, 2), chosen.epochs)
-    notes = (*inputs.notes, *task.notes(encoded))
+    notes = (*inputs.notes, *task.notes(encoded), *begun.notes)
     result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol, notes=notes)
     if stopped or not processes.is_main_process:
         return result
@@ -218,7 +290,7 @@ def _examination(inputs: Inputs, devel: Sequence[Document], tokenizer: PreTraine
 def _score(inputs: Inputs, model: PreTrainedModel, documents: Sequence[Document], encoded: Any) -> Outcome:
     task = inputs.data.task
     predictor = evaluating.predictor_of(model, task, inputs.tokens, inputs.precision)
-    return evaluating.score(predictor, task, documents, encoded, inputs.labels)[1]
+    return evaluating.score(predictor, task, documents, encoded, inputs.labels, model.config)[1]
 
 
 def _arguments(inputs: Inputs, out: Path, per_epoch: int, steps: int, *, measures: bool) -> TrainingArguments:

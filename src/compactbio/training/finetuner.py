@@ -1,9 +1,11 @@
 """The module that fine-tuning trains: an encoder, a task's head, and the task's loss on packed rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -13,7 +15,7 @@ from transformers import PreTrainedModel
 from compactbio.modeling.families import depth
 from compactbio.modeling.heads import class_logits, span_logits, token_logits
 from compactbio.modeling.packing import Packed, encode
-from compactbio.objectives import Counts, Losses
+from compactbio.objectives import Counts, Losses, counts_of
 
 # The labels of a question answering row: where the answer's first and last pieces stand.
 START, END = 1, 2
@@ -27,24 +29,15 @@ class FineTuner(nn.Module):
         self.student = student
         self._task = task
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        labels: Tensor,
-        position_ids: Tensor,
-        cu_seq_lens_q: Tensor,
-        counts: Counts,
-        token_type_ids: Tensor | None = None,
-    ) -> Losses:
-        """The loss of a packed row (1, tokens) with its borders (rows + 1,), divided by `counts.masked`."""
-        batch = Packed.from_row(input_ids, labels, cu_seq_lens_q, position_ids, token_type_ids)
-        loss = LOSSES[self._task](self.student, last_states(self.student, batch), batch) / counts.masked
+    def forward(self, batch: Packed, at: Tensor, counts: Counts) -> Losses:
+        """The loss of a packed row whose labels stand `at` (n,) its places, divided by `counts.masked`."""
+        loss = LOSSES[self._task](self.student, last_states(self.student, batch), batch, at) / counts.masked
         return Losses(loss, {self._task: loss})
 
     def counts(self, batch: Packed) -> Counts:
         """What the loss is a mean over: labelled words, sentences, or questions with their passages."""
-        masked = len(batch.lengths) if self._task == "qa" else int((batch.labels != -100).sum())
-        return Counts(masked, batch.borders[-1], sum(length**2 for length in batch.lengths))
+        counts = counts_of(batch)
+        return counts._replace(masked=len(batch.lengths)) if self._task == "qa" else counts
 
     def save(self, folder: Path) -> None:
         """Write the model into a folder."""
@@ -61,19 +54,17 @@ def last_states(model: PreTrainedModel, batch: Packed) -> Tensor:
     return encode(model, batch, {last}, set()).hidden[last]
 
 
-def token_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed) -> Tensor:
+def token_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor) -> Tensor:
     """The sum of the cross-entropies at labelled tokens; hidden is (tokens, width)."""
-    at = (batch.labels != -100).nonzero().squeeze(1)  # (labelled,)
     return cross_entropy(token_logits(model, hidden[at]).float(), batch.labels[at], reduction="sum")
 
 
-def class_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed) -> Tensor:
+def class_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor) -> Tensor:
     """The sum of the cross-entropies of the rows' classes, whose labels stand at [CLS]; hidden is (tokens, width)."""
-    at = (batch.labels != -100).nonzero().squeeze(1)  # (labelled rows,)
     return cross_entropy(class_logits(model, hidden[at]).float(), batch.labels[at], reduction="sum")
 
 
-def span_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed) -> Tensor:
+def span_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor) -> Tensor:
     """The sum over rows of the mean cross-entropy of the answer's start and end among the row's tokens.
 
     The bits START and END of a label mark where the answer begins and ends; hidden is (tokens, width).
@@ -88,17 +79,20 @@ def span_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed) -> Tensor:
     return (start + end) / 2
 
 
-def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> Sequence[Tensor]:
-    """The logits of each row: (length, labels) for NER, (classes,) for relations, (length, 2) for QA."""
+def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> list[NDArray[np.float32]]:
+    """The logits of each row: (length, labels) for NER, (classes,) for relations, (length, 2) for QA.
+
+    They come off the device together, once a batch.
+    """
     hidden = last_states(model, batch)
     if task == "relation":
         starts = torch.tensor(batch.borders[:-1], device=hidden.device)
-        return list(class_logits(model, hidden[starts]))
+        return list(class_logits(model, hidden[starts]).float().cpu().numpy())
     head = token_logits if task == "ner" else span_logits
-    return torch.split(head(model, hidden), batch.lengths)
+    return np.split(head(model, hidden).float().cpu().numpy(), batch.borders[1:-1])
 
 
-LOSSES: dict[str, Callable[[PreTrainedModel, Tensor, Packed], Tensor]] = {
+LOSSES: dict[str, Callable[[PreTrainedModel, Tensor, Packed, Tensor], Tensor]] = {
     "ner": token_loss,
     "relation": class_loss,
     "qa": span_loss,

@@ -1,15 +1,16 @@
 """The folder of a run: begun, taken up or found finished by its `run.json`, which says what the run is made of."""
 
-import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from compactbio.errors import UserError
-from compactbio.records import atomic
+from compactbio.records import atomic, locks
 from compactbio.training import checkpoints, report
 
 RUN = "run.json"
@@ -17,11 +18,20 @@ RUN = "run.json"
 T = TypeVar("T")
 
 
-def begin(out: Path, identity: dict[str, Any], *, resume: bool) -> tuple[dict[str, Any] | None, Path | None]:
-    """Begin or take up the run in `out`: the result of a finished one, or the checkpoint to go on from.
+class Begun(NamedTuple):
+    """The result of a finished run, or else the checkpoint to resume from, None for step 0; `notes` are sentences on
+    checkpoints that were passed over, now or before."""
+
+    result: dict[str, Any] | None
+    checkpoint: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def begin(out: Path, identity: dict[str, Any], *, resume: bool) -> Begun:
+    """Begin or take up the run in `out`.
 
     `identity` is what must be the same for a run to be taken up, a JSON value. Raises UserError where the folder
-    holds another run, this one unfinished without `resume`, none to resume, or something else.
+    holds another run, this one unfinished without `resume`, none to resume, no complete checkpoint, or something else.
     """
     known = record(out)
     if known is not None and (known["result"] is not None or _begun(out)):
@@ -31,18 +41,27 @@ def begin(out: Path, identity: dict[str, Any], *, resume: bool) -> tuple[dict[st
                 f"{out} holds a run of {_different(known['identity'], identity, differs)}; choose another --out."
             )
         if known["result"] is not None:
-            return known["result"], None
+            return Begun(known["result"])
         if not resume:
             raise UserError(f"{out} holds this run unfinished: add --resume to go on, or choose another --out.")
-        found = checkpoints.checkpoints(out / "checkpoints")
-        return None, found[-1] if found else None
+        return _resumed(out, known)
     if resume and known is None:
         raise UserError(f"{out} holds no run to resume: leave --resume out to begin one.")
     if out.exists() and known is None and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run of ours: choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
     atomic.write_json(out / RUN, {"identity": identity, "result": None})
-    return None, None
+    return Begun(None)
+
+
+def _resumed(out: Path, known: dict[str, Any]) -> Begun:
+    checkpoint, passed_over = checkpoints.newest(out / "checkpoints", PartialState().num_processes)
+    for note in passed_over:
+        sys.stderr.write(f"{out}: {note}\n")
+    notes = tuple(dict.fromkeys([*known.get("notes", ()), *passed_over]))
+    if passed_over:
+        atomic.write_json(out / RUN, {**known, "notes": notes})
+    return Begun(None, checkpoint, notes)
 
 
 def finish(out: Path, identity: dict[str, Any], result: dict[str, Any]) -> None:
@@ -57,11 +76,20 @@ def record(out: Path) -> dict[str, Any] | None:
         return None
     try:
         found = atomic.read_json(path)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or not {"identity", "result"} <= found.keys():
+    if not isinstance(found, dict) or "result" not in found or not isinstance(found.get("identity"), dict):
         raise UserError(f"{path} is no record of ours: choose another --out.")
     return found
+
+
+@contextmanager
+def held(processes: PartialState, out: Path) -> Iterator[None]:
+    """Keep the folder of a run to its processes, for which the main one holds the lock. Raises UserError on all of them
+    where another run has it."""
+    with ExitStack() as stack:
+        on_main(processes, lambda: stack.enter_context(locks.held(out)))
+        yield
 
 
 def on_main(processes: PartialState, work: Callable[[], T]) -> T:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from compactbio.records.machine import cores as cores
+
 CUDA_TOKENS = 32_768
 _STATUS = Path("/proc/self/status")
 
@@ -28,11 +30,16 @@ def tokens() -> int:
     return CUDA_TOKENS if torch.cuda.is_available() else 4096
 
 
-def cores() -> int:
-    """The cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def gpus() -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES names each GPU that this process may use."""
+    return named(torch.cuda.device_count() if torch.cuda.is_available() else 0, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def named(count: int, visible: str | None) -> tuple[str, ...]:
+    """The names of `count` GPUs where CUDA_VISIBLE_DEVICES is `visible`: numbers, or the names of cards and their
+    parts."""
+    names = map(str, range(count)) if visible is None else (name.strip() for name in visible.split(","))
+    return tuple(names)[:count]
 
 
 def processor() -> str:

@@ -9,6 +9,8 @@ from transformers import PreTrainedModel
 
 from compactbio.modeling.families import depth, device_of, mlm_logits
 from compactbio.modeling.packing import Packed, encode
+from compactbio.modeling.sharing import evaluating
+from compactbio.objectives import labelled
 from compactbio.objectives.losses import mlm
 
 
@@ -25,20 +27,17 @@ def totals(model: PreTrainedModel, batches: Sequence[Packed], *, bf16: bool) -> 
 
     `bf16` computes under autocast, as training in that precision does.
     """
-    sums = torch.zeros(3, dtype=torch.float64)
-    training, device = model.training, device_of(model)
-    model.eval()
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    device = device_of(model)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    with evaluating(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in batches:
-            on_device = batch.to(device)
-            at = (on_device.labels != -100).nonzero().squeeze(1)  # (masked,)
+            on_device, at = batch.to(device), labelled(batch).to(device)  # (masked,)
             labels = on_device.labels[at]
             last = depth(model)
             logits = mlm_logits(model, encode(model, on_device, {last}, set()).hidden[last][at])  # (masked, vocabulary)
             right = (logits.argmax(-1) == labels).sum()
-            sums += torch.stack([mlm(logits, labels).double(), right.double(), at.new_tensor(len(at)).double()]).cpu()
-    model.train(training)
-    return sums
+            sums += torch.stack([mlm(logits, labels).double(), right.double(), sums.new_tensor(len(at))])
+    return sums.cpu()
 
 
 def heldout(sums: Tensor) -> Heldout:

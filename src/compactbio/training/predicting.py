@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from compactbio.modeling.families import device_of
+from compactbio.modeling.sharing import evaluating
 from compactbio.tasks.rows import Row
 from compactbio.training.batches import pack
 from compactbio.training.finetuner import row_logits
@@ -19,11 +20,9 @@ def predict(
     """The logits of each row in the rows' order (shapes: see `finetuner.row_logits`); the model's mode is kept."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found: list[NDArray[np.float32]] = []
-    training, device = model.training, device_of(model)
-    model.eval()
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    device = device_of(model)
+    with evaluating(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in pack([rows[i] for i in order], tokens):
-            found += [logits.float().cpu().numpy() for logits in row_logits(model, task, batch.to(device))]
-    model.train(training)
+            found += row_logits(model, task, batch.to(device))
     places = {row: place for place, row in enumerate(order)}
     return [found[places[i]] for i in range(len(rows))]

@@ -1,5 +1,6 @@
 """Predictions as files: a model's written for others to score, another system's read and scored."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,15 @@ import numpy as np
 from compactbio import formats
 from compactbio.documents import Document, Question, Span
 from compactbio.errors import UserError
-from compactbio.formats.bioasq import read_questions, write_answers
+from compactbio.formats.bioasq import read_answers, write_answers
 from compactbio.formats.faults import counting_left_out, numbered
-from compactbio.records import atomic, hashes
+from compactbio.records import atomic
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
+from compactbio.tasks.names import clean, key
 from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.scheme import looks_negative
 from compactbio.training.adapters import TASKS
 from compactbio.training.evaluating import (
     UNTYPED,
@@ -26,6 +29,8 @@ from compactbio.training.evaluating import (
     without_types,
 )
 
+_HEADERS = frozenset(("label", "class", "relation", "prediction", "predicted"))
+_NUMBER = re.compile(r"[-+]?([0-9.]+(e[-+]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
 _BY_SUFFIX = {".tsv": "conll", ".conll": "conll", ".xml": "bioc", ".pubtator": "pubtator", ".jsonl": "jsonl"}
 
 
@@ -39,33 +44,35 @@ def evaluate_file(
     gold: Path | None = None,
     untyped: bool = False,
     format: str | None = None,
+    negative: Sequence[str] | None = None,
+    scheme: str | None = None,
 ) -> Evaluation:
     """Score a file of predictions on a split of a data set.
 
     NER: documents in any format that `formats.read` knows, of a token file with several columns the last one.
-    Relations: a class a line, or a row of probabilities in the order of the sorted classes. QA: a BioASQ submission.
-    Raises UserError where predictions are missing or do not fit.
+    Relations: a class per line, or a row of probabilities per line under a header of the classes, by default in the
+    order of the sorted classes of all splits; `negative` and `scheme` as of `tasks.scheme.scheme`. QA: a BioASQ
+    submission. What is wrong in the predictions counts against them and stands in the notes. Raises UserError where
+    they do not fit.
     """
     if protocol != "word":
         raise UserError("Only a model can be scored by the published protocol: a file does not say its word pieces.")
     found = datasets.find(data, task, gold=gold, format=format)
     protocol = TASKS[found.task].protocol
-    check_options(found, split, gold, untyped=untyped)
+    check_options(found, split, gold, untyped=untyped, classes=negative or scheme)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=True)
     golden = found.golden() if split == "test" else None
     if found.task == "ner":
-        sides = [documents, list(formats.read(predicted))]
-        documents, others = (without_types(side) for side in sides) if untyped else sides
-        outcome = ner.outcome_of_documents(documents, others)
-        if untyped:
-            outcome = replace(outcome, notes=(*outcome.notes, UNTYPED))
+        outcome = _mentions(documents, predicted, untyped=untyped)
     elif found.task == "relation":
-        outcome = _relations(documents, predicted)
+        others = [] if found.single else [one for other in found.files if other != split for one in found.read(other)]
+        labels = {relation.label_of(document) for document in (*documents, *others)}
+        outcome = _relations(documents, predicted, labels, negative or None, scheme)
     else:
-        outcome = _answers(documents, read_questions(predicted), golden)
+        outcome = _answers(documents, read_answers(predicted), golden)
     outcome = replace(outcome, notes=(*outcome.notes, *left_out))
-    model = {"name": predicted.name, "sha256": hashes.of_file(predicted), "parameters": None}
+    model = {"name": predicted.name, "sha256": datasets.digest(predicted), "parameters": None}
     about = described(found, split, documents, whole=found.single)
     interval = interval_of(outcome)
     return Evaluation(found.task, protocol, outcome, interval, about, model, None, None, documents, golden, None)
@@ -116,14 +123,71 @@ def write(evaluation: Evaluation, path: Path) -> None:
     formats.write((replace(d, spans=tuple(own), relations=()) for d, own in pairs), path, format_)
 
 
-def _relations(documents: Sequence[Document], predicted: Path) -> Outcome:
-    scheme = relation.scheme(map(relation.label_of, documents))
-    rows = [line.split("\t") for _, line in numbered(predicted)]
+def _mentions(documents: Sequence[Document], predicted: Path, *, untyped: bool) -> Outcome:
+    with counting_left_out("the predictions") as left_out:
+        others = list(formats.read(predicted))
+    misplaced = left_out.mentions
+    if untyped:
+        documents, others = without_types(documents), without_types(others)
+        misplaced = {name: [""] * len(kinds) for name, kinds in misplaced.items()}
+    outcome = ner.outcome_of_documents(documents, others, misplaced)
+    return replace(outcome, notes=(*outcome.notes, *left_out, *([UNTYPED] if untyped else [])))
+
+
+def _relations(
+    documents: Sequence[Document],
+    predicted: Path,
+    labels: set[str],
+    negative: Sequence[str] | None,
+    name: str | None,
+) -> Outcome:
+    """`labels` are those of all splits: one alone may lack some, the negative one too."""
+    rows = [tuple(map(clean, line.split("\t"))) for _, line in numbered(predicted)]
+    # A class that only the system gives can be named as negative too.
+    given = {row[0] for row in rows if len(row) == 1 and key(row[0]) in map(key, negative or ())}
+    scheme = relation.scheme(labels | given, negative, name)
     if all(len(row) == 1 for row in rows):
-        labels = [scheme.map(row[0]) for row in rows]
-    else:
-        labels = [scheme.classes[i] for i in _probabilities(predicted, rows, len(scheme.classes)).argmax(-1)]
+        return _of_classes(documents, predicted, [row[0] for row in rows], scheme)
+    classes = scheme.classes
+    if _is_header(rows[0], classes, rows=len(rows), examples=len(documents)):
+        classes, rows = rows[0], rows[1:]
+    foreign = [name for name in classes if not looks_negative(name) and scheme.find(name) is None]
+    if foreign or len(set(classes)) < len(classes):
+        raise UserError(
+            f"{predicted}: its first line {', '.join(classes)[:80]!r} does not name classes once each, which are "
+            f"{', '.join(scheme.classes)}; give a class per line, or one probability per class."
+        )
+    _same_number(documents, rows, predicted)
+    best = _probabilities(predicted, rows, len(classes)).argmax(-1)
+    outcome = relation.outcome(documents, [classes[i] for i in best], scheme)
+    return replace(outcome, notes=(*outcome.notes, f"Columns are taken as the probabilities of {', '.join(classes)}."))
+
+
+def _of_classes(documents: Sequence[Document], path: Path, labels: list[str], scheme: relation.Scheme) -> Outcome:
+    if len(labels) == len(documents) + 1 and labels[0].casefold() in _HEADERS:
+        del labels[0]
+    _same_number(documents, labels, path)
+    if not any(looks_negative(label) or scheme.find(label) for label in labels):
+        raise UserError(
+            f"{path}: no line is one of the classes {', '.join(scheme.classes)}; give a class per line, or one "
+            "probability per class."
+        )
     return relation.outcome(documents, labels, scheme)
+
+
+def _same_number(documents: Sequence[Document], rows: Sequence[object], path: Path) -> None:
+    if len(rows) != len(documents):
+        raise UserError(
+            f"{path} holds {len(rows):,} predictions for {len(documents):,} examples: give one per line, in the order "
+            "of the data, without a header or blank lines."
+        )
+
+
+def _is_header(row: Sequence[str], classes: Sequence[str], *, rows: int, examples: int) -> bool:
+    """Whether the first row of a table names its columns; classes that are numbers do so where a row is too many."""
+    if all(map(_NUMBER.fullmatch, row)):
+        return set(row) == set(classes) and rows == examples + 1
+    return True
 
 
 def _probabilities(path: Path, rows: Sequence[Sequence[str]], classes: int) -> "np.ndarray[tuple[int, int]]":
@@ -133,16 +197,21 @@ def _probabilities(path: Path, rows: Sequence[Sequence[str]], classes: int) -> "
     try:
         found = np.array(rows, dtype=np.float64)
     except ValueError as error:
-        raise UserError(f"{path}: {error}; give a class a line, or one probability a class.") from None
-    if not (np.abs(found.sum(-1) - 1) < 0.01).all():
-        raise UserError(f"{path}: its columns are no probabilities of a row; give a class a line, or these.")
+        raise UserError(f"{path}: {error}; give a class per line, or one probability per class.") from None
+    # Neither a NaN nor an infinite number lies there.
+    inside = np.all((found >= 0) & (found <= 1), axis=-1)
+    wrong = ~inside | (np.abs(np.where(inside[:, None], found, 0).sum(-1) - 1) >= 0.01)
+    if wrong.any():
+        raise UserError(
+            f"{path}: row {int(wrong.argmax()) + 1} holds no probabilities, which lie in [0, 1] and have the sum 1; "
+            "give these, or a class per line."
+        )
     return found
 
 
 def _answers(
-    documents: Sequence[Document], predicted: Mapping[str, Question], golden: Mapping[str, Question] | None
+    documents: Sequence[Document], predicted: Mapping[str, Sequence[str]], golden: Mapping[str, Question] | None
 ) -> Outcome:
-    # Places stand for probabilities, which a submission does not hold.
     asked = golden or qa.questions(documents)
     missing = [key for key, one in asked.items() if one.kind == "factoid" and one.answers and key not in predicted]
     if missing:
@@ -150,8 +219,11 @@ def _answers(
             f"The predictions lack {len(missing)} of the factoid questions, the first is {missing[0]}; give every "
             "question, with an empty list where no answer was found."
         )
+    # Places stand for probabilities, which a submission does not hold.
     ranked = {
-        key: [(answer[0], 1.0 / place) for place, answer in enumerate(one.answers, 1) if answer]
-        for key, one in predicted.items()
+        key: [(answer, 1.0 / place) for place, answer in enumerate(answers, 1)] for key, answers in predicted.items()
     }
-    return qa.outcome(documents, ranked, golden)
+    outcome = qa.outcome(documents, ranked, golden)
+    more = len(predicted.keys() - asked.keys())
+    note = f"{more:,} questions of the predictions are not in the data and are left out."
+    return replace(outcome, notes=(*outcome.notes, *([note] if more else [])))

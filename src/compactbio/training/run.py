@@ -30,7 +30,8 @@ STAYS = ["checkpoints/*", "tensorboard/*", ".*"]
 class Result:
     """What a run came to. Losses are in nats a masked token; None where nothing was held out, or there is no teacher.
 
-    `state` is "finished", "already finished" or "stopped"; `step` is the last step, `best_step` the one kept.
+    `state` is "finished", "already finished" or "stopped"; `step` is the last step, `best_step` the one kept. `notes`
+    are sentences on checkpoints that were not complete and so were passed over.
     """
 
     state: str
@@ -42,6 +43,7 @@ class Result:
     heldout_accuracy: float | None = None
     teacher_heldout_loss: float | None = None
     teacher_heldout_accuracy: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,17 @@ def train(
     """Make the student of `recipe` from a corpus folder into the folder `out`.
 
     `teacher` and `init` are folders or hub names, by default the recipe's own. `precision` is "auto", "bf16" or
-    "fp32"; `tokens_per_batch` bounds a micro-batch and so the memory, and changes the result only by rounding.
+    "fp32"; `tokens_per_batch` bounds a micro-batch and so the memory: the result changes by rounding only where nothing
+    drops out, for with dropout other cuts draw other masks.
     A finished run of the same inputs is left alone. Raises UserError for whatever the user can mend.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
-    done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
-    if done is not None:
-        return Result(**{**done, "state": "already finished", "out": str(out)})
-    with loading.quiet():
-        return _run(inputs, out, checkpoint, processes)
+    with folder.held(processes, out), loading.quiet():
+        begun = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
+        if begun.result is not None:
+            return Result(**{**begun.result, "state": "already finished", "out": str(out)})
+        return _run(inputs, out, begun, processes)
 
 
 def collect(
@@ -118,9 +121,10 @@ def collect(
         if wanted and not name:
             raise UserError(f"Recipe {recipe.name} names no model to start from: name one with {option}.")
         sources.append(loading.find(name) if wanted and name else None)
+    tokenizer = corpora.tokenizer(corpus)
     for source in filter(None, sources):
-        loading.check_vocabulary(source, manifest)
         loading.check_length(source.config, source.name, manifest)
+        loading.check_tokenizer(source, tokenizer, manifest)
     # The models as they were taken, and no path of this machine, in all that is published.
     names = [source.public_name() if source else None for source in sources]
     recipe = recipe.model_copy(update={"teacher": names[0], "init": names[1]})
@@ -129,7 +133,7 @@ def collect(
     )
 
 
-def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialState) -> Result:
+def _run(inputs: Inputs, out: Path, begun: folder.Begun, processes: PartialState) -> Result:
     recipe = inputs.recipe
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
@@ -142,20 +146,20 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
     measures = "holdout" in splits
     held = batches.heldout(splits["holdout"], masking, inputs.tokens, rank, world) if measures else []
     teacher, student = models(inputs)
-    arguments = arguments_for(recipe, inputs.precision, out, measures=measures, starts=checkpoint is None)
+    arguments = arguments_for(recipe, inputs.precision, out, measures=measures, starts=begun.checkpoint is None)
     teacher_score = None
     if measures and teacher is not None and _reads_logits(recipe):
         # Before the engine takes the teacher to half precision: both are measured the same way.
         teacher_score = _score(teacher, held, processes, arguments.bf16)
     reporters = report.reporters(out, recipe.name)
     try:
-        outcome = engine.distil(student, teacher, steps, held, recipe, arguments, reporters, checkpoint)
+        outcome = engine.distil(student, teacher, steps, held, recipe, arguments, reporters, begun.checkpoint)
     finally:
         for reporter in reporters:
             reporter.close()
     parameters = encoder_parameters(student)
     if outcome.stopped and outcome.step < recipe.steps:
-        return Result("stopped", str(out), outcome.step, parameters)
+        return Result("stopped", str(out), outcome.step, parameters, notes=begun.notes)
     if not processes.is_main_process:
         return Result("finished", str(out), outcome.step, parameters)
     kept = checkpoints.best(out / "checkpoints")
@@ -169,6 +173,7 @@ def _run(inputs: Inputs, out: Path, checkpoint: Path | None, processes: PartialS
         kept["heldout_accuracy"] if kept else None,
         teacher_score.loss if teacher_score else None,
         teacher_score.accuracy if teacher_score else None,
+        begun.notes,
     )
     _finish(inputs, out, student, tokenizer, result)
     return result

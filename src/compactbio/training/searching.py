@@ -7,6 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import PartialState
+
 from compactbio.errors import UserError
 from compactbio.modeling.families import encoder_parameters
 from compactbio.records import atomic
@@ -51,28 +54,29 @@ def search(
     wanted = {"grid": grid, "fixed": fixed, "data": found.digests, "model": source.digest, **options}
     if resume and not (out / SEARCH).exists():
         raise UserError(f"{out} holds no search to resume: leave --resume out to begin one.")
-    done = _begin(out, wanted)
-    if done is not None:
-        return done
-    trials: list[tuple[dict[str, Any], Finetuned]] = []
+    with folder.held(PartialState(cpu=not torch.cuda.is_available()), out):
+        done = _begin(out, wanted)
+        if done is not None:
+            return done
+        trials: list[tuple[dict[str, Any], Finetuned]] = []
 
-    def objective(trial: Any) -> float:
-        point = {name: trial.suggest_categorical(name, values) for name, values in grid.items()}
-        place = out / "search" / "-".join(f"{name}={value:g}" for name, value in point.items())
-        again = (place / "run.json").exists()
-        result = finetune(
-            data, model, place, task=task, overrides={**fixed, **point}, train_on=train_on, resume=again, **options
-        )
-        if result.state == "stopped":
-            raise KeyboardInterrupt
-        trials.append((point, result))
-        return float(result.devel or 0.0)
+        def objective(trial: Any) -> float:
+            point = {name: trial.suggest_categorical(name, values) for name, values in grid.items()}
+            place = out / "search" / "-".join(f"{name}={value:g}" for name, value in point.items())
+            again = (place / "run.json").exists()
+            result = finetune(
+                data, model, place, task=task, overrides={**fixed, **point}, train_on=train_on, resume=again, **options
+            )
+            if result.state == "stopped":
+                raise KeyboardInterrupt
+            trials.append((point, result))
+            return float(result.devel or 0.0)
 
-    # What ends a trial is told by us, in a sentence.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.GridSampler(grid, seed=0))
-    study.optimize(objective, catch=())
-    return _keep(out, wanted, trials)
+        # What ends a trial is told by us, in a sentence.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.GridSampler(grid, seed=0))
+        study.optimize(objective, catch=())
+        return _keep(out, wanted, trials)
 
 
 def _begin(out: Path, wanted: dict[str, Any]) -> Finetuned | None:

@@ -1,6 +1,6 @@
 """How a model is fine-tuned: the settings of a run, and good ones for each task without a search."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,7 +11,8 @@ class Settings(BaseModel):
     """The settings of a fine-tuning run.
 
     `batch_size` is in rows: sentences, or windows of a passage. `warmup` is the share of the steps. `max_length` is in
-    tokens, `stride` (QA) how many of them neighbouring windows share.
+    tokens, `stride` (QA) how many of them neighbouring windows share. `negative` are the classes of no relation and
+    `scheme` how classes are made, as of `tasks.scheme.scheme`; None where the labels decide.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -24,6 +25,12 @@ class Settings(BaseModel):
     warmup: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
+    negative: list[str] | None = None
+    scheme: Literal["chemprot", "labels"] | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As a JSON value; what is left to the labels is not in it."""
+        return self.model_dump(exclude_none=True)
 
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -39,6 +46,11 @@ def settings(task: str, width: int, overrides: dict[str, Any]) -> Settings:
     The default learning rate is 5e-5 at width 768 and grows as the width shrinks: smaller models want larger steps.
     Raises UserError for a setting that there is none of, or a value out of its range.
     """
+    aimless = [key for key in ("negative", "scheme") if task != "relation" and overrides.get(key) is not None]
+    if aimless:
+        raise UserError(f"{aimless[0]} is for relations, the data are of {task}: leave it out.")
+    if isinstance(overrides.get("negative"), str):
+        overrides = {**overrides, "negative": [overrides["negative"]]}
     defaults = {**_DEFAULTS[task], "learning_rate": round(5e-5 * 768 / width, 7)}
     try:
         return Settings(**{**defaults, **overrides})

@@ -1,0 +1,285 @@
+"""Runs of `annotate`: several in one process, exit statuses, pipes, every file read once, GPUs shared out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import zip_longest
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from annotated_files import pair
+from compactbio import formats
+from compactbio.annotate import batch, parts, pool, work
+from compactbio.documents import Document, Relation, Span
+from compactbio.errors import UserError
+from compactbio.training import hardware
+from conftest import one_sentence
+from interruptions import Notes
+
+FAST = ("--runtime", "torch-fp32", "--workers", "1")
+
+
+def lines(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts)))
+    return path
+
+
+def test_two_streams_at_once_each_use_their_own_model(tagger, tmp_path):
+    source = lines(tmp_path / "in.jsonl", ["aspirin", "insulin"] * parts.CHUNK)
+    streams = [
+        batch.stream([f"{kind}={tagger}"], [source], runtime="torch-fp32", workers=1, min_score=score, keep=keep)
+        for kind, score, keep in (("", 0.0, False), ("", 1.0, True))
+    ]
+    found = [0, 0]
+    for pair_ in zip_longest(*streams):
+        for i, one in enumerate(pair_):
+            found[i] += len(one.spans)
+    assert found == [2 * parts.CHUNK, 0]
+
+
+@pytest.fixture
+def bad(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"id": "1"}\nSECRET\n')
+    return path
+
+
+def test_a_run_of_which_nothing_was_annotated_fails_in_one_sentence(cli, tagger, bad, tmp_path):
+    empty = tmp_path / "empty.txt"
+    empty.write_text("")
+    for source, why in ((bad, "bad.jsonl line 1: no "), (empty, "No document in the inputs could be annotated.")):
+        for out in ("-", tmp_path / "out.jsonl"):
+            status, printed, told = cli("annotate", tagger, source, "--out", out, *FAST)
+            assert (status, printed) == (2, ""), told
+            last = told.strip().splitlines()[-1]
+            assert (
+                last.startswith("No document in the inputs could be annotated") and why in last and "SECRET" not in told
+            )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "empty.txt"]
+
+
+def test_a_run_of_which_something_was_annotated_says_how_much_was_not(cli, tagger, bad, tmp_path):
+    with bad.open("a") as file:
+        file.write('{"id": "3", "text": "aspirin"}\n{"id": "\\ud800", "text": "aspirin"}\n')
+    status, printed, told = cli("annotate", tagger, bad, "--out", "-", *FAST)
+    assert status == 0 and [json.loads(line)["id"] for line in printed.splitlines()] == ["3"]
+    assert told.strip().splitlines()[-1] == "3 of 4 documents were set aside."
+    status, printed, _ = cli("annotate", tagger, bad, "--out", tmp_path / "out.jsonl", *FAST)
+    assert status == 0 and "set aside    3, see " in printed
+
+
+def test_a_format_that_standard_output_does_not_take_is_refused_at_once(cli, bad):
+    one_sentence(cli("annotate", "no-model", bad, "--out", "-", "--format", "bioc"), "jsonl alone")
+
+
+def test_a_reader_that_has_enough_ends_the_run_quietly_and_reads_utf8(tagger, tmp_path):
+    source = lines(tmp_path / "in.jsonl", [f"the patients of \u20ac aspirin {i}" for i in range(3000)])
+    command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", "-", *FAST]
+    ascii_terminal = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ascii_terminal)
+    assert "\u20ac" in json.loads(process.stdout.readline())["text"]
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+
+
+def bytes_read() -> int:
+    """What this process has read so far, whatever it read it from."""
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
+def test_a_unit_is_read_once_however_many_parts_it_has(tmp_path):
+    source = lines(tmp_path / "in.jsonl", ["the patients of aspirin " * 8] * (10 * parts.PART + 1))
+    [unit] = parts.units([source])
+    before = bytes_read()
+    places = [place for place, _ in parts.read(unit, None)]
+    assert bytes_read() - before < 1.5 * source.stat().st_size
+    assert [place.number for place in places] == list(range(11)) and [p.number for p in places if p.last] == [10]
+
+
+def test_small_files_are_read_together_and_large_ones_alone(tmp_path):
+    sizes = [3 << 20, 6 << 20, 1 << 20, 1 << 20, 9 << 20, 0]
+    files = [tmp_path / f"{i}.txt" for i in range(len(sizes))]
+    for path, size in zip(files, sizes, strict=True):
+        with path.open("wb") as file:
+            file.truncate(size)
+    assert [[path.name[0] for path in unit.files] for unit in parts.units(files)] == [
+        ["0", "1"],
+        ["2", "3", "4"],
+        ["5"],
+    ]
+    folder = pair(tmp_path / "brat", "Zinc.", None)
+    assert [unit.bytes for unit in parts.units([folder])] == [5]
+
+
+def test_parts_end_by_documents_and_by_characters(tmp_path):
+    source = lines(tmp_path / "in.jsonl", ["a" * 9_000_000] * 3 + ["b"])
+    [*_, (last, entries)] = found = list(parts.read(*parts.units([source]), None))
+    assert [len(part) for _, part in found] == [2, 2] and last.last and entries[-1][1].text == "b"
+    empty = lines(tmp_path / "empty.jsonl", [])
+    assert list(parts.read(*parts.units([empty]), None)) == [(parts.Place(0, 0, True), [])]
+
+
+class Stopping(Notes):
+    """Presses Ctrl-C when so many documents are done."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after, self.counts = after, []
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        self.counts.append((done, total))
+        if done > self.after:
+            raise KeyboardInterrupt
+
+
+def test_a_stopped_run_goes_on_behind_the_files_and_parts_that_are_finished(tagger, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_UNIT", 1)  # each of these small files alone
+    monkeypatch.setattr(parts, "PART", 40)
+    sources = [lines(tmp_path / f"{i}.jsonl", [f"aspirin {i} {n}" for n in range(100)]) for i in range(3)]
+    given = {"runtime": "torch-fp32", "workers": 1}
+    straight, stopped = tmp_path / "straight.jsonl", tmp_path / "stopped.jsonl"
+    batch.annotate([str(tagger)], sources, straight, **given)
+    with pytest.raises(KeyboardInterrupt):
+        batch.annotate([str(tagger)], sources, stopped, listener=Stopping(200), **given)
+    made = tmp_path / ".stopped.jsonl.parts"
+    names = [f"00000{unit}-00000{n}{'.last' * (n == 2)}.jsonl" for unit in range(2) for n in range(3)]
+    assert sorted(path.name for path in made.glob("*-*")) == names
+    (made / names[4]).unlink()  # as of a worker that was lost
+    stamps = {path: path.stat().st_mtime_ns for path in made.glob("*-*")}
+    listener = Stopping(10_000)
+    with pytest.raises(KeyboardInterrupt):
+        batch.annotate([str(tagger)], sources, stopped, listener=Stopping(240), **given)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    batch.annotate([str(tagger)], sources, stopped, listener=listener, **given)
+    assert any(note.startswith("going on: ") for note in listener.notes)
+    assert listener.counts[-1] == (300, 300) and not made.exists()
+    assert stopped.read_bytes() == straight.read_bytes()
+
+
+def test_a_run_that_died_after_its_output_was_written_ends_when_it_is_run_again(cli, tagger, tmp_path):
+    source = lines(tmp_path / "in.jsonl", ["aspirin", "insulin"])
+    for format in ("jsonl", "brat"):
+        out = tmp_path / f"out.{format}"
+        given = ("annotate", tagger, source, "--out", out, "--format", format, *FAST, "--json")
+        record = tmp_path / f"out.{format}.run.json"
+        record.mkdir()  # so that the run dies just there
+        assert cli(*given)[0] == 2 and out.exists()
+        record.rmdir()
+        status, printed, told = cli(*given)
+        assert status == 0, told
+        assert json.loads(printed)["state"] == "finished" and json.loads(printed)["documents"] == 2
+        assert len(list(formats.read(out))) == 2
+
+
+def test_brat_ids_that_one_file_system_takes_for_one_are_set_aside(cli, tagger, tmp_path):
+    source = tmp_path / "in.jsonl"
+    names = ["a", "A", "\u00e9", "e\u0301", "b", "..", "\u00e9" * 120]
+    source.write_text("".join(json.dumps({"id": name, "text": "aspirin"}) + "\n" for name in names))
+    status, printed, told = cli("annotate", tagger, source, "--out", tmp_path / "brat", "--format", "brat", *FAST)
+    assert status == 0 and "set aside    4" in printed, told
+    assert {document.id for document in formats.read(tmp_path / "brat")} == {"a", "\u00e9", "b"}
+
+
+def test_a_table_sets_aside_what_it_has_no_column_for(cli, tagger, tmp_path):
+    spans = (Span(0, 7, "Drug"), Span(8, 15, "Drug"))
+    text = "aspirin insulin"
+    documents = [Document("1", text, spans), Document("2", text, spans, (Relation(0, 1, "with"),)),
+                 Document("3", text, (Span(0, 15, "Drug", "", ((0, 7), (8, 15))),))]  # fmt: skip
+    formats.write(documents, tmp_path / "in.jsonl", "jsonl")
+    status, printed, _ = cli(
+        "annotate", tagger, tmp_path / "in.jsonl", "--keep", "--out", tmp_path / "a.parquet", *FAST
+    )
+    assert status == 0 and "set aside    2" in printed
+    assert pq.read_table(tmp_path / "a.parquet").column("id").to_pylist() == ["1"]
+    assert "it has relations" in (tmp_path / "a.parquet.failed.jsonl").read_text()
+
+
+def test_each_worker_process_has_a_gpu_of_its_own(tagger, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb,5")
+    devices = hardware.named(3, os.environ["CUDA_VISIBLE_DEVICES"])
+    settings = work.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, devices)
+    found = set(pool.ordered(_pinned, (settings,), range(12), 2))
+    assert found <= {(0, "GPU-aa"), (1, "GPU-bb")} and len(found) >= 1
+    assert set(pool.ordered(_pinned, (settings,), range(3), 1)) == {(None, "GPU-aa,GPU-bb,5")}
+
+
+class _Pinned:
+    def __init__(self, number: int | None) -> None:
+        self.number = number
+
+    def __call__(self, task: int) -> tuple[int | None, str | None]:
+        return self.number, os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def _pinned(number: int | None, settings: work.Settings) -> _Pinned:
+    work.start(number, settings)
+    return _Pinned(number)
+
+
+@pytest.mark.parametrize(
+    ("count", "visible", "names"),
+    [(2, None, ("0", "1")), (2, "4, 7", ("4", "7")), (1, "MIG-1,-1,3", ("MIG-1",)), (0, "", ()), (0, None, ())],
+)
+def test_gpus_have_the_names_that_a_worker_is_given(count, visible, names):
+    assert hardware.named(count, visible) == names
+
+
+def test_workers_that_are_none_are_refused(tagger, tmp_path):
+    source = lines(tmp_path / "in.jsonl", ["aspirin"])
+    with pytest.raises(UserError, match="must be 1 or more"):
+        batch.annotate([str(tagger)], [source], tmp_path / "out.jsonl", workers=0)
+
+
+def descendants(process: int) -> list[int]:
+    """The processes that a process has started, and theirs."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended
+            continue
+    found, level = [], {process}
+    while level:
+        level = {child for child, parent in parents.items() if parent in level}
+        found += level
+    return found
+
+
+def actors(process: int) -> list[int]:
+    """The processes of a run on a cluster that annotate."""
+    named = ((one, Path(f"/proc/{one}/cmdline")) for one in descendants(process))
+    return [one for one, path in named if path.exists() and b"_Actor" in path.read_bytes()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the workers of the cluster are found by /proc")
+def test_a_worker_of_the_cluster_that_is_killed_costs_its_part_alone(tagger, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    source = lines(tmp_path / "in.jsonl", [f"the {'risk ' * (i % 7)}of aspirin {i}" for i in range(3 * parts.PART + 1)])
+    straight, out = tmp_path / "straight.jsonl", tmp_path / "out.jsonl"
+    batch.annotate([str(tagger)], [source], straight, runtime="torch-fp32", workers=1)
+    command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", str(out)]
+    command += ["--runtime", "torch-fp32", "--workers", "2", "--cluster"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=(tmp_path / "errors").open("w"))
+    made = tmp_path / ".out.jsonl.parts"
+    while not (finished := sorted(made.glob("*-*.jsonl"))):
+        assert process.poll() is None, (tmp_path / "errors").read_text()
+        time.sleep(0.01)
+    stamps = {path: path.stat().st_mtime_ns for path in finished}
+    killed = actors(process.pid)
+    for one in killed:
+        os.kill(one, signal.SIGKILL)
+    assert killed and len(finished) < 4, "it had ended before a worker could be killed"
+    kept = {}
+    while process.poll() is None:
+        kept |= {path: path.stat().st_mtime_ns for path in stamps if path.exists()}
+        time.sleep(0.01)
+    assert process.returncode == 0, (tmp_path / "errors").read_text()
+    assert kept == stamps and out.read_bytes() == straight.read_bytes()
