@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,14 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizerFast
 
 from citation_files import abstracts, article_set, deletion, digests, json_lines, record, rows, write
 from compactbio import corpus
 from compactbio.corpus import crew, merging, shards, vocabulary
 from compactbio.corpus.merging import Citations, Fate
 from compactbio.corpus.rows import HAS_ABSTRACT, HAS_PMID, HAS_TEXT
-from conftest import SHARED
+from compactbio.errors import UserError
+from conftest import SHARED, VOCABULARY
 from interruptions import Notes
 
 CASED = SHARED / "vocab" / "bert-base-cased.txt"
@@ -137,7 +139,9 @@ def slow_reference(paths: list[Path], vocabulary_file: Path, max_length: int) ->
 
 
 def reference_text(article) -> str:
-    title = "".join(article.find("ArticleTitle").itertext()).replace("[", "").replace("]", "")
+    title = "".join(article.find("ArticleTitle").itertext()).strip()
+    # In these files every title that begins with a bracket is a translation, in brackets as a whole.
+    title = re.sub(r"\A\[(.*)\]\.?\Z", r"\1.", title, flags=re.DOTALL).replace("..", ".").replace("?.", "?")
     parts = ["".join(part.itertext()) for part in article.iterfind("Abstract/AbstractText")]
     return " ".join(" ".join([title, *parts]).split())
 
@@ -281,6 +285,89 @@ def test_titles_and_empty_records(tmp_path, tokenizer_folder):
     strict = build([tmp_path / "in"], tokenizer_folder, tmp_path / "strict", require_abstract=True)["counts"]
     assert (strict["kept"], strict["without_abstract"], strict["empty"]) == (1, 1, 2)
     assert strict["read"] == sum(strict[key] for key in SUM) + strict["without_abstract"]
+
+
+@pytest.mark.parametrize(
+    ("title", "trained", "published"),
+    [
+        ("[F]FDG in [the] liver.", "[f]fdg in [the] liver.", "ffdg in the liver."),
+        ("[On the [3H] liver].", "on the [3h] liver.", "on the 3h liver."),
+        ("[On the liver.]", "on the liver.", "on the liver."),
+        ("[Is it the liver?].", "is it the liver?", "is it the liver?."),
+        ("[Liver] and [kidney]", "[liver] and [kidney]", "liver and kidney"),
+        ("[Liver", "[liver", "liver"),
+    ],
+)
+def test_titles_lose_the_brackets_around_the_whole_of_them_alone_unless_published(
+    tmp_path, tokenizer_folder, title, trained, published
+):
+    def squeezed(folder: Path) -> str:
+        """The text of the one row, without the blanks that the tokenizer draws."""
+        [(_, ids)] = rows(folder)
+        return tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "")
+
+    tokenizer = BertTokenizerFast(vocab=str(bracketed(tmp_path)), do_lower_case=True)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    small(tmp_path, tmp_path / "tokenizer", [{"pmid": 1, "title": title}], "a.jsonl")
+    assert squeezed(tmp_path / "out") == trained.replace(" ", "")
+    manifest = build([tmp_path / "in"], tmp_path / "tokenizer", tmp_path / "published", published=True)
+    assert squeezed(tmp_path / "published") == published.replace(" ", "")
+    assert manifest["settings"]["published"] is True
+
+
+def bracketed(folder: Path) -> Path:
+    """The tests' vocabulary with brackets and question marks."""
+    path = folder / "vocab.txt"
+    path.write_text("\n".join([*VOCABULARY, "[", "]", "?"]))
+    return path
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "# none yet\n"])
+def test_an_empty_list_of_pmids_excludes_nothing(tmp_path, tokenizer_folder, content):
+    listed = write(tmp_path / "exclude.txt", content)
+    manifest = small(tmp_path, tokenizer_folder, abstracts(3), "a.jsonl", exclude=listed)
+    assert manifest["counts"]["excluded"] == 0 and manifest["rows"]["train"] == 3
+    assert manifest["settings"]["exclude"]["listed"] == 0
+
+
+def test_a_readme_in_a_folder_of_citations_is_passed_over_and_named(tmp_path, tokenizer_folder):
+    write(tmp_path / "in" / "a.xml", article_set(record(1)))
+    for name in ("README.txt", "0README.TXT", "LICENSE.txt", "notes.pdf"):
+        write(tmp_path / "in" / name, "Read this first.\n")
+    listener = Notes()
+    manifest = build([tmp_path / "in"], tokenizer_folder, tmp_path / "out", listener=listener)
+    assert [source["name"] for source in manifest["sources"]] == ["a.xml"]
+    [note] = listener.notes
+    assert all(name in note for name in ("README.txt", "0README.TXT", "LICENSE.txt", "notes.pdf"))
+
+
+def test_plain_text_among_records_is_named(tmp_path, tokenizer_folder):
+    write(tmp_path / "in" / "a.xml", article_set(record(1)))
+    write(tmp_path / "in" / "notes.txt", "Aspirin was given daily.\n")
+    listener = Notes()
+    build([tmp_path / "in"], tokenizer_folder, tmp_path / "out", listener=listener)
+    assert listener.notes == ["read as plain text, a document a line, beside records: notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.pubtator", "7|t|Zinc.\n7|a|Zinc cures rash.\n", "annotated documents"),
+        ("a.txt", "7|t|Zinc.\n7|a|Zinc cures rash.\n", "annotated documents"),
+        ("a.tsv", "Zinc\tB\ncures\tO\n", "a table or a token file"),
+        ("a.csv", "id,text\n1,Zinc\n", "a table or a token file"),
+        ("a.json", '{"documents": [{"id": "1", "passages": []}]}', "annotated documents"),
+    ],
+)
+def test_what_holds_no_citations_is_not_taken_for_text(tmp_path, tokenizer_folder, name, content, said):
+    with pytest.raises(UserError, match=said):
+        small(tmp_path, tokenizer_folder, content, name)
+
+
+def test_concatenated_answers_of_efetch_are_refused_with_a_hint(tmp_path, tokenizer_folder):
+    twice = article_set(record(1)) + article_set(record(2))
+    with pytest.raises(UserError, match=r"several answers of efetch .* a file of its own"):
+        small(tmp_path, tokenizer_folder, twice)
 
 
 def test_excluded_pmids_are_dropped_and_counted(tmp_path, tokenizer_folder):

@@ -60,9 +60,18 @@ def test_other_languages_titles_and_pmids_are_left_out(tmp_path):
     assert only(tmp_path, xml) == Citation("3", "Title.", "")
 
 
-def test_square_brackets_of_titles_go_and_those_of_abstracts_stay(tmp_path):
+def test_text_is_read_as_pubmed_has_it_square_brackets_included(tmp_path):
     citation = only(tmp_path, record(1, "[On <i>the</i> [3H] liver.]", "Of [3H] too."))
-    assert (citation.title, citation.abstract) == ("On the 3H liver.", "Of [3H] too.")
+    assert (citation.title, citation.abstract) == ("[On the [3H] liver.]", "Of [3H] too.")
+
+
+@pytest.mark.parametrize(
+    "title", ["[Not Available].", "[not available]", "[In process citation]", " [Not Available.] "]
+)
+def test_a_title_that_says_that_there_is_none_is_no_text(tmp_path, title):
+    assert only(tmp_path, record(1, title, "Text.")) == Citation("1", "", "Text.")
+    line = write(tmp_path / "a.jsonl", json_lines([{"pmid": 1, "title": title, "abstract": "Text."}]))
+    assert read(line) == [Citation("1", "", "Text.")]
 
 
 def test_comments_and_instructions_are_no_text(tmp_path):
@@ -160,7 +169,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, tokenizer_folder):
     [
         (
             '{"pmid": "12", "title": "[A] title.", "abstract": "An  [abstract]."}',
-            Citation("12", "A title.", "An [abstract]."),
+            Citation("12", "[A] title.", "An [abstract]."),
         ),
         ('{"pmid": 12, "abstract": "An abstract."}', Citation("12", "", "An abstract.")),
         ('{"text": "A text."}', Citation("", "", "A text.")),
@@ -207,7 +216,7 @@ def test_bytes_that_are_no_utf8_are_named(tmp_path, name):
 def test_a_table_with_gaps_in_its_numbers(tmp_path):
     table = pa.table({"pmid": [5.0, None, float("nan")], "title": ["[A]", "B", None], "abstract": ["x", None, None]})
     pq.write_table(table, tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet") == [Citation("5", "A", "x"), Citation("", "B", ""), Citation("", "", "")]
+    assert read(tmp_path / "a.parquet") == [Citation("5", "[A]", "x"), Citation("", "B", ""), Citation("", "", "")]
 
 
 def test_tables_that_cannot_be_used(tmp_path):

@@ -48,3 +48,36 @@ def test_folds_come_in_the_order_of_their_numbers(tmp_path):
     (tmp_path / "9" / "test.tsv").unlink()
     assert folds(tmp_path) == []
     assert folds(tmp_path / "1") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("latest.tsv", None), ("contest.tsv", None), ("attested.txt", None), ("testosterone.tsv", None),
+        ("device.tsv", None), ("strain.tsv", None), ("constraints.txt", None), ("invalid.tsv", None),
+        ("marigold.json", None), ("trainer_state.json", None), ("developers.txt", None), ("evaluation.tsv", None),
+        ("test.tsv", "test"), ("TEST.TSV", "test"), ("my-test.v2.tsv.gz", "test"), ("BC5CDR_Test.PubTator", "test"),
+        ("CDR_TestSet.PubTator.txt", "test"), ("NCBItestset_corpus.txt", "test"), ("test2.tsv", "test"),
+        ("CDR_sample.test.DNER.PubTator", "test"), ("BioASQ-test-factoid-7b.json", "test"), ("testing.tsv", "test"),
+        ("NCBItrainset_corpus.txt", "train"), ("training.json", "train"), ("myTrain.tsv", "train"),
+        ("CDR_TrainingSet.txt", "train"), ("train-00000-of-00001.jsonl", "train"),
+        ("NCBIdevelopset_corpus.txt", "devel"), ("dev.txt", "devel"), ("val.tsv", "devel"), ("validation.tsv", "devel"),
+        ("my.Valid.tsv", "devel"), ("CDR_DevelopmentSet.txt", "devel"), ("BC5CDR_TrainDev.PubTator", None),
+        ("train_dev.tsv", None), ("7B_golden.json", "gold"), ("12B1_golden.json", "gold"), ("CDR.gold.txt", "gold"),
+    ],
+)  # fmt: skip
+def test_a_role_is_a_whole_word_of_the_name(tmp_path, name, role):
+    put(tmp_path, "x", name)
+    if role is None or role not in ("train", "test"):
+        put(tmp_path, "x", "train.tsv" if role != "train" else "test.tsv")
+    found = splits(tmp_path)
+    assert {key: path.name for key, path in vars(found).items() if path and path.name == name} == (
+        {role: name} if role else {}
+    )
+
+
+def test_nested_brat_folders_are_splits(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "one").mkdir(parents=True)
+        pair(tmp_path / split / "one", "Zinc.", "T1\tDrug 0 4\tZinc\n")
+    assert splits(tmp_path) == Splits(train=tmp_path / "train", test=tmp_path / "test")

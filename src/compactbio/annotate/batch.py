@@ -23,9 +23,12 @@ from compactbio.annotate import cluster, parts, pool, work
 from compactbio.annotate.opening import parted
 from compactbio.annotate.parts import Entry, Finished, Place, Unit
 from compactbio.corpus.progress import Listener, Silent
+from compactbio.corpus.versions import Versions, choose
 from compactbio.deploy import choosing, runtimes
 from compactbio.documents import Document
 from compactbio.errors import UserError
+from compactbio.formats.sources import visible
+from compactbio.formats.texts import Reading, find_texts
 from compactbio.records import atomic, hashes, locks
 from compactbio.training import hardware
 from compactbio.training.adapters import unknown_words
@@ -60,7 +63,11 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Annotated:
-    """What a run came to; `state` is "finished" or "already finished"."""
+    """What a run came to; `state` is "finished" or "already finished".
+
+    Of PubMed's records `updated` were replaced by newer ones of their PMIDs, and `deleted` withdrawn; neither is among
+    the documents.
+    """
 
     state: str
     out: str
@@ -69,6 +76,8 @@ class Annotated:
     entities: dict[str, int]
     failed: int
     runtimes: dict[str, str]
+    updated: int = 0
+    deleted: int = 0
 
 
 def annotate(
@@ -77,6 +86,7 @@ def annotate(
     out: Path,
     *,
     format: str | None = None,
+    input_format: str | None = None,
     text_field: str | None = None,
     min_score: float = 0.0,
     keep: bool = False,
@@ -87,20 +97,23 @@ def annotate(
 ) -> Annotated:
     """Annotate all documents of the inputs (see `formats.texts.read_texts`) with the models, into the file `out`.
 
-    `format` is one of FORMATS, by default by the suffix of `out`. Annotations that documents bring are dropped unless
-    `keep`. `workers` are processes, by default one a GPU, or one a core where there is none; `on_cluster` has them run
-    on the Ray cluster that RAY_ADDRESS names, or on a local one, where every machine must see the same files. A run
-    that was killed goes on when it is called again with the same arguments, and gives the same file; a finished one is
-    left alone. Raises UserError for whatever the user can mend, where no document could be annotated, and where another
-    run is writing `out`; OSError where `out` cannot be written.
+    `format` is one of FORMATS, by default by the suffix of `out`; `input_format` one of `formats.recognise.TEXTS`, by
+    default recognised for each file. Of PubMed's records the newest of each PMID is taken, and none that was withdrawn
+    (see `corpus.versions.choose`). Annotations that documents bring are dropped unless `keep`. `workers` are processes,
+    by default one a GPU, or one a core where there is none; `on_cluster` has them run on the Ray cluster that
+    RAY_ADDRESS names, or on a local one, where every machine must see the same files. A run that was killed goes on
+    when it is called again with the same arguments, and gives the same file; a finished one is left alone. Raises
+    UserError for whatever the user can mend, where no document could be annotated, and where another run is writing
+    `out`; OSError where `out` cannot be written.
     """
     listener = listener or Silent()
     chosen = _format(out, format)
-    files = find(inputs)
+    reading = Reading(text_field, input_format)
+    files = find(inputs, listener)
     sources = [runtimes.find(parted(model)[1], runtime) for model in models]
     with locks.held(out):
         settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
-        run = _Run(out, chosen, files, text_field, settings, listener, on_cluster)
+        run = _Run(out, chosen, files, reading, settings, listener, on_cluster)
         names = settings.runtimes
         identity = run.identity([runtimes.digest(*one) for one in zip(sources, names, strict=True)])
         return run.finished(identity) or run.make(identity)
@@ -110,6 +123,7 @@ def stream(
     models: Sequence[str],
     inputs: Sequence[str | Path],
     *,
+    input_format: str | None = None,
     text_field: str | None = None,
     min_score: float = 0.0,
     keep: bool = False,
@@ -118,12 +132,14 @@ def stream(
     listener: Listener | None = None,
 ) -> Iterator[Document | work.Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
-    files = find(inputs)
-    sources = [runtimes.find(parted(model)[1], runtime) for model in models]
     listener = listener or Silent()
+    reading = Reading(text_field, input_format)
+    files = find(inputs, listener)
+    sources = [runtimes.find(parted(model)[1], runtime) for model in models]
     settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
     listener.note(", ".join(f"{model} on {used}" for model, used in _used(settings).items()))
-    found = parts.entries(files, text_field)
+    versions = _versions(files, reading, settings, listener)
+    found = parts.entries(files, replace(reading, passed_over=versions.passed_over))
     chunks = iter(lambda: list(islice(found, parts.CHUNK)), [])
     done = pool.ordered(work.start, (settings,), chunks, settings.workers)
     return (work.sayable(one, "jsonl") for chunk in done for one in chunk)
@@ -164,16 +180,24 @@ def _used(settings: work.Settings) -> dict[str, str]:
     return found
 
 
-def find(inputs: Sequence[str | Path]) -> list[Path]:
-    """The files that the inputs name, and BRAT folders. Raises UserError as `formats.find` does."""
-    found: list[Path] = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir() and any(path.glob("*.txt")) and not any(path.glob("*.jsonl*")):
-            found.append(path)
-        else:
-            found += formats.find([name])
-    return list(dict.fromkeys(found))
+def find(inputs: Sequence[str | Path], listener: Listener) -> Sequence[Path]:
+    """The files and folders that the inputs name; what was passed over is noted. Raises UserError as `find_texts`
+    does."""
+    found = find_texts(inputs)
+    for note in found.notes():
+        listener.note(note)
+    return found.files
+
+
+def _versions(files: Sequence[Path], reading: Reading, settings: work.Settings, listener: Listener) -> Versions:
+    """Which of PubMed's records are passed over, told to the listener."""
+    found = choose(files, reading, settings.workers, listener)
+    if found.updated or found.deleted:
+        listener.note(
+            f"passed over: {found.updated:,} records replaced by newer ones of their PMIDs, "
+            f"{found.deleted:,} withdrawn ones"
+        )
+    return found
 
 
 def _format(out: Path, format: str | None) -> str:
@@ -193,12 +217,12 @@ class _Progress:
     """Tells how many documents are done, and of how many: counted where that is quick, else estimated from the units
     that are done, 0 before the first is."""
 
-    def __init__(self, units: Sequence[Unit], text_field: str | None, listener: Listener) -> None:
+    def __init__(self, units: Sequence[Unit], reading: Reading, listener: Listener) -> None:
         self._listener = listener
         self._bytes = sum(unit.bytes for unit in units)
         self._done = self._behind = 0
         quick = self._bytes < _QUICK
-        self._known = sum(1 for unit in units for _ in parts.entries(unit.files, text_field)) if quick else 0
+        self._known = sum(1 for unit in units for _ in parts.entries(unit.files, reading)) if quick else 0
 
     def add(self, documents: int, ended: int = 0) -> None:
         """So many documents more are done, which end units of so many bytes."""
@@ -213,7 +237,7 @@ class _Run:
     out: Path
     format: str
     files: Sequence[Path]
-    text_field: str | None
+    reading: Reading
     settings: work.Settings
     listener: Listener
     on_cluster: bool
@@ -237,7 +261,8 @@ class _Run:
             "types": [parted(name)[0] for name in self.settings.models],
             "runtimes": list(self.settings.runtimes),
             "inputs": [[path.name, _digest(path)] for path in self.files],
-            "text_field": self.text_field,
+            "text_field": self.reading.field,
+            "input_format": self.reading.format,
             "min_score": self.settings.min_score,
             "keep": self.settings.keep,
             "format": self.format,
@@ -260,28 +285,30 @@ class _Run:
         """Annotate what is not in finished parts yet, then put them together."""
         units = parts.units(self.files)
         done = self._begin({**identity, "cut": _CUT})
-        progress = _Progress(units, self.text_field, self.listener)
+        versions = _versions(self.files, self.reading, self.settings, self.listener)
+        reading = replace(self.reading, passed_over=versions.passed_over)
+        progress = _Progress(units, reading, self.listener)
         kept = sum(_lines(path) for path in done.files)
         if kept:
             self.listener.note(f"going on: {kept:,} documents are done already")
             progress.add(kept, sum(unit.bytes for unit in units if done.whole(unit)))
         left = [unit for unit in units if not done.whole(unit)]
         if self.on_cluster:
-            made = cluster.make_parts(left, done, self.text_field, self.settings, self.parts, self.format)
+            made = cluster.make_parts(left, done, reading, self.settings, self.parts, self.format)
         else:
-            made = self._make_parts(left, done)
+            made = self._make_parts(left, done, reading)
         for count, place in made:
             progress.add(count, units[place.unit].bytes if place and place.last else 0)
-        return self._finish(identity)
+        return self._finish(identity, versions)
 
-    def _make_parts(self, left: Sequence[Unit], done: Finished) -> Iterator[tuple[int, Place | None]]:
+    def _make_parts(self, left: Sequence[Unit], done: Finished, reading: Reading) -> Iterator[tuple[int, Place | None]]:
         """Make the parts that are left in processes of this machine; gives the number of documents that have been
         annotated since, and each part that is finished."""
         places = deque[Place]()  # of the chunks that are being annotated, whose results come in their order
 
         def chunks() -> Iterator[Sequence[Entry]]:
             for unit in left:
-                for place, part in parts.read(unit, self.text_field, done.of(unit)):
+                for place, part in parts.read(unit, reading, done.of(unit)):
                     for chunk in parts.chunks(part):
                         places.append(place)
                         yield chunk
@@ -313,7 +340,7 @@ class _Run:
         atomic.write_json(self.parts / _MARK, identity)
         return Finished(self.parts)
 
-    def _finish(self, identity: dict[str, Any]) -> Annotated:
+    def _finish(self, identity: dict[str, Any], versions: Versions) -> Annotated:
         counts: dict[str, int] = {}
         total, failures = 0, list[work.Failure]()
 
@@ -345,7 +372,7 @@ class _Run:
             atomic.write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
         result = Annotated(
             "finished", self.out.name, self.format, total, dict(sorted(counts.items())), len(failures),
-            _used(self.settings),
+            _used(self.settings), versions.updated, versions.deleted,
         )  # fmt: skip
         atomic.write_json(self.record, {"identity": identity, "result": asdict(result)})
         shutil.rmtree(self.parts)
@@ -379,7 +406,7 @@ def _lines(path: Path) -> int:
 
 def _digest(path: Path) -> str:
     if path.is_dir():
-        return hashes.of_value([[file.name, hashes.of_file(file)] for file in sorted(path.iterdir()) if file.is_file()])
+        return hashes.of_value([[file.name, hashes.of_file(file)] for file in sorted(visible(path))])
     return hashes.of_file(path)
 
 

@@ -12,6 +12,7 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.formats.documentlines import document_of, said
 from compactbio.formats.problems import Rejected
+from compactbio.formats.texts import Reading
 from compactbio.records import atomic
 
 # How often a part is tried again after its worker died; one that kills every worker must not go on forever.
@@ -22,7 +23,7 @@ _FED = 8  # actors that one reader serves; reading is some hundred times as fast
 def make_parts(
     left: Sequence[Unit],
     done: Finished,
-    text_field: str | None,
+    reading: Reading,
     settings: work.Settings,
     folder: Path,
     format: str,
@@ -42,7 +43,7 @@ def make_parts(
     try:
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level="error")
-        for row in _rows(ray, left, done, text_field, settings, folder, format):
+        for row in _rows(ray, left, done, reading, settings, folder, format):
             yield row["documents"], Place(row["unit"], row["number"], row["last"])
     except ConnectionError as error:
         raise UserError(f"The Ray cluster cannot be reached ({error}); check RAY_ADDRESS.") from None
@@ -54,7 +55,7 @@ def _rows(
     ray: Any,
     left: Sequence[Unit],
     done: Finished,
-    text_field: str | None,
+    reading: Reading,
     settings: work.Settings,
     folder: Path,
     format: str,
@@ -69,14 +70,13 @@ def _rows(
             {
                 "number": unit.number,
                 "files": [str(path.absolute()) for path in unit.files],
-                "field": text_field,
                 "done": sorted(done.of(unit)),
             }
             for unit in left
         ]
         made = (
             ray.data.from_items(units, override_num_blocks=len(units))
-            .flat_map(_read, concurrency=max(1, settings.workers // _FED), num_cpus=0)
+            .flat_map(_read, fn_args=(reading,), concurrency=max(1, settings.workers // _FED), num_cpus=0)
             .map(
                 _Actor,
                 fn_constructor_args=(settings, str(folder.absolute()), format),
@@ -103,10 +103,10 @@ def _why(error: Exception) -> str:
     )
 
 
-def _read(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _read(row: dict[str, Any], reading: Reading) -> Iterator[dict[str, Any]]:
     """Read a unit once and give its parts."""
     unit = Unit(row["number"], tuple(map(Path, row["files"])), 0)
-    for place, entries in parts.read(unit, row["field"], row["done"]):
+    for place, entries in parts.read(unit, reading, row["done"]):
         yield {**place._asdict(), "entries": [_packed(source, entry) for source, entry in entries]}
 
 

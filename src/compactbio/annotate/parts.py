@@ -6,14 +6,15 @@ a file `UNIT-NUMBER.jsonl` in the run's folder of parts, the last one of a unit 
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.formats.problems import Rejected, rejected
-from compactbio.formats.texts import read_texts
+from compactbio.formats.sources import visible
+from compactbio.formats.texts import Reading, read_texts
 
 # Documents of a task, and of a part, which ends earlier where it has so many characters.
 CHUNK, PART = 128, 2048
@@ -61,22 +62,26 @@ def units(files: Sequence[Path]) -> list[Unit]:
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+    return sum(file.stat().st_size for file in visible(path)) if path.is_dir() else path.stat().st_size
 
 
-def entries(files: Sequence[Path], text_field: str | None) -> Iterator[Entry]:
+def entries(files: Sequence[Path], reading: Reading | None) -> Iterator[Entry]:
     """Every text of the files with its file's name; a file that is not whole or malformed ends with a rejection."""
     for path in files:
+        read = 0
         try:
-            for entry in read_texts(path, text_field):
+            for entry in read_texts(path, reading):
                 yield path.name, entry
+                read += 1
         except UserError as error:
-            yield path.name, rejected(error, path)
+            found = rejected(error, path)
+            lost = f"; what follows its first {read:,} records is lost" if read else ""
+            yield path.name, replace(found, reason=found.reason + lost)
 
 
-def read(unit: Unit, text_field: str | None, done: Collection[int] = ()) -> Iterator[tuple[Place, list[Entry]]]:
+def read(unit: Unit, reading: Reading | None, done: Collection[int] = ()) -> Iterator[tuple[Place, list[Entry]]]:
     """The parts of a unit, but for those numbered as `done`, in one pass over its files. A unit has one at least."""
-    batches = _batches(entries(unit.files, text_field))
+    batches = _batches(entries(unit.files, reading))
     number, batch = 0, next(batches, [])
     while True:
         following = next(batches, None)

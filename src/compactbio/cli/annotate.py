@@ -54,6 +54,7 @@ def annotate(
     format: Annotated[
         Format | None, typer.Option(help="By default as the name of --out shows.", show_default=False)
     ] = None,
+    input_format: options.TextsFormat = None,
     text_field: Annotated[
         str | None, typer.Option(help="The field of JSON lines or Parquet that holds the text.", show_default=False)
     ] = None,
@@ -71,6 +72,9 @@ def annotate(
 ) -> None:
     """Find entities in PubMed XML, PubTator, BioC, BRAT, JSON lines, Parquet or plain text (a document a line).
 
+    Standard input and .txt files are plain text unless they hold XML, JSON or PubTator, or --input-format says so. Of
+    PubMed records the newest of each PMID is annotated, and none that the NLM has withdrawn.
+
     A run that was stopped goes on where it was when the same command is run again. Documents that cannot be read are
     set aside with their reason in OUT.failed.jsonl, or on standard error. The exit status is 0 where any document was
     annotated, 2 where none was.
@@ -82,7 +86,7 @@ def annotate(
     from compactbio.corpus.progress import Reporter
     from compactbio.errors import UserError
 
-    chosen = format.value if format else None
+    chosen, read_as = format.value if format else None, input_format.value if input_format else None
     if str(out) == "-" and chosen not in (None, "jsonl"):
         raise UserError(f"Standard output takes jsonl alone, not {chosen}: name a file with --out.")
     models = [model, *(one for one in inputs if _is_model(one))]
@@ -94,6 +98,7 @@ def annotate(
                     batch.stream(
                         models,
                         files,
+                        input_format=read_as,
                         text_field=text_field,
                         min_score=min_score,
                         keep=keep,
@@ -108,6 +113,7 @@ def annotate(
                 files,
                 out,
                 format=chosen,
+                input_format=read_as,
                 text_field=text_field,
                 min_score=min_score,
                 keep=keep,
@@ -168,6 +174,8 @@ def _text(found: "batch.Annotated") -> str:
         f"entities     {entities}",
         f"models       {', '.join(f'{model} on {runtime}' for model, runtime in found.runtimes.items())}",
     ]
+    if found.updated or found.deleted:
+        lines.append(f"passed over  {found.updated:,} older records of a PMID, {found.deleted:,} withdrawn ones")
     if found.failed:
         lines.append(f"set aside    {found.failed:,}, see {found.out}.failed.jsonl")
     return "\n".join(lines)

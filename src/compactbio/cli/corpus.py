@@ -46,6 +46,9 @@ def build(
     require_abstract: Annotated[
         bool, typer.Option("--require-abstract", help="Drop citations that are a title only.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Titles without any square bracket, as the published corpus had them.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one per core.", show_default=False)] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first source that is damaged, instead of setting it aside.")
@@ -75,6 +78,7 @@ def build(
                 holdout=holdout,
                 exclude=exclude,
                 require_abstract=require_abstract,
+                published=published,
                 workers=workers if workers is not None else cores(),
                 strict=strict,
                 listener=reporter,

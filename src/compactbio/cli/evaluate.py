@@ -55,6 +55,7 @@ def evaluate(
     task: Annotated[
         TaskName | None, typer.Option(help="By default recognised from the data.", show_default=False)
     ] = None,
+    format: options.DataFormatChoice = None,
     protocol: Annotated[
         Protocol, typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script.")
     ] = Protocol.word,
@@ -101,7 +102,7 @@ def evaluate(
 
     named = task.value if task else None
     if predictions:
-        predicted.check(predictions, data, named)
+        predicted.check(predictions, data, named, format.value if format else None)
         context.with_resource(locks.held(predictions))
     given = Path(model)
     if given.suffix.lower() in _SUFFIXES and not given.exists():
@@ -111,6 +112,7 @@ def evaluate(
         "protocol": protocol.value,
         "split": split.value,
         "gold": gold,
+        "format": format.value if format else None,
         "untyped": untyped,
         "negative": negative,
         "scheme": scheme.value if scheme else None,

@@ -47,6 +47,7 @@ def finetune(
     task: Annotated[
         TaskName | None, typer.Option(help="By default recognised from the data.", show_default=False)
     ] = None,
+    format: options.DataFormatChoice = None,
     train_on: Annotated[
         TrainOn, typer.Option(help="train keeps the best epoch by devel; train+devel, for final numbers, the last.")
     ] = TrainOn.train,
@@ -96,6 +97,7 @@ def finetune(
             model,
             out,
             task=task.value if task else None,
+            format=format.value if format else None,
             overrides=overrides,
             train_on=train_on.value,
             precision=precision.value,

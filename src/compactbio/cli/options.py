@@ -29,6 +29,52 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class DataFormat(StrEnum):
+    """`formats.READABLE`."""
+
+    conll = "conll"
+    pubtator = "pubtator"
+    bioc = "bioc"
+    bioc_json = "bioc-json"
+    brat = "brat"
+    hf_jsonl = "hf-jsonl"
+    bigbio = "bigbio"
+    squad = "squad"
+    bioasq = "bioasq"
+    marked = "marked"
+    marked_jsonl = "marked-jsonl"
+    jsonl = "jsonl"
+
+
+class TextFormat(StrEnum):
+    """`formats.recognise.TEXTS`."""
+
+    text = "text"
+    pubmed = "pubmed"
+    jsonl = "jsonl"
+    parquet = "parquet"
+    pubtator = "pubtator"
+    bioc = "bioc"
+    bioc_json = "bioc-json"
+    brat = "brat"
+    conll = "conll"
+    hf_jsonl = "hf-jsonl"
+    bigbio = "bigbio"
+    squad = "squad"
+    bioasq = "bioasq"
+    marked = "marked"
+
+
+DataFormatChoice = Annotated[
+    DataFormat | None,
+    typer.Option("--format", help="The format of the data; by default recognised.", show_default=False),
+]
+TextsFormat = Annotated[
+    TextFormat | None,
+    typer.Option("--input-format", help="The format of all inputs; by default recognised.", show_default=False),
+]
+
+
 class Scheme(StrEnum):
     chemprot = "chemprot"
     labels = "labels"

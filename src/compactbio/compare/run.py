@@ -40,7 +40,7 @@ def check(suite: Suite, out: Path) -> None:
         loading.tokenizer_of(source)
     for name, data in suite.data.items():
         for fold in data.folds or ("",):
-            found = datasets.find(_place(data, fold), data.task, name)
+            found = datasets.find(_place(data, fold), data.task, name, format=data.format)
             for split in ("train", "test"):
                 if split not in found.files:
                     raise UserError(f"{name}: there is no {split} file in {data.path}; a comparison needs both.")
@@ -68,7 +68,8 @@ def _check_same(suite: Suite, key: tuple[str, str, int, str], place: Path, sourc
         return
     model, name, seed, fold = key
     known = record["identity"]
-    found = datasets.find(_place(suite.data[name], fold), suite.data[name].task, name)
+    data = suite.data[name]
+    found = datasets.find(_place(data, fold), data.task, name, format=data.format)
     chosen = settings(found.task, int(source.config.hidden_size), {**suite.settings_for(name), "seed": seed})
     limit = int(source.config.max_position_embeddings)
     wanted = {
@@ -167,6 +168,7 @@ def _cell(suite: Suite, key: tuple[str, str, int, str], place: Path, precision: 
             suite.models[model],
             place / "model",
             task=data.task,
+            format=data.format,
             overrides={**suite.settings_for(name), "seed": seed},
             train_on=suite.train_on,
             name=name,
@@ -183,6 +185,7 @@ def _cell(suite: Suite, key: tuple[str, str, int, str], place: Path, precision: 
             str(place / "model"),
             _place(data, fold),
             task=data.task,
+            format=data.format,
             name=name,
             precision=precision,
             tokens_per_batch=tokens,
@@ -227,7 +230,7 @@ def _kept(place: Path, model: str, data: str, seed: int, fold: str) -> Cell | No
 
 def _is_of(cell: Cell, place: Path, data: DataSet, fold: str, name: str) -> bool:
     """Whether a kept evaluation is of the model and the test data as they are now."""
-    digests = datasets.find(_place(data, fold), data.task, name).digests
+    digests = datasets.find(_place(data, fold), data.task, name, format=data.format).digests
     used = cell.scored["data"]
     own = loading.find(str(place / "model")).digest
     kept = (cell.scored["model"]["sha256"], used["sha256"], used.get("gold_sha256"))

@@ -19,7 +19,8 @@ class _Strict(BaseModel):
 
 
 class DataSet(_Strict):
-    """A data set: a folder in `path`, or its files one by one. `seeds` and `settings` go before the suite's."""
+    """A data set: a folder in `path`, or its files one by one, in a `format` of `formats.READABLE` or a recognised one.
+    `seeds` and `settings` go before the suite's."""
 
     path: Path | None = None
     train: Path | None = None
@@ -27,6 +28,7 @@ class DataSet(_Strict):
     test: Path | None = None
     gold: Path | None = None
     task: Literal["ner", "relation", "qa"] | None = None
+    format: str | None = None
     seeds: Seeds | None = None
     settings: Settings = {}
 

@@ -15,7 +15,7 @@ from compactbio.corpus.progress import Listener, Silent
 from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, PARTS, TOKENIZER, manifest
 from compactbio.corpus.settings import RowSettings, Selection
 from compactbio.errors import UserError
-from compactbio.formats import find
+from compactbio.formats.sources import search
 from compactbio.records import atomic, hashes, locks
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def build(
     holdout: int = 0,
     exclude: str | Path | None = None,
     require_abstract: bool = False,
+    published: bool = False,
     workers: int = 1,
     strict: bool = False,
     listener: Listener | None = None,
@@ -59,7 +60,9 @@ def build(
 
     Inputs are files, folders or patterns of PubMed/MEDLINE XML, JSON lines, Parquet or plain text. A row is a
     citation's title, a blank and its abstract, with special pieces, cut at `max_length` pieces; `overflow="keep"`
-    makes further rows of the tail. Neither the order of inputs nor `workers` changes a byte of the result.
+    makes further rows of the tail. Square brackets that enclose a whole title, which mark a translation, are left out;
+    `published`: all of a title's, as the published corpus had it. Neither the order of inputs nor `workers` changes a
+    byte of the result.
 
     A PMID keeps its newest record (version, then date of revision, then file name, then place); a DeleteCitation
     list withdraws a PMID whatever file it stands in; a record without PMID is dropped where its exact text stands
@@ -76,17 +79,20 @@ def build(
     Raises UserError for a mistake in the arguments, an `out` that holds something else, and where no citation is left;
     OSError where `out` cannot be written.
     """
-    paths = find(inputs)
+    listener = listener or Silent()
+    found = search(inputs)
+    for note in found.notes():
+        listener.note(note)
     selection = Selection(holdout, require_abstract, None if exclude is None else settings.read_exclude(Path(exclude)))
     if workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more.")
     with locks.held(Path(out)):
         _check_folder(Path(out))
         pieces = vocabulary.load(tokenizer, vocabulary.WITH_MASK)
-        rows = _row_settings(pieces, max_length, overflow)
+        rows = _row_settings(pieces, max_length, overflow, published=published)
         described = vocabulary.as_record(pieces, tokenizer)
-        job = _Job(Path(out), rows, selection, described, workers, strict, listener or Silent())
-        return _built(paths, pieces, job)
+        job = _Job(Path(out), rows, selection, described, workers, strict, listener)
+        return _built(found.files, pieces, job)
 
 
 def _built(paths: Sequence[Path], pieces: "PreTrainedTokenizerFast", job: _Job) -> dict[str, Any]:
@@ -103,11 +109,13 @@ def _built(paths: Sequence[Path], pieces: "PreTrainedTokenizerFast", job: _Job) 
     return record
 
 
-def _row_settings(pieces: "PreTrainedTokenizerFast", max_length: int, overflow: settings.Overflow) -> RowSettings:
+def _row_settings(
+    pieces: "PreTrainedTokenizerFast", max_length: int, overflow: settings.Overflow, *, published: bool
+) -> RowSettings:
     special = pieces.num_special_tokens_to_add(pair=False)
     if max_length <= special:
         raise UserError(f"--max-length {max_length}: must be more than the {special} special pieces of a row.")
-    return RowSettings(vocabulary.digest(pieces), max_length, overflow, vocabulary.is_wide(pieces))
+    return RowSettings(vocabulary.digest(pieces), max_length, overflow, vocabulary.is_wide(pieces), published)
 
 
 def _check_folder(out: Path) -> None:

@@ -1,6 +1,7 @@
 """Citations to token rows, and the table that a part of the corpus is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from compactbio.corpus import identity
 from compactbio.corpus.settings import RowSettings
 from compactbio.documents import Citation
 
+_NO_BRACKETS = str.maketrans("", "", "[]")
+_STOPS = (".", "?", "!")
 HAS_PMID, HAS_ABSTRACT, HAS_TEXT = 1, 2, 4
 
 
@@ -60,9 +63,28 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], keep_overflow: bool) -> l
     ]
 
 
+def training_text(citation: Citation, *, published: bool) -> str:
+    """A citation's text with the title as a model is trained on it: without the square brackets that enclose the whole
+    of it, which mark a translation; `published`: without any."""
+    title = citation.title.translate(_NO_BRACKETS) if published else _opened(citation.title)
+    return replace(citation, title=" ".join(title.split())).text
+
+
+def _opened(title: str) -> str:
+    depth = 0
+    for place, letter in enumerate(title if title.startswith("[") else ""):
+        depth += (letter == "[") - (letter == "]")
+        if depth == 0:
+            inner, rest = title[1:place], title[place + 1 :].strip()
+            if rest and rest not in _STOPS:
+                break
+            return inner if inner.endswith(_STOPS) else inner + rest
+    return title
+
+
 def part_table(citations: Sequence[Citation], tokenizer: Tokenizer, settings: RowSettings) -> pa.RecordBatch:
     """The lines of a part for these citations, in their order."""
-    texts = [citation.text for citation in citations]
+    texts = [training_text(citation, published=settings.published) for citation in citations]
     rows = encode(tokenizer, texts, settings.overflow == "keep")
     columns = {
         "pmid": [citation.pmid for citation in citations],

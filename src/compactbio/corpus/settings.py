@@ -18,6 +18,7 @@ class RowSettings:
     max_length: int
     overflow: Overflow
     wide: bool  # pieces need 32 bits
+    published: bool = False  # titles without any square bracket
 
     def __post_init__(self) -> None:
         if self.overflow not in ("drop", "keep"):
@@ -41,10 +42,10 @@ def as_record(rows: RowSettings, selection: Selection) -> dict[str, Any]:
     """The settings as they stand in the manifest; the list of excluded PMIDs as its size and hash."""
     exclude = selection.exclude
     return {
-        **{key: value for key, value in asdict(rows).items() if key in ("max_length", "overflow")},
+        **{key: value for key, value in asdict(rows).items() if key in ("max_length", "overflow", "published")},
         "holdout": selection.holdout,
         "require_abstract": selection.require_abstract,
-        "exclude": exclude and {"listed": len(exclude), "sha256": hashes.of_value(sorted(exclude))},
+        "exclude": None if exclude is None else {"listed": len(exclude), "sha256": hashes.of_value(sorted(exclude))},
     }
 
 

@@ -42,6 +42,8 @@ def _lines(manifest: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "set aside", f"{failed['name']} {failed['reason']}"
     yield "tokenizer", f"{tokenizer['name']}, {tokenizer['vocab_size']:,} pieces"
     yield "cut at", f"{settings['max_length']} tokens, overflow {settings['overflow']}"
+    if settings.get("published"):
+        yield "titles", "without any square bracket, as published"
     yield from _counted(manifest["counts"], settings["require_abstract"])
     for split, rows in manifest["rows"].items():
         if rows:

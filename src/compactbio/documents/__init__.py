@@ -1,14 +1,15 @@
 """Text with what is known about it. All offsets are characters into `text`, end exclusive."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
     """A citation as PubMed lists it, before it becomes tokens.
 
-    `pmid` is "" where the source has none. `version` is the PMID's `Version`, `revised` the `DateRevised` as
-    yyyymmdd (0: unknown); together they say which of two records of one PMID is the newer.
+    `pmid` is "" where the source has none. `title` is as the source has it, square brackets included. `version` is
+    the PMID's `Version`, `revised` the `DateRevised` as yyyymmdd (0: unknown); together they say which of two records
+    of one PMID is the newer.
     """
 
     pmid: str
@@ -78,11 +79,22 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of a document's text, `text[start:end]`, that its source keeps apart; `type` is "title", "abstract" or
+    what the source says, "" where it says nothing."""
+
+    start: int
+    end: int
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text with its mentions, relations and questions.
 
     `tokenised`: the text is the words of a token file joined by single blanks, so that its words are
-    `text.split(" ")`.
+    `text.split(" ")`. `passages` are the parts of the text in order, blanks between them, where the source divides
+    it; how a text is divided makes no document another one (`==`).
     """
 
     id: str
@@ -91,3 +103,4 @@ class Document:
     relations: tuple[Relation, ...] = ()
     questions: tuple[Question, ...] = ()
     tokenised: bool = False
+    passages: tuple[Passage, ...] = field(default=(), compare=False)

@@ -5,10 +5,22 @@ from pathlib import Path
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.formats import bioasq, bioc, brat, conll, documentlines, marked, pubtator, squad
+from compactbio.formats import (
+    bigbio,
+    bioasq,
+    bioc,
+    biocjson,
+    brat,
+    conll,
+    documentlines,
+    hfjsonl,
+    marked,
+    pubtator,
+    squad,
+)
 from compactbio.formats.faults import Found, fault
 from compactbio.formats.problems import RecordError
-from compactbio.formats.signs import FORMATS, recognise
+from compactbio.formats.recognise import FORMATS, READABLE, recognise
 from compactbio.records import atomic
 
 _READERS: Mapping[str, Callable[[Path], Iterator[Document] | Iterator[Found]]] = {
@@ -21,6 +33,9 @@ _READERS: Mapping[str, Callable[[Path], Iterator[Document] | Iterator[Found]]] =
     "marked": marked.read,
     "marked-jsonl": marked.read_jsonl,
     "jsonl": documentlines.read,
+    "bioc-json": biocjson.read,
+    "bigbio": bigbio.read,
+    "hf-jsonl": hfjsonl.read,
 }
 # Formats of records that follow each other: how one is said, after a header.
 _LINES: dict[str, tuple[str, Callable[[Document], str]]] = {
@@ -44,11 +59,11 @@ _BOM = "\ufeff"
 
 
 def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
-    """Give the documents of a file, or a BRAT folder, in order; all but JSON files (squad, bioasq) lazily.
+    """Give the documents of a file, or a BRAT folder, in order; all but JSON files lazily.
 
-    The format is recognised by content unless `format` names it; the formats are `FORMATS`, each described in its
-    module. gzip, a BOM and Windows line ends are read too. Raises UserError at once for what does not exist and a
-    format that is unknown or not recognised, and at the place in question for what is malformed.
+    The format is recognised by content unless `format` names it; the formats are `READABLE`, each described in its
+    module. gzip, a BOM and the line ends of all systems are read too. Raises UserError at once for what does not exist
+    and a format that is unknown or not recognised, and at the place in question for what is malformed.
     """
     return _raising(entries(path, format))
 
@@ -60,7 +75,7 @@ def entries(path: str | Path, format: str | None = None) -> Iterator[Document] |
     """
     path = Path(path)
     if format is not None:
-        _check_known(format)
+        _check_known(format, READABLE)
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder.")
     return _READERS[format or recognise(path)](path)
@@ -72,7 +87,7 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
     Line formats and BioC are written document by document. Raises UserError for an unknown format, a document that
     contradicts itself or has what the format cannot say, naming it, and a BRAT folder that holds something already.
     """
-    _check_known(format)
+    _check_known(format, FORMATS)
     path = Path(path)
     sound = _sound(documents)
     if format == "brat":
@@ -88,13 +103,6 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
             _write_lines(sound, partial, *_LINES[format])
 
 
-def _raising(found: Iterable[Found]) -> Iterator[Document]:
-    for one in found:
-        if isinstance(one, RecordError):
-            raise one
-        yield one
-
-
 def unsayable(document: Document, format: str) -> str | None:
     """Why a document cannot be written as a format, None where it can."""
     if reason := fault(document):
@@ -106,9 +114,16 @@ def unsayable(document: Document, format: str) -> str | None:
     return None
 
 
-def _check_known(format: str) -> None:
-    if format not in FORMATS:
-        raise UserError(f"{format!r} is no format of annotated documents: take {', '.join(FORMATS)}.")
+def _check_known(format: str, formats: tuple[str, ...]) -> None:
+    if format not in formats:
+        raise UserError(f"{format!r} is no format of annotated documents: take {', '.join(formats)}.")
+
+
+def _raising(found: Iterable[Found]) -> Iterator[Document]:
+    for one in found:
+        if isinstance(one, RecordError):
+            raise one
+        yield one
 
 
 def _sound(documents: Iterable[Document]) -> Iterator[Document]:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
-from compactbio.formats.faults import content, only, unsayable, validated
+from compactbio.formats.faults import content, only, unsayable, validated, with_string_ids
 from compactbio.records import atomic
 
 KINDS = ("factoid", "list", "yesno", "summary")
@@ -127,7 +127,7 @@ def _write(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _asked(path: Path) -> list[_Asked]:
-    return validated(_FILE, content(path).removeprefix("\ufeff"), path).questions
+    return validated(_FILE, with_string_ids(content(path).removeprefix("\ufeff")), path).questions
 
 
 def _question(asked: _Asked, path: Path) -> Question:

@@ -4,15 +4,16 @@ Source: Comeau et al., BioC: a minimalist approach to interoperability for biome
 relations by concepts as the BioCreative V chemical-disease relation task and BioRED write them.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
-from compactbio.documents import Document, Relation, Span
+from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats.faults import Found, attempted, broken, left_out, number, only, told, unsayable
+from compactbio.formats.faults import Found, attempted, broken, left_out, malformed, number, only, told, unsayable
 from compactbio.formats.problems import RecordError
 from compactbio.formats.streams import opened
 
@@ -20,6 +21,8 @@ from compactbio.formats.streams import opened
 _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
 # What holds the two concepts of a relation.
 _ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
+# The same in PubTator 3, as `TYPE|IDENTIFIER`, where nodes name no mention.
+_ROLES = ("role1", "role2")
 # Blanks that stand for the gaps between the passages of a document; no article leaves more.
 _MOST_BLANKS = 1_000_000
 
@@ -28,12 +31,13 @@ def read(path: Path) -> Iterator[Found]:
     """Give the documents of a file in order, in memory that does not grow with it.
 
     Passages, or their sentences, stand at their offsets in the text, gaps are blanks; where more of its mentions fit
-    so, a passage stands one blank after the one before. A mention's identifier is its infon `identifier`, or else that
-    of a vocabulary (MESH, OMIM, CHEBI, NCBI Gene, Species, taxonomy); several locations are its fragments. Of a
-    composite mention the parts (infon CompositeRole: IndividualMention) are left out, as in PubTator.
-    Relations have two nodes, or infons entity1 and entity2 or Chemical and Disease; the type is the infon `type` or
-    `relation`. Mentions whose text is not at their offsets, and relations of other ends, are left out and counted in a
-    warning of the log "compactbio.formats".
+    so, a passage stands one blank after the one before. A passage's type is its infon `type`, else `section_type`.
+    A mention's identifier is its infon `identifier`, or else that of a vocabulary (MESH, OMIM, CHEBI, NCBI Gene,
+    Species, taxonomy); several locations are its fragments. Of a composite mention the parts (infon CompositeRole:
+    IndividualMention) are left out, as in PubTator.
+    Relations have two nodes, or infons role1 and role2, entity1 and entity2 or Chemical and Disease; the type is the
+    infon `type` or `relation`. Mentions whose text is not at their offsets, and relations of other ends, are left out
+    and counted in a warning of the log "compactbio.formats".
     No entity is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity; a
     document whose passages overlap or leave gaps of over a million characters, or that has an offset or length that is
     not a number, is given as a RecordError.
@@ -53,14 +57,14 @@ def read(path: Path) -> Iterator[Found]:
             for event, element in events:
                 _refuse_entities(path, element)
                 if event == "end" and element.tag == "document":
-                    yield _named(attempted(_document, path, element), element)
+                    yield _named(attempted(document_of, path, element), element)
                     _forget(element)
         except etree.XMLSyntaxError as error:
-            raise broken(path, error.lineno or 1, f"it is malformed XML ({error.msg})", "mend it there") from error
+            raise UserError(f"{path}, line {error.lineno or 1}: it {malformed(error)}.") from error
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
-    """Write each document as one passage at offset 0, one after the other.
+    """Write each document with its passages, or as one at offset 0; a mention stands in the passage that it begins in.
 
     Raises UserError for questions, relations between a mention and a concept, and characters that XML does not allow.
     """
@@ -97,9 +101,10 @@ def _forget(element: Any) -> None:
         del element.getparent()[0]
 
 
-def _document(path: Path, element: Any) -> Document:
+def document_of(path: Path, element: Any) -> Document:
+    """The document that an element `document` is. Raises RecordError as `read` says."""
     name = _name(element)
-    text = _text(path, name, element)
+    text, passages = _text(path, name, element)
     spans: list[Span] = []
     places: dict[str, int] = {}
     wrong: list[str] = []
@@ -116,12 +121,16 @@ def _document(path: Path, element: Any) -> Document:
     found = [_relation(relation, places) for relation in element.iter("relation")]
     relations = tuple(relation for relation in found if relation is not None)
     left_out(path, name, len(found) - len(relations), "relations that are not between two mentions or concepts")
-    return Document(name, text, tuple(spans), relations)
+    return Document(name, text, tuple(spans), relations, passages=passages)
 
 
-def _text(path: Path, name: str, element: Any) -> str:
+def _text(path: Path, name: str, element: Any) -> tuple[str, tuple[Passage, ...]]:
     text, blanks = "", 0
+    passages: list[Passage] = []
     for part in element.iter("passage", "sentence"):
+        if part.tag == "passage":
+            infons, begun = _infons(part), False
+            kind = infons.get("type") or infons.get("section_type", "")
         own = part.find("text")
         if own is None:
             continue
@@ -134,7 +143,10 @@ def _text(path: Path, name: str, element: Any) -> str:
             reason = f"the passages of document {name} leave gaps of over {_MOST_BLANKS:,} characters"
             raise broken(path, part.sourceline, reason, "mend its offsets")
         text = text.ljust(offset) + shown
-    return text
+        start = passages.pop().start if begun else offset
+        passages.append(Passage(start, len(text), kind))
+        begun = True
+    return text, tuple(passages)
 
 
 def _offset(path: Path, part: Any, shown: str, length: int) -> int:
@@ -199,11 +211,14 @@ def _number(path: Path, text: str | None, element: Any) -> int:
 def _relation(element: Any, places: dict[str, int]) -> Relation | None:
     infons = _infons(element)
     kind = infons.get("type", infons.get("relation", ""))
+    head, tail = (infons.get(role, "") for role in _ROLES)
+    if head and tail:
+        return Relation(head.partition("|")[2] or head, tail.partition("|")[2] or tail, kind)
     nodes = [places.get(node.get("refid", "")) for node in element.iterfind("node")]
     if len(nodes) == 2 and nodes[0] is not None and nodes[1] is not None:
         return Relation(nodes[0], nodes[1], kind)
     for head, tail in _ENDS:
-        if not nodes and head in infons and tail in infons:
+        if head in infons and tail in infons:
             return Relation(infons[head], infons[tail], kind)
     return None
 
@@ -211,11 +226,19 @@ def _relation(element: Any, places: dict[str, int]) -> Relation | None:
 def said(document: Document) -> Any:
     only(document, "bioc", "mentions", "mentions in several parts", "relations")
     element = etree.Element("document")
+    text = document.text
+    passages = document.passages or (Passage(0, len(text)),)
+    borders = [passage.start for passage in passages[1:]]
     try:
         element.append(_element("id", document.id))
-        passage = etree.SubElement(element, "passage")
-        passage.extend([_element("offset", "0"), _element("text", document.text)])
-        passage.extend([_annotation(document, place, span) for place, span in enumerate(document.spans)])
+        parts = []
+        for place, passage in enumerate(passages):
+            part = _with_infons(etree.SubElement(element, "passage"), (("type", passage.type),))
+            end = passage.end if place < len(borders) else len(text)
+            part.extend([_element("offset", str(passage.start)), _element("text", text[passage.start : end])])
+            parts.append(part)
+        for place, span in enumerate(document.spans):
+            parts[bisect_right(borders, span.start)].append(_annotation(document, place, span))
         element.extend([_related(document, place, one) for place, one in enumerate(document.relations)])
     except ValueError:
         raise unsayable(document, "bioc", "it has a character that XML does not allow") from None

@@ -1,9 +1,12 @@
-"""BRAT standoff: a folder of `.txt` files, each with its annotations in an `.ann` file of the same name.
+"""BRAT standoff: `.txt` files, each with its annotations in an `.ann` file of the same name, in folders and below.
 
-Source: Stenetorp et al., BRAT: a web-based tool for NLP-assisted text annotation, EACL 2012, and its manual.
+In the form of the BioNLP shared tasks the annotations stand in an `.a1` file (given) and an `.a2` file (wanted).
+Sources: Stenetorp et al., BRAT: a web-based tool for NLP-assisted text annotation, EACL 2012, and its manual; the file
+formats of BioNLP-ST 2013.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,29 +25,53 @@ from compactbio.formats.faults import (
     unsayable,
 )
 from compactbio.formats.problems import RecordError
+from compactbio.formats.sources import is_documentation, visible
 
 MENTION = re.compile(r"(T[^\t ]*)\t([^ \t]+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL | re.ASCII)
 _RELATION = re.compile(r"R[^\t ]*\t([^ \t]+) [^ :]+:(\S+) [^ :]+:(\S+)[ \t]*")
 _NORMALISATION = re.compile(r"N[^\t ]*\t[^ \t]+ ([^ \t]+) ([^\t]*)(?:\t.*)?", re.DOTALL)
 _BEYOND = 10**18
 _LONGEST_NAME = 200  # bytes; with its ending, what every file system takes
+ANNOTATIONS = (".ann", ".a1", ".a2")
+# Events, attributes (M in older files) and equivalences.
+_PASSED_OVER = ("E", "A", "M", "*")
+
+
+def is_standoff(path: Path) -> bool:
+    """Whether a path is a folder with annotations in it or below, or one of the files of a document."""
+    if path.is_dir():
+        return any(file.suffix in ANNOTATIONS for file in visible(path))
+    return path.suffix in ANNOTATIONS or (path.suffix == ".txt" and bool(_annotations(path)))
 
 
 def read(path: Path) -> Iterator[Found]:
-    """Give the documents of a folder by name, or the one of a single file of a pair; the id is the file's stem.
+    """Give the documents in and below a folder by name, or that of one of a document's files.
 
-    Line ends of the text stay as they are, offsets count them. Lines T, R and N are read, others passed over; several
-    normalisations of a mention are its identifier with `|` between. A text without annotations has no mentions. A
-    mention that its offsets do not hold is left out with its relations, and counted in a warning of the log
-    "compactbio.formats". A pair that lacks its `.txt`, cannot be read, or has a line that is none of the format is
-    given as a RecordError.
+    The id is the file's stem, after the path from the folder where another file has the same. Line ends of the text
+    stay as they are, offsets count them. Lines T, R and N are read; several normalisations of a mention are its
+    identifier with `|` between. A text without annotations has no mentions; a README and the like is not a text. Lines
+    of events, attributes and equivalences, relations to events, and mentions that their offsets do not hold with their
+    relations, are left out, and counted in a warning of the log "compactbio.formats". A document that lacks its `.txt`,
+    cannot be read, or has a line that is none of the format is given as a RecordError.
     """
     if not path.is_dir():
-        yield attempted(_document, path.with_suffix(".txt"))
+        yield attempted(_document, path.with_suffix(".txt"), path.stem)
         return
-    stems = sorted({file.with_suffix("") for file in path.iterdir() if file.suffix in (".txt", ".ann")})
+    stems = sorted({file.with_suffix("") for file in texts(path)})
+    names = Counter(stem.name for stem in stems)
     for stem in stems:
-        yield attempted(_document, stem.with_name(f"{stem.name}.txt"))
+        name = stem.name if names[stem.name] == 1 else stem.relative_to(path).as_posix()
+        yield attempted(_document, stem.with_name(f"{stem.name}.txt"), name)
+
+
+def texts(folder: Path) -> list[Path]:
+    """The files in and below a folder that documents are made of."""
+    files = [file for file in visible(folder) if file.suffix in (".txt", *ANNOTATIONS)]
+    return [file for file in files if not is_documentation(file) or _annotations(file)]
+
+
+def _annotations(text: Path) -> list[Path]:
+    return [file for suffix in ANNOTATIONS if (file := text.with_suffix(suffix)).exists()]
 
 
 def write(documents: Iterable[Document], folder: Path) -> None:
@@ -71,23 +98,47 @@ def said(document: Document) -> str:
     return "".join(f"{row}\n" for row in _rows(document))
 
 
-def _document(file: Path) -> Document:
-    annotations = file.with_suffix(".ann")
+def _document(file: Path, name: str) -> Document:
+    annotations = _annotations(file)
     if not file.exists():
+        beside = annotations[0] if annotations else file
         reason = f"there is no {file.name} beside it"
-        raise RecordError(f"{annotations}: {reason}; put the text there.", annotations, "the file", reason)
-    document = Document(file.stem, content(file))
-    return _annotated(document, annotations) if annotations.exists() else document
+        raise RecordError(f"{beside}: {reason}; put the text there.", beside, "the file", reason)
+    return _annotated(Document(name, content(file)), annotations)
 
 
-def _annotated(document: Document, path: Path) -> Document:
-    rows = list(numbered(path))
-    spans, places, wrong = _spans(document.text, path, rows)
-    left_out(path, document.id, len(wrong), "mentions that do not stand at their offsets", [kind for _, kind in wrong])
-    relations, lost = _relations(path, rows, places, {name for name, _ in wrong})
-    left_out(path, document.id, lost, "relations of mentions that are left out")
-    identified = _identified(path, rows, spans, places)
-    return replace(document, spans=identified, relations=relations)
+def _annotated(document: Document, paths: Sequence[Path]) -> Document:
+    rows = {path: list(numbered(path)) for path in paths}
+    spans, places, wrong = list[Span](), dict[str, int](), list[tuple[str, str]]()
+    for path in paths:
+        found, own, astray = _spans(document.text, path, rows[path])
+        types = [kind for _, kind in astray]
+        left_out(path, document.id, len(astray), "mentions that do not stand at their offsets", types)
+        places |= {name: place + len(spans) for name, place in own.items()}
+        spans += found
+        wrong += astray
+    events = {row.split("\t")[0] for own_rows in rows.values() for _, row in own_rows if row.startswith("E")}
+    relations: list[Relation] = []
+    for path in paths:
+        passed = sum(row.startswith(_PASSED_OVER) for _, row in rows[path])
+        left_out(path, document.id, passed, "events, attributes and equivalences")
+        rows[path], lost = _without_events(rows[path], events)
+        left_out(path, document.id, lost, "relations to events")
+        related, lost = _relations(path, rows[path], places, {name for name, _ in wrong})
+        left_out(path, document.id, lost, "relations of mentions that are left out")
+        relations += related
+        spans = list(_identified(path, rows[path], spans, places))
+    return replace(document, spans=tuple(spans), relations=tuple(relations))
+
+
+def _without_events(rows: Sequence[tuple[int, str]], events: set[str]) -> tuple[list[tuple[int, str]], int]:
+    """The lines without the relations that have an event at an end, and how many these are."""
+    kept = [
+        (line, row)
+        for line, row in rows
+        if not (match := _RELATION.fullmatch(row)) or not events.intersection(match.groups()[1:])
+    ]
+    return kept, len(rows) - len(kept)
 
 
 def _spans(
@@ -167,7 +218,9 @@ def _identified(
             raise broken(path, line, "it is no normalisation", "write N1, tab, Reference T1 RESOURCE:ID, tab, text")
         if match[1] in places:
             names.setdefault(places[match[1]], []).append(match[2])
-    return tuple(replace(span, identifier="|".join(names.get(place, ()))) for place, span in enumerate(spans))
+    return tuple(
+        replace(span, identifier="|".join(names[place])) if place in names else span for place, span in enumerate(spans)
+    )
 
 
 def _is_name(name: str) -> bool:

@@ -12,34 +12,43 @@ from typing import NamedTuple
 from compactbio.documents import Document, Span
 from compactbio.documents.tags import Chunk, chunks, iob2, parse
 from compactbio.documents.words import words
-from compactbio.errors import UserError
-from compactbio.formats.faults import broken, numbered, on_one_line, only, unsayable
+from compactbio.formats.faults import Found, attempted, broken, broken_at, on_one_line, only, told, undecoded, unsayable
+from compactbio.formats.problems import RecordError
+from compactbio.formats.streams import Line, each_line
 
 _DOCSTART = "-DOCSTART-"
 _BLANKS = re.compile(" +")
 _MEND = "write word, tab, tag"
+# A column as CSV writers quote it; a word is only where quotes are doubled in it, for words with quotes are real.
+QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_QUOTED_TWICE = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 
 
 class _Row(NamedTuple):
-    line: int
+    """A line in columns; `width` is how many the file's first line has."""
+
+    line: Line
     columns: tuple[str, ...]
+    width: int
 
 
-def read(path: Path) -> Iterator[Document]:
+def read(path: Path) -> Iterator[Found]:
     """Give each sentence as a tokenised document; tags in IOB1, IOB2, IOBES or BILOU, typed or bare.
 
     A document's id is the sentence's number from 1; after `-DOCSTART-` lines, the numbers of document and sentence
-    with a full stop between. A line with a tab is split at tabs alone, another one at blanks. Raises UserError, when
-    it gets there, for a line of one column, a word with a blank and an unknown tag.
+    with a full stop between. A line with a tab is split at tabs alone, another one at blanks. Of a sentence with a
+    line of one column, of other columns than the first line has, or quoted as CSV is, with a word with a blank or an
+    unknown tag, the error is given in its place.
     """
     for name, rows in _sentences(path):
-        yield _document(path, name, rows)
+        yield attempted(_document, path, name, rows)
 
 
 def read_columns(path: Path) -> Iterator[list[tuple[str, ...]]]:
-    """Give each sentence as rows of all its columns. Raises UserError as `read` does, unknown tags apart."""
+    """Give each sentence as rows of all its columns. Raises UserError for what `read` gives as an error, unknown tags
+    apart."""
     for _, rows in _sentences(path):
-        yield [row.columns for row in rows]
+        yield [_checked(path, row).columns for row in rows]
 
 
 def columns_of(line: str) -> tuple[str, ...]:
@@ -63,21 +72,23 @@ def said(document: Document) -> str:
 
 
 def _sentences(path: Path) -> Iterator[tuple[str, list[_Row]]]:
-    document = sentence = last = 0
+    document = sentence = last = width = 0
     rows: list[_Row] = []
-    for line, text in numbered(path):
-        columns = columns_of(text)
-        begins = columns[0] == _DOCSTART
-        # Blank lines are not given: they are the gaps between line numbers.
-        if rows and (begins or line > last + 1):
-            sentence += 1
-            yield _name(document, sentence), rows
-            rows = []
-        last = line
-        if begins:
-            document, sentence = document + 1, 0
-        else:
-            rows.append(_row(path, line, columns))
+    with told(path):
+        for line in each_line(path):
+            columns = columns_of(line.text)
+            begins = columns[0] == _DOCSTART
+            # Blank lines are not given: they are the gaps between line numbers.
+            if rows and (begins or line.number > last + 1):
+                sentence += 1
+                yield _name(document, sentence), rows
+                rows = []
+            last = line.number
+            if begins:
+                document, sentence = document + 1, 0
+            else:
+                width = width or len(columns)
+                rows.append(_Row(line, columns, width))
     if rows:
         yield _name(document, sentence + 1), rows
 
@@ -86,28 +97,42 @@ def _name(document: int, sentence: int) -> str:
     return f"{document}.{sentence}" if document else str(sentence)
 
 
-def _row(path: Path, line: int, columns: tuple[str, ...]) -> _Row:
+def _checked(path: Path, row: _Row) -> _Row:
+    """The row. Raises RecordError where it cannot be used."""
+    columns, number = row.columns, row.line.number
+    if row.line.problem:
+        raise undecoded(path, row.line)
     if len(columns) < 2:
-        raise broken(path, line, "it has one column, not a word and its tag", _MEND)
+        raise broken(path, number, "it has one column, not a word and its tag", _MEND)
+    if len(columns) != row.width:
+        raise broken(path, number, f"it has {len(columns)} columns, the first line has {row.width}", _MEND)
+    if _QUOTED_TWICE.fullmatch(columns[0]) or QUOTED.fullmatch(columns[-1]):
+        raise broken(path, number, "it is quoted, as CSV is", "write its columns without quotes")
     if not columns[0] or " " in columns[0]:
-        raise broken(path, line, f"{columns[0][:40]!r} is not one word", _MEND)
-    return _Row(line, columns)
+        reason = "its first column is empty or has a blank"
+        raise broken(path, number, f"{columns[0][:40]!r} is not one word", _MEND, unquoted=reason)
+    return row
 
 
 def _document(path: Path, name: str, rows: Sequence[_Row]) -> Document:
-    found = [row.columns[0] for row in rows]
+    columns = [_checked(path, row).columns for row in rows]
+    wrong = next((row for row in rows if not is_tag(row.columns[-1])), None)
+    if wrong:
+        raise unknown_tag(path, f"line {wrong.line.number}", wrong.columns[-1])
+    return tagged(name, [row[0] for row in columns], [row[-1] for row in columns])
+
+
+def tagged(name: str, found: Sequence[str], tags: Sequence[str]) -> Document:
+    """The document that words and their tags make. Raises ValueError for an unknown tag."""
     starts = list(accumulate((len(word) + 1 for word in found), initial=0))
-    try:
-        mentions = chunks([row.columns[-1] for row in rows])
-    except ValueError:
-        raise _unknown_tag(path, rows) from None
-    spans = (Span(starts[start], starts[end] - 1, kind) for start, end, kind in mentions)
+    spans = (Span(starts[start], starts[end] - 1, kind) for start, end, kind in chunks(tags))
     return Document(name, " ".join(found), tuple(spans), tokenised=True)
 
 
-def _unknown_tag(path: Path, rows: Sequence[_Row]) -> UserError:
-    row = next(row for row in rows if not is_tag(row.columns[-1]))
-    return broken(path, row.line, f"{row.columns[-1][:40]!r} is no tag", "write B, I or O, or B-TYPE and I-TYPE")
+def unknown_tag(path: Path, place: str, tag: str) -> RecordError:
+    """The error for a tag of no known scheme."""
+    mend = "write B, I or O, or B-TYPE and I-TYPE"
+    return broken_at(path, place, f"{tag[:40]!r} is no tag", mend, unquoted="it has a tag of no known scheme")
 
 
 def is_tag(column: str) -> bool:

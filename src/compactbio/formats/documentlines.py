@@ -8,34 +8,39 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compactbio.documents import Document, Question, Relation, Span
-from compactbio.formats.faults import Found, attempted, broken, fault, numbered, validated
+from compactbio.documents import Document, Passage, Question, Relation, Span
+from compactbio.formats.faults import Found, attempted, broken, fault, told, undecoded, validated, with_string_ids
+from compactbio.formats.streams import Line, each_line
 
 _KEYS = [field.name for field in fields(Document)]
 _PART_KEYS = {
     "spans": [field.name for field in fields(Span)],
     "relations": [field.name for field in fields(Relation)],
     "questions": [field.name for field in fields(Question)],
+    "passages": [field.name for field in fields(Passage)],
 }
 _DOCUMENT = TypeAdapter(Document)
 
 
 def read(path: Path) -> Iterator[Found]:
-    """Give each line's document. Keys: those of `Document`, and of `Span`, `Relation` and `Question` in their lists.
+    """Give each line's document. Keys: those of `Document`, and of its parts in their lists; ids may be whole numbers.
 
-    A line that is no such object, has another key, or offsets, places or scores that lie outside is given as a
-    RecordError.
+    A line that is no such object, has another key, or offsets or places that lie outside, gives the error in its place.
     """
-    for line, text in numbered(path):
-        yield attempted(_document, path, line, text)
+    with told(path):
+        for line in each_line(path):
+            yield attempted(document_in, path, line)
 
 
-def _document(path: Path, line: int, text: str) -> Document:
-    document = validated(_DOCUMENT, text, path, line)
-    if unknown := _unknown_keys(json.loads(text)):
-        raise broken(path, line, f"a document has no {unknown}", f"take {', '.join(_KEYS)}")
+def document_in(path: Path, line: Line) -> Document:
+    """The document of a line. Raises RecordError for a line that holds none."""
+    if line.problem:
+        raise undecoded(path, line)
+    document = validated(_DOCUMENT, with_string_ids(line.text), path, line.number)
+    if unknown := _unknown_keys(json.loads(line.text)):
+        raise broken(path, line.number, f"a document has no {unknown}", f"take {', '.join(_KEYS)}")
     if reason := fault(document):
-        raise broken(path, line, reason, "mend it there")
+        raise broken(path, line.number, reason, "mend it there")
     return document
 
 
@@ -56,7 +61,7 @@ def _unknown_keys(value: dict[str, Any]) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def _object(value: Document | Span | Relation | Question) -> dict[str, Any]:
+def _object(value: Document | Span | Relation | Question | Passage) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in fields(value):
         content = getattr(value, field.name)

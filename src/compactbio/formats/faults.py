@@ -9,20 +9,26 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from lxml.etree import XMLSyntaxError
 from pydantic import TypeAdapter, ValidationError
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.formats.problems import RecordError, SourceError
-from compactbio.formats.streams import lines, opened
+from compactbio.formats.streams import Line, lines, opened
 
 T = TypeVar("T")
 P = ParamSpec("P")
 # What a reader gives: a document, or what is malformed in its place.
 Found = Document | RecordError
 
+_WHOLE = "give a whole file in UTF-8"
 _LOGGER = logging.getLogger("compactbio.formats")
+# What lxml says of a second XML declaration, DOCTYPE or root element.
+_SECOND_ROOT = ("XML declaration allowed only at the start", "Extra content at the end")
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+# No string of JSON holds a bare quote, so that what this finds is a key.
+_NUMBER_ID = re.compile(r'("(?:id|pmid|identifier)"\s*:\s*)(-?[0-9]+)(?:\.0)?(?=\s*[,}\]])')
 _LINE = re.compile(r" at line (\d+) column \d+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,7 +51,7 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        raise RecordError(f"{path} {error}; give a whole file in UTF-8.", path, "the file", str(error)) from error
+        raise RecordError(f"{path} {error}; {_WHOLE}.", path, "the file", str(error)) from error
 
 
 def numbered(path: Path) -> Iterator[tuple[int, str]]:
@@ -64,9 +70,19 @@ def content(path: Path) -> str:
             raise SourceError(f"is not UTF-8: byte 0x{wrong:02x} at offset {error.start}") from error
 
 
-def broken(path: Path, line: int, reason: str, mend: str) -> RecordError:
-    """The error for a line that cannot be read."""
-    return RecordError(f"{path}, line {line}: {reason}; {mend}.", path, f"line {line}", reason)
+def broken(path: Path, line: int, reason: str, mend: str, *, unquoted: str = "") -> RecordError:
+    """The error for a line that cannot be read; `unquoted` is the reason without text of the file, where it has any."""
+    return broken_at(path, f"line {line}", reason, mend, unquoted=unquoted)
+
+
+def broken_at(path: Path, place: str, reason: str, mend: str, *, unquoted: str = "") -> RecordError:
+    """The same for another place than a line."""
+    return RecordError(f"{path}, {place}: {reason}; {mend}.", path, place, unquoted or reason)
+
+
+def undecoded(path: Path, line: Line) -> RecordError:
+    """The error for a line whose bytes are not UTF-8."""
+    return RecordError(f"{path} {line.problem}; {_WHOLE}.", path, f"line {line.number}", str(line.problem))
 
 
 def attempted(make: Callable[P, Document], *given: P.args, **named: P.kwargs) -> Found:
@@ -100,6 +116,21 @@ def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None =
     if line:
         raise broken(path, line, reason, "mend it there")
     raise UserError(f"{path}: {reason}; mend it there.")
+
+
+def malformed(error: XMLSyntaxError) -> str:
+    """Why XML cannot be read, as a predicate, with the way to fix it."""
+    if any(sign in (error.msg or "") for sign in _SECOND_ROOT):
+        return (
+            "has an XML declaration or a root after the first one, as several answers of efetch saved into one file "
+            "have; save each answer to a file of its own"
+        )
+    return f"is malformed XML ({error.msg}); fix it there or fetch the file again"
+
+
+def with_string_ids(text: str) -> str:
+    """JSON with the whole numbers that its objects have under "id", "pmid" or "identifier" as strings."""
+    return _NUMBER_ID.sub(r'\1"\2"', text)
 
 
 def left_out(path: Path, document: str, count: int, what: str, types: Sequence[str] = ()) -> None:
@@ -144,6 +175,15 @@ def fault(document: Document) -> str | None:
         for place in (relation.head, relation.tail):
             if isinstance(place, int) and not 0 <= place < len(document.spans):
                 return f"a relation names mention {place} of {len(document.spans)}, counted from 0"
+    end = 0
+    for passage in document.passages:
+        if not end <= passage.start <= passage.end <= len(document.text) or document.text[end : passage.start].strip(
+            " "
+        ):
+            return "its passages overlap, leave text out or do not lie in it"
+        end = passage.end
+    if document.passages and document.text[end:].strip(" "):
+        return "its passages leave text out"
     return None
 
 

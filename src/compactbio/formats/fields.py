@@ -1,5 +1,6 @@
 """Field values to a `Citation`: what all formats of citations share."""
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
@@ -8,7 +9,9 @@ from compactbio.documents import Citation
 from compactbio.formats.problems import Rejected
 
 TEXT_KEYS = ("title", "abstract", "text")
-_NO_BRACKETS = str.maketrans("", "", "[]")
+_FLOAT = re.compile(r"^\s*([0-9]+)\.0\s*$")
+# What PubMed writes where a title is not known.
+_NO_TITLE = re.compile(r"\[?(?:not available|no title available|in process citation)\.?\]?\.?", re.IGNORECASE)
 
 
 class _BrokenFieldError(Exception):
@@ -20,9 +23,10 @@ def spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-def plain_title(text: str) -> str:
-    """A title without any square bracket, blanks collapsed."""
-    return spaced(text.translate(_NO_BRACKETS))
+def title(text: str) -> str:
+    """A title, blanks collapsed; "" where it says that there is none ("[Not Available].")."""
+    found = spaced(text)
+    return "" if _NO_TITLE.fullmatch(found) else found
 
 
 def citation(record: Mapping[str, Any], place: str) -> Citation | Rejected:
@@ -37,7 +41,7 @@ def citation(record: Mapping[str, Any], place: str) -> Citation | Rejected:
         abstract = "abstract" if record.get("abstract") is not None else "text"
         return Citation(
             pmid=_pmid(record.get("pmid")),
-            title=plain_title(_text(record, "title")),
+            title=title(_text(record, "title")),
             abstract=spaced(_text(record, abstract)),
         )
     except _BrokenFieldError as error:
@@ -69,14 +73,17 @@ def _pmid(value: Any) -> str:
         raise _BrokenFieldError("pmid is not an identifier")
     if not (found.isascii() and found.isdigit()):
         return found
-    if not found.strip("0"):
+    if len(found) > 1 and not found.strip("0"):
         raise _BrokenFieldError("pmid is not a positive number")
+    # A bare 0 is how some exports say that there is none.
     return found.lstrip("0")
 
 
 def _identifier(value: Any, key: str) -> str:
     """A string or an integer as a string; "" for None and NaN."""
-    # A column of integers with gaps arrives as floating point, the gaps as NaN.
+    # A column of integers with gaps arrives as floating point, the gaps as NaN, or as the strings of these.
+    if key == "pmid" and isinstance(value, str):
+        return _whole("" if value == "nan" else _FLOAT.sub(r"\1", value), key)
     if value is None or (isinstance(value, float) and isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():

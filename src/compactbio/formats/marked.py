@@ -13,7 +13,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.faults import Found, attempted, broken, numbered, on_one_line, unsayable, validated
+from compactbio.formats.conll import QUOTED
+from compactbio.formats.faults import Found, attempted, broken, on_one_line, told, undecoded, unsayable, validated
+from compactbio.formats.streams import Line, each_line
 
 HEADER = "index\tsentence\tlabel\n"
 MARK = re.compile(r"@([\w-]+)\$")
@@ -35,36 +37,48 @@ def read(path: Path) -> Iterator[Found]:
 
     The id is the first of three columns, or the line's number. The text keeps its marks, which are the mentions. The
     relation is between them where there are two, else between the first and last of the marks as strings ("" without
-    any). A first line whose last column is "label" is a header. A line without two or three columns is given as a
-    RecordError.
+    any). A first line whose last column is "label" is a header. A line without two or three columns, of other columns
+    than the first line has, or quoted as CSV is, gives the error in its place.
     """
-    for place, (line, text) in enumerate(numbered(path)):
-        columns = text.split("\t")
-        if place == 0 and is_header(columns):
-            continue
-        yield attempted(_row, path, line, columns)
+    width = 0
+    with told(path):
+        for place, line in enumerate(each_line(path)):
+            columns = line.text.split("\t")
+            width = width or len(columns)
+            if place or not is_header(columns):
+                yield attempted(_row, path, line, columns, width)
+
+
+def _row(path: Path, line: Line, columns: list[str], width: int) -> Document:
+    if line.problem:
+        raise undecoded(path, line)
+    mend = "write sentence, tab, class"
+    if len(columns) not in (2, 3):
+        raise broken(path, line.number, f"it has not two or three columns but {len(columns)}", mend)
+    if len(columns) != width:
+        raise broken(path, line.number, f"it has {len(columns)} columns, the first line has {width}", mend)
+    if QUOTED.fullmatch(columns[-1]) or (QUOTED.fullmatch(columns[-2]) and '""' in columns[-2]):
+        raise broken(path, line.number, "it is quoted, as CSV is", "write its columns without quotes")
+    return _table_document(columns[0] if len(columns) == 3 else str(line.number), *columns[-2:])
 
 
 def read_jsonl(path: Path) -> Iterator[Found]:
     """Give the text of each line with its label as the type of one relation; the id is the line's number.
 
     The text keeps its marks; the mentions are what stands within, the one in `<< >>` first. The relation is between
-    them where each pair of marks stands once, else between "<< >>" and "[[ ]]". A line without text and label is given
-    as a RecordError.
+    them where each pair of marks stands once, else between "<< >>" and "[[ ]]". A line without text and label gives the
+    error in its place.
     """
-    for line, text in numbered(path):
-        yield attempted(_object, path, line, text)
+    with told(path):
+        for line in each_line(path):
+            yield attempted(_object, path, line)
 
 
-def _row(path: Path, line: int, columns: list[str]) -> Document:
-    if len(columns) not in (2, 3):
-        raise broken(path, line, f"it has not two or three columns but {len(columns)}", "write sentence, tab, class")
-    return _table_document(columns[0] if len(columns) == 3 else str(line), *columns[-2:])
-
-
-def _object(path: Path, line: int, text: str) -> Document:
-    value = validated(_LINE, text, path, line)
-    return _json_document(str(line), value.text, value.label)
+def _object(path: Path, line: Line) -> Document:
+    if line.problem:
+        raise undecoded(path, line)
+    value = validated(_LINE, line.text, path, line.number)
+    return _json_document(str(line.number), value.text, value.label)
 
 
 def is_header(columns: list[str]) -> bool:

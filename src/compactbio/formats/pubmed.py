@@ -8,7 +8,8 @@ from xml.parsers import expat
 from lxml import etree
 
 from compactbio.documents import Citation, Deletion
-from compactbio.formats.fields import plain_title, spaced
+from compactbio.formats.faults import malformed
+from compactbio.formats.fields import spaced, title
 from compactbio.formats.problems import Rejected, SourceError
 from compactbio.formats.streams import opened
 
@@ -21,19 +22,20 @@ class _BrokenRecordError(Exception):
     """The reason why a record cannot be used."""
 
 
-def read(path: Path) -> Iterator[Citation | Deletion | Rejected]:
+def read(path: Path, *, labels: bool = False) -> Iterator[Citation | Deletion | Rejected]:
     """Give the records of a file in order, in memory that does not grow with it.
 
-    The parts of a structured abstract are joined by one blank, without their labels; the text of inline markup is
-    kept; OtherAbstract, VernacularTitle and CopyrightInformation are left out. Each PMID of a DeleteCitation list
-    is a `Deletion`; the lists of the NLM withdraw a PMID whatever file it stands in.
+    The parts of a structured abstract are joined by one blank, with `labels` as PubMed and PubTator show them
+    ("METHODS: ..."), else without; the text of inline markup is kept; OtherAbstract, VernacularTitle and
+    CopyrightInformation are left out, and so is a title that says that there is none. Each PMID of a DeleteCitation
+    list is a `Deletion`; the lists of the NLM withdraw a PMID whatever file it stands in.
     No entity is resolved and nothing is fetched. Raises SourceError for XML that is malformed, has another root
     (before any record is read), or declares an entity.
     """
     with opened(path) as stream:
         _check_prolog(stream)
     with opened(path) as stream:
-        yield from _records(stream)
+        yield from _records(stream, labels)
 
 
 def _check_prolog(stream: Any) -> None:
@@ -47,7 +49,8 @@ def _check_prolog(stream: Any) -> None:
             block = stream.read(8_192)
             parser.Parse(block, not block)
     except expat.ExpatError as error:
-        raise SourceError(f"is malformed XML: {error}") from error
+        if not root:
+            raise SourceError(f"is malformed XML: {error}") from error
     if root[0] not in ROOTS:
         raise SourceError(f"is not PubMed XML: its root is <{root[0]}>, not <{ROOTS[0]}> or <{ROOTS[1]}>")
 
@@ -56,7 +59,7 @@ def _refuse_entity(*_declaration: Any) -> None:
     raise SourceError("declares entities, which PubMed never does")
 
 
-def _records(stream: Any) -> Iterator[Citation | Deletion | Rejected]:
+def _records(stream: Any, labels: bool) -> Iterator[Citation | Deletion | Rejected]:
     events = etree.iterparse(
         stream,
         events=("end",),
@@ -69,10 +72,10 @@ def _records(stream: Any) -> Iterator[Citation | Deletion | Rejected]:
     )
     try:
         for number, (_event, element) in enumerate(events, 1):
-            yield from _entries(element, number)
+            yield from _entries(element, number, labels)
             _forget(element)
     except etree.XMLSyntaxError as error:
-        raise SourceError(f"is malformed XML: {error.msg}") from error
+        raise SourceError(malformed(error)) from error
 
 
 def _forget(element: Any) -> None:
@@ -86,7 +89,7 @@ def _forget(element: Any) -> None:
         del root[0]
 
 
-def _entries(element: Any, number: int) -> Iterator[Citation | Deletion | Rejected]:
+def _entries(element: Any, number: int, labels: bool) -> Iterator[Citation | Deletion | Rejected]:
     if element.tag == "DeleteCitation":
         numbers = (_number(child.text) for child in element.iterfind("PMID"))
         yield from (Deletion(number) for number in numbers if number)
@@ -97,22 +100,28 @@ def _entries(element: Any, number: int) -> Iterator[Citation | Deletion | Reject
         yield Rejected(place, "a book, not a citation")
         return
     try:
-        yield _citation(element)
+        yield _citation(element, labels)
     except _BrokenRecordError as error:
         yield Rejected(place, str(error))
 
 
-def _citation(element: Any) -> Citation:
+def _citation(element: Any, labels: bool) -> Citation:
     pmid = element.find("PMID")
     if pmid is None or not _number(pmid.text):
         raise _BrokenRecordError("PMID is missing or no number")
+    parts = element.iterfind("Article/Abstract/AbstractText")
     return Citation(
         pmid=_number(pmid.text),
-        title=plain_title(_text(element.find("Article/ArticleTitle"))),
-        abstract=spaced(" ".join(_text(part) for part in element.iterfind("Article/Abstract/AbstractText"))),
+        title=title(_text(element.find("Article/ArticleTitle"))),
+        abstract=spaced(" ".join((_label(part) if labels else "") + _text(part) for part in parts)),
         version=_version(pmid.get("Version", "1")),
         revised=_date(element.find("DateRevised")),
     )
+
+
+def _label(part: Any) -> str:
+    label = part.get("Label", "").strip()
+    return f"{label}: " if label and label != "UNLABELLED" else ""
 
 
 def _number(text: str | None) -> str:

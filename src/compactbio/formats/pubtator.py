@@ -8,39 +8,57 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from compactbio.documents import Document, Relation, Span
+from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.documents.words import sentences
-from compactbio.formats.faults import Found, attempted, broken, left_out, number, numbered, on_one_line, only, unsayable
+from compactbio.formats.faults import (
+    Found,
+    attempted,
+    broken,
+    left_out,
+    number,
+    on_one_line,
+    only,
+    told,
+    undecoded,
+    unsayable,
+)
+from compactbio.formats.streams import Line, each_line
 
 TEXT_LINE = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]+")
-_Numbered = Sequence[tuple[int, str]]
+_TITLES = ("title", "front")
 
 
 def read(path: Path) -> Iterator[Found]:
-    """Give the documents of a file; the text is title, one blank, abstract, or the one of them that is there.
+    """Give the documents of a file; the text is title, one blank, abstract, or the one of them that is there, and these
+    are its passages.
 
     A mention of composites keeps its whole extent and identifier, columns after these are not read; a relation is
     between identifiers. A mention that its offsets do not hold is left out, and counted in a warning of the log
-    "compactbio.formats". A document with a line that is none of the format is given as a RecordError.
+    "compactbio.formats". A document with a line that is none of the format gives the error in its place.
     """
     for name, record in _records(path):
         yield attempted(_document, path, name, record)
 
 
 def said(document: Document) -> str:
-    """The lines of a document and a blank one: its first sentence is the title, unless it is all there is.
+    """The lines of a document and a blank one.
 
-    Raises UserError for line breaks, mentions in several parts and relations between mentions, not identifiers.
+    The title is the first passage where the document has one of this type, or more than one of no type; that of a text
+    in no passages is its first sentence, unless this is all there is. Before an abstract without a title stands the
+    blank that PubTator's offsets count there.
+
+    Raises UserError for line breaks, mentions in several parts, relations between mentions, not identifiers, and a
+    title that no blank follows.
     """
     only(document, "pubtator", "mentions", "relations")
     on_one_line(document, "pubtator", document.text, tabs=True)
     on_one_line(document, "pubtator", document.id)
     if not document.id or "|" in document.id or document.id.isspace():
         raise unsayable(document, "pubtator", "its id is empty or has a |")
-    title, abstract = _halves(document.text)
+    title, abstract, moved = _halves(document)
     rows = [f"{document.id}|t|{title}", f"{document.id}|a|{abstract}"]
-    fields = [_mention(document, span) for span in document.spans]
+    fields = [_mention(document, span, moved) for span in document.spans]
     fields += [_ends(document, relation) for relation in document.relations]
     for row in fields:
         on_one_line(document, "pubtator", document.id, *row)
@@ -48,51 +66,66 @@ def said(document: Document) -> str:
     return "\n".join(rows) + "\n\n"
 
 
-def _records(path: Path) -> Iterator[tuple[str, _Numbered]]:
-    """Each document's id and numbered lines; one begins with another id or a title."""
-    name = ""
-    record: list[tuple[int, str]] = []
-    for line, text in numbered(path):
-        match = TEXT_LINE.fullmatch(text)
-        own = match[1] if match else text.split("\t", 1)[0]
-        if record and (own != name or (match and match[2] == "t")):
-            yield name, record
-            record = []
-        name = own
-        record.append((line, text))
+def _records(path: Path) -> Iterator[tuple[str, list[Line]]]:
+    """Each document's id and lines; one begins with another id or a title.
+
+    A line without an id belongs to the document that it stands in, which ends with a blank line at the latest.
+    """
+    name, last = "", 0
+    record: list[Line] = []
+    with told(path):
+        for line in each_line(path):
+            match = TEXT_LINE.fullmatch(line.text)
+            own = match[1] if match else line.text.split("\t", 1)[0]
+            if not match and "\t" not in line.text and line.number == last + 1:
+                own = name
+            last = line.number
+            if record and (own != name or (match and match[2] == "t")):
+                yield name, record
+                record = []
+            name = own
+            record.append(line)
     if record:
         yield name, record
 
 
-def _document(path: Path, name: str, record: _Numbered) -> Document:
+def _document(path: Path, name: str, record: Sequence[Line]) -> Document:
     parts: dict[str, str] = {}
     rows: list[tuple[int, list[str]]] = []
-    for line, text in record:
-        if match := TEXT_LINE.fullmatch(text):
+    for line in record:
+        if line.problem:
+            raise undecoded(path, line)
+        if match := TEXT_LINE.fullmatch(line.text):
             if match[2] in parts:
-                raise broken(path, line, f"document {name} has a second abstract", "give each document its own id")
+                raise broken(
+                    path, line.number, f"document {name} has a second abstract", "give each document its own id"
+                )
             parts[match[2]] = match[3]
         else:
-            rows.append((line, text.split("\t")))
+            rows.append((line.number, line.text.split("\t")))
     if not parts:
-        raise broken(path, record[0][0], "it follows no title or abstract of its id", "write ID|t|TITLE before it")
-    text = _text(parts)
+        raise broken(path, record[0].number, "it follows no title or abstract of its id", "write ID|t|TITLE before it")
+    text, passages = _text(parts)
     spans, relations, wrong = [], [], list[str]()
-    for line, columns in rows:
-        if not _is_mention(path, line, columns):
+    for place, columns in rows:
+        if not _is_mention(path, place, columns):
             relations.append(Relation(columns[2], columns[3], columns[1]))
         elif (span := _span(text, columns)) is None:
             wrong.append(columns[4])
         else:
             spans.append(span)
     left_out(path, name, len(wrong), "mentions that do not stand at their offsets", wrong)
-    return Document(name, text, tuple(spans), tuple(relations))
+    return Document(name, text, tuple(spans), tuple(relations), passages=passages)
 
 
-def _text(parts: dict[str, str]) -> str:
-    if not parts.get("a"):
-        return parts.get("t", "")
-    return f"{parts['t']} {parts['a']}" if "t" in parts else parts["a"]
+def _text(parts: dict[str, str]) -> tuple[str, tuple[Passage, ...]]:
+    title, abstract = parts.get("t", ""), parts.get("a", "")
+    if not abstract:
+        return title, (Passage(0, len(title), "title"),)
+    start = len(title) + 1 if "t" in parts else 0
+    text = f"{title} {abstract}" if "t" in parts else abstract
+    passage = Passage(start, len(text), "abstract")
+    return text, (Passage(0, len(title), "title"), passage) if title else (passage,)
 
 
 def _is_mention(path: Path, line: int, columns: Sequence[str]) -> bool:
@@ -113,17 +146,25 @@ def _span(text: str, columns: Sequence[str]) -> Span | None:
     return Span(start, end, columns[4], columns[5] if len(columns) > 5 else "")
 
 
-def _halves(text: str) -> tuple[str, str]:
-    """Title and abstract; the one character between them is a blank."""
-    ends = [end for _, end in sentences(text)[:1]]
-    cut = ends[0] if ends else len(text)
-    if cut == len(text) or text[cut - 1] != " ":
-        return text, ""
-    return text[: cut - 1], text[cut:]
+def _halves(document: Document) -> tuple[str, str, int]:
+    """Title and abstract, and by how much offsets move; the one character between the two is a blank."""
+    text = document.text
+    if not document.passages:
+        ends = [end for _, end in sentences(text)[:1]]
+        cut = ends[0] if ends else len(text)
+        return (text, "", 0) if cut == len(text) or text[cut - 1] != " " else (text[: cut - 1], text[cut:], 0)
+    first, *others = document.passages
+    untyped = not first.type and bool(others)
+    if first.type.lower() not in _TITLES and not untyped:
+        return ("", text[1:], 0) if text.startswith(" ") else ("", text, 1)
+    if first.end < len(text) and text[first.end] != " ":
+        raise unsayable(document, "pubtator", "no blank stands between its title and its abstract")
+    return text[: first.end], text[first.end + 1 :], 0
 
 
-def _mention(document: Document, span: Span) -> tuple[str, ...]:
-    return str(span.start), str(span.end), document.text[span.start : span.end], span.type, span.identifier
+def _mention(document: Document, span: Span, moved: int) -> tuple[str, ...]:
+    shown = document.text[span.start : span.end]
+    return str(span.start + moved), str(span.end + moved), shown, span.type, span.identifier
 
 
 def _ends(document: Document, relation: Relation) -> tuple[str, ...]:

@@ -1,71 +1,257 @@
-"""Which format a file of citations has, by its content and its name."""
+"""Which format a file has, by its content first and by its name where that does not decide.
+
+There is one detection, and three who ask: for annotated documents of a task (`recognise`), for texts to annotate
+(`recognise_texts`) and for citations (`kind`). They differ in what is a text: a `.txt` file of words and tags is a
+token file to a task, and text to the others.
+"""
 
 import codecs
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from compactbio.errors import UserError
+from compactbio.formats import brat, conll, hfjsonl, marked, pubtator
+from compactbio.formats.faults import told
 from compactbio.formats.problems import SourceError
 from compactbio.formats.streams import head
 
 Kind = Literal["xml", "jsonl", "parquet", "text"]
 
-_SUFFIXES: dict[str, Kind] = {
-    ".xml": "xml",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".txt": "text",
-}
-# A folder's .json files are as often settings as records, so they count only where they are named.
-_IN_FOLDERS = frozenset(_SUFFIXES) - {".json"}
+FORMATS = ("conll", "pubtator", "bioc", "brat", "squad", "bioasq", "marked", "marked-jsonl", "jsonl")
+# Those that can be read, but not written.
+READABLE = (*FORMATS, "bioc-json", "bigbio", "hf-jsonl")
+# Those that texts to annotate can have.
+TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed", "parquet", "text")
+
+_SIZE = 65_536
+_JSON_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+)', re.DOTALL)
+_CITATION_KEYS = frozenset(("pmid", "title", "abstract", "text"))
+_TOKEN_FILES = (".conll", ".iob", ".iob2", ".bio")
+_TABLES = (".tsv", ".csv")
+_JSON = (".json", ".jsonl", ".ndjson")
 _XML = re.compile(rb"<[?!A-Za-z]")
 _UTF16_XML = ("<".encode("utf-16-le"), "<".encode("utf-16-be"))
+# In text, a title line of PubTator has an id without blanks.
+_PUBTATOR = re.compile(r"[^|\s]+\|t\|")
+# What these show cannot be text, nor lines of citations.
+_CERTAIN = ("parquet", "pubmed", "bioc", "squad", "bioasq", "bioc-json", "bigbio", "hf-jsonl")
+_ARRAY = "holds one JSON array; write one object a line"
+
+
+def recognise(path: str | Path) -> str:
+    """The format of annotated documents, one of `READABLE`, by a file's beginning or by what a folder holds.
+
+    Raises UserError for a file that is empty, holds citations without annotations, or shows no format.
+    """
+    path = Path(path)
+    if brat.is_standoff(path) or any(path.glob("*.txt")):
+        return "brat"
+    if path.is_dir():
+        raise UserError(f"{path}: no .txt and .ann files of BRAT are in this folder; name a file in it.")
+    start = _beginning(path)
+    if not start:
+        raise UserError(f"{path} is empty; name a file with documents in it.")
+    found = _format(path, start)
+    if found in ("pubmed", "citations"):
+        raise UserError(
+            f"{path} holds citations without annotations, not annotated documents; `corpus build` reads them."
+        )
+    if start.startswith("[") and found in ("jsonl", "marked-jsonl"):
+        raise UserError(f"{path} {_ARRAY}.")
+    if found is None or found == "parquet":
+        raise UserError(
+            f"{path}: its format is not recognised as one of {', '.join(READABLE)}; give it in one of these, or name "
+            "the format."
+        )
+    return found
+
+
+def recognise_texts(path: Path) -> str:
+    """The format of texts to annotate, one of `TEXTS`.
+
+    What could be text is "text", but for token files and sentences with marks where the name says that the file is a
+    table or a token file. Raises SourceError where name and content cannot both be right, and for a table of another
+    kind.
+    """
+    if brat.is_standoff(path) or path.is_dir():
+        return "brat"
+    start, suffix = head(path, _SIZE), _suffix(path.name)
+    found = _format(path, _decoded(start)) if start else None
+    if found == "conll" and suffix in _TOKEN_FILES:
+        return "conll"
+    known = _kind(path, start)
+    if found in _CERTAIN:
+        return found
+    if known == "jsonl" and start.startswith(b"["):
+        raise SourceError(_ARRAY)
+    if known == "xml":
+        return "pubmed"
+    if known == "jsonl":
+        return "jsonl"
+    if found == "pubtator" and _PUBTATOR.match(_decoded(start)):
+        return "pubtator"
+    if suffix in _TABLES and start:
+        if found == "conll":
+            return "conll"
+        if found == "marked" and marked.MARK.search(_decoded(start)):
+            return "marked"
+        raise SourceError("is a table whose columns are not known; name its format, or give JSON lines or Parquet")
+    return "pubtator" if suffix == ".pubtator" else "text"
 
 
 def kind(path: Path) -> Kind:
-    """The format of a file: magic bytes first, then the beginning of the text, then the name.
+    """The format of a file of citations: magic bytes first, then the beginning of the text, then the name.
 
-    Raises SourceError where name and content cannot both be right.
+    Raises SourceError where name and content cannot both be right, and for annotated documents and tables.
     """
-    named = _SUFFIXES.get(_suffix(path.name))
-    start = head(path)
+    start = head(path, _SIZE)
+    known = _kind(path, start)
+    found = _format(path, _decoded(start)) if start else None
+    suffix = _suffix(path.name)
+    if known == "jsonl" and found in _CERTAIN:
+        raise SourceError(f"holds annotated documents ({found}), not citations")
+    if known == "jsonl" and start.startswith(b"["):
+        raise SourceError(_ARRAY)
+    if known == "text" and found == "pubtator" and (_PUBTATOR.match(_decoded(start)) or suffix == ".pubtator"):
+        raise SourceError("holds annotated documents (pubtator), not citations")
+    if known == "text" and suffix in (*_TOKEN_FILES, *_TABLES):
+        raise SourceError("is a table or a token file, not citations; give JSON lines, Parquet or text")
+    return known
+
+
+def _kind(path: Path, start: bytes) -> Kind:
+    suffix = _suffix(path.name)
     if start.startswith(b"PAR1"):
         return "parquet"
-    if named == "parquet":
+    if suffix == ".parquet":
         raise SourceError("is named .parquet and is no Parquet file")
-    if _begins_xml(start):
+    if _begins_xml(path, start):
         return "xml"
-    if named == "xml":
+    if suffix == ".xml":
         raise SourceError("is named .xml and holds no XML")
-    if named == "jsonl" and start.startswith(b"["):
-        raise SourceError("holds one JSON array; write one object a line")
-    if named == "jsonl" or _is_object(start.split(b"\n", 1)[0]):
-        return "jsonl"
-    return "text"
-
-
-def known_in_folder(name: str) -> bool:
-    """Whether a folder's file of this name is taken as a source: a known extension, not hidden."""
-    return _suffix(name) in _IN_FOLDERS and not name.startswith(".")
+    return "jsonl" if suffix in _JSON or _is_object(start) else "text"
 
 
 def _suffix(name: str) -> str:
     return Path(name.lower().removesuffix(".gz")).suffix
 
 
-def _begins_xml(start: bytes) -> bool:
+def _beginning(path: Path) -> str:
+    with told(path):
+        return _decoded(head(path, _SIZE))
+
+
+def _decoded(start: bytes) -> str:
+    """The beginning as text with plain line ends; a character that the end of the block cuts in two is no sign."""
+    text = start.decode("utf-8", errors="replace")
+    return text if "\n" in text else text.replace("\r", "\n")
+
+
+def _begins_xml(path: Path, start: bytes) -> bool:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return start[2:4] in _UTF16_XML
-    return _XML.match(start) is not None
-
-
-def _is_object(line: bytes) -> bool:
-    if not line.startswith(b"{"):
+    if _XML.match(start) is None:
         return False
+    # A text may begin with a tag of markup.
+    return _suffix(path.name) == ".xml" or start.startswith((b"<?xml", b"<!")) or _root(_decoded(start)) is not None
+
+
+def _is_object(start: bytes) -> bool:
+    line, more, _ = _decoded(start).partition("\n")
+    if not line.startswith("{"):
+        return False
+    if not more and len(start) >= _SIZE:
+        return bool(_keys(line))
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _format(path: Path, start: str) -> str | None:
+    """The format that a beginning of text shows, "citations" for JSON of these; None for what may be text."""
+    if start.startswith("PAR1"):
+        return "parquet"
+    lines = start.split("\n")
+    shown = lines if len(start) < _SIZE or len(lines) == 1 else lines[:-1]
+    present = [line.rstrip("\r") for line in shown if line and not line.isspace()]
+    suffix = _suffix(path.name)
+    if suffix in _TOKEN_FILES and present and _is_word(present[0]):
+        return "conll"
+    if start.startswith("<") and (root := _root(start)):
+        return root
+    if start.startswith(("{", "[")) and (found := _json_format(_keys(start))):
+        return found
+    if found := _line_format(present):
+        return found
+    return "conll" if suffix in _TOKEN_FILES else "pubtator" if suffix == ".pubtator" else None
+
+
+def _root(start: str) -> str | None:
+    if "<PubmedArticleSet" in start or "<MedlineCitationSet" in start:
+        return "pubmed"
+    return "bioc" if re.search(r"<collection[\s>/]", start) else None
+
+
+def _json_format(keys: frozenset[str]) -> str | None:
+    textless = not keys & {"text", "title", "abstract"}
+    if "tokens" in keys and (textless or keys & hfjsonl.TAGS):
+        return "hf-jsonl"
+    if textless and "passages" in keys:
+        return "bigbio" if "entities" in keys else "bioc-json"
+    if textless and keys & {"documents", "PubTator3"}:
+        return "bioc-json"
+    if {"text", "label"} <= keys:
+        return "marked-jsonl"
+    if "id" in keys and "title" not in keys and "abstract" not in keys:
+        return "jsonl"
+    if keys & {"questions", "data"}:
+        return "bioasq" if "questions" in keys else "squad"
+    return "citations" if keys & _CITATION_KEYS else None
+
+
+def _keys(text: str) -> frozenset[str]:
+    """The keys of the first JSON object, which may be the first of an array, as far as the text shows them."""
+    keys, depth, at, last = set(), 0, 0, ""
+    if text.startswith("["):
+        at = 1
+    while match := _JSON_TOKEN.match(text, at):
+        token, at = match[1], match.end()
+        if token == ":" and depth == 1:
+            keys.add(last[1:-1])
+        depth += (token in ("{", "[")) - (token in ("}", "]"))
+        if depth == 0:
+            break
+        last = token
+    return frozenset(keys)
+
+
+def _line_format(present: Sequence[str]) -> str | None:
+    if not present:
+        return None
+    if pubtator.TEXT_LINE.fullmatch(present[0]):
+        return "pubtator"
+    if brat.MENTION.fullmatch(present[0]):
+        return "brat"
+    words = sum(map(_is_word, present))
+    sentences = sum(map(_is_sentence, present)) + marked.is_header(present[0].split("\t"))
+    if words > sentences and 2 * words >= len(present):
+        return "conll"
+    return "marked" if 2 * sentences >= len(present) else None
+
+
+def _is_word(line: str) -> bool:
+    """Whether a line is a word, perhaps other columns, and a tag."""
+    columns = conll.columns_of(line)
+    return len(columns) > 1 and bool(columns[0]) and " " not in columns[0] and conll.is_tag(columns[-1])
+
+
+def _is_sentence(line: str) -> bool:
+    """Whether a line is a sentence, perhaps an index before it, and a class; one with a blank after marks alone."""
+    columns = line.split("\t")
+    if len(columns) not in (2, 3) or " " not in columns[-2] or not columns[-1]:
+        return False
+    return " " not in columns[-1] or marked.MARK.search(columns[-2]) is not None

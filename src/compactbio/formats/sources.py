@@ -1,48 +1,120 @@
 """From what a user names (files, folders, patterns) to the files to read."""
 
 import glob
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from compactbio.errors import UserError
-from compactbio.formats.recognise import known_in_folder
+
+# By extension; a folder's .json files are as often settings as records, so they count only where they are named.
+KINDS = {".xml": "xml", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
+_DOCUMENTATION = re.compile(
+    r"[0-9_]*(?:read[-_ ]?me|licen[cs]e|copying|changelog|citation|contributing)(?![a-z]).*", re.IGNORECASE
+)
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of what a user named, each once, ordered by file name and then path, and those that were passed over in
+    folders and patterns."""
+
+    files: tuple[Path, ...]
+    passed_over: tuple[Path, ...]
+
+    def notes(self) -> list[str]:
+        """Sentences on what was passed over, and on plain text that stands among records."""
+        found = []
+        if self.passed_over:
+            found.append(f"passed over, no sources: {named(self.passed_over)}")
+        texts = [path for path in self.files if kind_of(path) == "text"]
+        if 0 < len(texts) < len(self.files):
+            found.append(f"read as plain text, a document a line, beside records: {named(texts)}")
+        return found
 
 
 def find(inputs: Iterable[str | Path]) -> tuple[Path, ...]:
-    """The files that the inputs name, each once, ordered by file name and then path.
+    """The files of `search`."""
+    return search(inputs).files
 
-    A folder gives all files below it with a known extension, hidden ones left out; a file named outright is taken
-    whatever its extension. `.md5` files are passed over, so that `folder/*` works on a mirror of the NLM's.
-    Raises UserError for an input that does not exist, a pattern without a match and a folder without a source.
+
+def search(inputs: Iterable[str | Path]) -> Sources:
+    """The files that the inputs name.
+
+    A folder gives all files below it with a known extension, hidden ones and a README and the like left out; a file
+    named outright is taken whatever its extension. `.md5` files are passed over, so that `folder/*` works on a mirror
+    of the NLM's. Raises UserError for an input that does not exist, a pattern without a match and a folder without a
+    source.
     """
-    found = {path.resolve() for name in inputs for path in _expand(str(name))}
-    return tuple(sorted(found, key=lambda path: (path.name, str(path))))
+    found, passed_over = set[Path](), set[Path]()
+    for name in inputs:
+        files, others = _expand(str(name))
+        found |= {path.resolve() for path in files}
+        passed_over |= {path.resolve() for path in others}
+    return Sources(ordered(found), ordered(passed_over - found))
 
 
-def _expand(name: str) -> list[Path]:
+def kind_of(path: Path) -> str:
+    """The kind of a file by its extension: "xml", "jsonl", "parquet", "text", or the extension itself."""
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    return KINDS.get(suffix, suffix.removeprefix(".") or "other")
+
+
+def is_documentation(path: Path) -> bool:
+    """Whether a file describes the folder that it stands in: a README, a licence and the like."""
+    return _DOCUMENTATION.fullmatch(path.name) is not None and kind_of(path) in ("text", "md", "rst", "other")
+
+
+def named(paths: Sequence[Path]) -> str:
+    """The names of files, the first few of many."""
+    names = [path.name for path in paths]
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    """The files in and below a folder, without hidden ones and those in hidden folders."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
+def ordered(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """The files by name, then by path."""
+    return tuple(sorted(paths, key=lambda path: (path.name, str(path))))
+
+
+def _expand(name: str) -> tuple[list[Path], list[Path]]:
+    """The sources that a name stands for, and the files that were passed over."""
     path = Path(name)
     if path.is_dir():
-        files = list(_below(path))
+        files, others = _below(path)
         if not files:
             raise UserError(f"{path}: no file of citations in it (.xml, .jsonl, .ndjson, .parquet, .txt; also .gz).")
-        return files
+        return files, others
     if path.exists():
-        return _named([path])
+        return ([], []) if path.suffix == ".md5" else ([path], [])
     if not glob.has_magic(name):
         raise UserError(f"{name}: no such file or folder.")
-    matches = glob.glob(name, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    files = _named(Path(match) for match in matches)
-    if not files:
+    matched, passed_over = list[Path](), list[Path]()
+    for match in map(Path, glob.glob(name, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        files, others = _below(match) if match.is_dir() else _parted([match])
+        matched += files
+        passed_over += others
+    if not matched:
         raise UserError(f"{name}: no file of citations matches this pattern.")
-    return files
+    return matched, passed_over
 
 
-def _named(paths: Iterable[Path]) -> list[Path]:
-    return [file for path in paths for file in (_below(path) if path.is_dir() else [path]) if file.suffix != ".md5"]
+def _parted(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The files that are no documentation, and those that are; `.md5` files are neither."""
+    files = [path for path in paths if path.suffix != ".md5"]
+    return [p for p in files if not is_documentation(p)], [p for p in files if is_documentation(p)]
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        folders = path.relative_to(folder).parts[:-1]
-        if known_in_folder(path.name) and path.is_file() and not any(part.startswith(".") for part in folders):
-            yield path
+def _below(folder: Path) -> tuple[list[Path], list[Path]]:
+    files, others = _parted(visible(folder))
+    known = [path for path in files if kind_of(path) in KINDS.values()]
+    return known, [*others, *(path for path in files if kind_of(path) not in KINDS.values())]

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Question
-from compactbio.formats.faults import content, only, unsayable, validated
+from compactbio.formats.faults import content, only, unsayable, validated, with_string_ids
 
 _SNIPPET = re.compile(r"(.+)_[0-9]{3,}", re.DOTALL)
 # BioASQ's own ids, of which the snippets are numbered.
@@ -61,7 +61,7 @@ def read(path: Path) -> Iterator[Document]:
     not BioASQ's keep them where questions of different texts would come to share one. Each answer is one of its own,
     starts are as the file has them, right or wrong. Raises UserError for JSON of no such layout.
     """
-    articles = validated(_FILE, content(path).removeprefix("\ufeff"), path).data
+    articles = validated(_FILE, with_string_ids(content(path).removeprefix("\ufeff")), path).data
     pairs = [(one.context, asked) for article in articles for one in article.paragraphs for asked in one.qas]
     names = _names((asked.id, asked.question) for _, asked in pairs)
     for context, asked in pairs:

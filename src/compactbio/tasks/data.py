@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,15 @@ from compactbio import formats
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.formats.bioasq import read_questions
-from compactbio.formats.splits import folds, splits
+from compactbio.formats.brat import ANNOTATIONS, is_standoff
+from compactbio.formats.sources import visible
+from compactbio.formats.splits import folds, has_splits, splits
 from compactbio.records import hashes
 from compactbio.tasks import names, qa
 
 Split = Literal["train", "devel", "test"]
 TASKS = ("ner", "relation", "qa")
+_ONLY_NER = {"conll": "ner", "hf-jsonl": "ner"}
 _TASK_OF = {"marked": "relation", "marked-jsonl": "relation", "squad": "qa", "bioasq": "qa"}
 _MARKS = re.compile(r"<<|>>|\[\[|\]\]")
 # Tenths of the documents of a single file, by a hash of their names.
@@ -26,11 +30,13 @@ _TENTHS: tuple[Split, ...] = ("train",) * 7 + ("devel",) + ("test",) * 2
 
 @dataclass(frozen=True)
 class Data:
-    """The files of a data set by split; `gold` holds the answers of a test split without any.
+    """The files of a data set by split; `gold` holds the answers of a test split without any; `format` is that of the
+    splits, None to have it recognised.
 
     Of a data set in a single file all three splits are that file: `train`, `devel` and `test` are 70, 10 and 20 % of
     its documents by a hash of their names; what belongs together (a question's snippets, one sentence with other
-    pairs marked, the sentences of a document) stays together.
+    pairs marked, the sentences of a document) stays together. Where there are fewer than ten documents, or no names of
+    them, each sentence is one.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Data:
     files: Mapping[Split, Path]
     gold: Path | None = None
     single: bool = False
+    format: str | None = None
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -49,13 +56,13 @@ class Data:
         """The documents of a split; `whole`: all of a single file's. Raises UserError where there are none."""
         if split not in self.files:
             raise UserError(f"{self.name}: there is no {split} file in it (a file with {split!r} in its name).")
-        documents = names.unified(list(formats.read(self.files[split])))
+        documents = names.unified(list(formats.read(self.files[split], self.format)))
         if self.task == "qa" and split != "train":
             # Refuses two questions of one id, which would be scored as one, before a model is loaded or trained.
             qa.questions(documents)
         if self.single and not whole:
-            places = _tenths(documents)
-            documents = [d for d in documents if _TENTHS[places[_group(d)]] == split]
+            tenths = zip(documents, _tenths(documents), strict=True)
+            documents = [document for document, tenth in tenths if _TENTHS[tenth] == split]
         # A file of few documents has none to choose by.
         if not documents and not (self.single and split == "devel"):
             raise UserError(f"{self.files[split]}: no document of the {split} split is in it.")
@@ -67,44 +74,75 @@ class Data:
 
 
 def find(
-    path: Path | Mapping[str, Path], task: str | None = None, name: str | None = None, gold: Path | None = None
+    path: Path | Mapping[str, Path],
+    task: str | None = None,
+    name: str | None = None,
+    gold: Path | None = None,
+    *,
+    format: str | None = None,
 ) -> Data:
     """A data set by its folder, its single file, or its files by split (train, devel, test, gold).
 
     `gold` holds the answers of a test split without any, where it does not stand with the data.
-    The task is recognised from the format and content unless it is named. Raises UserError for what does not exist,
-    a folder without a split, and a task that there is none of.
+    The format, one of `formats.READABLE`, is recognised from the content unless it is named, and so is the task.
+    Raises UserError for what does not exist, a folder without a split, splits of different tasks, and a task or format
+    that there is none of.
     """
     if task is not None and task not in TASKS:
         raise UserError(f"{task!r} is no task: take {', '.join(TASKS)}.")
+    if format is not None and format not in formats.READABLE:
+        raise UserError(f"{format!r} is no format of data: take {', '.join(formats.READABLE)}.")
     if isinstance(path, Mapping):
         files = {split: path[split] for split in ("train", "devel", "test") if split in path}
-        return _data(name or next(iter(files.values())).stem, files, path.get("gold"), task)
+        return _data(name or next(iter(files.values())).stem, files, path.get("gold"), task, format)
     if not path.exists():
         raise UserError(f"{path}: there is no such data set.")
     called = name or (path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0])
-    if path.is_file() or _is_brat(path):
+    if path.is_file() or _is_brat(path) or (is_standoff(path) and not has_splits(path)):
         single: dict[str, Path] = {"train": path, "devel": path, "test": path}
-        return _data(called, single, gold, task, single=True)
+        return _data(called, single, gold, task, format, single=True)
     if folds(path):
         raise UserError(f"{path}: its folders are folds; name one of them, or all in a suite of `compactbio compare`.")
     found = splits(path)
     files = {split: file for split in ("train", "devel", "test") if (file := getattr(found, split))}
-    return _data(called, files, gold or found.gold, task)
+    return _data(called, files, gold or found.gold, task, format)
 
 
-def _data(name: str, files: Mapping[str, Path], gold: Path | None, task: str | None, *, single: bool = False) -> Data:
+def _data(
+    name: str,
+    files: Mapping[str, Path],
+    gold: Path | None,
+    task: str | None,
+    format: str | None,
+    *,
+    single: bool = False,
+) -> Data:
     for path in (*files.values(), *([gold] if gold else [])):
         if not path.exists():
             raise UserError(f"{path}: there is no such file.")
-    return Data(name, task or _task(next(iter(files.values()))), files, gold, single)  # type: ignore[arg-type]
+    if format is None and not single:
+        _check_alike(name, files)
+    named = task or _task(next(iter(files.values())), format)
+    return Data(name, named, files, gold, single, format)  # type: ignore[arg-type]
 
 
-def _task(path: Path) -> str:
-    known = _TASK_OF.get(formats.recognise(path))
+def _check_alike(name: str, files: Mapping[str, Path]) -> None:
+    """Refuse splits whose formats are of different tasks; one of no known format is told of when it is read."""
+    tasks: dict[str, str] = {}
+    for split, path in files.items():
+        with suppress(UserError):
+            found = formats.recognise(path)
+            tasks[split] = _ONLY_NER.get(found) or _TASK_OF.get(found, "")
+    if len(set(filter(None, tasks.values()))) > 1:
+        said = ", ".join(f"{files[split].name} is of {task}" for split, task in tasks.items() if task)
+        raise UserError(f"{name}: its splits are of different tasks ({said}); leave those of one task in it.")
+
+
+def _task(path: Path, format: str | None) -> str:
+    known = _TASK_OF.get(format or formats.recognise(path))
     if known:
         return known
-    for document in formats.read(path):
+    for document in formats.read(path, format):
         if document.questions:
             return "qa"
         if document.spans:
@@ -115,14 +153,14 @@ def _task(path: Path) -> str:
 
 
 def _is_brat(path: Path) -> bool:
-    return any(path.glob("*.ann"))
+    return any(file.suffix in ANNOTATIONS for file in path.iterdir())
 
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file, or of the names and contents of a folder's files."""
     if path.is_file():
         return hashes.of_file(path)
-    return hashes.of_value([[p.name, hashes.of_file(p)] for p in sorted(path.iterdir()) if p.is_file()])
+    return hashes.of_value([[p.relative_to(path).as_posix(), hashes.of_file(p)] for p in sorted(visible(path))])
 
 
 def _group(document: Document) -> str:
@@ -131,13 +169,18 @@ def _group(document: Document) -> str:
         return qa.identity(document.questions[0])
     if document.relations and not document.tokenised:
         return " ".join(_MARKS.sub(" ", document.text).split())
-    return document.id.rpartition(".")[0] or document.id if document.tokenised else document.id
+    name = document.id.rpartition(".")[0] if document.tokenised else ""
+    return name or document.id or document.text
 
 
-def _tenths(documents: Sequence[Document]) -> dict[str, int]:
-    """The tenth, 0 to 9, of each group: by rank of its hash, so that ten groups fill all."""
-    groups = sorted({_group(d) for d in documents}, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    return {name: rank * 10 // len(groups) for rank, name in enumerate(groups)}
+def _tenths(documents: Sequence[Document]) -> list[int]:
+    """The tenth, 0 to 9, of each document: its group's, by rank of the group's hash, so that ten groups fill all."""
+    names = [_group(document) for document in documents]
+    if len(set(names)) < len(_TENTHS) <= len(documents) and not any(d.questions or d.relations for d in documents):
+        names = [document.text for document in documents]
+    groups = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    ranks = {name: rank for rank, name in enumerate(groups)}
+    return [ranks[name] * len(_TENTHS) // len(groups) for name in names]
 
 
 def count(documents: Sequence[Document]) -> dict[str, int]:

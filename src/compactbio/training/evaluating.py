@@ -88,6 +88,7 @@ def evaluate(
     split: Split = "test",
     gold: Path | None = None,
     untyped: bool = False,
+    format: str | None = None,
     negative: Sequence[str] | None = None,
     scheme: str | None = None,
     name: str | None = None,
@@ -95,7 +96,8 @@ def evaluate(
     tokens_per_batch: int | None = None,
     opened: Opened | None = None,
 ) -> Evaluation:
-    """Score a fine-tuned model, a folder or hub name, on a split of a data set (see `tasks.data.find`).
+    """Score a fine-tuned model, a folder or hub name, on a split of a data set (see `tasks.data.find`, also for
+    `format`).
 
     A single file is scored whole, unless the model was trained on a part of this very file: then on the part of the
     split. `untyped` compares the extents of mentions alone. `negative` and `scheme` are those of relations (see
@@ -104,7 +106,7 @@ def evaluate(
     labels that it has never seen, and whatever else the user can mend.
     """
     source = opened.source if opened else loading.find(model)
-    found = datasets.find(data, task, name, gold)
+    found = datasets.find(data, task, name, gold, format=format)
     run = _run_of(source)
     used_before = run.get("data", {})
     seen = used_before.get("train") == found.digests.get(split)

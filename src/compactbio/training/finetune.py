@@ -83,10 +83,11 @@ class Inputs:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be taken up, as a JSON value."""
+        named = {"format": self.data.format} if self.data.format else {}
         used = {key: value for key, value in self.data.digests.items() if key in ("train", "devel")}
         return {
             "task": self.data.task,
-            "data": {"name": self.data.name, "single": self.data.single, **used},
+            "data": {"name": self.data.name, "single": self.data.single, **used, **named},
             "model": {"name": self.source.public_name(), "sha256": self.source.digest},
             "settings": self.settings.record(),
             "train_on": self.train_on,
@@ -104,19 +105,21 @@ def finetune(
     task: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     train_on: str = "train",
+    format: str | None = None,
     name: str | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
     resume: bool = False,
 ) -> Finetuned:
-    """Fine-tune `model`, a folder or hub name, on a data set (see `tasks.data.find`) into the folder `out`.
+    """Fine-tune `model`, a folder or hub name, on a data set (see `tasks.data.find`, also for `format`) into the folder
+    `out`.
 
     `overrides` are fields of `Settings`; `train_on` is "train", which keeps the best epoch by devel where there is a
     devel split, or "train+devel", which keeps the last. The test split is not read. A finished run of the same inputs
     is left alone. Raises UserError for whatever the user can mend.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
-    found = datasets.find(data, task, name)
+    found = datasets.find(data, task, name, format=format)
     if train_on not in TRAIN_ON:
         raise UserError(f"{train_on!r} is nothing to train on: take {' or '.join(TRAIN_ON)}.")
     source = loading.find(model)

@@ -43,6 +43,7 @@ def evaluate_file(
     split: Split = "test",
     gold: Path | None = None,
     untyped: bool = False,
+    format: str | None = None,
     negative: Sequence[str] | None = None,
     scheme: str | None = None,
 ) -> Evaluation:
@@ -56,7 +57,7 @@ def evaluate_file(
     """
     if protocol != "word":
         raise UserError("Only a model can be scored by the published protocol: a file does not say its word pieces.")
-    found = datasets.find(data, task, gold=gold)
+    found = datasets.find(data, task, gold=gold, format=format)
     protocol = TASKS[found.task].protocol
     check_options(found, split, gold, untyped=untyped, classes=negative or scheme)
     with counting_left_out() as left_out:
@@ -77,23 +78,28 @@ def evaluate_file(
     return Evaluation(found.task, protocol, outcome, interval, about, model, None, None, documents, golden, None)
 
 
-def check(path: Path, data: Path, task: str | None) -> None:
+def check(path: Path, data: Path, task: str | None, format: str | None = None) -> None:
     """Raise UserError where predictions for a data set could not be written to `path`, before any are made."""
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent} to write the predictions to; make it first.")
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file for the predictions.")
-    found = datasets.find(data, task)
+    found = datasets.find(data, task, format=format)
     if found.task != "ner":
         return
     suffix = path.suffix.lower()
     if suffix not in _BY_SUFFIX:
         raise UserError(f"{path}: predictions are written to a file named {', '.join(_BY_SUFFIX)}.")
-    if _BY_SUFFIX[suffix] == "conll" and formats.recognise(next(iter(found.files.values()))) != "conll":
+    if _BY_SUFFIX[suffix] == "conll" and not _is_tokenised(found):
         raise UserError(
             f"{path}: a token file cannot say where in {found.name}, which is raw text, a mention stands; "
             "name a file .jsonl, .pubtator or .xml."
         )
+
+
+def _is_tokenised(found: datasets.Data) -> bool:
+    first = next(iter(formats.read(next(iter(found.files.values())), found.format)), None)
+    return first is not None and first.tokenised
 
 
 def write(evaluation: Evaluation, path: Path) -> None:

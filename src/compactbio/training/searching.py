@@ -46,7 +46,7 @@ def search(
         raise UserError("--search needs optuna: pip install 'compactbio[search]'.")
     import optuna
 
-    found, fixed = datasets.find(data, task), dict(overrides or {})
+    found, fixed = datasets.find(data, task, format=options.get("format")), dict(overrides or {})
     if train_on != "train" or "devel" not in found.files:
         raise UserError("--search chooses by devel: the data need a devel split that is not trained on.")
     source = loading.find(model)
