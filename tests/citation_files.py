@@ -71,8 +71,9 @@ def abstracts(count: int, start: int = 1) -> list[dict[str, Any]]:
     return [
         {
             "pmid": str(pmid),
-            "title": f"Treatment {pmid} in rats.",
-            "abstract": f"Patients were given dose {pmid} daily. "
+            # Digits apart, as the tests' vocabulary has them.
+            "title": f"Treatment {' '.join(str(pmid))} in rats.",
+            "abstract": f"Patients were given dose {' '.join(str(pmid))} daily. "
             + f"The results of study {pmid % 7} showed risk. " * 3,
         }
         for pmid in range(start, start + count)

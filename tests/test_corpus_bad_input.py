@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers import BertTokenizerFast
 from typer.testing import CliRunner
 
 from citation_files import abstracts, article_set, digests, json_lines, record, rows, write
@@ -363,3 +364,17 @@ def test_of_two_copies_the_one_that_can_be_verified_counts(tmp_path, good, token
     for at, order in enumerate(([good, copy], [copy, good])):
         manifest = corpus.build(order, tokenizer_folder, tmp_path / str(at))
         assert not manifest["failed_sources"] and manifest["counts"]["read"] == 6
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_texts_that_the_vocabulary_does_not_fit_are_refused(tmp_path, tokenizer_folder, workers):
+    """Capitals under a vocabulary without any, which keeps case."""
+    cased = tmp_path / "cased"
+    BertTokenizerFast(vocab=str(tokenizer_folder / "vocab.txt"), do_lower_case=False).save_pretrained(cased)
+    write(tmp_path / "in" / "a.jsonl", json_lines([{**one, "title": one["title"].upper()} for one in abstracts(20)]))
+    with pytest.raises(UserError, match=r"[0-9.]+% of the pieces are unknown to the vocabulary of cased"):
+        corpus.build([tmp_path / "in"], cased, tmp_path / "out", workers=workers)
+    made = corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "lowered", workers=workers)
+    rows = corpus.open(tmp_path / "lowered")["train"]["input_ids"]
+    unknown = sum(row.count(corpus.tokenizer(tmp_path / "lowered").unk_token_id) for row in rows)
+    assert made["unknown_share"] == unknown / sum(map(len, rows)) < 0.05

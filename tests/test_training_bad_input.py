@@ -114,10 +114,21 @@ def test_another_vocabulary_than_the_teachers(begin, tmp_path):
     other = bert(layers=4, vocab=40)
     other.save_pretrained(tmp_path / "other")
     one_sentence(begin(teacher=tmp_path / "other"), "40", "--tokenizer")
+    bert(layers=4).save_pretrained(tmp_path / "other")
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nother\n")
     shutil.copy(vocabulary, tmp_path / "other" / "vocab.txt")
     one_sentence(begin(teacher=tmp_path / "other"), "another tokenizer", "vocabulary", "--tokenizer")
+
+
+def test_a_teacher_that_lowers_case_on_a_corpus_that_keeps_it(begin, teacher_folder, tmp_path):
+    folder = shutil.copytree(teacher_folder, tmp_path / "cased")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "do_lower_case": False}))
+    one_sentence(begin(teacher=folder), "another tokenizer", "normalizer", "the corpus's lowers case", "--tokenizer")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).unlink()
+    one_sentence(begin(teacher=folder), "no tokenizer")
 
 
 def test_depths_and_lengths_that_do_not_fit(begin, token_corpus, teacher_folder, tmp_path):

@@ -52,6 +52,7 @@ def finish(
         "sources": [_source_record(part) for part in parts],
         "counts": counts,
         "failed_examples": _examples(parts),
+        "unknown_share": sum(part.tally.unknown for part in parts) / max(sum(part.tally.pieces for part in parts), 1),
         "rows": {name: split.rows for name, split in splits.items()},
         "tokens": {name: split.tokens for name, split in splits.items()},
         "length_histogram": _histogram(splits.values()),

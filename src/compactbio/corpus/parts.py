@@ -17,7 +17,7 @@ from compactbio.formats import Rejected, SourceError, kind, read_citations
 from compactbio.records import atomic, hashes
 
 # A part made by other code than this must not be used again: raise it when the rows of a citation change.
-PART_VERSION = 2
+PART_VERSION = 3
 EXAMPLES = 5
 _BATCH = 512
 
@@ -46,6 +46,8 @@ class Tally:
     rejected: dict[str, int] = field(default_factory=dict)  # by reason
     examples: list[dict[str, str]] = field(default_factory=list)
     deletions: list[str] = field(default_factory=list)
+    pieces: int = 0
+    unknown: int = 0  # pieces that stand for what the vocabulary lacks
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def make(task: Task) -> Part:
         tally.format = kind(task.source.path)
         entries = read_citations(task.source.path, tally.format)
         with atomic.file(_table(task)) as partial:
-            _write(partial, _citations(entries, tally), task)
+            _write(partial, _citations(entries, tally), task, tally)
     except SourceError as error:
         return Part(task.source, _table(task), tally, str(error))
     atomic.write_json(task.folder / f"{task.stem}.json", asdict(tally))
@@ -88,11 +90,14 @@ def _table(task: Task) -> Path:
     return task.folder / f"{task.stem}.arrow"
 
 
-def _write(path: Path, citations: Iterator[Citation], task: Task) -> None:
+def _write(path: Path, citations: Iterator[Citation], task: Task, tally: Tally) -> None:
     tokenizer = rows.cutting_tokenizer(task.tokenizer, task.settings.tokenizer_sha256, task.settings.max_length)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, rows.part_schema(task.settings.wide)) as writer:
         while batch := list(islice(citations, _BATCH)):
-            writer.write_batch(rows.part_table(batch, tokenizer, task.settings))
+            table = rows.part_table(batch, tokenizer, task.settings)
+            pieces, unknown = rows.unknown_share(table, task.settings.unknown)
+            tally.pieces, tally.unknown = tally.pieces + pieces, tally.unknown + unknown
+            writer.write_batch(table)
 
 
 def _citations(entries: Iterable[Citation | Deletion | Rejected], tally: Tally) -> Iterator[Citation]:

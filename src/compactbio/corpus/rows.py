@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from compactbio.corpus import identity
@@ -96,6 +97,13 @@ def part_table(citations: Sequence[Citation], tokenizer: Tokenizer, settings: Ro
         "rows": rows,
     }
     return pa.RecordBatch.from_pydict(columns, schema=part_schema(settings.wide))
+
+
+def unknown_share(batch: pa.RecordBatch, unknown: int | None) -> tuple[int, int]:
+    """Of the lines of a part: how many pieces their rows have, and how many of these are the unknown piece."""
+    pieces = pc.list_flatten(pc.list_flatten(batch["rows"]))
+    count = 0 if unknown is None else pc.sum(pc.equal(pieces, pa.scalar(unknown, pieces.type))).as_py()
+    return len(pieces), count or 0
 
 
 def _flags(citation: Citation, rows: list[list[int]]) -> int:

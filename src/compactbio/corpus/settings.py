@@ -19,6 +19,7 @@ class RowSettings:
     overflow: Overflow
     wide: bool  # pieces need 32 bits
     published: bool = False  # titles without any square bracket
+    unknown: int | None = None  # the id of the piece that stands for what the vocabulary lacks
 
     def __post_init__(self) -> None:
         if self.overflow not in ("drop", "keep"):

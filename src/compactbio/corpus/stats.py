@@ -41,6 +41,7 @@ def _lines(manifest: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for failed in manifest["failed_sources"]:
         yield "set aside", f"{failed['name']} {failed['reason']}"
     yield "tokenizer", f"{tokenizer['name']}, {tokenizer['vocab_size']:,} pieces"
+    yield "unknown", f"{manifest['unknown_share']:.3%} of the pieces read"
     yield "cut at", f"{settings['max_length']} tokens, overflow {settings['overflow']}"
     if settings.get("published"):
         yield "titles", "without any square bracket, as published"
