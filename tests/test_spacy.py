@@ -1,20 +1,42 @@
-"""The spaCy component sets `doc.ents`."""
+"""The spaCy component sets `doc.ents`, in one process and in several, and goes where its pipeline goes."""
+
+import copy
+import multiprocessing
+import pickle
 
 import pytest
+import torch
 
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
 
+TEXTS = [
+    "the patients of aspirin and daily lung cancer",
+    "the group",
+    "",
+    "insulin",
+    " \n ",
+    "aspirin and insulin " * 400,
+]
 
-def test_the_component_sets_entities_with_scores(tagger):
-    nlp = spacy.blank("en")
-    nlp.add_pipe("compactbio", config={"model": str(tagger), "runtime": "torch-fp32"})
-    texts = ["the patients of aspirin and daily lung cancer", "the group", ""]
-    docs = list(nlp.pipe(texts))
+
+@pytest.fixture(scope="module")
+def nlp(tagger):
+    own = spacy.blank("en")
+    own.add_pipe("compactbio", config={"model": str(tagger), "runtime": "torch-fp32"})
+    return own
+
+
+def found(docs) -> list[list[tuple[str, str, int, float]]]:
+    return [[(e.text, e.label_, e.start_char, round(e._.score, 4)) for e in doc.ents] for doc in docs]
+
+
+def test_the_component_sets_entities_with_scores(nlp):
+    docs = list(nlp.pipe(TEXTS[:3]))
     assert [[(e.text, e.label_) for e in doc.ents] for doc in docs] == [
         [("aspirin", "Drug"), ("lung cancer", "Drug")], [], [],
     ]  # fmt: skip
     assert all(0.5 < e._.score <= 1 for e in docs[0].ents)
-    assert [(e.start_char, e.end_char) for e in nlp(texts[0]).ents] == [(16, 23), (34, 45)]
+    assert [(e.start_char, e.end_char) for e in nlp(TEXTS[0]).ents] == [(16, 23), (34, 45)]
 
 
 def test_entities_within_a_token_take_all_of_it_and_others_stay(tagger):
@@ -23,3 +45,38 @@ def test_entities_within_a_token_take_all_of_it_and_others_stay(tagger):
     ruler.add_patterns([{"label": "GROUP", "pattern": "group"}, {"label": "WRONG", "pattern": "aspirin"}])
     nlp.add_pipe("compactbio", config={"model": [f"Thing={tagger}"], "runtime": "torch-fp32"})
     assert [(e.text, e.label_) for e in nlp("group aspirin").ents] == [("group", "GROUP"), ("aspirin", "Drug")]
+
+
+def test_a_long_document_and_empty_ones_are_annotated(nlp):
+    [long] = nlp.pipe(["aspirin and the group " * 8_000])
+    assert [e.start_char for e in long.ents] == list(range(0, 22 * 8_000, 22))
+    assert found(nlp.pipe(iter(TEXTS), batch_size=2)) == found(map(nlp, TEXTS))
+
+
+@pytest.fixture
+def started_by(request):
+    """How multiprocessing starts processes, on two threads, for the time of a test."""
+    before, threads = multiprocessing.get_start_method(), torch.get_num_threads()
+    multiprocessing.set_start_method(request.param, force=True)
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize("started_by", ["fork", "spawn"], indirect=True)
+def test_processes_started_after_a_first_use_find_the_same(nlp, started_by):
+    wanted = found(map(nlp, TEXTS))
+    # Enough work that PyTorch starts its threads.
+    torch.randn(600, 600).softmax(-1)
+    assert found(nlp.pipe(TEXTS, n_process=2, batch_size=2)) == wanted
+
+
+def test_a_pipeline_is_written_read_copied_and_pickled(nlp, tmp_path):
+    wanted = found(map(nlp, TEXTS))
+    nlp.to_disk(tmp_path / "nlp")
+    loaded = spacy.load(tmp_path / "nlp")
+    loaded.from_disk(tmp_path / "nlp")
+    from_bytes = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    for other in (loaded, from_bytes, copy.deepcopy(nlp), pickle.loads(pickle.dumps(nlp))):  # noqa: S301
+        assert found(map(other, TEXTS)) == wanted and other.pipe_names == nlp.pipe_names

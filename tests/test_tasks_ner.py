@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
@@ -123,6 +125,54 @@ def test_long_sentences_are_covered_by_windows_and_every_word_is_decided_once(to
         with_pieces = [word for word, count in enumerate(encoded.pieces[0]) if count]
         assert sorted(decided) == with_pieces
         assert sum(int((row.labels != -100).sum()) for row in encoded.rows) == len(with_pieces)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from([0, 0, 1, 1, 1, 2, 3, 7, 8, 30]), min_size=1, max_size=60), st.sampled_from([6, 10, 18])
+)
+def test_each_word_is_decided_in_the_window_where_it_stands_most_central(tokenizer, sizes, length):
+    """Against a plain rewriting that asks every window about every word."""
+    # A letter that is no word of the vocabulary gives a piece each time it stands there, a control character none.
+    text = " ".join("q" * size or "\x01" for size in sizes)
+    encoded = ner_rows.encode([Document("", text, tokenised=True)], tokenizer, {}, length)
+    ids = [tokenizer("q" * size, add_special_tokens=False)["input_ids"][: length - 2] if size else [] for size in sizes]
+    wanted = {}
+    for word, window in _plain_windows([len(own) for own in ids], length - 2).items():
+        if ids[word]:
+            row = [tokenizer.cls_token_id, *(piece for i in window for piece in ids[i]), tokenizer.sep_token_id]
+            wanted[word] = (row, 1 + sum(len(ids[i]) for i in window if i < word))
+    found = {
+        word: (window.row.input_ids.tolist(), at)
+        for window in encoded.windows
+        for word, at in zip(window.words, window.at.tolist(), strict=True)
+    }
+    assert found == wanted
+
+
+def _plain_windows(lengths: list[int], room: int) -> dict[int, range]:
+    """The window that decides each word: of those with the most pieces between it and the nearer cut the first."""
+    windows, start = [], 0
+    while not windows or windows[-1].stop < len(lengths):
+        end = start
+        while end < len(lengths) and sum(lengths[start : end + 1]) <= room:
+            end += 1
+        windows.append(range(start, end))
+        back = end
+        while back - 1 > start and sum(lengths[back - 1 : end]) <= room / 4:
+            back -= 1
+        start = back
+
+    def margin(word: int, place: int) -> float:
+        window = windows[place]
+        left = sum(lengths[window.start : word]) if place else float("inf")
+        right = sum(lengths[word + 1 : window.stop]) if place < len(windows) - 1 else float("inf")
+        return min(left, right)
+
+    return {
+        word: windows[max((i for i, own in enumerate(windows) if word in own), key=lambda i: margin(word, i))]
+        for word in range(len(lengths))
+    }
 
 
 def test_labels_come_back_from_logits_through_windows(tokenizer):

@@ -14,6 +14,9 @@ from compactbio.errors import UserError
 from compactbio.tasks.rows import Row
 from compactbio.training.loading import Source
 
+# Sessions of the parent process, kept: to let one go is to wait for its threads.
+_inherited: list[runtimes.Runtime] = []
+
 
 class Portable:
     """The runtime `name` of a source, on `threads`. A copy shares it, a pickle holds where it was loaded from.
@@ -53,6 +56,7 @@ class Portable:
             )
         torch.set_num_threads(1)
         if self.name in runtimes.ONNX_FILES:
+            _inherited.append(self._runtime)
             self._runtime = runtimes.load(self._source, self.name, 1)
         self._process = os.getpid()
 

@@ -11,6 +11,8 @@ from spacy.util import filter_spans
 from compactbio.annotate.annotator import Annotator, Entity
 
 _UNNAMED = "ENTITY"
+if not Span.has_extension("score"):
+    Span.set_extension("score", default=None)
 
 
 def make(nlp: Language, name: str, model: str | list[str], runtime: str, min_score: float) -> "Component":
@@ -36,8 +38,6 @@ class Component:
     def __init__(self, annotator: Annotator, min_score: float) -> None:
         self._annotator = annotator
         self._min_score = min_score
-        if not Span.has_extension("score"):
-            Span.set_extension("score", default=None)
 
     def __call__(self, doc: Doc) -> Doc:
         """Annotate one document."""
