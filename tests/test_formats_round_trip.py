@@ -270,12 +270,12 @@ def test_raw_text_becomes_words_in_a_token_file(tmp_path):
 def test_line_formats_and_bioc_are_written_document_by_document(tmp_path):
     for format in ("conll", "pubtator", "bioc", "jsonl"):
         out = tmp_path / format
-        partial = tmp_path / f".{format}.partial"
         sizes = []
 
-        def given_slowly(format=format, partial=partial, sizes=sizes):
+        def given_slowly(format=format, sizes=sizes):
             for _ in range(2000):
                 yield PLAIN[format]
+                [partial] = tmp_path.glob(f".{format}.*.partial")
                 sizes.append(partial.stat().st_size)
 
         write(given_slowly(), out, format)

@@ -67,11 +67,7 @@ def _pmid(value: Any) -> str:
     found = _identifier(value, "pmid").strip()
     if any(map(str.isspace, found)) or len(found) > 100:
         raise _BrokenFieldError("pmid is not an identifier")
-    if not (found.isascii() and found.isdigit()):
-        return found
-    if not found.strip("0"):
-        raise _BrokenFieldError("pmid is not a positive number")
-    return found.lstrip("0")
+    return found.lstrip("0") if found.isascii() and found.isdigit() else found
 
 
 def _identifier(value: Any, key: str) -> str:
