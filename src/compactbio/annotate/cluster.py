@@ -2,6 +2,8 @@
 parts as they come. The result is that of one process."""
 
 import json
+import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from compactbio.formats.problems import Rejected
 from compactbio.formats.texts import Reading
 from compactbio.records import atomic
 
-# How often a part is tried again after its worker died; one that kills every worker must not go on forever.
-_TRIES = 3
+# Workers that may die of a part; one that kills every worker must not be tried forever, as the cluster would.
+_DEATHS = 3
+_TRIES = ".tries"
 _FED = 8  # actors that one reader serves; reading is some hundred times as fast as annotating
 
 
@@ -35,14 +38,18 @@ def make_parts(
     machines cannot load, and for a part whose workers die again and again.
     """
     try:
-        import ray
+        import ray.data
     except ImportError:
         raise UserError("Ray is not installed: pip install 'compactbio[cluster]'.") from None
     if not left:
         return
+    for tries in folder.glob(f"*{_TRIES}"):
+        tries.unlink()
     try:
         if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level="error")
+            ray.init(log_to_driver=False, logging_level="critical")
+            # What goes wrong is said by us, in a sentence.
+            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         for row in _rows(ray, left, done, reading, settings, folder, format):
             yield row["documents"], Place(row["unit"], row["number"], row["last"])
     except ConnectionError as error:
@@ -76,12 +83,16 @@ def _rows(
         ]
         made = (
             ray.data.from_items(units, override_num_blocks=len(units))
-            .flat_map(_read, fn_args=(reading,), concurrency=max(1, settings.workers // _FED), num_cpus=0)
+            .flat_map(
+                _read,
+                fn_args=(reading,),
+                compute=ray.data.TaskPoolStrategy(max(1, settings.workers // _FED)),
+                num_cpus=0,
+            )
             .map(
                 _Actor,
                 fn_constructor_args=(settings, str(folder.absolute()), format),
-                concurrency=(1, settings.workers),
-                max_task_retries=_TRIES,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.workers),
                 **device,
             )
         )
@@ -92,15 +103,11 @@ def _rows(
 
 def _why(error: Exception) -> str:
     """What became of a run on the cluster, in a sentence."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return str(cause)
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return (
-        f"The workers of the cluster died again and again ({type(error).__name__}), most likely for lack of memory; "
-        "run the same command again with fewer --workers, finished work is kept."
-    )
+    # Of what its workers raise, the cluster gives the text, after lines of their stacks.
+    if raised := re.findall(rf"^{UserError.__module__}\.{UserError.__name__}: (.+)$", str(error), re.MULTILINE):
+        return str(raised[-1])
+    first = str(error).partition("\n")[0]
+    return f"The Ray cluster stopped the run ({type(error).__name__}: {first}); run it again, finished work is kept."
 
 
 def _read(row: dict[str, Any], reading: Reading) -> Iterator[dict[str, Any]]:
@@ -131,6 +138,15 @@ class _Actor:
         path = self._folder / place.name
         # A worker may have died between writing its part and saying so.
         if not path.exists():
+            tries = path.with_suffix(_TRIES)
+            deaths = tries.stat().st_size if tries.exists() else 0
+            if deaths == _DEATHS:
+                raise UserError(
+                    f"{deaths} workers died over part {path.stem}, most likely for lack of memory; run the same "
+                    "command again with fewer --workers, finished work is kept."
+                )
+            with tries.open("ab") as file:
+                file.write(b".")
             chunks = parts.chunks([_unpacked(text) for text in row["entries"]])
             lines = (work.line(one, self._format) for chunk in chunks for one in self._annotate(chunk))
             atomic.write_text(path, "".join(lines))

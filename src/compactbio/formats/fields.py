@@ -71,12 +71,7 @@ def _pmid(value: Any) -> str:
     found = _identifier(value, "pmid").strip()
     if any(map(str.isspace, found)) or len(found) > 100:
         raise _BrokenFieldError("pmid is not an identifier")
-    if not (found.isascii() and found.isdigit()):
-        return found
-    if len(found) > 1 and not found.strip("0"):
-        raise _BrokenFieldError("pmid is not a positive number")
-    # A bare 0 is how some exports say that there is none.
-    return found.lstrip("0")
+    return found.lstrip("0") if found.isascii() and found.isdigit() else found
 
 
 def _identifier(value: Any, key: str) -> str:
