@@ -1,7 +1,9 @@
 """Ways to interrupt what runs at a known place, and a look at which processes are left."""
 
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -70,10 +72,24 @@ def stopping_at(step: int, number: int = signal.SIGTERM, nth: int = 1) -> Iterat
         yield stopper
 
 
-def kill_once_there(process: subprocess.Popen, path: Path) -> None:
-    """Kill a process as the system does, once a file or folder is there; it must not end by itself before."""
-    while not path.exists():
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
+_KILLED = """
+import signal, sys
+from compactbio.cli import main
+from interruptions import stopping_at
+
+step, *sys.argv[1:] = sys.argv[1:]
+with stopping_at(int(step), signal.SIGKILL):
+    main()
+"""
+
+
+def killed_at(step: int, arguments: list[str]) -> None:
+    """Run the command line in a process of its own, which dies by SIGKILL as it comes to a step of its run."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(step), *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr

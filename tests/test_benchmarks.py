@@ -43,6 +43,7 @@ def test_baseline_and_ours_compute_one_loss_and_one_gradient(recipe):
 SMALL = ("--small", "--steps", "1", "--rounds", "1", "--recipe", "tiny-biobert", "--citations", "4")
 
 
+@pytest.mark.slow
 def test_the_command_prints_ratios_of_each_recipe_and_precision(capsys):
     training.main([*SMALL, "--json"])
     result = json.loads(capsys.readouterr().out)
@@ -87,6 +88,7 @@ def test_lengths_follow_the_histogram():
     assert max(lengths.draw(50, longest=32)) == 32
 
 
+@pytest.mark.slow
 def test_corpus_rates_memory_and_what_pubmed_would_take(tmp_path, tokenizer_folder):
     source = tmp_path / "made.xml"
     source.write_text(article_set(record(1), record(2), deletion(3)))
@@ -101,6 +103,7 @@ def test_corpus_rates_memory_and_what_pubmed_would_take(tmp_path, tokenizer_fold
     assert hours == sorted(hours, reverse=True) and hours[-1] > 0
 
 
+@pytest.mark.slow
 def test_inference_is_compared_with_the_pipeline():
     command = [sys.executable, "-m", "benchmarks.inference", "--small", "--json", "--sentences", "8", "--rounds", "1"]
     result = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)

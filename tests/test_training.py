@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from compactbio import corpus, recipes
 from compactbio.training import batches, train
 from compactbio.training.masking import HELDOUT_EPOCH, Masking
 from conftest import SMALL, TINY, command
-from interruptions import kill_once_there, stopping_at
+from interruptions import killed_at, stopping_at
 
 
 def recipe(name: str = "distil-biobert", **more):
@@ -79,11 +78,9 @@ def test_a_killed_run_resumes_to_the_same_bits(cli, token_corpus, teacher_folder
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     more = ("--steps", "12", "--precision", "fp32", "--set", "hidden_dropout=0.1")
     assert cli(*command(straight, token_corpus, teacher_folder, *more)[3:])[0] == 0
-    process = subprocess.Popen(
-        command(killed, token_corpus, teacher_folder, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    kill_once_there(process, killed / "checkpoints" / "checkpoint-6")
+    killed_at(8, command(killed, token_corpus, teacher_folder, *more)[3:])
     assert not (killed / "model.safetensors").exists()
+    assert {path.name for path in (killed / "checkpoints").glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
     assert cli(*command(killed, token_corpus, teacher_folder, *more, "--resume")[3:])[0] == 0
     assert same(weights(straight), weights(killed))
     steps = [json.loads(line)["step"] for line in (killed / "metrics.jsonl").read_text().splitlines()]

@@ -14,7 +14,8 @@ from compactbio.errors import UserError
 from compactbio.training import folder
 from conftest import TINY, command
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+# The one file that starts torchrun: a file is run by one process, so no two of them run beside each other.
+pytestmark = pytest.mark.slow
 # Each rank runs several commands one after the other, which saves loading the libraries for each.
 SCRIPT = """
 import json, os, sys
