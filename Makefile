@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 OUT ?= compactbio-demo
+# Two processes, each a file at a time; tests/conftest.py puts the slow files first.
+SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick check format clean
 
@@ -10,10 +12,10 @@ demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/compactbio demo --out $(OUT)
 
 test: check
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SHARED_OUT)
 
 quick: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SHARED_OUT) -m "not slow"
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 BioBERT's sizes with random weights, rows of random tokens with the lengths of PubMed citations. Every variant runs in a
 process of its own, in turns, so that what else the machine does hits all alike; its peak memory is that process's.
+bf16 is not run where the device lacks it.
 """
 
 import argparse
@@ -29,14 +30,15 @@ from compactbio.objectives import Distiller
 from compactbio.recipes import Recipe
 from compactbio.tasks.rows import Row
 from compactbio.training.batches import Labelled
-from compactbio.training.hardware import device, peak, processor
+from compactbio.training.hardware import device, has_bf16, peak, processor
 from compactbio.training.hardware import tokens as default_tokens
 from compactbio.training.masking import Masking
 from compactbio.training.plan import flops_a_token
 from compactbio.training.timing import time_steps
 
 RECIPES = ("distil-biobert", "compact-biobert", "tiny-biobert", "bio-distilbert-cased")
-VARIANTS = ("baseline", "fp32", "bf16")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+NOT_RUN = "not run: this processor has no bf16"
 _COMPILED = "bf16, layers by torch.compile"
 # One means of the engine left out, in bf16: what is put in its place, and where.
 ABLATIONS: dict[str, tuple[str, Any]] = {
@@ -78,21 +80,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.job:
         sys.stdout.write(json.dumps(asdict(measure(Job(**json.loads(options.job))))))
         return
-    rates = {
-        "fp32": matrix_rate(torch.float32, small=options.small),
-        "bf16": matrix_rate(torch.bfloat16, small=options.small),
-    }
+    # Emulated, a round would take hours and say nothing of bf16.
+    precisions = {name: dtype for name, dtype in PRECISIONS.items() if name != "bf16" or has_bf16()}
+    rates = {name: matrix_rate(dtype, small=options.small) for name, dtype in precisions.items()}
     rows = []
     for recipe in options.recipe or RECIPES:
-        jobs = [Job(recipe, variant, options.citations, options.steps, options.small) for variant in VARIANTS]
-        found: dict[str, list[Figures]] = {variant: [] for variant in VARIANTS}
+        variants = ("baseline", *precisions)
+        jobs = [Job(recipe, variant, options.citations, options.steps, options.small) for variant in variants]
+        found: dict[str, list[Figures]] = {variant: [] for variant in variants}
         for turn in range(options.rounds):
             for job in jobs:
                 sys.stderr.write(f"{recipe}, {job.variant}, round {turn + 1} of {options.rounds}\n")
                 found[job.variant].append(_in_a_process(job))
         rows += _rows(jobs[0], found, rates)
-    if options.ablate:
+    if options.ablate and "bf16" in precisions:
         rows += _ablation(options)
+    elif options.ablate:
+        sys.stderr.write(f"--ablate, {NOT_RUN}\n")
     result = {
         "machine": {
             "processor": processor(),
@@ -286,7 +290,11 @@ def _rows(job: Job, found: dict[str, list[Figures]], rates: dict[str, float]) ->
             "flops_per_token": needed,
             "share_of_matrix_rate": speeds[variant] * needed / rates[variant],
         }
-        for variant in VARIANTS[1:]
+        for variant in rates
+    ] + [
+        {"recipe": job.recipe, "precision": one, "ratio": None, "not_run": NOT_RUN}
+        for one in PRECISIONS
+        if one not in rates
     ]
 
 
@@ -299,6 +307,9 @@ def _text(result: dict[str, Any]) -> str:
         f"{'recipe':22}{'':6}{'tokens/s':>10}{'baseline':>10}{'ratio':>8}{'of rate':>9}{'memory':>10}{'baseline':>10}",
     ]
     for row in result["rows"]:
+        if "not_run" in row:
+            lines.append(f"{row['recipe']:22}{row['precision']:6}{row['not_run']}")
+            continue
         if "ratio" not in row:
             told = f"{row['tokens_per_second']:,.0f} tokens/s, {row['ratio_to_all']:.2f} of all means"
             lines.append(f"{row['recipe']}, {row['precision']}: {told}")

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections import Counter
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, settings
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -30,6 +32,9 @@ from compactbio import corpus
 from compactbio.cli import main
 
 transformers.logging.disable_progress_bar()
+# How long an example takes is the machine's affair.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 WORDS = [
@@ -120,6 +125,21 @@ TINY = {"hidden_size": 12, "intermediate_size": 20, "heads": 4}
 LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
 VOCABULARY = list(dict.fromkeys(VOCABULARY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that of the processes that share the files none is left with a long one."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were skipped, and why."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} skipped")
+    for reason, count in Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped).most_common():
+        terminalreporter.line(f"{count:5,}  {reason}")
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,14 @@
 """`compare` end to end: runs real models, takes up what was run, tells what failed, writes the report."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import yaml
 
+from compactbio.deploy import measuring
+from interruptions import stopping_at
 from task_data import ner_folder, relation_folder, start_folder
 
 SIZES = {"train": 60, "devel": 8, "test": 10}
@@ -34,6 +32,12 @@ def suite(tokenizer_folder, tmp_path_factory):
     path = place / "suite.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
+
+
+@pytest.fixture
+def no_fresh_processes(monkeypatch):
+    """Models are not loaded in processes of their own to measure their memory, as the first test has it done."""
+    monkeypatch.setattr(measuring, "peak_memory", lambda *_: 1_000_000)
 
 
 @pytest.mark.slow
@@ -64,7 +68,7 @@ def test_a_suite_is_run_reported_and_not_run_again(cli, suite, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_failing_cell_is_told_and_tried_again(cli, suite, tmp_path):
+def test_a_failing_cell_is_told_and_tried_again(cli, suite, no_fresh_processes, tmp_path):
     place = tmp_path / "place"
     shutil.copytree(suite.parent, place)
     kept = (place / "tags" / "train.tsv").read_text()
@@ -80,18 +84,14 @@ def test_a_failing_cell_is_told_and_tried_again(cli, suite, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_run_and_says_how_to_go_on(cli, suite, tmp_path):
+def test_ctrl_c_keeps_what_was_run_and_says_how_to_go_on(cli, suite, no_fresh_processes, tmp_path):
     out = tmp_path / "table"
-    line = [sys.executable, "-m", "compactbio", "compare", str(suite), "--out", str(out)]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(out.glob("runs/*/*/evaluation.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    printed, told = process.communicate(timeout=60)
-    assert process.returncode == 130 and printed == "" and "Go on with: compactbio compare" in told, told
-    assert "Traceback" not in told
+    with stopping_at(1, signal.SIGINT, nth=3) as stderr:  # in the third run
+        status, printed, _ = cli("compare", suite, "--out", out)
+    told = stderr.getvalue()
+    assert (status, printed) == (130, "") and "Go on with: compactbio compare" in told and "Traceback" not in told
     done = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/evaluation.json")}
+    assert len(done) == 2
     status, _, _ = cli("compare", suite, "--out", out)
     assert status == 0 and all(path.stat().st_mtime_ns == at for path, at in done.items())
+    assert len(list(out.glob("runs/**/evaluation.json"))) == 8

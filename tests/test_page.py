@@ -15,6 +15,8 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
+PATIENCE = 600  # seconds that a browser may take on a busy machine
+
 
 @pytest.fixture(scope="module")
 def server(tagger):
@@ -45,7 +47,7 @@ def annotate(page, text: str) -> None:
     field = page.find_element(By.ID, "text")
     page.execute_script("arguments[0].value = arguments[1]", field, text)
     field.send_keys(Keys.CONTROL, Keys.ENTER)
-    WebDriverWait(page, 30).until(lambda _: "entit" in page.find_element(By.ID, "message").text)
+    WebDriverWait(page, PATIENCE).until(lambda _: "entit" in page.find_element(By.ID, "message").text)
 
 
 def marks(page) -> list[str]:
@@ -79,10 +81,14 @@ def test_html_in_a_text_is_shown_and_never_run(page):
 
 def test_the_lowest_score_hides_entities(page):
     annotate(page, "aspirin")
+    assert marks(page) == ["aspirin"]
     score = page.find_element(By.ID, "score")
     score.send_keys(Keys.END)
     assert page.find_element(By.ID, "score-shown").text == "1"
-    assert marks(page) == [] or float(page.find_element(By.CSS_SELECTOR, "#rows td:last-child").text) == 1.0
+    # No score that a softmax gives reaches 1.
+    assert marks(page) == []
+    score.send_keys(Keys.HOME)
+    assert marks(page) == ["aspirin"]
 
 
 def test_the_answer_is_copied_as_json(page, server):
@@ -91,7 +97,7 @@ def test_the_answer_is_copied_as_json(page, server):
     page.execute_cdp_cmd("Browser.grantPermissions", permission)
     annotate(page, "aspirin")
     page.find_element(By.ID, "copy").send_keys(Keys.ENTER)
-    WebDriverWait(page, 10).until(lambda _: page.find_element(By.ID, "message").text == "Copied.")
+    WebDriverWait(page, PATIENCE).until(lambda _: page.find_element(By.ID, "message").text == "Copied.")
     copied = page.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     found = json.loads(copied)
     assert found["text"] == "aspirin" and found["entities"][0]["type"] == "Drug"
@@ -132,7 +138,7 @@ def test_a_token_is_asked_for_on_the_page(browser, tagger):
     with serving(tagger, "--token", "sesame") as one:
         browser.get(f"http://127.0.0.1:{one.port}/")
         field = browser.find_element(By.ID, "token")
-        WebDriverWait(browser, 30).until(lambda _: field.is_displayed())
+        WebDriverWait(browser, PATIENCE).until(lambda _: field.is_displayed())
         field.send_keys("sesame", Keys.TAB)
         annotate(browser, "aspirin")
         assert marks(browser) == ["aspirin"]

@@ -1,15 +1,22 @@
 """A plan counts what a run will do, and forecasts its time from steps on this machine."""
 
 import json
-import time
 
 import pytest
 
 from compactbio import recipes
 from compactbio.recipes import LossTerm
-from compactbio.training import accelerators, train
+from compactbio.training import accelerators
+from compactbio.training import plan as planning
 from compactbio.training.plan import SHARE, flops_a_token, plan
+from compactbio.training.timing import Timed
 from conftest import SMALL, bert, one_sentence
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """Time as many steps as fit into a moment: how exact the figures are is not tested."""
+    monkeypatch.setattr(planning, "_ENOUGH", 0.01)
 
 
 def recipe(**more):
@@ -33,16 +40,31 @@ def test_a_plan_counts_the_run(token_corpus, teacher_folder):
     assert one.hours / several.hours == pytest.approx(8 * 989 / 121)
 
 
-def test_a_forecast_is_near_the_real_run(token_corpus, teacher_folder, tmp_path):
-    """Within a factor of two here, where other tests may run beside it."""
-    # Wide enough that arithmetic, not Python, takes the time.
-    wide = tmp_path / "teacher"
-    bert(layers=4, hidden=384, heads=4).save_pretrained(wide)
+def test_a_forecast_is_what_the_timed_steps_come_to_over_the_run(token_corpus, teacher_folder, monkeypatch):
+    """Each token of a timed step takes its share of what the update leaves, and each step of the run an update."""
+    timed = Timed(seconds=(2.5, 4.5, 9.0), update=(0.5, 0.5, 0.5), tokens=(100, 200, 100))
+    counts = []
+    monkeypatch.setattr(planning, "time_steps", lambda *_, count, **__: counts.append(count) or timed)
     chosen = recipe(steps=30, batch_size=24)
-    found = plan(chosen, token_corpus, teacher=str(wide), precision="fp32")
-    began = time.perf_counter()
-    train(chosen, token_corpus, tmp_path / "run", teacher=str(wide), precision="fp32")
-    assert 0.5 < found.seconds / (time.perf_counter() - began) < 2
+    found = plan(chosen, token_corpus, teacher=str(teacher_folder), precision="fp32")
+    # 0.02, 0.02 and 0.085 seconds a token.
+    assert found.training_seconds == pytest.approx(30 * (0.02 * 24 * found.tokens_per_row + 0.5))
+    assert found.tokens_per_second == pytest.approx(24 * found.tokens_per_row * 30 / found.training_seconds)
+    assert counts == [3] and found.timed_steps == 3
+
+
+@pytest.mark.parametrize(("seconds", "wanted"), [(4.0, [3]), (0.5, [3, 20]), (0.001, [3, 100])])
+def test_as_many_steps_are_timed_as_ten_seconds_hold(seconds, wanted, token_corpus, teacher_folder, monkeypatch):
+    counts = []
+    monkeypatch.setattr(planning, "_ENOUGH", 10.0)
+
+    def steps(*_, count, **__):
+        counts.append(count)
+        return Timed((seconds,) * count, (0.0,) * count, (10,) * count)
+
+    monkeypatch.setattr(planning, "time_steps", steps)
+    plan(recipe(steps=30), token_corpus, teacher=str(teacher_folder), precision="fp32")
+    assert counts == wanted
 
 
 def test_arithmetic_counts_heads_where_a_term_reads_them_and_the_teacher_once():

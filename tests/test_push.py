@@ -71,7 +71,7 @@ def push(hub, out, token_corpus, teacher_folder, token, home):
         "HF_HOME": str(home),
     }
     arguments = command(out, token_corpus, teacher_folder, "--steps", "2", "--push", "owner/name")
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True)
 
 
 def test_push_uploads_the_model_without_its_checkpoints(hub, token_corpus, teacher_folder, tmp_path):

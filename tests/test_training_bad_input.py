@@ -5,8 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -86,13 +84,14 @@ def test_a_teacher_without_an_mlm_head_is_refused_and_can_be_adapted(begin, cli,
     assert begin("--steps", 1, teacher=tmp_path / "adapted")[0] == 0
 
 
-def test_a_hub_name_while_offline_is_refused_at_once(begin):
-    started = time.monotonic()
+def test_a_hub_name_while_offline_is_refused_and_nobody_is_asked(begin, monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address))
     one_sentence(begin(teacher="dmis-lab/biobert-base-cased-v1.2"), "HF_HUB_OFFLINE", "local folder")
-    assert time.monotonic() - started < 5
+    assert asked == []
 
 
-def test_a_hub_out_of_reach_is_refused_within_seconds(token_corpus, tmp_path):
+def test_a_hub_out_of_reach_is_refused_before_its_library_tries_again_and_again(token_corpus, tmp_path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound but not listening: every connection is refused
         port = closed.getsockname()[1]
@@ -102,12 +101,11 @@ def test_a_hub_out_of_reach_is_refused_within_seconds(token_corpus, tmp_path):
             "HF_ENDPOINT": f"http://127.0.0.1:{port}",
             "HF_HOME": str(tmp_path / "hf"),
         }
-        started = time.monotonic()
         run = subprocess.run(
             command(tmp_path / "run", token_corpus, Path("owner/name")), env=environment, capture_output=True, text=True
         )
     assert run.returncode == 2 and "out of reach" in run.stderr.splitlines()[-1]
-    assert time.monotonic() - started < 60
+    assert "retry" not in run.stderr.lower()
 
 
 def test_another_vocabulary_than_the_teachers(begin, tmp_path):
@@ -226,17 +224,6 @@ def test_no_right_to_write(begin):
     if not Path("/sys/kernel").exists():
         pytest.skip("no /sys here")
     one_sentence(begin(out=Path("/sys/compactbio-run")), "/sys/compactbio-run", "no right")
-
-
-def test_more_processes_than_citations_a_step(token_corpus, teacher_folder, tmp_path):
-    run = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-            *command(tmp_path / "run", token_corpus, teacher_folder, "--set", "batch_size=1")[1:],
-        ],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert run.returncode != 0 and run.stderr.count("cannot share a step of 1") == 1
 
 
 def test_help_shows_an_example_for_every_command(cli):

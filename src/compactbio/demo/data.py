@@ -13,9 +13,9 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.records import atomic
 
-TRAIN, TEST, HELD_OUT = 5000, 500, 500
+TRAIN, TEST, HELD_OUT = 5000, 250, 500
 # Documents whose entities the student is fine-tuned to find.
-TAGGED = 600
+TAGGED = 400
 VOCABULARY = 3000
 # Title and first sentence: a model from random weights learns short rows in minutes, long ones in hours.
 MAX_LENGTH = 32

@@ -37,9 +37,9 @@ _TEACHER = {
     "heads": 4,
     "loss": {"mlm": 1.0},
     "batch_size": 32,
-    "steps": 900,
+    "steps": 600,
     "learning_rate": 2e-3,
-    "warmup_steps": 50,
+    "warmup_steps": 40,
     "weight_decay": 0.01,
     "eval_every": 150,
 }

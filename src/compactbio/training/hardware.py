@@ -14,14 +14,17 @@ CUDA_TOKENS = 32_768
 _STATUS = Path("/proc/self/status")
 
 
+def has_bf16() -> bool:
+    """Whether the device multiplies in bf16 itself; where it does not, PyTorch emulates it, many times as slowly."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def precision(wanted: str) -> str:
     """ "bf16" or "fp32"; of "auto" the first where the hardware has it."""
-    if torch.cuda.is_available():
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if wanted == "auto":
-        return "bf16" if able else "fp32"
+        return "bf16" if has_bf16() else "fp32"
     return wanted
 
 

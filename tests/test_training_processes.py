@@ -1,0 +1,90 @@
+"""Two processes, started once by torchrun for all tests, train the same models as one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from compactbio.errors import UserError
+from compactbio.training import folder
+from conftest import TINY, command
+
+# The one file that starts torchrun: a file is run by one process, so no two of them run beside each other.
+pytestmark = pytest.mark.slow
+# Each rank runs several commands one after the other, which saves loading the libraries for each.
+SCRIPT = """
+import json, os, sys
+from compactbio.cli import main
+
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["compactbio", *line]
+    try:
+        main()
+    except SystemExit as leaving:
+        print(json.dumps([os.environ["RANK"], leaving.code or 0]), file=sys.stderr, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(token_corpus, teacher_folder, tmp_path_factory):
+    """The commands of three runs, what they said on two processes, and the folder that holds them."""
+    place = tmp_path_factory.mktemp("processes")
+    more = ["--steps", "5", "--precision", "fp32", "--set", "hidden_dropout=0", "--tokens-per-batch", "64"]
+    tiny = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+
+    def line(out: str, *further: str, name: str = "distil-biobert") -> list[str]:
+        return command(place / out, token_corpus, teacher_folder, *more, *further, name=name)[3:]
+
+    lines = {
+        "distil-biobert": line("distil-biobert"),
+        "tiny-biobert": line("tiny-biobert", *tiny, name="tiny-biobert"),
+        "crowded": line("crowded", "--set", "batch_size=1"),
+    }
+    (place / "run.py").write_text(SCRIPT)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, str(place / "run.py"), json.dumps(list(lines.values()))], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return lines, done.stderr, place
+
+
+def _lines(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", ["distil-biobert", "tiny-biobert"])
+def test_two_processes_train_the_same_model_as_one(name, runs, cli, tmp_path):
+    lines, _, place = runs
+    one, two = tmp_path / "one", place / name
+    status, _, told = cli(*[str(one) if word == str(two) else word for word in lines[name]])
+    assert status == 0, told
+    ours, theirs = (load_file(out / "checkpoints" / "checkpoint-5" / "model.safetensors") for out in (one, two))
+    for key, value in ours.items():
+        assert torch.allclose(value, theirs[key], atol=1e-6, rtol=0), key
+    losses = [[line["loss"] for line in _lines(out) if "loss" in line] for out in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 5
+    held = [[line["heldout_loss"] for line in _lines(out) if "heldout_loss" in line] for out in (one, two)]
+    assert held[0] == pytest.approx(held[1], rel=1e-5) and len(held[0]) == 3
+
+
+def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
+    out = shutil.copytree(runs[2] / "distil-biobert", tmp_path / "out")
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**record, "result": None}))
+    newest = out / "checkpoints" / "checkpoint-5"
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in newest.iterdir()}
+    with pytest.raises(UserError, match="checkpoint-5: it was saved by 2 processes, not 1"):
+        folder.begin(out, record["identity"], resume=True)
+
+
+def test_more_processes_than_citations_a_step_are_refused_in_one_sentence(runs):
+    _, told, _ = runs
+    ends = [json.loads(line) for line in told.splitlines() if line.startswith("[")]
+    assert sorted(ends) == [["0", 0], ["0", 0], ["0", 2], ["1", 0], ["1", 0], ["1", 2]]
+    assert told.count("cannot share a step of 1") == 1 and "Traceback" not in told
