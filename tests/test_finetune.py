@@ -294,11 +294,12 @@ def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, star
         finetune(data, str(start), out, overrides=QUICK | {"epochs": 2})
         cases.append((data, out, name))
     for data, model, name in cases:
-        file = tmp_path / name
-        own, read = (
-            json.loads(cli("evaluate", *more, "--json")[1])
-            for more in ((model, data, "--predictions", file), (file, data))
-        )
+        file, found = tmp_path / name, []
+        for more in ((model, data, "--predictions", file), (file, data)):
+            status, printed, told = cli("evaluate", *more, "--json")
+            assert status == 0, told
+            found.append(json.loads(printed))
+        own, read = found
         assert own["units"] == read["units"] and own["interval"] == read["interval"], name
 
 
