@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -99,18 +100,22 @@ def encode(model: PreTrainedModel, batch: Packed, states: set[int], attentions: 
     wanted = sorted(states)
     run = _run_packed if check_family(model.config).packs else _run_padded
     with packed_attention(model):
-        hidden, keep = run(model, batch, wanted, capture)
-    flat = {i: hidden[i][keep] for i in wanted}
+        hidden, at = run(model, batch, wanted, capture)
+
+    def packed(rows: Tensor) -> Tensor:
+        flat = rows.flatten(0, 1)
+        return flat if at is None else flat[at]
+
     taken = {
-        i: (query.transpose(1, 2)[keep].transpose(0, 1), key.transpose(1, 2)[keep].transpose(0, 1), scaling)
+        i: (packed(query.transpose(1, 2)).transpose(0, 1), packed(key.transpose(1, 2)).transpose(0, 1), scaling)
         for i, (query, key, scaling) in capture.taken.items()
     }
-    return Encoded(flat, taken)
+    return Encoded({i: packed(hidden[i]) for i in wanted}, taken)
 
 
 def _run_packed(
     model: PreTrainedModel, batch: Packed, states: list[int], capture: Capture
-) -> tuple[Sequence[Tensor], int | Tensor]:
+) -> tuple[Sequence[Tensor], Tensor | None]:
     out = model.base_model(
         input_ids=batch.input_ids[None],
         **({} if batch.segments is None else {"token_type_ids": batch.segments[None]}),
@@ -120,27 +125,30 @@ def _run_packed(
         capture=capture,
         output_hidden_states=states,
     )
-    return out.hidden_states, 0
+    return out.hidden_states, None
 
 
 def _run_padded(
     model: PreTrainedModel, batch: Packed, states: list[int], capture: Capture
-) -> tuple[Sequence[Tensor], int | Tensor]:
-    longest = max(batch.lengths)
+) -> tuple[Sequence[Tensor], Tensor | None]:
+    """The hidden states of a padded batch, and the places of its tokens in the batch laid flat, (tokens,)."""
     device = batch.input_ids.device
-    keep = torch.arange(longest, device=device) < torch.tensor(batch.lengths, device=device)[:, None]
-    ids = batch.input_ids.new_full(keep.shape, model.config.pad_token_id or 0)
-    ids[keep] = batch.input_ids
-    types = {}
-    if batch.segments is not None:
-        types["token_type_ids"] = torch.zeros_like(ids)
-        types["token_type_ids"][keep] = batch.segments
+    # By the lengths, which the host knows, so that nothing is read off the device.
+    mask = np.arange(max(batch.lengths)) < np.array(batch.lengths)[:, None]  # (rows, longest)
+    keep, at = torch.tensor(mask, device=device), torch.tensor(np.flatnonzero(mask), device=device)
+
+    def padded(values: Tensor, fill: int) -> Tensor:
+        whole = values.new_full((keep.numel(),), fill)
+        whole[at] = values
+        return whole.view(keep.shape)
+
+    types = {} if batch.segments is None else {"token_type_ids": padded(batch.segments, 0)}
     # Padding is nothing at all, not what the table says of [PAD]: embeddings that join neighbours would see that.
-    embeddings = model.get_input_embeddings()(ids) * keep[..., None]
+    words = model.get_input_embeddings()(padded(batch.input_ids, model.config.pad_token_id or 0)) * keep[..., None]
     out = model.base_model(
-        inputs_embeds=embeddings, attention_mask=keep.long(), capture=capture, output_hidden_states=states, **types
+        inputs_embeds=words, attention_mask=keep.long(), capture=capture, output_hidden_states=states, **types
     )
-    return out.hidden_states, keep
+    return out.hidden_states, at
 
 
 def _borders(lengths: list[int]) -> tuple[int, ...]:
