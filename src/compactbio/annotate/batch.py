@@ -66,7 +66,7 @@ class Annotated:
 def annotate(
     models: Sequence[str],
     inputs: Sequence[str | Path],
-    out: Path,
+    out: str | Path,
     *,
     format: str | None = None,
     text_field: str | None = None,
@@ -85,7 +85,7 @@ def annotate(
     when it is called again with the same arguments, and gives the same file; a finished one is left alone. Raises
     UserError for whatever the user can mend, OSError where `out` cannot be written.
     """
-    listener = listener or Silent()
+    listener, out = listener or Silent(), Path(out)
     chosen = _format(out, format)
     files = find(inputs)
     sources = [runtimes.find(parted(model)[1]) for model in models]

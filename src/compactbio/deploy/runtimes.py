@@ -98,7 +98,7 @@ def by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield waiting
 
 
-def find(name: str) -> Source:
+def find(name: str | Path) -> Source:
     """Find a model with weights that a runtime takes. Raises UserError where there is none."""
     source = configured(name, tuple(ONNX_FILES.values()))
     if not available(source):

@@ -25,11 +25,12 @@ _XML = re.compile(rb"<[?!A-Za-z]")
 _UTF16_XML = ("<".encode("utf-16-le"), "<".encode("utf-16-be"))
 
 
-def kind(path: Path) -> Kind:
+def kind(path: str | Path) -> Kind:
     """The format of a file: magic bytes first, then the beginning of the text, then the name.
 
     Raises SourceError where name and content cannot both be right.
     """
+    path = Path(path)
     named = _SUFFIXES.get(_suffix(path.name))
     start = head(path)
     if start.startswith(b"PAR1"):

@@ -18,7 +18,7 @@ from compactbio.formats.streams import head, lines
 _IDS = ("id", "pmid")
 
 
-def read_texts(path: Path, field: str | None = None) -> Iterator[Document | Rejected]:
+def read_texts(path: str | Path, field: str | None = None) -> Iterator[Document | Rejected]:
     """Give the texts of a file, or of a BRAT folder, in order, and what cannot be used; memory stays flat.
 
     PubMed XML and what else holds titles and abstracts: the title, a blank and the abstract, blanks collapsed. JSON
@@ -27,6 +27,7 @@ def read_texts(path: Path, field: str | None = None) -> Iterator[Document | Reje
     line. A record without an id has the file's name, a colon and its number. Raises SourceError or UserError for a
     file that is not whole or malformed.
     """
+    path = Path(path)
     if path.is_dir():
         return annotated.read(path, "brat")
     known = kind(path)

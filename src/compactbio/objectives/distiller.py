@@ -88,15 +88,15 @@ class Distiller(nn.Module):
         """A batch's own counts."""
         return counts_of(batch)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the student and the projection into a folder."""
         self.student.save_pretrained(folder)
-        save_model(self.projection, str(folder / PROJECTION))
+        save_model(self.projection, str(Path(folder) / PROJECTION))
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: str | Path) -> None:
         """Read what `save` wrote. Raises RuntimeError where a name is missing or too many."""
-        load_model(self.student, folder / "model.safetensors", strict=True)
-        load_model(self.projection, folder / PROJECTION, strict=True)
+        load_model(self.student, Path(folder) / "model.safetensors", strict=True)
+        load_model(self.projection, Path(folder) / PROJECTION, strict=True)
 
     def _read(self, batch: Packed, counts: Counts) -> Step:
         at = (batch.labels != -100).nonzero().squeeze(1)  # (masked,)

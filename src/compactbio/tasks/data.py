@@ -64,7 +64,10 @@ class Data:
 
 
 def find(
-    path: Path | Mapping[str, Path], task: str | None = None, name: str | None = None, gold: Path | None = None
+    path: str | Path | Mapping[str, str | Path],
+    task: str | None = None,
+    name: str | None = None,
+    gold: str | Path | None = None,
 ) -> Data:
     """A data set by its folder, its single file, or its files by split (train, devel, test, gold).
 
@@ -75,8 +78,10 @@ def find(
     if task is not None and task not in TASKS:
         raise UserError(f"{task!r} is no task: take {', '.join(TASKS)}.")
     if isinstance(path, Mapping):
-        files = {split: path[split] for split in ("train", "devel", "test") if split in path}
-        return _data(name or next(iter(files.values())).stem, files, path.get("gold"), task)
+        files = {split: Path(path[split]) for split in ("train", "devel", "test") if split in path}
+        answers = Path(path["gold"]) if path.get("gold") else None
+        return _data(name or next(iter(files.values())).stem, files, answers, task)
+    path, gold = Path(path), Path(gold) if gold else None
     if not path.exists():
         raise UserError(f"{path}: there is no such data set.")
     called = name or (path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0])

@@ -78,13 +78,13 @@ class Evaluation:
 
 
 def evaluate(
-    model: str,
-    data: Path | Mapping[str, Path],
+    model: str | Path,
+    data: str | Path | Mapping[str, str | Path],
     *,
     task: str | None = None,
     protocol: str = "word",
     split: Split = "test",
-    gold: Path | None = None,
+    gold: str | Path | None = None,
     untyped: bool = False,
     name: str | None = None,
     precision: str = "auto",
@@ -156,7 +156,7 @@ def without_types(documents: Sequence[Document]) -> list[Document]:
     return [replace(d, spans=tuple(replace(span, type="") for span in d.spans)) for d in documents]
 
 
-def check_options(found: Data, split: Split, gold: Path | None, *, untyped: bool, parted: bool = False) -> None:
+def check_options(found: Data, split: Split, gold: str | Path | None, *, untyped: bool, parted: bool = False) -> None:
     """Raise UserError for an option that would change nothing; `parted`: a single file that has splits."""
     if gold is not None and found.task != "qa":
         raise UserError(f"--gold is for questions, the data are of {found.task}: leave it out.")
@@ -192,8 +192,9 @@ def _check_head(source: loading.Source, kind: Task, task: str) -> None:
         )
 
 
-def add_to_card(model: Path, evaluation: Evaluation) -> None:
+def add_to_card(model: str | Path, evaluation: Evaluation) -> None:
     """Write a score into the card and `evaluations.json` of a model that `finetune` made; others are left alone."""
+    model = Path(model)
     try:
         record = folder.record(model) if model.is_dir() else None
     except UserError:

@@ -41,7 +41,7 @@ class Source:
         return self.folder.resolve().name if Path(self.name).exists() else self.name
 
 
-def find(name: str) -> Source:
+def find(name: str | Path) -> Source:
     """Find a model by local folder or hub name.
 
     Raises UserError where there is none, its family is not served, or its weights are only there as a pickle.
@@ -55,11 +55,12 @@ def find(name: str) -> Source:
     return source
 
 
-def configured(name: str, more: Sequence[str] = ()) -> Source:
+def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     """Find a model's folder and configuration, whatever its weights are; from the hub `more` files come along.
 
     Raises UserError as `find` does.
     """
+    name = str(name)
     folder = hub.resolve(name, kind="model", more=more)
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: no model folder, there is no config.json in it.")

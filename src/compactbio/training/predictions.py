@@ -30,13 +30,13 @@ _BY_SUFFIX = {".tsv": "conll", ".conll": "conll", ".xml": "bioc", ".pubtator": "
 
 
 def evaluate_file(
-    predicted: Path,
-    data: Path,
+    predicted: str | Path,
+    data: str | Path,
     *,
     task: str | None = None,
     protocol: str = "word",
     split: Split = "test",
-    gold: Path | None = None,
+    gold: str | Path | None = None,
     untyped: bool = False,
 ) -> Evaluation:
     """Score a file of predictions on a split of a data set.
@@ -45,6 +45,7 @@ def evaluate_file(
     Relations: a class a line, or a row of probabilities in the order of the sorted classes. QA: a BioASQ submission.
     Raises UserError where predictions are missing or do not fit.
     """
+    predicted = Path(predicted)
     if protocol != "word":
         raise UserError("Only a model can be scored by the published protocol: a file does not say its word pieces.")
     found = datasets.find(data, task, gold=gold)
@@ -70,8 +71,9 @@ def evaluate_file(
     return Evaluation(found.task, protocol, outcome, interval, about, model, None, None, documents, golden, None)
 
 
-def check(path: Path, data: Path, task: str | None) -> None:
+def check(path: str | Path, data: str | Path, task: str | None) -> None:
     """Raise UserError where predictions for a data set could not be written to `path`, before any are made."""
+    path = Path(path)
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent} to write the predictions to; make it first.")
     if path.is_dir():
@@ -89,9 +91,10 @@ def check(path: Path, data: Path, task: str | None) -> None:
         )
 
 
-def write(evaluation: Evaluation, path: Path) -> None:
+def write(evaluation: Evaluation, path: str | Path) -> None:
     """Write a model's predictions: documents by the suffix (.tsv, .xml, .pubtator, .jsonl), a class a line, or a BioASQ
     submission."""
+    path = Path(path)
     if evaluation.task == "relation":
         atomic.write_text(path, "".join(f"{label}\n" for label in evaluation.predictions))
         return

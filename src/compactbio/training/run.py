@@ -70,11 +70,11 @@ class Inputs:
 
 def train(
     recipe: Recipe,
-    corpus: Path,
-    out: Path,
+    corpus: str | Path,
+    out: str | Path,
     *,
-    teacher: str | None = None,
-    init: str | None = None,
+    teacher: str | Path | None = None,
+    init: str | Path | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
     resume: bool = False,
@@ -85,6 +85,7 @@ def train(
     "fp32"; `tokens_per_batch` bounds a micro-batch and so the memory, and changes the result only by rounding.
     A finished run of the same inputs is left alone. Raises UserError for whatever the user can mend.
     """
+    out = Path(out)
     processes = PartialState(cpu=not torch.cuda.is_available())
     inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
     done, checkpoint = folder.on_main(processes, lambda: folder.begin(out, inputs.identity(), resume=resume))
@@ -95,9 +96,15 @@ def train(
 
 
 def collect(
-    recipe: Recipe, corpus: Path, teacher: str | None, init: str | None, precision: str, tokens: int | None
+    recipe: Recipe,
+    corpus: str | Path,
+    teacher: str | Path | None,
+    init: str | Path | None,
+    precision: str,
+    tokens: int | None,
 ) -> Inputs:
     """Find and check all that a run is made of. Raises UserError for what is missing or does not fit together."""
+    corpus = Path(corpus)
     manifest = corpora.manifest(corpus)
     cut = manifest["settings"]["max_length"]
     if cut > recipe.max_length:
@@ -125,7 +132,13 @@ def collect(
     names = [source.public_name() if source else None for source in sources]
     recipe = recipe.model_copy(update={"teacher": names[0], "init": names[1]})
     return Inputs(
-        recipe, corpus, manifest, sources[0], sources[1], hardware.precision(precision), tokens or hardware.tokens()
+        recipe,
+        Path(corpus),
+        manifest,
+        sources[0],
+        sources[1],
+        hardware.precision(precision),
+        tokens or hardware.tokens(),
     )
 
 
@@ -256,9 +269,9 @@ def arguments_for(recipe: Recipe, precision: str, out: Path, *, measures: bool, 
     return arguments
 
 
-def push(out: Path, name: str) -> str:
+def push(out: str | Path, name: str) -> str:
     """Upload the finished model in `out`, without its checkpoints, to the hub as `name`; gives its address."""
-    return hub.push(out, name, ignore=STAYS)
+    return hub.push(Path(out), name, ignore=STAYS)
 
 
 def speaks() -> bool:

@@ -23,9 +23,9 @@ BATCHES = (16, 32)
 
 
 def search(
-    data: Path,
-    model: str,
-    out: Path,
+    data: str | Path,
+    model: str | Path,
+    out: str | Path,
     *,
     task: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -39,6 +39,7 @@ def search(
     best becomes `out`. What `overrides` set is not searched. Raises UserError as `finetune` does, without a devel
     split, without optuna, and for an `out` that holds anything but this search.
     """
+    out = Path(out)
     if not find_spec("optuna"):
         raise UserError("--search needs optuna: pip install 'compactbio[search]'.")
     import optuna
