@@ -17,6 +17,7 @@ from compactbio.corpus.progress import Listener
 from compactbio.errors import UserError
 from compactbio.modeling.families import depth, device_of
 from compactbio.modeling.packing import Packed, encode
+from compactbio.modeling.sharing import building
 from compactbio.training.hardware import peak
 from compactbio.training.loading import Source, find, quiet
 
@@ -83,7 +84,7 @@ def load(source: Source, precision: str) -> PreTrainedModel:
     Raises UserError for weights that cannot be read, or that are not those of the configuration.
     """
     try:
-        with quiet():
+        with building(None), quiet():
             model, report = AutoModel.from_pretrained(
                 source.folder,
                 dtype=torch.bfloat16 if precision == "bf16" else torch.float32,

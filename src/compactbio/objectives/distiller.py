@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.modeling.families import check_family, depth, heads, mlm_logits
 from compactbio.modeling.packing import Encoded, Packed, encode
-from compactbio.modeling.sharing import seeded
+from compactbio.modeling.sharing import building
 from compactbio.modeling.students import picked_layers
 from compactbio.objectives.terms import TERMS, Counts, Match, Step
 from compactbio.recipes import LossTerm, Recipe
@@ -50,7 +50,7 @@ class Distiller(nn.Module):
         self._match = _match(student, self.teacher, recipe)
         self.projection = nn.Identity()
         if LossTerm.HIDDEN_MSE in recipe.loss and self.teacher is not None:
-            with seeded(recipe.seed):
+            with building(recipe.seed):
                 self.projection = nn.Linear(student.config.hidden_size, self.teacher.config.hidden_size)
         self.train(self.training)
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, Pre
 from compactbio.corpus import vocabulary
 from compactbio.errors import UserError
 from compactbio.modeling.families import check_family, is_head
-from compactbio.modeling.sharing import held, seeded
+from compactbio.modeling.sharing import building, held
 from compactbio.records import hashes, hub
 
 
@@ -78,7 +78,7 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
     Where it has none, a fresh one is drawn from `seed`. Raises UserError for weights that cannot be read.
     """
     try:
-        with seeded(seed), quiet():
+        with building(seed), quiet():
             model, report = AutoModelForMaskedLM.from_pretrained(
                 source.folder,
                 dtype=torch.float32,
@@ -110,7 +110,7 @@ def load_for(
     """
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     try:
-        with seeded(seed), quiet():
+        with building(seed if new_head else None), quiet():
             model, report = auto.from_pretrained(
                 source.folder,
                 dtype=torch.float32,

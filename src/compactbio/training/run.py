@@ -16,6 +16,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, TrainingArgument
 from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.modeling.families import encoder_parameters
+from compactbio.modeling.sharing import building
 from compactbio.modeling.students import build_student, random_student
 from compactbio.objectives.terms import TERMS
 from compactbio.recipes import Recipe
@@ -219,7 +220,8 @@ def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any,
     best = out / "checkpoints" / checkpoints.BEST
     with checkpoints.refusing_full_disk(out):
         if best.exists():
-            student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
+            with building(None):
+                student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
         student.save_pretrained(out)
         tokenizer.save_pretrained(out)
         recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
