@@ -22,12 +22,12 @@ from compactbio.deploy.export import export
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.modeling.packing import Packed, encode
-from compactbio.training import loading, measure
+from compactbio.training import evaluating, loading, measure
 from compactbio.training.finetune import finetune
 from compactbio.training.predicting import predict
 from conftest import batch, bert, distilbert, mobilebert
 from counting import instructions
-from task_data import DRUGS, FILL, qa_folder, relation_folder, start_folder
+from task_data import DRUGS, FILL, ner_folder, qa_folder, relation_folder, start_folder
 
 TEXTS = [
     f"{FILL[i % 12]} of {DRUGS[i % 3]} and {FILL[i % 7]} lung cancer " * (1 + i % 9) + "breast cancer" * (i % 2)
@@ -190,10 +190,12 @@ def in_threads(function, many, threads: int = 6) -> list[object]:
 
 
 def test_threads_find_what_one_thread_finds(annotator):
-    alone = [places(annotator([text])) for text in TEXTS]
-    for _ in range(6):
-        assert in_threads(lambda text: places(annotator([text])), TEXTS) == alone
-    assert any(found for own in alone for found in own)
+    # Texts of several lines, whose rows are packed: scores tell whether one attended over the border of another.
+    texts = [f"{text}\n{other}" for text, other in zip(TEXTS, reversed(TEXTS), strict=True)]
+    alone = [annotator([text]) for text in texts]
+    for _ in range(8):
+        assert in_threads(lambda text: annotator([text]), texts) == alone
+    assert all(found for [found] in alone)
 
 
 def test_threads_find_the_relations_and_answers_that_one_thread_finds(tuned):
@@ -245,6 +247,7 @@ def test_threads_that_measure_one_model_leave_it_in_the_mode_it_had(annotator):
 def test_models_loaded_in_threads_are_those_loaded_alone_and_the_log_stays_as_it_was(tagger, teacher_folder):
     source, auto = loading.find(str(teacher_folder)), transformers.AutoModelForTokenClassification
     before = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    ties, draws = transformers.PreTrainedModel.tie_weights, torch.nn.init.normal_
 
     def head(seed: int) -> torch.Tensor:
         return loading.load_for(source, auto, ["O", "B-X", "I-X"], seed, new_head=True).classifier.weight
@@ -261,6 +264,31 @@ def test_models_loaded_in_threads_are_those_loaded_alone_and_the_log_stays_as_it
 
     assert in_threads(annotated, range(4), threads=4) == [annotated(None)] * 4
     assert (transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()) == before
+    # What transformers patches while it loads is as it was.
+    assert (transformers.PreTrainedModel.tie_weights, torch.nn.init.normal_) == (ties, draws)
+
+
+def test_training_beside_annotating_and_scoring_threads_is_as_alone(annotator, tagger, tokenizer_folder, tmp_path):
+    data = ner_folder(tmp_path / "data", {"train": 24, "devel": 8, "test": 8}, kind="Drug")
+    start = start_folder(tmp_path / "start", tokenizer_folder)
+    settings = {"epochs": 2, "batch_size": 8, "max_length": 32}
+    wanted, scored = annotator(TEXTS), evaluating.evaluate(tagger, data).outcome.scores
+    finetune(data, start, tmp_path / "alone", overrides=settings)
+    ended, found = threading.Event(), []
+
+    def work() -> None:
+        while not ended.is_set():
+            found.append(annotator(TEXTS) == wanted and evaluating.evaluate(tagger, data).outcome.scores == scored)
+
+    with ThreadPoolExecutor(2) as pool:
+        working = [pool.submit(work) for _ in range(2)]
+        finetune(data, start, tmp_path / "beside", overrides=settings)
+        ended.set()
+        for one in working:
+            one.result()
+    assert found and all(found)
+    alone, beside = (tmp_path / name / "model.safetensors" for name in ("alone", "beside"))
+    assert alone.read_bytes() == beside.read_bytes()
 
 
 def test_quiet_ends_with_the_last_thread_that_asked_for_it():

@@ -7,6 +7,8 @@ import pickle
 import pytest
 import torch
 
+from serving import watched
+
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
 
 TEXTS = [
@@ -80,3 +82,21 @@ def test_a_pipeline_is_written_read_copied_and_pickled(nlp, tmp_path):
     from_bytes = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
     for other in (loaded, from_bytes, copy.deepcopy(nlp), pickle.loads(pickle.dumps(nlp))):  # noqa: S301
         assert found(map(other, TEXTS)) == wanted and other.pipe_names == nlp.pipe_names
+
+
+def test_a_document_that_fails_is_left_to_the_pipelines_handler_and_leaves_the_others_alone(nlp, tagger):
+    own = copy.deepcopy(nlp)
+    bad = own.get_pipe("compactbio")._annotator.taggers[0].model.tokenizer.convert_tokens_to_ids("placebo")
+
+    def before(rows):
+        if any(bad in row.input_ids for row in rows):
+            raise ValueError("no placebo")
+
+    own.get_pipe("compactbio")._annotator = watched(own.get_pipe("compactbio")._annotator, before)
+    with pytest.raises(ValueError, match="no placebo"):
+        list(own.pipe(["aspirin", "placebo"]))
+    failed = []
+    own.set_error_handler(lambda name, component, docs, error: failed.append((name, docs[0].text, str(error))))
+    texts = ["aspirin", "placebo", "insulin", "", "lung cancer"]
+    assert [doc.text for doc in own.pipe(texts) if doc.ents] == ["aspirin", "insulin", "lung cancer"]
+    assert failed == [("compactbio", "placebo", "no placebo")]

@@ -83,7 +83,7 @@ class Annotated:
 def annotate(
     models: Sequence[str],
     inputs: Sequence[str | Path],
-    out: Path,
+    out: str | Path,
     *,
     format: str | None = None,
     input_format: str | None = None,
@@ -106,7 +106,7 @@ def annotate(
     UserError for whatever the user can mend, where no document could be annotated, and where another run is writing
     `out`; OSError where `out` cannot be written.
     """
-    listener = listener or Silent()
+    listener, out = listener or Silent(), Path(out)
     chosen = _format(out, format)
     reading = Reading(text_field, input_format)
     files = find(inputs, listener)

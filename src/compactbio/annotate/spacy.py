@@ -1,16 +1,18 @@
 """The annotator as a spaCy component: `nlp.add_pipe("compactbio", config={"model": ...})` sets `doc.ents`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc, Span
-from spacy.util import filter_spans
+from spacy.util import filter_spans, raise_error
 
 from compactbio.annotate.annotator import Annotator, Entity
 
 _UNNAMED = "ENTITY"
+# Of a component's name, the component, the documents and the error.
+ErrorHandler = Callable[[str, Any, list[Doc], Exception], None]
 if not Span.has_extension("score"):
     Span.set_extension("score", default=None)
 
@@ -21,7 +23,7 @@ def make(nlp: Language, name: str, model: str | list[str], runtime: str, min_sco
     Entities of a model without types have the label "ENTITY".
     """
     names = [model] if isinstance(model, str) else model
-    return Component(Annotator.from_pretrained(*names, runtime=runtime), min_score)
+    return Component(name, Annotator.from_pretrained(*names, runtime=runtime), min_score)
 
 
 Language.factory(
@@ -33,23 +35,43 @@ Language.factory(
 
 
 class Component:
-    """Sets `doc.ents`, each with its score as `span._.score`; what other components found stays where it is free."""
+    """Sets `doc.ents`, each with its score as `span._.score`; what other components found stays where it is free.
 
-    def __init__(self, annotator: Annotator, min_score: float) -> None:
-        self._annotator = annotator
-        self._min_score = min_score
+    Its pipeline may be copied, pickled, written, and run in processes that are forked or spawned: the models are read
+    again from where they were.
+    """
+
+    def __init__(self, name: str, annotator: Annotator, min_score: float) -> None:
+        self._name, self._annotator, self._min_score = name, annotator, min_score
+        self._on_error: ErrorHandler = raise_error
+
+    def set_error_handler(self, handler: ErrorHandler) -> None:
+        """Have `handler` called for a document that fails; by default its error is raised."""
+        self._on_error = handler
+
+    def get_error_handler(self) -> ErrorHandler:
+        """What is called for a document that fails."""
+        return self._on_error
 
     def __call__(self, doc: Doc) -> Doc:
         """Annotate one document."""
-        return next(self.pipe([doc]))
+        [entities] = self._annotator([doc.text], min_score=self._min_score)
+        return _set(doc, entities)
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        """Annotate documents, `batch_size` at once."""
+        """Annotate documents, `batch_size` at once; one that fails is left out and leaves the others alone."""
         docs = iter(stream)
         while batch := list(islice(docs, batch_size)):
-            found = self._annotator([doc.text for doc in batch], min_score=self._min_score)
-            for doc, entities in zip(batch, found, strict=True):
-                yield _set(doc, entities)
+            try:
+                found = self._annotator([doc.text for doc in batch], min_score=self._min_score)
+                done = [_set(doc, entities) for doc, entities in zip(batch, found, strict=True)]
+            except Exception as error:
+                if len(batch) == 1:
+                    self._on_error(self._name, self, batch, error)
+                    continue
+                yield from self.pipe(batch, batch_size=1)
+            else:
+                yield from done
 
 
 def _set(doc: Doc, entities: Iterable[Entity]) -> Doc:

@@ -25,13 +25,14 @@ def check() -> None:
         raise UserError("The plots of a comparison need matplotlib: pip install 'compactbio[plots]'.")
 
 
-def write(title: str, table: Table, cells: Sequence[Cell], profiles: Mapping[str, Profile], out: Path) -> None:
+def write(title: str, table: Table, cells: Sequence[Cell], profiles: Mapping[str, Profile], out: str | Path) -> None:
     """Write the report of `cells`, of which `table` is made, into the folder `out`.
 
     `profiles` hold what is known of the models' size and speed; models without one have no point in the plots.
     Raises UserError where matplotlib is missing.
     """
     check()
+    out = Path(out)
     from compactbio.compare import page, plots
 
     drawn = plots.draw(table, profiles)

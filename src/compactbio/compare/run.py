@@ -28,11 +28,12 @@ class Stopped(Exception):  # noqa: N818 (no error: a wish)
     """A signal ended a run; what was done is kept, and the same comparison goes on from there."""
 
 
-def check(suite: Suite, out: Path) -> None:
+def check(suite: Suite, out: str | Path) -> None:
     """Find every model and data set of a suite, with its task, settings and test split, before the first run.
 
     Raises UserError for the first that cannot be had, and where `out` holds runs of another suite, or what is not ours.
     """
+    out = Path(out)
     if out.exists() and not (out.is_dir() and ((out / RUNS).is_dir() or not any(out.iterdir()))):
         raise UserError(f"{out} is not empty and holds no comparison of ours: choose another --out.")
     sources = {name: loading.find(where) for name, where in suite.models.items()}
@@ -92,11 +93,11 @@ def _check_same(suite: Suite, key: tuple[str, str, int, str], place: Path, sourc
         )
 
 
-def cells(suite: Suite, out: Path) -> list[Cell]:
+def cells(suite: Suite, out: str | Path) -> list[Cell]:
     """All cells of a suite as they stand in `out`, without running any; one of other test data is not run."""
     found = []
     for key in _keys(suite):
-        place, data = _folder(out, *key), suite.data[key[1]]
+        place, data = _folder(Path(out), *key), suite.data[key[1]]
         kept = _kept(place, *key)
         whole = kept is not None and _is_of(kept, place, data, key[3], key[1])
         found.append(kept if kept is not None and whole else _not_done(place, *key))
@@ -105,7 +106,7 @@ def cells(suite: Suite, out: Path) -> list[Cell]:
 
 def run(
     suite: Suite,
-    out: Path,
+    out: str | Path,
     *,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
@@ -120,7 +121,7 @@ def run(
     found = []
     for number, key in enumerate(keys, 1):
         started = time.monotonic()
-        cell = _cell(suite, key, _folder(out, *key), precision, tokens_per_batch)
+        cell = _cell(suite, key, _folder(Path(out), *key), precision, tokens_per_batch)
         found.append(cell)
         said = f"{100 * cell.main:.2f}" if cell.state == "done" else f"failed: {cell.error}"
         minutes = (time.monotonic() - started) / 60

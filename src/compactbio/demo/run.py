@@ -113,12 +113,13 @@ class Table:
         return sentences
 
 
-def demo(out: Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Table:  # noqa: T201
+def demo(out: str | Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Table:  # noqa: T201
     """Run the demo into the folder `out`, or take up where an earlier one stopped.
 
     Raises UserError for a folder of something else, RuntimeError where the teacher ends less than one nat below a
     unigram model.
     """
+    out = Path(out)
     data.open_folder(out)
     say(f"1/5 synthetic corpus: {data.TRAIN:,} abstracts made by a grammar, with gold annotations")
     data.write_documents(out)

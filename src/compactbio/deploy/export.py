@@ -104,11 +104,11 @@ class _Made:
 
 
 def export(
-    model: str,
+    model: str | Path,
     format: str,
-    out: Path,
+    out: str | Path,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     split: Split | None = None,
     max_loss: float = 0.3,
     listener: Listener | None = None,
@@ -121,6 +121,7 @@ def export(
     `out` may be the model's own folder. Raises UserError where int8 loses more in every way, where the exported model
     differs from the original, and for whatever else the user can fix.
     """
+    out = Path(out)
     if format not in FORMATS:
         raise UserError(f"{format!r} is no format to export to: take {' or '.join(FORMATS)}.")
     source = loading.find(model)
@@ -183,7 +184,7 @@ def _check_out(out: Path, source: loading.Source) -> None:
         raise UserError(f"{out}: the folder holds something else than an export of this model; name a new one.")
 
 
-def _scored(source: loading.Source, task: str, data: Path, split: Split | None) -> _Scored:
+def _scored(source: loading.Source, task: str, data: str | Path, split: Split | None) -> _Scored:
     found = datasets.find(data, task)
     chosen: Split = split or ("devel" if "devel" in found.files and not found.single else "test")
     documents = found.read(chosen, whole=True)

@@ -53,9 +53,9 @@ class Profile:
 
 
 def profile(
-    models: Sequence[str],
+    models: Sequence[str | Path],
     *,
-    baseline: str | None = None,
+    baseline: str | Path | None = None,
     sentences: int = 8,
     threads: int | None = None,
     listener: Listener | None = None,
@@ -68,7 +68,8 @@ def profile(
     that is not there or not served, and weights that cannot be read.
     """
     listener = listener or Silent()
-    names = in_order(models, baseline)
+    baseline = str(baseline) if baseline else None
+    names = in_order(list(map(str, models)), baseline)
     sources = [_found(name) for name in names]
     conditions = _conditions(sources, sentences, threads or torch.get_num_threads())
     with measuring.threads(conditions.threads):

@@ -60,7 +60,7 @@ class TorchRuntime:
             return predict(self._model, self._task, rows, tokens=self._tokens, bf16=False)
 
 
-def find(name: str, runtime: str = "auto") -> Source:
+def find(name: str | Path, runtime: str = "auto") -> Source:
     """Find a model with weights that the runtime `runtime` (one of NAMES, "auto" or "fastest") may take.
 
     Raises UserError where there is no model, or no weights at all.

@@ -11,13 +11,14 @@ from compactbio.formats.recognise import Kind, kind
 Entry = Citation | Deletion | Rejected
 
 
-def read_citations(path: Path, known: Kind | None = None) -> Iterator[Entry]:
+def read_citations(path: str | Path, known: Kind | None = None) -> Iterator[Entry]:
     """Give the records of a file in order: citations, withdrawn PMIDs, and records that cannot be used.
 
     `known` is the file's format where `kind` has already been asked. Text comes as it is written, with
     its blanks collapsed. Memory does not grow with the file.
     Raises SourceError, at any record, for a file that is not whole: nothing of it should be used then.
     """
+    path = Path(path)
     match known or kind(path):
         case "xml":
             return pubmed.read(path)

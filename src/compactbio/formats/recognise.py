@@ -102,11 +102,12 @@ def recognise_texts(path: Path) -> str:
     return "pubtator" if suffix == ".pubtator" else "text"
 
 
-def kind(path: Path) -> Kind:
+def kind(path: str | Path) -> Kind:
     """The format of a file of citations: magic bytes first, then the beginning of the text, then the name.
 
     Raises SourceError where name and content cannot both be right, and for annotated documents and tables.
     """
+    path = Path(path)
     start = head(path, _SIZE)
     known = _kind(path, start)
     found = _format(path, _decoded(start)) if start else None

@@ -37,7 +37,7 @@ class Reading:
             raise UserError(f"{self.format!r} is no format of texts: take {', '.join(TEXTS)}.")
 
 
-def read_texts(path: Path, reading: Reading | None = None) -> Iterator[Document | Rejected]:
+def read_texts(path: str | Path, reading: Reading | None = None) -> Iterator[Document | Rejected]:
     """Give the texts of a file, or of a folder of `.txt` files, in order, and what cannot be used; memory stays flat.
 
     PubMed XML: the title, a blank and the abstract as PubMed shows them, labels included, so that offsets are those of
@@ -47,7 +47,7 @@ def read_texts(path: Path, reading: Reading | None = None) -> Iterator[Document 
     record without an id has the file's name, a colon and its number. Raises UserError for a file that is not whole or
     malformed as a whole.
     """
-    reading = reading or Reading()
+    path, reading = Path(path), reading or Reading()
     format = reading.format or recognise_texts(path)
     if reading.field is not None and format not in ("jsonl", "parquet"):
         raise UserError(f"{path}: --text-field is for JSON lines and Parquet; leave it out for this file.")

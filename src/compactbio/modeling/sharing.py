@@ -11,9 +11,9 @@ from torch import nn
 
 _lock = threading.Lock()
 _held: dict[Hashable, tuple[int, Callable[[], object]]] = {}
-# Draws and loads come one after another; within one of them there may be another.
-_drawing = threading.RLock()
-for _one in (_lock, _drawing):
+# One may build within another.
+_building = threading.RLock()
+for _one in (_lock, _building):
     # A process is never forked while another of its threads holds one, which nobody would let go there.
     os.register_at_fork(before=_one.acquire, after_in_parent=_one.release, after_in_child=_one.release)
 
@@ -53,8 +53,16 @@ def _to_eval(model: nn.Module) -> Callable[[], object]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Within it torch draws on the CPU from `seed`, in one thread at a time; its generator is left as it was."""
-    with _drawing, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+def building(seed: int | None) -> Iterator[None]:
+    """Within it a model is built or read, in one thread at a time: transformers patches itself while it does so.
+
+    What is drawn on the CPU comes from `seed`, and torch's generator is left as it was; None where nothing is drawn,
+    which leaves the generator to whoever trains in another thread.
+    """
+    with _building:
+        if seed is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield

@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from compactbio.errors import UserError
 from compactbio.modeling.families import FAMILIES, check_family, depth, is_untied, layer_list, set_dropout
-from compactbio.modeling.sharing import seeded
+from compactbio.modeling.sharing import building
 from compactbio.recipes import Recipe
 
 
@@ -20,7 +20,7 @@ def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     """
     check_family(teacher.config, "The teacher")
     build = {"teacher-layers": _from_layers, "random": _random, "checkpoint": _copy}[recipe.start]
-    with seeded(recipe.seed):
+    with building(recipe.seed):
         student = build(recipe, teacher)
     set_dropout(student, hidden=recipe.hidden_dropout, attention=recipe.attention_dropout)
     return student
@@ -37,7 +37,7 @@ def random_student(recipe: Recipe, vocab_size: int, pad_token_id: int) -> PreTra
         max_position_embeddings=max(512, recipe.max_length),
         **_shape(recipe),
     )
-    with seeded(recipe.seed):
+    with building(recipe.seed):
         student = BertForMaskedLM(config)
     set_dropout(student, hidden=recipe.hidden_dropout, attention=recipe.attention_dropout)
     return student

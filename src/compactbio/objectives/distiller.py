@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.modeling.families import check_family, depth, heads, mlm_logits
 from compactbio.modeling.packing import Encoded, Packed, encode
-from compactbio.modeling.sharing import seeded
+from compactbio.modeling.sharing import building
 from compactbio.modeling.students import picked_layers
 from compactbio.objectives.terms import TERMS, Counts, Match, Step
 from compactbio.recipes import LossTerm, Recipe
@@ -50,7 +50,7 @@ class Distiller(nn.Module):
         self._match = _match(student, self.teacher, recipe)
         self.projection = nn.Identity()
         if LossTerm.HIDDEN_MSE in recipe.loss and self.teacher is not None:
-            with seeded(recipe.seed):
+            with building(recipe.seed):
                 self.projection = nn.Linear(student.config.hidden_size, self.teacher.config.hidden_size)
         self.train(self.training)
 
@@ -92,15 +92,15 @@ class Distiller(nn.Module):
         """A batch's own counts."""
         return counts_of(batch)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the student and the projection into a folder."""
         self.student.save_pretrained(folder)
-        save_model(self.projection, str(folder / PROJECTION))
+        save_model(self.projection, str(Path(folder) / PROJECTION))
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: str | Path) -> None:
         """Read what `save` wrote. Raises RuntimeError where a name is missing or too many."""
-        load_model(self.student, folder / "model.safetensors", strict=True)
-        load_model(self.projection, folder / PROJECTION, strict=True)
+        load_model(self.student, Path(folder) / "model.safetensors", strict=True)
+        load_model(self.projection, Path(folder) / PROJECTION, strict=True)
 
     def _read(self, batch: Packed, at: Tensor, counts: Counts) -> Step:
         student, student_logits = self._run(self.student, batch, at, 0)

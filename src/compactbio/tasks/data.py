@@ -74,10 +74,10 @@ class Data:
 
 
 def find(
-    path: Path | Mapping[str, Path],
+    path: str | Path | Mapping[str, str | Path],
     task: str | None = None,
     name: str | None = None,
-    gold: Path | None = None,
+    gold: str | Path | None = None,
     *,
     format: str | None = None,
 ) -> Data:
@@ -93,8 +93,10 @@ def find(
     if format is not None and format not in formats.READABLE:
         raise UserError(f"{format!r} is no format of data: take {', '.join(formats.READABLE)}.")
     if isinstance(path, Mapping):
-        files = {split: path[split] for split in ("train", "devel", "test") if split in path}
-        return _data(name or next(iter(files.values())).stem, files, path.get("gold"), task, format)
+        files = {split: Path(path[split]) for split in ("train", "devel", "test") if split in path}
+        answers = Path(path["gold"]) if path.get("gold") else None
+        return _data(name or next(iter(files.values())).stem, files, answers, task, format)
+    path, gold = Path(path), Path(gold) if gold else None
     if not path.exists():
         raise UserError(f"{path}: there is no such data set.")
     called = name or (path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0])

@@ -80,13 +80,13 @@ class Evaluation:
 
 
 def evaluate(
-    model: str,
-    data: Path | Mapping[str, Path],
+    model: str | Path,
+    data: str | Path | Mapping[str, str | Path],
     *,
     task: str | None = None,
     protocol: str = "word",
     split: Split = "test",
-    gold: Path | None = None,
+    gold: str | Path | None = None,
     untyped: bool = False,
     format: str | None = None,
     negative: Sequence[str] | None = None,
@@ -171,7 +171,7 @@ def without_types(documents: Sequence[Document]) -> list[Document]:
 
 
 def check_options(
-    found: Data, split: Split, gold: Path | None, *, untyped: bool, classes: object = None, parted: bool = False
+    found: Data, split: Split, gold: str | Path | None, *, untyped: bool, classes: object = None, parted: bool = False
 ) -> None:
     """Raise UserError for an option that would change nothing; `parted`: a single file that has splits."""
     if gold is not None and found.task != "qa":
@@ -210,8 +210,9 @@ def _check_head(source: loading.Source, kind: Task, task: str) -> None:
         )
 
 
-def add_to_card(model: Path, evaluation: Evaluation) -> None:
+def add_to_card(model: str | Path, evaluation: Evaluation) -> None:
     """Write a score into the card and `evaluations.json` of a model that `finetune` made; others are left alone."""
+    model = Path(model)
     try:
         record = folder.record(model) if model.is_dir() else None
     except UserError:

@@ -98,9 +98,9 @@ class Inputs:
 
 
 def finetune(
-    data: Path | Mapping[str, Path],
-    model: str,
-    out: Path,
+    data: str | Path | Mapping[str, str | Path],
+    model: str | Path,
+    out: str | Path,
     *,
     task: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -118,6 +118,7 @@ def finetune(
     devel split, or "train+devel", which keeps the last. The test split is not read. A finished run of the same inputs
     is left alone. Raises UserError for whatever the user can mend.
     """
+    out = Path(out)
     processes = PartialState(cpu=not torch.cuda.is_available())
     found = datasets.find(data, task, name, format=format)
     if train_on not in TRAIN_ON:

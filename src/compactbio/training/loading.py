@@ -25,7 +25,7 @@ from transformers.activations import ACT2FN
 from compactbio.corpus import vocabulary
 from compactbio.errors import UserError
 from compactbio.modeling.families import DECODER_BIAS, check_family, is_head, is_untied
-from compactbio.modeling.sharing import held, seeded
+from compactbio.modeling.sharing import building, held
 from compactbio.records import hashes, hub
 
 _LFS = b"version https://git-lfs"
@@ -72,7 +72,7 @@ def weights_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
 
 
-def find(name: str) -> Source:
+def find(name: str | Path) -> Source:
     """Find a model by local folder or hub name.
 
     Raises UserError where there is none, its family is not served, or it has no weights that PyTorch loads.
@@ -83,11 +83,12 @@ def find(name: str) -> Source:
     return source
 
 
-def configured(name: str, more: Sequence[str] = ()) -> Source:
+def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     """Find a model's folder and configuration, whatever its weights are; from the hub `more` files come along.
 
     Raises UserError as `find` does.
     """
+    name = str(name)
     folder = hub.resolve(name, kind="model", more=more)
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: not a model folder, there is no config.json in it.")
@@ -165,21 +166,21 @@ def load_for(
     if labels:
         config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
         config.problem_type = None
-    model, absent = _read(source, auto, config, seed, dtype)
+    model, absent = _read(source, auto, config, seed if new_head else None, dtype)
     _refuse_absent(source, [key for key in absent if not (new_head and _is_task_head(key))])
     return model
 
 
 def _read(
-    source: Source, auto: Any, config: PretrainedConfig, seed: int, dtype: torch.dtype
+    source: Source, auto: Any, config: PretrainedConfig, seed: int | None, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The model that `auto` makes of a source, and the weights that were drawn from `seed` for want of others."""
+    """The model that `auto` makes of a source, and the weights that were drawn, from `seed`, for want of others."""
     for file in source.weights:
         with file.open("rb") as opened:
             if opened.read(len(_LFS)) == _LFS:
                 raise UserError(f"{file}: a pointer of Git LFS stands there, not the weights: run `git lfs pull`.")
     try:
-        with seeded(seed), quiet():
+        with building(seed), quiet():
             model, report = auto.from_pretrained(
                 source.folder,
                 config=config,

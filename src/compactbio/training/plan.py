@@ -82,10 +82,10 @@ class Plan:
 
 def plan(
     recipe: Recipe,
-    corpus: Path,
+    corpus: str | Path,
     *,
-    teacher: str | None = None,
-    init: str | None = None,
+    teacher: str | Path | None = None,
+    init: str | Path | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
     devices: Sequence[str] = (),

@@ -35,13 +35,13 @@ _BY_SUFFIX = {".tsv": "conll", ".conll": "conll", ".xml": "bioc", ".pubtator": "
 
 
 def evaluate_file(
-    predicted: Path,
-    data: Path,
+    predicted: str | Path,
+    data: str | Path,
     *,
     task: str | None = None,
     protocol: str = "word",
     split: Split = "test",
-    gold: Path | None = None,
+    gold: str | Path | None = None,
     untyped: bool = False,
     format: str | None = None,
     negative: Sequence[str] | None = None,
@@ -55,6 +55,7 @@ def evaluate_file(
     submission. What is wrong in the predictions counts against them and stands in the notes. Raises UserError where
     they do not fit.
     """
+    predicted = Path(predicted)
     if protocol != "word":
         raise UserError("Only a model can be scored by the published protocol: a file does not say its word pieces.")
     found = datasets.find(data, task, gold=gold, format=format)
@@ -78,8 +79,9 @@ def evaluate_file(
     return Evaluation(found.task, protocol, outcome, interval, about, model, None, None, documents, golden, None)
 
 
-def check(path: Path, data: Path, task: str | None, format: str | None = None) -> None:
+def check(path: str | Path, data: str | Path, task: str | None, format: str | None = None) -> None:
     """Raise UserError where predictions for a data set could not be written to `path`, before any are made."""
+    path = Path(path)
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent} to write the predictions to; make it first.")
     if path.is_dir():
@@ -102,9 +104,10 @@ def _is_tokenised(found: datasets.Data) -> bool:
     return first is not None and first.tokenised
 
 
-def write(evaluation: Evaluation, path: Path) -> None:
+def write(evaluation: Evaluation, path: str | Path) -> None:
     """Write a model's predictions: documents by the suffix (.tsv, .xml, .pubtator, .jsonl), a class a line, or a BioASQ
     submission."""
+    path = Path(path)
     if evaluation.task == "relation":
         atomic.write_text(path, "".join(f"{label}\n" for label in evaluation.predictions))
         return

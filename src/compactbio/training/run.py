@@ -16,6 +16,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, TrainingArgument
 from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.modeling.families import encoder_parameters
+from compactbio.modeling.sharing import building
 from compactbio.modeling.students import build_student, random_student
 from compactbio.objectives.terms import TERMS
 from compactbio.recipes import Recipe
@@ -72,11 +73,11 @@ class Inputs:
 
 def train(
     recipe: Recipe,
-    corpus: Path,
-    out: Path,
+    corpus: str | Path,
+    out: str | Path,
     *,
-    teacher: str | None = None,
-    init: str | None = None,
+    teacher: str | Path | None = None,
+    init: str | Path | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
     resume: bool = False,
@@ -88,6 +89,7 @@ def train(
     drops out, for with dropout other cuts draw other masks.
     A finished run of the same inputs is left alone. Raises UserError for whatever the user can mend.
     """
+    out = Path(out)
     processes = PartialState(cpu=not torch.cuda.is_available())
     inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
     with folder.held(processes, out), loading.quiet():
@@ -98,9 +100,15 @@ def train(
 
 
 def collect(
-    recipe: Recipe, corpus: Path, teacher: str | None, init: str | None, precision: str, tokens: int | None
+    recipe: Recipe,
+    corpus: str | Path,
+    teacher: str | Path | None,
+    init: str | Path | None,
+    precision: str,
+    tokens: int | None,
 ) -> Inputs:
     """Find and check all that a run is made of. Raises UserError for what is missing or does not fit together."""
+    corpus = Path(corpus)
     manifest = corpora.manifest(corpus)
     cut = manifest["settings"]["max_length"]
     if cut > recipe.max_length:
@@ -129,7 +137,13 @@ def collect(
     names = [source.public_name() if source else None for source in sources]
     recipe = recipe.model_copy(update={"teacher": names[0], "init": names[1]})
     return Inputs(
-        recipe, corpus, manifest, sources[0], sources[1], hardware.precision(precision), tokens or hardware.tokens()
+        recipe,
+        Path(corpus),
+        manifest,
+        sources[0],
+        sources[1],
+        hardware.precision(precision),
+        tokens or hardware.tokens(),
     )
 
 
@@ -211,7 +225,8 @@ def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any,
     best = out / "checkpoints" / checkpoints.BEST
     with checkpoints.refusing_full_disk(out):
         if best.exists():
-            student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
+            with building(None):
+                student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
         student.save_pretrained(out)
         tokenizer.save_pretrained(out)
         recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -261,9 +276,9 @@ def arguments_for(recipe: Recipe, precision: str, out: Path, *, measures: bool, 
     return arguments
 
 
-def push(out: Path, name: str) -> str:
+def push(out: str | Path, name: str) -> str:
     """Upload the finished model in `out`, without its checkpoints, to the hub as `name`; gives its address."""
-    return hub.push(out, name, ignore=STAYS)
+    return hub.push(Path(out), name, ignore=STAYS)
 
 
 def speaks() -> bool:

@@ -26,9 +26,9 @@ BATCHES = (16, 32)
 
 
 def search(
-    data: Path,
-    model: str,
-    out: Path,
+    data: str | Path,
+    model: str | Path,
+    out: str | Path,
     *,
     task: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -42,6 +42,7 @@ def search(
     best becomes `out`. What `overrides` set is not searched. Raises UserError as `finetune` does, without a devel
     split, without optuna, and for an `out` that holds anything but this search.
     """
+    out = Path(out)
     if not find_spec("optuna"):
         raise UserError("--search needs optuna: pip install 'compactbio[search]'.")
     import optuna
