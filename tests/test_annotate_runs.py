@@ -84,7 +84,7 @@ def test_a_reader_that_has_enough_ends_the_run_quietly_and_reads_utf8(tagger, tm
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ascii_terminal)
     assert "\u20ac" in json.loads(process.stdout.readline())["text"]
     process.stdout.close()
-    assert process.stderr.read() == b"" and process.wait() == 0
+    assert process.stderr.read() == b"tagger on torch-fp32\n" and process.wait() == 0
 
 
 def bytes_read() -> int:

@@ -143,19 +143,6 @@ def test_a_classifier_of_a_model_that_names_no_architecture_is_known_by_its_labe
         assert torch.allclose(weight(tmp_path / f"out-{own[0]}"), weight(start), atol=1e-6) == kept
 
 
-def test_types_that_differ_in_letters_alone_are_two_where_the_data_hold_both(tokenizer_folder, tmp_path):
-    made = ner_folder(tmp_path / "made", {"train": 8, "test": 4}, kind="Drug")
-    text = (made / "train.tsv").read_text()
-    (made / "train.tsv").write_text(text.replace("aspirin\tB-Drug", "aspirin\tB-DRUG"))
-    for own, kept in (
-        (["O", "I-Drug", "I-DRUG", "B-Drug", "B-DRUG"], True),
-        (["O", "I-X", "B-X", "I-x", "B-x"], False),
-    ):
-        start = source(tmp_path / own[1], tokenizer_folder, "ner", own)
-        finetune(made, str(start), tmp_path / f"out-{own[1]}", overrides=STILL)
-        assert torch.allclose(weight(tmp_path / f"out-{own[1]}"), weight(start), atol=1e-6) == kept
-
-
 def test_a_tagger_whose_labels_stand_in_another_order_finds_what_it_found(tagger, tokenizer_folder, tmp_path):
     model = AutoModelForTokenClassification.from_pretrained(tagger)
     order = [2, 0, 1]

@@ -200,7 +200,9 @@ def test_published_predictions_on_gad_have_their_official_scores():
     name = "re_predictions/GAD_fold1/test_results.tsv"
     with (SHARED / "re/GAD/1/test.tsv").open(encoding="utf-8") as file:
         gold = [row["label"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
-    predicted = relation_rows.decode(np.loadtxt(SHARED / name, dtype=np.float32), ["0", "1"])
+    predicted = relation_rows.decode(
+        np.log(np.loadtxt(SHARED / name, dtype=np.float32)), ["0", "1"], relation.scheme(["0", "1"])
+    )
     expected = json.loads((SHARED / "expected_scores.json").read_text(encoding="utf-8"))[name]
     assert len(gold) == expected.pop("rows")
     del expected["evaluator"]

@@ -116,7 +116,9 @@ def annotate(
         run = _Run(out, chosen, files, reading, settings, listener, on_cluster)
         names = settings.runtimes
         identity = run.identity([runtimes.digest(*one) for one in zip(sources, names, strict=True)])
-        return run.finished(identity) or run.make(identity)
+        result = run.finished(identity) or run.make(identity)
+    _note_doubts(sources, listener)
+    return result
 
 
 def stream(
@@ -142,7 +144,21 @@ def stream(
     found = parts.entries(files, replace(reading, passed_over=versions.passed_over))
     chunks = iter(lambda: list(islice(found, parts.CHUNK)), [])
     done = pool.ordered(work.start, (settings,), chunks, settings.workers)
-    return (work.sayable(one, "jsonl") for chunk in done for one in chunk)
+    return _streamed(done, sources, listener)
+
+
+def _streamed(
+    chunks: Iterator[list[Document | work.Failure]], sources: Sequence[Source], listener: Listener
+) -> Iterator[Document | work.Failure]:
+    for chunk in chunks:
+        yield from (work.sayable(one, "jsonl") for one in chunk)
+    _note_doubts(sources, listener)
+
+
+def _note_doubts(sources: Sequence[Source], listener: Listener) -> None:
+    for source in sources:
+        if doubt := unknown_words(source.config, source.public_name()):
+            listener.note(doubt)
 
 
 def _settled(
@@ -161,9 +177,6 @@ def _settled(
     threads = max(1, cores // (workers or cores))
     if runtime == "fastest":
         listener.note("Choosing the fastest runtime ...")
-    for source in sources:
-        if doubt := unknown_words(source.config, source.public_name()):
-            listener.note(doubt)
     names = tuple(choosing.chosen(source, runtime, threads) for source in sources)
     devices = hardware.gpus() if any(name in runtimes.TORCH for name in names) else ()
     count = workers or len(devices) or cores

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
-from transformers import AutoModelForMaskedLM, PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.modeling.families import encoder_parameters
-from compactbio.modeling.sharing import building
 from compactbio.modeling.students import build_student, random_student
 from compactbio.objectives.terms import TERMS
 from compactbio.recipes import Recipe
@@ -225,8 +224,7 @@ def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any,
     best = out / "checkpoints" / checkpoints.BEST
     with checkpoints.refusing_full_disk(out):
         if best.exists():
-            with building(None):
-                student = AutoModelForMaskedLM.from_pretrained(best, dtype=torch.float32)
+            student, _ = loading.load(loading.find(best), inputs.recipe.seed)
         student.save_pretrained(out)
         tokenizer.save_pretrained(out)
         recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
