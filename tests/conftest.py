@@ -271,6 +271,12 @@ def tagger(tokenizer_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Compute as the processes that a test starts do, whatever an earlier test set: other sums differ in their bits."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch) -> None:
     """Keep what is measured and cached out of the user's own cache."""
     monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

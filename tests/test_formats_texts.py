@@ -13,7 +13,7 @@ from citation_files import article_set, record
 from compactbio.documents import Document, Passage
 from compactbio.errors import UserError
 from compactbio.formats.problems import Rejected
-from compactbio.formats.recognise import TEXTS
+from compactbio.formats.recognise import TEXTS, kind
 from compactbio.formats.texts import Reading, find_texts, read_texts
 
 
@@ -375,3 +375,10 @@ def test_concatenated_answers_of_efetch_are_named_after_what_could_be_read(tmp_p
     assert next(found).id == "1"
     with pytest.raises(UserError, match="several answers of efetch"):
         list(found)
+
+
+def test_citations_with_questions_are_citations(tmp_path):
+    path = tmp_path / "records.jsonl"
+    record = {"pmid": "1", "title": "On aspirin", "text": "On aspirin it is.", "questions": [{"text": "which drug ?"}]}
+    path.write_text(json.dumps(record) + "\n")
+    assert kind(path) == "jsonl"

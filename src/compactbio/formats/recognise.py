@@ -209,7 +209,7 @@ def _json_format(keys: frozenset[str]) -> str | None:
         return "marked-jsonl"
     if "id" in keys and "title" not in keys and "abstract" not in keys:
         return "jsonl"
-    if keys & {"questions", "data"}:
+    if textless and keys & {"questions", "data"}:
         return "bioasq" if "questions" in keys else "squad"
     return "citations" if keys & _CITATION_KEYS else None
 
