@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from compactbio import recipes
 from compactbio.errors import UserError
-from compactbio.training import folder, train
+from compactbio.training import folder
 from compactbio.training.finetune import finetune
+from compactbio.training.run import train
 from conftest import SMALL, TINY
 from interruptions import stopping_at
 from task_data import ner_folder, start_folder

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from compactbio import corpus, recipes
-from compactbio.training import batches, train
+from compactbio.training import batches
 from compactbio.training.masking import HELDOUT_EPOCH, Masking
+from compactbio.training.run import train
 from conftest import SMALL, TINY, command
 from interruptions import killed_at, stopping_at
 

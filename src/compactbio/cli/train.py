@@ -13,7 +13,7 @@ import typer
 from compactbio.cli import options
 
 if TYPE_CHECKING:
-    from compactbio.training import Result
+    from compactbio.training.run import Result
 
 EXAMPLE = (
     "Example: compactbio train distil-biobert --corpus corpora/pubmed --teacher dmis-lab/biobert-base-cased-v1.2 "

@@ -21,10 +21,11 @@ from compactbio.documents.words import sentences
 from compactbio.modeling.packing import Packed
 from compactbio.recipes import Recipe
 from compactbio.records import atomic
-from compactbio.training import batches, evaluating, measure, report, train
+from compactbio.training import batches, evaluating, measure, report
 from compactbio.training.finetune import finetune
 from compactbio.training.loading import quiet
 from compactbio.training.masking import Masking
+from compactbio.training.run import train
 
 _TEACHER = {
     "name": "demo-teacher",

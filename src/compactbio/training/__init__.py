@@ -1,5 +1,1 @@
-"""One engine for all that is trained: `distil` knows no paths, `train` is the shell around it."""
-
-from compactbio.training.run import Result, train
-
-__all__ = ["Result", "train"]
+"""One engine for all that is trained: `engine` knows no paths, `run` and `finetune` are the shells around it."""

@@ -8,9 +8,8 @@ generator, micro-batch by micro-batch, so other cuts and other numbers of proces
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +17,10 @@ from numpy.typing import NDArray
 from compactbio.modeling.packing import Packed
 from compactbio.tasks.rows import Row
 from compactbio.training.masking import HELDOUT_EPOCH, Masking
+
+if TYPE_CHECKING:
+    # Imported for its type alone: it takes a second, which annotating does not need.
+    from datasets import Dataset
 
 
 class Source(Protocol):
@@ -37,7 +40,7 @@ class Source(Protocol):
 class Masked:
     """The rows of a corpus, with column `input_ids`, masked anew each epoch."""
 
-    rows: datasets.Dataset
+    rows: "Dataset"
     masking: Masking
 
     @property
@@ -103,7 +106,7 @@ def _permutation(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))).permutation(rows)
 
 
-def read_rows(rows: datasets.Dataset, places: Sequence[int]) -> list[NDArray[np.int64]]:
+def read_rows(rows: "Dataset", places: Sequence[int]) -> list[NDArray[np.int64]]:
     """The token ids of some rows, each (length,)."""
     column = rows.with_format("arrow")[[int(place) for place in places]]["input_ids"].combine_chunks()
     return [column[i].values.to_numpy().astype(np.int64) for i in range(len(column))]
@@ -132,7 +135,7 @@ def _join(rows: list[Row]) -> Packed:
     )
 
 
-def heldout(rows: datasets.Dataset, masking: Masking, tokens: int, rank: int = 0, world: int = 1) -> list[Packed]:
+def heldout(rows: "Dataset", masking: Masking, tokens: int, rank: int = 0, world: int = 1) -> list[Packed]:
     """A split for measuring: this process's share of its rows, shortest first, masked once and for all.
 
     The masks depend on the masking probability alone, not on the run's seed, so that runs can be compared.
