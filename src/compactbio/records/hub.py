@@ -44,7 +44,7 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
 
     try:
         folder = fetch([*_PATTERNS, *more])
-        if kind == "model" and not any(folder.glob("*.safetensors")):
+        if kind == "model" and not any(folder.glob("model*.safetensors")):
             folder = fetch([*_PATTERNS, *more, _SAVED_BY_TORCH])
     except (LocalEntryNotFoundError, FileNotFoundError):
         raise UserError(
