@@ -77,7 +77,7 @@ def find(name: str | Path, runtime: str = "auto") -> Source:
             else "name a folder that finetune or export wrote"
         )
         raise UserError(
-            f"{name}: it has neither weights in safetensors nor an ONNX file of a known name "
+            f"{name}: it has neither weights for PyTorch nor an ONNX file of a known name "
             f"({', '.join(file for files in onnx_files.FILES.values() for file in files)}); {hint}."
         )
     return source
