@@ -56,9 +56,13 @@ def _completed(pending: set[Future[Result]], heartbeat: Callable[[], None]) -> I
 def end(pool: ProcessPoolExecutor) -> None:
     """Stop the workers without waiting for what they are at; nothing happens where they have ended."""
     processes = list((pool._processes or {}).values())
+    manager: threading.Thread | None = pool._executor_manager_thread  # type: ignore[assignment]  # the stubs are wrong
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
+    # Python's own end of the pool, at exit, meets a closed pipe where this thread is just closing it.
+    if manager is not None:
+        manager.join(10)
 
 
 def start_worker() -> None:
