@@ -1,6 +1,6 @@
 """The repositories of the field as they lie on the hub: files, configuration, names of weights; the weights are random.
 
-By what is known of the repositories' file lists and configurations; sizes are cut down, the vocabularies are the tests' own.
+By what is known of their file lists and configurations; sizes are cut down, the vocabularies are the tests' own.
 """
 
 import json
