@@ -124,6 +124,8 @@ def test_files_that_are_not_weights_are_refused(ner_model, file, content, words)
     [
         ("crf.transitions", (3, 3)),
         ("lstm.weight_ih_l0", (4, 24)),
+        ("classifier.norm.weight", (24,)),
+        ("pre_classifier.weight", (24, 24)),
         ("bert.encoder.layer.0.attention.self.distance_embedding.weight", (127, 6)),
         ("bert.encoder.layer.2.output.dense.weight", (24, 48)),
     ],

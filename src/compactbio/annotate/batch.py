@@ -38,7 +38,7 @@ FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
 _QUICK = 30_000_000  # bytes of input that are counted beforehand
 _TABLE = 1024  # documents that are written together
-# Parts that were cut another way must not be gone on with: raise it when the cut changes.
+# Parts that were cut another way must not be resumed from: raise it when the cut changes.
 _CUT = 2
 _MARK = "identity.json"
 _SCHEMA = pa.schema(
@@ -103,7 +103,7 @@ def annotate(
     by default one a GPU, or one a core where there is none; `on_cluster` has them run on the Ray cluster that
     RAY_ADDRESS names, or on a local one, where every machine must see the same files. A run that was killed goes on
     when it is called again with the same arguments, and gives the same file; a finished one is left alone. Raises
-    UserError for whatever the user can mend, where no document could be annotated, and where another run is writing
+    UserError for whatever the user can fix, where no document could be annotated, and where another run is writing
     `out`; OSError where `out` cannot be written.
     """
     listener, out = listener or Silent(), Path(out)
@@ -203,7 +203,7 @@ def find(inputs: Sequence[str | Path], listener: Listener) -> Sequence[Path]:
 
 
 def _versions(files: Sequence[Path], reading: Reading, settings: work.Settings, listener: Listener) -> Versions:
-    """Which of PubMed's records are passed over, told to the listener."""
+    """Which of PubMed's records are passed over, reported to the listener."""
     found = choose(files, reading, settings.workers, listener)
     if found.updated or found.deleted:
         listener.note(

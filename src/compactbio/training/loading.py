@@ -202,7 +202,7 @@ def _read(
             f"({_reason(error)})."
         ) from None
     assert isinstance(model, PreTrainedModel)
-    _refuse_unused(source, report["unexpected_keys"], type(model).__name__)
+    _refuse_unused(source, report["unexpected_keys"], model, new_head=seed is not None)
     _refuse_not_finite(source, model)
     return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
 
@@ -215,9 +215,14 @@ def _refuse_absent(source: Source, lost: Sequence[str]) -> None:
         )
 
 
-def _refuse_unused(source: Source, unexpected: Sequence[str], kind: str) -> None:
-    unused = sorted(key for key in unexpected if not (key.startswith(_UNUSED) or ".pooler." in key))
+def _refuse_unused(source: Source, unexpected: Sequence[str], model: PreTrainedModel, *, new_head: bool) -> None:
+    # What stands beside a classifier that is used belongs to it.
+    own = () if new_head or not hasattr(model, "classifier") else ("classifier.", "pre_classifier.")
+    unused = sorted(
+        key for key in unexpected if key.startswith(own) or not (key.startswith(_UNUSED) or ".pooler." in key)
+    )
     if unused:
+        kind = type(model).__name__
         raise UserError(
             f"{source.name}: it has weights that a {kind} does not use ({unused[0]}, {len(unused)} in all), so it "
             "would compute something else than it was trained to, and is refused."
