@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from compactbio import corpus, formats
-from compactbio.training.hardware import peak, processor
+from compactbio.modeling.hardware import peak, processor
 
 CITATIONS, FILES = 38_000_000, 1_300
 CORES = (2, 16, 64)

@@ -21,9 +21,9 @@ from transformers import AutoModelForTokenClassification, pipeline
 
 from benchmarks import tagger
 from compactbio import Annotator
-from compactbio.deploy import runtimes
 from compactbio.deploy.export import Quantiser, program_of, save_program
-from compactbio.training.hardware import processor
+from compactbio.modeling import runtimes
+from compactbio.modeling.hardware import processor
 
 BATCHES = (8, 32, 128)
 

@@ -24,9 +24,9 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from benchmarks import tagger
 from compactbio import Annotator
-from compactbio.deploy import runtimes
 from compactbio.deploy.export import Quantiser, program_of
-from compactbio.training.hardware import processor
+from compactbio.modeling import runtimes
+from compactbio.modeling.hardware import processor
 
 _SHAPE = {"layers": 4, "width": 312, "inner": 1200}
 _SCRIPT = """

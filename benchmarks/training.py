@@ -26,15 +26,14 @@ from benchmarks import lengths
 from benchmarks.baseline import Baseline
 from compactbio import recipes
 from compactbio.modeling import build_student
+from compactbio.modeling.hardware import device, has_bf16, peak, processor
+from compactbio.modeling.hardware import tokens as default_tokens
+from compactbio.modeling.packing import Row
 from compactbio.objectives import Distiller
 from compactbio.recipes import Recipe
-from compactbio.tasks.rows import Row
 from compactbio.training.batches import Labelled
-from compactbio.training.hardware import device, has_bf16, peak, processor
-from compactbio.training.hardware import tokens as default_tokens
-from compactbio.training.masking import Masking
-from compactbio.training.plan import flops_a_token
-from compactbio.training.timing import time_steps
+from compactbio.training.masked_lm import Masking
+from compactbio.training.plan import flops_a_token, time_steps
 
 RECIPES = ("distil-biobert", "compact-biobert", "tiny-biobert", "bio-distilbert-cased")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -259,7 +259,7 @@ def one_sentence(outcome: tuple[int, str, str], *words: str) -> None:
 @pytest.fixture(scope="session")
 def tagger(tokenizer_folder, tmp_path_factory) -> Path:
     """A model fine-tuned on made-up sentences to find drugs and cancers, all of type Drug; rows of 32 tokens."""
-    from compactbio.training.finetune import finetune
+    from compactbio.training.finetuning import finetune
     from task_data import ner_folder, start_folder
 
     place = tmp_path_factory.mktemp("tagger")

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from compactbio.tasks.rows import NO_LABEL, Row
+from compactbio.modeling.packing import NO_LABEL, Row
 from conftest import VOCABULARY, bert, distilbert, mobilebert, randomize
 
 FAMILIES = {"bert": bert, "distilbert": distilbert, "mobilebert": mobilebert}

@@ -16,7 +16,7 @@ import torch
 
 from citation_files import article_set, record
 from compactbio import formats
-from compactbio.annotate import Annotator, parts, work
+from compactbio.annotate import Annotator, run_units
 from compactbio.documents import Document, Span
 from conftest import one_sentence
 
@@ -141,11 +141,11 @@ def test_of_a_chunk_that_cannot_be_annotated_only_the_document_at_fault_is_set_a
             return super().__call__(texts, **more)
 
     taggers = Annotator.from_pretrained(tagger, runtime="torch-fp32").taggers
-    worker = work.Worker(Stumbling(taggers), work.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
+    worker = run_units.Worker(Stumbling(taggers), run_units.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
     texts = ("aspirin", "stumble SECRET", "insulin")
     found = worker([("a.txt", Document(str(i), text)) for i, text in enumerate(texts)])
     assert [span.start for one in found if isinstance(one, Document) for span in one.spans] == [0, 0]
-    assert found[1] == work.Failure("a.txt", "1", "could not be annotated (ValueError)")
+    assert found[1] == run_units.Failure("a.txt", "1", "could not be annotated (ValueError)")
 
 
 def test_what_a_format_cannot_say_is_set_aside(cli, tagger, tmp_path):
@@ -171,7 +171,7 @@ def many(path: Path, count: int) -> None:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
     source, straight, killed = tmp_path / "in.jsonl", tmp_path / "straight.jsonl", tmp_path / "killed.jsonl"
-    many(source, 2 * parts.PART + 100)
+    many(source, 2 * run_units.PART + 100)
 
     def command(out: Path, workers: int) -> list[str]:
         return [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", str(out),
@@ -193,7 +193,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
     assert killed.read_bytes() == straight.read_bytes()
     again = subprocess.run([*command(killed, 1), "--json"], check=True, capture_output=True, text=True)
     assert json.loads(again.stdout)["state"] == "already finished"
-    assert len(killed.read_text().splitlines()) == 2 * parts.PART + 100
+    assert len(killed.read_text().splitlines()) == 2 * run_units.PART + 100
 
 
 @pytest.mark.slow
@@ -204,7 +204,7 @@ def test_memory_does_not_grow_with_the_input(tagger, tmp_path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = []
-    for count in (parts.PART, 4 * parts.PART):
+    for count in (run_units.PART, 4 * run_units.PART):
         source = tmp_path / f"{count}.jsonl"
         many(source, count)
         command = [sys.executable, "-c", code, str(tagger), str(source), str(tmp_path / f"{count}.out.jsonl")]
@@ -261,8 +261,8 @@ def test_what_a_user_can_mend_is_one_sentence(cli, tagger, tmp_path):
 def test_a_cluster_of_two_workers_gives_the_file_of_one_process(tagger, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
     sources = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "cut.jsonl.gz"]
-    many(sources[0], parts.PART + 300)
-    many(sources[1], parts.PART + 50)
+    many(sources[0], run_units.PART + 300)
+    many(sources[1], run_units.PART + 50)
     sources[2].write_bytes(gzip.compress(sources[0].read_bytes())[:-400])
     for out, more in (("one.jsonl", FAST), ("two.jsonl", (*FAST[:2], "--workers", "2", "--cluster"))):
         command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), *map(str, sources)]

@@ -5,7 +5,7 @@ import pytest
 from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
-from compactbio.training.finetune import finetune
+from compactbio.training.finetuning import finetune
 from task_data import qa_folder, relation_folder, start_folder
 
 QUICK = {"epochs": 5, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}

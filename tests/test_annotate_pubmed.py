@@ -12,11 +12,11 @@ from lxml import etree
 from annotated_files import put
 from citation_files import article_set, deletion, json_lines, record
 from compactbio import formats
-from compactbio.corpus.progress import Silent
-from compactbio.corpus.versions import choose
+from compactbio.corpus.deduplication import choose
 from compactbio.documents import Document, Passage, Span
 from compactbio.errors import UserError
 from compactbio.formats.texts import Reading
+from compactbio.progress import Silent
 
 FAST = ("--runtime", "torch-fp32", "--workers", "1")
 

@@ -14,10 +14,11 @@ import pytest
 
 from annotated_files import pair
 from compactbio import formats
-from compactbio.annotate import batch, parts, pool, work
+from compactbio.annotate import batch, run_units
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
-from compactbio.training import hardware
+from compactbio.modeling import hardware
+from compactbio.processes import ordered_results
 from conftest import one_sentence
 from interruptions import Notes
 
@@ -30,7 +31,7 @@ def lines(path: Path, texts: list[str]) -> Path:
 
 
 def test_two_streams_at_once_each_use_their_own_model(tagger, tmp_path):
-    source = lines(tmp_path / "in.jsonl", ["aspirin", "insulin"] * parts.CHUNK)
+    source = lines(tmp_path / "in.jsonl", ["aspirin", "insulin"] * run_units.CHUNK)
     streams = [
         batch.stream([f"{kind}={tagger}"], [source], runtime="torch-fp32", workers=1, min_score=score, keep=keep)
         for kind, score, keep in (("", 0.0, False), ("", 1.0, True))
@@ -39,7 +40,7 @@ def test_two_streams_at_once_each_use_their_own_model(tagger, tmp_path):
     for pair_ in zip_longest(*streams):
         for i, one in enumerate(pair_):
             found[i] += len(one.spans)
-    assert found == [2 * parts.CHUNK, 0]
+    assert found == [2 * run_units.CHUNK, 0]
 
 
 @pytest.fixture
@@ -95,10 +96,10 @@ def bytes_read() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
 def test_a_unit_is_read_once_however_many_parts_it_has(tmp_path):
-    source = lines(tmp_path / "in.jsonl", ["the patients of aspirin " * 8] * (10 * parts.PART + 1))
-    [unit] = parts.units([source])
+    source = lines(tmp_path / "in.jsonl", ["the patients of aspirin " * 8] * (10 * run_units.PART + 1))
+    [unit] = run_units.units([source])
     before = bytes_read()
-    places = [place for place, _ in parts.read(unit, None)]
+    places = [place for place, _ in run_units.read(unit, None)]
     assert bytes_read() - before < 1.5 * source.stat().st_size
     assert [place.number for place in places] == list(range(11)) and [p.number for p in places if p.last] == [10]
 
@@ -109,21 +110,21 @@ def test_small_files_are_read_together_and_large_ones_alone(tmp_path):
     for path, size in zip(files, sizes, strict=True):
         with path.open("wb") as file:
             file.truncate(size)
-    assert [[path.name[0] for path in unit.files] for unit in parts.units(files)] == [
+    assert [[path.name[0] for path in unit.files] for unit in run_units.units(files)] == [
         ["0", "1"],
         ["2", "3", "4"],
         ["5"],
     ]
     folder = pair(tmp_path / "brat", "Zinc.", None)
-    assert [unit.bytes for unit in parts.units([folder])] == [5]
+    assert [unit.bytes for unit in run_units.units([folder])] == [5]
 
 
 def test_parts_end_by_documents_and_by_characters(tmp_path):
     source = lines(tmp_path / "in.jsonl", ["a" * 9_000_000] * 3 + ["b"])
-    [*_, (last, entries)] = found = list(parts.read(*parts.units([source]), None))
+    [*_, (last, entries)] = found = list(run_units.read(*run_units.units([source]), None))
     assert [len(part) for _, part in found] == [2, 2] and last.last and entries[-1][1].text == "b"
     empty = lines(tmp_path / "empty.jsonl", [])
-    assert list(parts.read(*parts.units([empty]), None)) == [(parts.Place(0, 0, True), [])]
+    assert list(run_units.read(*run_units.units([empty]), None)) == [(run_units.Place(0, 0, True), [])]
 
 
 class Stopping(Notes):
@@ -140,8 +141,8 @@ class Stopping(Notes):
 
 
 def test_a_stopped_run_goes_on_behind_the_files_and_parts_that_are_finished(tagger, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "_UNIT", 1)  # each of these small files alone
-    monkeypatch.setattr(parts, "PART", 40)
+    monkeypatch.setattr(run_units, "_UNIT", 1)  # each of these small files alone
+    monkeypatch.setattr(run_units, "PART", 40)
     sources = [lines(tmp_path / f"{i}.jsonl", [f"aspirin {i} {n}" for n in range(100)]) for i in range(3)]
     given = {"runtime": "torch-fp32", "workers": 1}
     straight, stopped = tmp_path / "straight.jsonl", tmp_path / "stopped.jsonl"
@@ -204,10 +205,10 @@ def test_a_table_sets_aside_what_it_has_no_column_for(cli, tagger, tmp_path):
 def test_each_worker_process_has_a_gpu_of_its_own(tagger, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb,5")
     devices = hardware.named(3, os.environ["CUDA_VISIBLE_DEVICES"])
-    settings = work.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, devices)
-    found = set(pool.ordered(_pinned, (settings,), range(12), 2))
+    settings = run_units.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, devices)
+    found = set(ordered_results(_pinned, (settings,), range(12), 2))
     assert found <= {(0, "GPU-aa"), (1, "GPU-bb")} and len(found) >= 1
-    assert set(pool.ordered(_pinned, (settings,), range(3), 1)) == {(None, "GPU-aa,GPU-bb,5")}
+    assert set(ordered_results(_pinned, (settings,), range(3), 1)) == {(None, "GPU-aa,GPU-bb,5")}
 
 
 class _Pinned:
@@ -218,8 +219,8 @@ class _Pinned:
         return self.number, os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def _pinned(number: int | None, settings: work.Settings) -> _Pinned:
-    work.start(number, settings)
+def _pinned(number: int | None, settings: run_units.Settings) -> _Pinned:
+    run_units.start(number, settings)
     return _Pinned(number)
 
 
@@ -262,7 +263,9 @@ def actors(process: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the workers of the cluster are found by /proc")
 def test_a_worker_of_the_cluster_that_is_killed_costs_its_part_alone(tagger, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
-    source = lines(tmp_path / "in.jsonl", [f"the {'risk ' * (i % 7)}of aspirin {i}" for i in range(3 * parts.PART + 1)])
+    source = lines(
+        tmp_path / "in.jsonl", [f"the {'risk ' * (i % 7)}of aspirin {i}" for i in range(3 * run_units.PART + 1)]
+    )
     straight, out = tmp_path / "straight.jsonl", tmp_path / "out.jsonl"
     batch.annotate([str(tagger)], [source], straight, runtime="torch-fp32", workers=1)
     command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", str(out)]

@@ -10,13 +10,12 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from compactbio import Annotator, Entity
-from compactbio.annotate.annotator import Tagger
-from compactbio.annotate.opening import Opened, parted
-from compactbio.deploy import choosing, runtimes
+from compactbio.annotate.annotator import Opened, Tagger, parted
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.tasks import ner_rows
-from compactbio.training.finetune import finetune
+from compactbio.modeling import runtimes
+from compactbio.tasks import ner_encoding
+from compactbio.training.finetuning import finetune
 from task_data import ner_folder, relation_folder, start_folder
 
 TEXT = "The patients of aspirin and insulin daily\nRisk of lung cancer and the   breast cancer"
@@ -101,7 +100,7 @@ def test_what_fits_in_one_window_is_as_if_there_were_no_windows(tagger):
     short, long = (Annotator([Tagger(Opened("t", runtime, tokenizer, labels, n, 0))]) for n in (20, 60))
     texts = ["patients of aspirin and daily lung cancer", "insulin", "breast cancer control"]
     assert short(texts) == long(texts)
-    rows = ner_rows.encode([Document("", text) for text in texts], tokenizer, {}, 20).rows
+    rows = ner_encoding.encode([Document("", text) for text in texts], tokenizer, {}, 20).rows
     assert len(rows) == len(texts)
 
 
@@ -202,19 +201,19 @@ def test_fastest_measures_once_and_keeps_what_it_found(tagger, monkeypatch, tmp_
     monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(runtimes, "available", lambda source: ["torch-fp32", "torch-bf16"])
     source = runtimes.find(str(tagger))
-    chosen = choosing.fastest(source)
+    chosen = runtimes.fastest(source)
     [note] = (tmp_path / "cache" / "runtimes").iterdir()
     known = json.loads(note.read_text())
     assert known["fastest"] == chosen == max(known["tokens_per_second"], key=known["tokens_per_second"].get)
-    monkeypatch.setattr(choosing, "time_in_turns", lambda *_: pytest.fail("measured again"))
-    assert choosing.fastest(source) == chosen
+    monkeypatch.setattr(runtimes, "time_in_turns", lambda *_: pytest.fail("measured again"))
+    assert runtimes.fastest(source) == chosen
     note.write_text("{")
-    monkeypatch.setattr(choosing, "time_in_turns", lambda *_: {"torch-fp32": 1.0, "torch-bf16": 2.0})
-    assert choosing.fastest(source) == "torch-bf16"
+    monkeypatch.setattr(runtimes, "time_in_turns", lambda *_: {"torch-fp32": 1.0, "torch-bf16": 2.0})
+    assert runtimes.fastest(source) == "torch-bf16"
 
 
 def test_a_cache_that_cannot_be_written_is_no_mistake(tagger, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(runtimes, "available", lambda source: ["torch-fp32", "torch-bf16"])
-    assert choosing.fastest(runtimes.find(str(tagger))) in runtimes.TORCH
+    assert runtimes.fastest(runtimes.find(str(tagger))) in runtimes.TORCH

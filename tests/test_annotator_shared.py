@@ -21,10 +21,12 @@ from compactbio.annotate.annotator import _apart
 from compactbio.deploy.export import export
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
+from compactbio.evaluation import scoring
+from compactbio.modeling import loading
 from compactbio.modeling.packing import Packed, encode
-from compactbio.training import evaluating, loading, measure
-from compactbio.training.finetune import finetune
-from compactbio.training.predicting import predict
+from compactbio.modeling.prediction import predict
+from compactbio.training import masked_lm
+from compactbio.training.finetuning import finetune
 from conftest import batch, bert, distilbert, mobilebert
 from counting import instructions
 from task_data import DRUGS, FILL, ner_folder, qa_folder, relation_folder, start_folder
@@ -238,8 +240,8 @@ def test_threads_that_measure_one_model_leave_it_in_the_mode_it_had(annotator):
     model = bert(hidden_dropout_prob=0.5)
     model.train()
     packed = Packed.from_padded(*batch([9, 4, 7]))
-    alone = measure.totals(model, [packed], bf16=False)
-    for found in in_threads(lambda _: measure.totals(model, [packed], bf16=False), range(24)):
+    alone = masked_lm.totals(model, [packed], bf16=False)
+    for found in in_threads(lambda _: masked_lm.totals(model, [packed], bf16=False), range(24)):
         torch.testing.assert_close(found, alone)
     assert all(module.training for module in model.modules())
 
@@ -272,13 +274,13 @@ def test_training_beside_annotating_and_scoring_threads_is_as_alone(annotator, t
     data = ner_folder(tmp_path / "data", {"train": 24, "devel": 8, "test": 8}, kind="Drug")
     start = start_folder(tmp_path / "start", tokenizer_folder)
     settings = {"epochs": 2, "batch_size": 8, "max_length": 32}
-    wanted, scored = annotator(TEXTS), evaluating.evaluate(tagger, data).outcome.scores
+    wanted, scored = annotator(TEXTS), scoring.evaluate(tagger, data).outcome.scores
     finetune(data, start, tmp_path / "alone", overrides=settings)
     ended, found = threading.Event(), []
 
     def work() -> None:
         while not ended.is_set():
-            found.append(annotator(TEXTS) == wanted and evaluating.evaluate(tagger, data).outcome.scores == scored)
+            found.append(annotator(TEXTS) == wanted and scoring.evaluate(tagger, data).outcome.scores == scored)
 
     with ThreadPoolExecutor(2) as pool:
         working = [pool.submit(work) for _ in range(2)]

@@ -14,8 +14,8 @@ from benchmarks.baseline import Baseline
 from benchmarks.training import RECIPES, Job, flops, models, padded, rows
 
 from citation_files import article_set, deletion, record
+from compactbio.modeling.hardware import has_bf16
 from compactbio.objectives import Distiller
-from compactbio.training.hardware import has_bf16
 
 ROOT = Path(__file__).parents[1]
 

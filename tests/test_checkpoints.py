@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from compactbio import recipes
 from compactbio.errors import UserError
-from compactbio.training import folder
-from compactbio.training.finetune import finetune
-from compactbio.training.run import train
+from compactbio.training import run_folder
+from compactbio.training.finetuning import finetune
+from compactbio.training.pretraining import train
 from conftest import SMALL, TINY
 from interruptions import stopping_at
 from task_data import ner_folder, start_folder
@@ -99,7 +99,7 @@ def test_each_file_of_a_checkpoint_that_is_damaged_is_named_and_the_older_one_ta
         for how in DAMAGES:
             out = shutil.copytree(stopped, tmp_path / "out")
             damage(out / "checkpoints" / newest / file, how)
-            begun = folder.begin(out, identity(out), resume=True)
+            begun = run_folder.begin(out, identity(out), resume=True)
             assert begun.checkpoint == out / "checkpoints" / older, (file, how)
             (note,) = begun.notes
             assert newest in note and older in note, (file, how)
@@ -150,7 +150,7 @@ def test_a_checkpoint_of_another_number_of_processes_is_refused_with_both_number
         record = out / "checkpoints" / name / "complete.json"
         record.write_text(json.dumps({**json.loads(record.read_text()), "processes": 2}))
     with pytest.raises(UserError, match="saved by 2 processes, not 1"):
-        folder.begin(out, identity(out), resume=True)
+        run_folder.begin(out, identity(out), resume=True)
 
 
 def test_folders_beside_the_checkpoints_are_not_taken_for_one(runs, tmp_path):
@@ -160,7 +160,7 @@ def test_folders_beside_the_checkpoints_are_not_taken_for_one(runs, tmp_path):
     for name in (f"{newest.name}.bak", f"{newest.name} (copy)", "checkpoint-", "checkpoint-last", "checkpoint--9"):
         shutil.copytree(newest, newest.with_name(name))
     (newest.parent / "checkpoint-999").write_text("a file")
-    begun = folder.begin(out, identity(out), resume=True)
+    begun = run_folder.begin(out, identity(out), resume=True)
     assert begun.checkpoint == newest and begun.notes == ()
 
 
@@ -194,7 +194,7 @@ def test_a_record_of_a_run_that_is_damaged_is_a_sentence(content, runs, tmp_path
     known = identity(out)
     (out / "run.json").write_bytes(content)
     with pytest.raises(UserError, match=r"run\.json is no record of ours"):
-        folder.begin(out, known, resume=True)
+        run_folder.begin(out, known, resume=True)
 
 
 def test_refused_checkpoints_are_not_counted_as_the_newest_when_old_ones_are_deleted(runs, tmp_path):
@@ -206,7 +206,7 @@ def test_refused_checkpoints_are_not_counted_as_the_newest_when_old_ones_are_del
         damage(newest.with_name(f"checkpoint-{step}") / "optimizer.pt", "empty")
     with stopping_at(15):
         assert works["finetune"](out, resume=True).state == "stopped"
-    begun = folder.begin(out, identity(out), resume=True)
+    begun = run_folder.begin(out, identity(out), resume=True)
     assert begun.checkpoint is not None and begun.checkpoint.name == "checkpoint-16"
 
 

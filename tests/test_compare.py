@@ -7,7 +7,7 @@ import signal
 import pytest
 import yaml
 
-from compactbio.deploy import measuring
+from compactbio.deploy import profile
 from interruptions import stopping_at
 from task_data import ner_folder, relation_folder, start_folder
 
@@ -37,7 +37,7 @@ def suite(tokenizer_folder, tmp_path_factory):
 @pytest.fixture
 def no_fresh_processes(monkeypatch):
     """Models are not loaded in processes of their own to measure their memory, as the first test has it done."""
-    monkeypatch.setattr(measuring, "peak_memory", lambda *_: 1_000_000)
+    monkeypatch.setattr(profile, "peak_memory", lambda *_: 1_000_000)
 
 
 @pytest.mark.slow

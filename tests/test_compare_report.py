@@ -11,12 +11,10 @@ import pytest
 from lxml import etree
 from pydantic import TypeAdapter
 
-from compactbio.compare import report, suite
-from compactbio.compare.cells import Cell
-from compactbio.compare.details import by_type, excerpt, frequent
-from compactbio.compare.latex import escaped, latex
-from compactbio.compare.markdown import markdown
-from compactbio.compare.table import Table, build
+from compactbio.comparison import report, suite
+from compactbio.comparison.report import by_type, excerpt, frequent
+from compactbio.comparison.table import Cell, Table, build
+from compactbio.comparison.text_tables import escaped, latex, markdown
 from compactbio.errors import UserError
 from compactbio.tasks.statistics import f1, interval, paired
 

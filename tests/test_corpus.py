@@ -20,10 +20,12 @@ from transformers import AutoTokenizer, BertTokenizerFast
 
 from citation_files import abstracts, article_set, deletion, digests, json_lines, record, rows, write
 from compactbio import corpus
-from compactbio.corpus import crew, merging, shards, vocabulary
-from compactbio.corpus.merging import Citations, Fate
-from compactbio.corpus.rows import HAS_ABSTRACT, HAS_PMID, HAS_TEXT
+from compactbio.corpus import deduplication, shards
+from compactbio.corpus.citation_rows import HAS_ABSTRACT, HAS_PMID, HAS_TEXT
+from compactbio.corpus.deduplication import Citations, Fate
 from compactbio.errors import UserError
+from compactbio.modeling.tokenizers import load_tokenizer, tokenizer_digest
+from compactbio.processes import unordered_results
 from conftest import SHARED, VOCABULARY
 from interruptions import Notes
 
@@ -211,7 +213,7 @@ def test_fates_equal_the_rules_in_plain_python(records, deleted, excluded, requi
     ]
     columns = [np.array([each[at] for each in records], np.uint64) for at in (0, 1, 2)]
     table = Citations(*columns, columns[0], np.array(flags, np.uint8), np.ones(len(records), np.uint32))
-    fates = merging.fates(table, map(str, deleted), map(str, excluded), require_abstract)
+    fates = deduplication.decide_fates(table, map(str, deleted), map(str, excluded), require_abstract)
     assert [Fate(fate) for fate in fates] == plain_fates(records, deleted, excluded, require_abstract)
 
 
@@ -450,7 +452,7 @@ def test_truncation_and_padding_of_a_tokenizer_are_cleared(tmp_path, tokenizer_f
     spoiled.save_pretrained(tmp_path / "spoiled")
     assert '"max_length": 8' in (tmp_path / "spoiled" / "tokenizer.json").read_text()
     manifest = small(tmp_path, tmp_path / "spoiled", [*abstracts(3), {"text": "aspirin"}], "a.jsonl")
-    assert manifest["tokenizer"]["sha256"] == vocabulary.digest(plain)
+    assert manifest["tokenizer"]["sha256"] == tokenizer_digest(plain)
     again = corpus.tokenizer(tmp_path / "out")
     assert again.backend_tokenizer.truncation is None and again.backend_tokenizer.padding is None
     assert len(again("a " * 50)["input_ids"]) == 52
@@ -461,7 +463,7 @@ def test_a_bare_vocabulary_keeps_case_as_its_pieces_do(tmp_path):
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     for name, pieces in (("cased", ["Aspirin", "aspirin"]), ("uncased", ["aspirin"])):
         write(tmp_path / name / "vocab.txt", "\n".join(special + pieces))
-        as_file, as_folder = vocabulary.load(tmp_path / name / "vocab.txt"), vocabulary.load(tmp_path / name)
+        as_file, as_folder = load_tokenizer(tmp_path / name / "vocab.txt"), load_tokenizer(tmp_path / name)
         assert as_file("Aspirin")["input_ids"] == as_folder("Aspirin")["input_ids"] == [2, 5, 3]
         assert len(as_file) == len(special + pieces)
 
@@ -483,5 +485,5 @@ def test_a_source_under_two_names_of_path_counts_once(tmp_path, tokenizer_folder
 
 def test_workers_leave_no_trace_in_the_environment(monkeypatch):
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
-    assert list(crew.results(os.environ.get, ["TOKENIZERS_PARALLELISM"], 1, lambda: None)) == ["false"]
+    assert list(unordered_results(os.environ.get, ["TOKENIZERS_PARALLELISM"], 1, lambda: None)) == ["false"]
     assert "TOKENIZERS_PARALLELISM" not in os.environ

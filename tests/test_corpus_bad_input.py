@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from citation_files import abstracts, article_set, digests, json_lines, record, rows, write
 from compactbio import corpus
 from compactbio.cli.corpus import app
-from compactbio.corpus import crew
 from compactbio.errors import UserError
+from compactbio.processes import unordered_results
 from interruptions import Interrupt, Notes, wait_for_end
 
 
@@ -269,7 +269,7 @@ def test_no_right_to_write(tmp_path, good, tokenizer_folder):
 
 def test_a_worker_that_dies_is_told_of(tmp_path):
     with pytest.raises(UserError, match=r"A worker process died, .*fewer --workers"):
-        list(crew.results(os._exit, [1, 1], 2, lambda: None))
+        list(unordered_results(os._exit, [1, 1], 2, lambda: None))
 
 
 COMMAND = "from compactbio.cli.corpus import app\nif __name__ == '__main__':\n    app()\n"

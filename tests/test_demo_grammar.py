@@ -15,8 +15,8 @@ from compactbio.demo import biology, facts, rendering
 from compactbio.demo.cases import PARTS, difference_p, pairs, percent
 from compactbio.demo.drugs import DRUGS
 from compactbio.demo.genes import GENES
-from compactbio.demo.grammar import HELD_OUT, SCHEMES, SENTENCES, abstracts, title_and_abstract
-from compactbio.demo.lexicon import DISEASES, NAMES, ONE_SEX, SPECIES
+from compactbio.demo.grammar import SCHEMES, SENTENCES, abstracts, title_and_abstract
+from compactbio.demo.lexicon import DISEASES, HELD_OUT, NAMES, ONE_SEX, SPECIES
 from compactbio.demo.settings import CELLS, FIELDS
 from compactbio.documents import Document
 

@@ -20,13 +20,12 @@ from transformers import (
 
 from compactbio import recipes
 from compactbio.modeling import build_student
-from compactbio.modeling.packing import Packed
+from compactbio.modeling.packing import Packed, Row
+from compactbio.modeling.prediction import predict
 from compactbio.objectives import Distiller, labelled
-from compactbio.tasks.rows import Row
 from compactbio.training.engine import StepTrainer
-from compactbio.training.finetuner import FineTuner
-from compactbio.training.predicting import predict
-from compactbio.training.run import arguments_for
+from compactbio.training.pretraining import arguments_for
+from compactbio.training.task_model import FineTuner
 from conftest import TINY, batch, bert, distilbert, mobilebert
 
 AUTO = {

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from compactbio.modeling.dropout import QuickDropout, quick_dropout
 from compactbio.objectives import Distiller
 from compactbio.recipes import load
-from compactbio.training.gradients import embedding_gradient_in_place
+from compactbio.training.fast_steps import QuickDropout, embedding_gradient_in_place, quick_dropout
 from conftest import batch, bert, distilbert, mobilebert
 
 

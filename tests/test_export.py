@@ -8,10 +8,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from compactbio import Annotator
-from compactbio.deploy import choosing, runtimes
 from compactbio.deploy.export import _EMBEDDINGS, Quantiser, export
 from compactbio.errors import UserError
-from compactbio.training import loading
+from compactbio.modeling import loading, runtimes
 from conftest import one_sentence
 from task_data import ner_folder
 
@@ -73,7 +72,7 @@ def test_auto_chooses_among_what_the_folder_holds(tagger, exported, tmp_path):
     source = loading.find(str(own))
     assert source.digest == before == runtimes.digest(source, "torch-fp32") != runtimes.digest(source, "onnx-fp32")
     assert {"torch-fp32", "onnx-fp32"} <= set(runtimes.available(runtimes.find(str(own))))
-    assert choosing.fastest(runtimes.find(str(own))) in runtimes.NAMES
+    assert runtimes.fastest(runtimes.find(str(own))) in runtimes.NAMES
     assert "fine-tuned for named entity" in (own / "README.md").read_text()
 
 

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, pipeline
 
 from compactbio import formats
+from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner
-from compactbio.training.adapters import TASKS
-from compactbio.training.evaluating import add_to_card, evaluate
-from compactbio.training.finetune import finetune
+from compactbio.tasks.registry import TASKS
+from compactbio.training.finetuning import finetune
 from conftest import SHARED, distilbert, mobilebert, one_sentence
 from interruptions import killed_at, stopping_at
 from task_data import ner_folder, qa_folder, relation_folder, start_folder

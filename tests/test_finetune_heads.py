@@ -13,8 +13,8 @@ from transformers import (
     AutoTokenizer,
 )
 
-from compactbio.training.evaluating import evaluate
-from compactbio.training.finetune import finetune
+from compactbio.evaluation.scoring import evaluate
+from compactbio.training.finetuning import finetune
 from conftest import bert, distilbert, mobilebert, randomize
 from task_data import ner_folder, qa_folder, relation_folder
 

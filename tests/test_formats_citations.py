@@ -137,8 +137,8 @@ def test_another_root_is_refused_before_the_file_is_read(tmp_path):
 PEAK = """
 import re, sys
 from pathlib import Path
-from compactbio.corpus.fingerprints import fingerprint
-from compactbio.corpus.parts import Task, make
+from compactbio.corpus.settings import fingerprint
+from compactbio.corpus.citation_rows import Task, make
 from compactbio.corpus.settings import RowSettings
 source, tokenizer, folder = map(Path, sys.argv[1:])
 part = make(Task(fingerprint(source), RowSettings("", 64, "drop", False), tokenizer, folder))

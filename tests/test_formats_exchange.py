@@ -10,7 +10,7 @@ from annotated_files import documents, mentions, pair, put
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.errors import UserError
 from compactbio.formats import read, recognise, write
-from compactbio.formats.problems import Rejected
+from compactbio.formats.streams import Rejected
 from compactbio.formats.texts import read_texts
 from compactbio.tasks.data import find
 from conftest import SHARED

@@ -10,7 +10,7 @@ from compactbio.errors import UserError
 from compactbio.formats import read, recognise
 from compactbio.formats.bioasq import read_questions
 from compactbio.formats.conll import read_columns
-from compactbio.formats.splits import folds, splits
+from compactbio.formats.sources import folds, splits
 from conftest import SHARED
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the real corpora are not beside this checkout")

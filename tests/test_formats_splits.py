@@ -4,7 +4,7 @@ import pytest
 
 from annotated_files import pair, put
 from compactbio.errors import UserError
-from compactbio.formats.splits import Splits, folds, splits
+from compactbio.formats.sources import Splits, folds, splits
 
 
 def test_splits_are_told_by_names(tmp_path):

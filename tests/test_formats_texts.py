@@ -12,8 +12,8 @@ from annotated_files import BIOASQ, BIOC, CONLL, JSONL, MARKED, PUBTATOR, SQUAD,
 from citation_files import article_set, record
 from compactbio.documents import Document, Passage
 from compactbio.errors import UserError
-from compactbio.formats.problems import Rejected
 from compactbio.formats.recognise import TEXTS, kind
+from compactbio.formats.streams import Rejected
 from compactbio.formats.texts import Reading, find_texts, read_texts
 
 

@@ -9,11 +9,11 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from compactbio.modeling.packing import Packed
+from compactbio.modeling.heads import row_logits
+from compactbio.modeling.packing import Packed, Row
+from compactbio.modeling.prediction import predict
 from compactbio.objectives import labelled
-from compactbio.tasks.rows import Row
-from compactbio.training.finetuner import FineTuner, row_logits
-from compactbio.training.predicting import predict
+from compactbio.training.task_model import FineTuner
 from conftest import batch, bert, distilbert, mobilebert, randomize
 
 FAMILIES = [bert, distilbert, mobilebert]

@@ -11,12 +11,12 @@ from transformers import AutoTokenizer
 
 from annotated_files import pair, put
 from compactbio import corpus, formats
-from compactbio.annotate import parts, work
-from compactbio.corpus import identity
+from compactbio.annotate import run_units
+from compactbio.corpus import citation_rows
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
 from compactbio.formats import Rejected, read_citations
-from compactbio.tasks import qa_rows
+from compactbio.tasks import qa
 
 LONG = "9" * 5000  # Python converts at most 4,300 digits
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -25,7 +25,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 def texts(path: Path) -> dict[str, int]:
     """What `annotate` reads of a file: the ids with their number of mentions; -1 for what is set aside."""
     found = {}
-    for _, entry in parts.entries([path], None):
+    for _, entry in run_units.entries([path], None):
         rejected = isinstance(entry, Rejected)
         found[entry.place if rejected else entry.id] = -1 if rejected else len(entry.spans)
     return found
@@ -158,7 +158,7 @@ def test_a_pmid_that_is_none_is_rejected_with_its_reason(tmp_path, pmid, reason)
 
 @pytest.mark.parametrize("pmid", ["\u00b2", "\u0663", "9" * 100, "9" * 5000])
 def test_digits_that_are_no_pmid_have_a_key_that_no_number_meets(pmid):
-    assert identity.pmid_key(pmid) >= 1 << 62 and identity.pmid_key("3") == 3
+    assert citation_rows.pmid_key(pmid) >= 1 << 62 and citation_rows.pmid_key("3") == 3
 
 
 def test_a_corpus_with_hostile_pmids_counts_them(tmp_path, tokenizer_folder):
@@ -201,7 +201,7 @@ def test_an_answer_at_an_impossible_start_is_misplaced(tokenizer_folder, start):
     text = "aspirin for the rats , not after aspirin"
     asked = Question("which drug", (("aspirin",),), "q", (start if start > 0 else -len("aspirin"),))
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    encoded = qa_rows.encode([Document("1", text, questions=(asked,))], tokenizer, 64)
+    encoded = qa.encode([Document("1", text, questions=(asked,))], tokenizer, 64)
     assert encoded.misplaced == 1
     assert all((np.asarray(row.labels) == -100).all() for row in encoded.rows)
 
@@ -221,14 +221,14 @@ BAD = [
 @pytest.mark.parametrize("document", BAD)
 @pytest.mark.parametrize("format", ["jsonl", "bioc", "pubtator", "brat", "parquet"])
 def test_what_no_file_can_hold_becomes_a_failure_of_its_document(document, format):
-    [(key, value)] = json.loads(work.line(document, format)).items()
+    [(key, value)] = json.loads(run_units.line(document, format)).items()
     assert key == "failure" and value["place"] == document.id and value["reason"]
 
 
 @pytest.mark.parametrize("name", ["..", ".a", "a/b", "a\\b", "a\0b", "\u00e9" * 101, "\U0001f600" * 60, "a" * 252, ""])
 def test_an_id_that_cannot_name_a_file_is_no_brat_document(name):
-    assert "its id is no file name" in json.loads(work.line(Document(name, "Zinc"), "brat"))["failure"]["reason"]
-    fits = work.line(Document("\u00e9" * 99, "Zinc"), "brat")
+    assert "its id is no file name" in json.loads(run_units.line(Document(name, "Zinc"), "brat"))["failure"]["reason"]
+    fits = run_units.line(Document("\u00e9" * 99, "Zinc"), "brat")
     assert "failure" not in json.loads(fits)
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from compactbio import corpus
 from compactbio.errors import UserError
-from compactbio.records import atomic, locks
+from compactbio.files import locked, write_text
 from conftest import command, one_sentence
 from task_data import ner_folder, start_folder
 
@@ -57,16 +57,16 @@ def hidden(folder: Path) -> list[str]:
 
 def test_a_second_process_is_refused_until_the_first_has_ended(out):
     with Holder(out) as holder:
-        with pytest.raises(UserError, match=r"outputs/out: another run is writing it"), locks.held(out):
+        with pytest.raises(UserError, match=r"outputs/out: another run is writing it"), locked(out):
             pass
         (out.parent.parent / "link").symlink_to(out.parent)
-        with pytest.raises(UserError, match="another run"), locks.held(out.parent.parent / "link" / "out"):
+        with pytest.raises(UserError, match="another run"), locked(out.parent.parent / "link" / "out"):
             pass
-        with locks.held(out.with_name("other")):
+        with locked(out.with_name("other")):
             pass
         holder.process.communicate("", timeout=60)
     assert out.read_text() == "half" and hidden(out.parent) == []
-    with locks.held(out):
+    with locked(out):
         assert hidden(out.parent) == [".out.lock"]
 
 
@@ -76,7 +76,7 @@ def test_a_killed_process_leaves_no_lock_and_what_it_wrote_is_removed(out):
         holder.process.send_signal(signal.SIGKILL)
         holder.process.wait()
         assert len(hidden(out)) == 1 and not (out / "table").exists()
-        with locks.held(out):
+        with locked(out):
             assert hidden(out) == []
     assert list(out.parent.iterdir()) == [out]
 
@@ -84,9 +84,9 @@ def test_a_killed_process_leaves_no_lock_and_what_it_wrote_is_removed(out):
 def test_what_a_living_process_is_writing_is_left_to_it(out):
     out.mkdir()
     with Holder(out.with_name("elsewhere"), out / "table") as holder:
-        with locks.held(out):
+        with locked(out):
             assert len(hidden(out)) == 1
-        atomic.write_text(out / "table", "whole")
+        write_text(out / "table", "whole")
         holder.process.communicate("", timeout=60)
         assert holder.process.returncode == 0
     assert (out / "table").read_text() == "half" and hidden(out) == []
@@ -101,16 +101,16 @@ def test_a_lock_where_nothing_may_be_written_beside_the_output(out):
         out.parent.chmod(0o555)
         place = out
     try:
-        with locks.held(place), pytest.raises(UserError, match="another run"), locks.held(place):
+        with locked(place), pytest.raises(UserError, match="another run"), locked(place):
             pass
     finally:
         out.parent.chmod(0o755)
 
 
 def test_threads_are_runs_of_their_own(out):
-    with locks.held(out), pytest.raises(UserError, match="another run"), locks.held(out):
+    with locked(out), pytest.raises(UserError, match="another run"), locked(out):
         pass
-    with locks.held(out):
+    with locked(out):
         pass
 
 
@@ -214,7 +214,7 @@ def test_names_are_on_disk_before_a_write_returns(tmp_path):
 
 def test_two_processes_write_one_file_without_meeting(out):
     with Holder(out.with_name("a"), out), Holder(out.with_name("b"), out) as second:
-        atomic.write_text(out, "third")
+        write_text(out, "third")
         assert out.read_text() == "third"
         second.process.communicate("", timeout=60)
         assert out.read_text() == "half"

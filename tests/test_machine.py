@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compactbio.records.machine import cores
-from compactbio.training import hardware
+from compactbio.processes import cores
 
 ALL = cores(Path("/nowhere"))
 HALF = {"cpu.max": "50000 100000\n"}
@@ -44,12 +43,12 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_limits_of_control_groups_are_obeyed(tmp_path, name):
     groups, files, expected = CASES[name]
-    assert cores(tree(tmp_path, groups, files)) == hardware.cores(tmp_path) == expected
+    assert cores(tree(tmp_path, groups, files)) == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
 def test_a_process_that_is_bound_to_one_processor_has_one():
-    code = "import os, compactbio.records.machine as m; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    code = "import os, compactbio.processes as m; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; print(m.cores())"], capture_output=True, text=True, check=True
     )

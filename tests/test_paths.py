@@ -7,19 +7,21 @@ import pytest
 
 from compactbio import Annotator, corpus, formats, recipes
 from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator, batch
-from compactbio.compare import report, suite
-from compactbio.compare import run as comparing
-from compactbio.compare.table import build
+from compactbio.comparison import report, suite
+from compactbio.comparison import runs as comparing
+from compactbio.comparison.table import build
 from compactbio.deploy.export import export
 from compactbio.deploy.profile import profile
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
+from compactbio.evaluation import predictions, scoring
 from compactbio.formats.texts import read_texts
+from compactbio.modeling import loading
 from compactbio.objectives import Distiller
 from compactbio.tasks import data
-from compactbio.training import evaluating, loading, plan, predictions, run
-from compactbio.training.finetune import finetune
-from compactbio.training.searching import search
+from compactbio.training import plan, pretraining
+from compactbio.training.finetuning import finetune
+from compactbio.training.grid_search import search
 from conftest import SMALL, bert
 from task_data import ner_folder, start_folder
 
@@ -66,8 +68,8 @@ def test_models_are_trained_scored_and_used(kind, made, tagger, tmp_path):
     folder, start, out = kind(made / "data"), kind(made / "start"), kind(tmp_path / "out")
     assert finetune(folder, start, out, overrides=QUICK).state == "finished"
     assert search(folder, start, kind(tmp_path / "search"), overrides={**QUICK, "learning_rate": 1e-3}).state
-    outcome = evaluating.evaluate(kind(tagger), folder)
-    evaluating.add_to_card(out, outcome)
+    outcome = scoring.evaluate(kind(tagger), folder)
+    scoring.add_to_card(out, outcome)
     predicted = kind(tmp_path / "predicted.tsv")
     predictions.check(predicted, folder, None)
     predictions.write(outcome, predicted)
@@ -86,9 +88,9 @@ def test_students_are_planned_made_and_saved(token_corpus, teacher_folder, tmp_p
     recipe = recipes.load("distil-biobert", **{**SMALL, "steps": 1})
     rows, teacher, out = str(token_corpus), teacher_folder, str(tmp_path / "out")
     assert plan.plan(recipe, rows, teacher=teacher).steps == 1
-    assert run.train(recipe, rows, out, teacher=teacher).state == "finished"
+    assert pretraining.train(recipe, rows, out, teacher=teacher).state == "finished"
     with pytest.raises(UserError, match="out of reach"):
-        run.push(out, "owner/name")
+        pretraining.push(out, "owner/name")
     distiller = Distiller(bert(2), bert(4), recipe)
     (tmp_path / "saved").mkdir()
     distiller.save(str(tmp_path / "saved"))

@@ -5,11 +5,10 @@ import json
 import pytest
 
 from compactbio import recipes
+from compactbio.modeling import hardware
 from compactbio.recipes import LossTerm
-from compactbio.training import accelerators
 from compactbio.training import plan as planning
-from compactbio.training.plan import SHARE, flops_a_token, plan
-from compactbio.training.timing import Timed
+from compactbio.training.plan import SHARE, Timed, flops_a_token, plan
 from conftest import SMALL, bert, one_sentence
 
 
@@ -100,4 +99,4 @@ def test_what_cannot_be_planned_is_told_in_a_sentence(cli, token_corpus, teacher
     one_sentence(cli(*given, "--devices", "8xAbacus"), "'8xAbacus'", "H100")
     one_sentence(cli(*given, "--devices", "0xH100"), "'0xH100'")
     one_sentence(cli("plan", "distil-biobert", "--corpus", tmp_path, "--teacher", teacher_folder), str(tmp_path))
-    assert accelerators.find("4x h200")[0] == 4
+    assert hardware.find("4x h200")[0] == 4

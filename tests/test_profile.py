@@ -12,13 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM
 
 from compactbio.cli import main
-from compactbio.corpus.progress import Silent
-from compactbio.deploy import measuring
-from compactbio.deploy.measuring import Conditions, Times
-from compactbio.deploy.profile import disk_bytes, flops_per_token, in_order, stored_parameters
+from compactbio.deploy import profile
+from compactbio.deploy.profile import Conditions, Times, disk_bytes, flops_per_token, in_order, stored_parameters
 from compactbio.errors import UserError
 from compactbio.modeling import encoder_parameters
-from compactbio.training.loading import find, weights_in
+from compactbio.modeling.loading import find, weights_in
+from compactbio.progress import Silent
 from conftest import VOCABULARY, bert, distilbert, mobilebert
 
 CONDITIONS = Conditions("a processor", "cpu", 1, "fp32", torch.__version__, 16, 48, 2)
@@ -56,7 +55,7 @@ def printed(folders):
 def test_a_small_bert_is_counted_as_by_hand(tmp_path):
     width, inner, vocabulary, positions = 24, 48, len(VOCABULARY), 64
     bert(layers=3, hidden=width).save_pretrained(tmp_path)
-    model = measuring.load(find(str(tmp_path)), "fp32")
+    model = profile.load(find(str(tmp_path)), "fp32")
     embeddings = (vocabulary + positions + 2) * width + 2 * width
     layer = 4 * (width * width + width) + 2 * width * inner + inner + width + 2 * 2 * width
     head = width * width + width + 2 * width + vocabulary
@@ -86,7 +85,7 @@ def test_weights_that_torch_saved_are_counted_as_those_in_safetensors(tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_flops_are_those_that_torch_counts_in_a_forward_pass(family, tmp_path):
     FAMILIES[family](layers=3).save_pretrained(tmp_path)
-    model = measuring.load(find(str(tmp_path)), "fp32")
+    model = profile.load(find(str(tmp_path)), "fp32")
     model.set_attn_implementation("eager")
     sentences, length = 3, 20
     counter = FlopCounterMode(display=False)
@@ -98,19 +97,19 @@ def test_flops_are_those_that_torch_counts_in_a_forward_pass(family, tmp_path):
 def test_the_pooler_is_neither_run_nor_counted(tmp_path):
     shape = {"num_hidden_layers": 2, "hidden_size": 12, "num_attention_heads": 2, "intermediate_size": 24}
     BertModel(BertConfig(vocab_size=50, **shape)).save_pretrained(tmp_path)
-    model = measuring.load(find(str(tmp_path)), "fp32")
+    model = profile.load(find(str(tmp_path)), "fp32")
     assert sum(p.numel() for p in model.parameters()) == encoder_parameters(model)
     assert stored_parameters(weights_in(tmp_path)) == encoder_parameters(model) + 12 * 12 + 12
 
 
 def test_weights_are_in_the_precision_that_is_named(folders):
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        model = measuring.load(find(str(folders[0])), precision)
+        model = profile.load(find(str(folders[0])), precision)
         assert {weight.dtype for weight in model.parameters()} == {dtype} and not model.training
 
 
 def test_a_batch_has_the_sentences_asked_for_and_is_the_same_each_time():
-    first, second = (measuring.random_batch(bert(vocab=90), 3, 7) for _ in range(2))
+    first, second = (profile.random_batch(bert(vocab=90), 3, 7) for _ in range(2))
     assert first.lengths == [7, 7, 7] and torch.equal(first.input_ids, second.input_ids)
     assert int(first.input_ids.max()) < 90 and len(first.input_ids.unique()) > 10
 
@@ -118,7 +117,7 @@ def test_a_batch_has_the_sentences_asked_for_and_is_the_same_each_time():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_timed_in_every_round(family):
     models = [FAMILIES[family](), bert(layers=1)]
-    for times in measuring.take_times(models, CONDITIONS, 3, Silent()):
+    for times in profile.take_times(models, CONDITIONS, 3, Silent()):
         assert len(times.batch) == 3 and len(times.single) == 18 and min(times.batch) > 0
         assert 0 < times.seconds_a_sentence <= times.slow_sentence <= max(times.single)
 
@@ -128,7 +127,7 @@ def test_models_are_timed_in_turns():
     models = {"a": bert(layers=1), "b": bert(layers=1)}
     for name, model in models.items():
         model.base_model.register_forward_hook(lambda *_, name=name: order.append(name))
-    measuring.take_times(list(models.values()), CONDITIONS, 2, Silent())
+    profile.take_times(list(models.values()), CONDITIONS, 2, Silent())
     turns = "".join(name for i, name in enumerate(order) if i == 0 or order[i - 1] != name)
     assert turns == "ababab"
 
@@ -143,13 +142,13 @@ def test_memory_is_that_of_a_fresh_process_whatever_this_one_holds(tmp_path):
     bert(layers=1, hidden=120, vocab=100_000).save_pretrained(tmp_path)
     weights = disk_bytes(weights_in(tmp_path))
     held = torch.ones(200_000_000)
-    taken = measuring.peak_memory(find(str(tmp_path)), CONDITIONS)
+    taken = profile.peak_memory(find(str(tmp_path)), CONDITIONS)
     assert weights < taken < weights + held.nbytes / 4
 
 
 def test_threads_are_set_within_and_given_back_after():
     before = torch.get_num_threads()
-    with measuring.threads(before + 1):
+    with profile.torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

@@ -7,15 +7,15 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification
 
 from compactbio import Annotator, corpus, recipes
-from compactbio.corpus import vocabulary
 from compactbio.deploy.export import export
 from compactbio.errors import UserError
+from compactbio.evaluation.scoring import evaluate
+from compactbio.modeling import loading
 from compactbio.modeling.families import depth, mlm_logits
 from compactbio.modeling.packing import Packed, encode
-from compactbio.training import loading
-from compactbio.training.evaluating import evaluate
-from compactbio.training.finetune import finetune
-from compactbio.training.run import train
+from compactbio.modeling.tokenizers import load_tokenizer
+from compactbio.training.finetuning import finetune
+from compactbio.training.pretraining import train
 from published_layouts import CASED, LAYOUTS, UNCASED, write
 from task_data import ner_folder
 
@@ -74,7 +74,7 @@ def test_each_repository_goes_all_the_way(name, repositories, documents, mention
 def test_case_is_kept_as_the_vocabulary_keeps_it(name, repositories, mentions, tmp_path):
     cased = LAYOUTS[name].cased
     wanted = ["Aspirin", "E", "##G", "##F", "##R"] if cased else ["aspirin", "e", "##g", "##f", "##r"]
-    tokenizer = vocabulary.load(repositories[name])
+    tokenizer = load_tokenizer(repositories[name])
     assert tokenizer.tokenize("Aspirin EGFR") == wanted
     assert len(tokenizer) == len(CASED if cased else UNCASED)
 

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 from compactbio.annotate import Marking, RelationAnnotator
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
-from compactbio.training.evaluating import evaluate
+from compactbio.evaluation.scoring import evaluate
 from conftest import bert, randomize
 from task_data import relation_folder
 

@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
 from compactbio import Annotator
-from compactbio.deploy import choosing, runtimes
 from compactbio.deploy.export import export, program_of, save_program
 from compactbio.errors import UserError
-from compactbio.training.loading import find as find_weights
+from compactbio.modeling import runtimes
+from compactbio.modeling.loading import find as find_weights
 from conftest import one_sentence
 from onnx_variants import (
     CLASSES,
@@ -106,7 +106,7 @@ def test_the_layouts_of_the_usual_exporters_are_found(file, models, tmp_path, cl
     shutil.copyfile(original, place / file)
     source = runtimes.find(str(place))
     assert runtimes.available(source) == [LAYOUTS[file]]
-    assert choosing.chosen(source, "auto") == LAYOUTS[file]
+    assert runtimes.chosen(source, "auto") == LAYOUTS[file]
     rows = rows_of("ner")
     equal(loaded(place, LAYOUTS[file]).logits(rows), plain(folder, "ner", rows))
     before = runtimes.digest(source, LAYOUTS[file])
@@ -355,26 +355,26 @@ def copy(folder: Path, out: Path) -> Path:
 
 
 def test_auto_is_what_the_folder_was_exported_for(own_export, tmp_path, monkeypatch):
-    monkeypatch.setattr(choosing, "time_in_turns", lambda *_: pytest.fail("auto measured"))
+    monkeypatch.setattr(runtimes, "time_in_turns", lambda *_: pytest.fail("auto measured"))
     place = copy(own_export, tmp_path / "own")
     source = runtimes.find(str(place))
-    assert choosing.chosen(source, "auto") == "onnx-fp32"
+    assert runtimes.chosen(source, "auto") == "onnx-fp32"
     # An int8 file that the gate let pass is what the folder was exported for; one that came from elsewhere is not.
     shutil.copyfile(place / "model.onnx", place / "model_int8.onnx")
-    assert choosing.chosen(source, "auto") == "onnx-fp32"
+    assert runtimes.chosen(source, "auto") == "onnx-fp32"
     record = json.loads((place / "export.json").read_text())
     record["exports"]["model_int8.onnx"] = record["exports"]["model.onnx"]
     (place / "export.json").write_text(json.dumps(record))
-    assert choosing.chosen(source, "auto") == "onnx-int8"
+    assert runtimes.chosen(source, "auto") == "onnx-int8"
     for damaged in ("{", "[]", '{"exports": 3}', '{"exports": {"model.onnx": []}}', '"x"', ""):
         (place / "export.json").write_text(damaged)
-        assert choosing.chosen(source, "auto") == "torch-fp32"
+        assert runtimes.chosen(source, "auto") == "torch-fp32"
         with pytest.raises(UserError, match=r"export\.json"):
             runtimes.load(source, "onnx-fp32")
     (place / "model.safetensors").unlink()
-    assert choosing.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
+    assert runtimes.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
     (place / "export.json").unlink()
-    assert choosing.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
+    assert runtimes.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
 
 
 def test_a_stale_export_is_never_used_and_refused_by_name(own_export, tmp_path, cli):
@@ -382,8 +382,8 @@ def test_a_stale_export_is_never_used_and_refused_by_name(own_export, tmp_path, 
     retrained(place)
     source = runtimes.find(str(place))
     assert runtimes.available(source)[0] == "torch-fp32" and "onnx-fp32" not in runtimes.available(source)
-    assert choosing.chosen(source, "auto") == "torch-fp32"
-    assert choosing.chosen(source, "fastest") in runtimes.TORCH
+    assert runtimes.chosen(source, "auto") == "torch-fp32"
+    assert runtimes.chosen(source, "fastest") in runtimes.TORCH
     with pytest.raises(UserError, match=r"model\.onnx.*other weights.*export"):
         runtimes.load(source, "onnx-fp32")
     data = ner_folder(tmp_path / "made", {"train": 2, "devel": 4, "test": 4}, kind="Drug")
@@ -392,7 +392,7 @@ def test_a_stale_export_is_never_used_and_refused_by_name(own_export, tmp_path, 
     assert status == 0 and json.loads(printed)["model"]["runtime"] == "torch-fp32"
     # Exported again it is of these weights.
     export(str(place), "onnx", place)
-    assert choosing.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
+    assert runtimes.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
     rows = rows_of("ner")
     equal(loaded(place).logits(rows), plain(place, "ner", rows))
 
@@ -403,9 +403,9 @@ def test_records_of_before_are_read(own_export, tmp_path):
     record = json.loads((place / "export.json").read_text())
     old = {key: value for key, value in record["exports"]["model.onnx"].items() if key not in NEW}
     (place / "export.json").write_text(json.dumps({"model": record["model"], "exports": {"model.onnx": old}}))
-    assert choosing.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
+    assert runtimes.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
     retrained(place)
-    assert choosing.chosen(runtimes.find(str(place)), "auto") == "torch-fp32"
+    assert runtimes.chosen(runtimes.find(str(place)), "auto") == "torch-fp32"
 
 
 def test_exporting_one_format_again_does_not_vouch_for_the_other(own_export, tmp_path):
@@ -417,7 +417,7 @@ def test_exporting_one_format_again_does_not_vouch_for_the_other(own_export, tmp
     retrained(place)
     export(str(place), "onnx", place)
     source = runtimes.find(str(place))
-    assert choosing.chosen(source, "auto") == "onnx-fp32"
+    assert runtimes.chosen(source, "auto") == "onnx-fp32"
     with pytest.raises(UserError, match=r"model_int8\.onnx"):
         runtimes.load(source, "onnx-int8")
 
@@ -426,7 +426,7 @@ def test_an_export_keeps_its_weights_when_labels_are_named_anew(own_export, tmp_
     place = copy(own_export, tmp_path / "own")
     config = (place / "config.json").read_text()
     (place / "config.json").write_text(config.replace("Drug", "Medicine"))
-    assert choosing.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
+    assert runtimes.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
     assert Annotator.from_pretrained(place).taggers[0].types == ["Medicine"]
 
 
@@ -436,7 +436,7 @@ def test_a_file_from_elsewhere_beside_weights_is_used_when_asked_and_equal(own_e
     (place / "onnx").mkdir()
     (place / "model.onnx").rename(place / "onnx" / "model.onnx")
     source = runtimes.find(str(place))
-    assert choosing.chosen(source, "auto") == "torch-fp32"
+    assert runtimes.chosen(source, "auto") == "torch-fp32"
     rows = rows_of("ner")
     equal(runtimes.load(source, "onnx-fp32").logits(rows), plain(place, "ner", rows))
     retrained(place)
@@ -449,7 +449,7 @@ def test_a_file_put_in_the_place_of_an_export_is_not_taken_for_it(own_export, mo
     other = headed(tmp_path / "other", tokenizer_folder, "ner", "bert", seed=5)
     save_program(program_of(CLASSES["ner"].from_pretrained(other).eval(), "ner"), place / "model.onnx")
     source = runtimes.find(str(place))
-    assert choosing.chosen(source, "auto") == "torch-fp32"
+    assert runtimes.chosen(source, "auto") == "torch-fp32"
     with pytest.raises(UserError, match=r"model\.onnx.*other logits than the weights"):
         runtimes.load(source, "onnx-fp32")
 
@@ -475,15 +475,15 @@ def test_a_hub_models_onnx_files_are_taken_from_the_cache(models, tmp_path, monk
         asked.append([pattern for pattern in allow_patterns if "onnx" in pattern])
         return str(snapshot)
 
-    monkeypatch.setattr("compactbio.records.hub.snapshot_download", cached)
-    assert choosing.chosen(runtimes.find("owner/name"), "auto") == "torch-fp32"
+    monkeypatch.setattr("compactbio.hub.snapshot_download", cached)
+    assert runtimes.chosen(runtimes.find("owner/name"), "auto") == "torch-fp32"
     assert asked == [[]]
     source = runtimes.find("owner/name", "onnx-fp32")
     assert "onnx/model.onnx*" in asked[-1] and not any("quantized" in pattern for pattern in asked[-1])
     rows = rows_of("ner")
     equal(runtimes.load(source, "onnx-fp32").logits(rows), plain(folder, "ner", rows))
     (snapshot / "model.safetensors").unlink()
-    assert choosing.chosen(runtimes.find("owner/name"), "auto") == "onnx-fp32"
+    assert runtimes.chosen(runtimes.find("owner/name"), "auto") == "onnx-fp32"
     assert "onnx/model_quantized.onnx*" in asked[-1]
 
 
@@ -533,5 +533,5 @@ def test_short_models_are_exported_and_timed_too(tokenizer_folder, tmp_path):
     weights[key] = weights[key][:16].clone()
     save_file(weights, place / "model.safetensors", {"format": "pt"})
     export(str(place), "onnx", place)
-    assert choosing.chosen(runtimes.find(str(place)), "fastest") in runtimes.NAMES
+    assert runtimes.chosen(runtimes.find(str(place)), "fastest") in runtimes.NAMES
     assert find_weights(str(place)).digest and torch.is_tensor(weights[key])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from compactbio.training.finetune import finetune
+from compactbio.training.finetuning import finetune
 from conftest import one_sentence
 from task_data import start_folder
 
@@ -198,7 +198,7 @@ def test_a_model_keeps_its_class_of_no_relation(cli, tokenizer_folder, tmp_path)
     kept = json.loads((tmp_path / "model" / "evaluations.json").read_text())
     assert [one["scheme"]["negative"] for one in kept] == [["kein"], ["causes"]]
     one_sentence(cli("evaluate", tmp_path / "model", data, "--negative", "never"), "no class 'never'")
-    from compactbio.annotate.opening import opened
+    from compactbio.annotate.annotator import opened
 
     assert opened(str(tmp_path / "model"), "relation", "torch-fp32", 1).scheme.negatives == ("kein",)
     status, _, told = cli(

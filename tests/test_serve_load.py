@@ -16,7 +16,7 @@ from serving import here, watched
 
 pytest.importorskip("uvicorn", reason="the server is not installed")
 
-from compactbio.annotate.batching import Batcher, FullError
+from compactbio.annotate.request_batches import Batcher, FullError
 from compactbio.annotate.server import Limits, create
 
 TEXT = "the patients of aspirin and daily lung cancer "

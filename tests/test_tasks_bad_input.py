@@ -7,7 +7,7 @@ import pytest
 import yaml
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertConfig
 
-from compactbio.training.finetune import finetune
+from compactbio.training.finetuning import finetune
 from conftest import bert, one_sentence
 from task_data import ner_folder, qa_folder, relation_folder
 

@@ -88,7 +88,7 @@ def test_the_command_line_takes_all_formats(cli, tmp_path):
 
 
 def test_a_suite_names_the_format_of_a_data_set(tmp_path):
-    from compactbio.compare import suite
+    from compactbio.comparison import suite
 
     put(tmp_path, CONLL, "a.txt")
     model = tmp_path / "model"

@@ -12,18 +12,18 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
 from compactbio import formats
-from compactbio.corpus import vocabulary
 from compactbio.documents import Document, Span
 from compactbio.documents.tags import chunks, iob2, repaired
 from compactbio.documents.words import sentences, words
 from compactbio.errors import UserError
-from compactbio.tasks import ner, ner_rows
+from compactbio.modeling.tokenizers import load_tokenizer
+from compactbio.tasks import ner, ner_encoding
 from conftest import SHARED
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tokenizer_folder):
-    return vocabulary.load(tokenizer_folder)
+    return load_tokenizer(tokenizer_folder)
 
 
 TYPED = ["O", "O", "B-Gene", "I-Gene", "B-Drug", "I-Drug"]
@@ -119,7 +119,7 @@ def test_long_sentences_are_covered_by_windows_and_every_word_is_decided_once(to
     for length in (1, 5, 40, 200):
         text = " ".join(draw.choice(pool) for _ in range(length))
         document = _tokenised(text, ["B"] + ["O"] * (length - 1))
-        encoded = ner_rows.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
+        encoded = ner_encoding.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
         assert max(len(row) for row in encoded.rows) <= 24
         decided = [word for window in encoded.windows for word in window.words]
         with_pieces = [word for word, count in enumerate(encoded.pieces[0]) if count]
@@ -135,7 +135,7 @@ def test_each_word_is_decided_in_the_window_where_it_stands_most_central(tokeniz
     """Against a plain rewriting that asks every window about every word."""
     # A letter that is no word of the vocabulary gives a piece each time it stands there, a control character none.
     text = " ".join("q" * size or "\x01" for size in sizes)
-    encoded = ner_rows.encode([Document("", text, tokenised=True)], tokenizer, {}, length)
+    encoded = ner_encoding.encode([Document("", text, tokenised=True)], tokenizer, {}, length)
     ids = [tokenizer("q" * size, add_special_tokens=False)["input_ids"][: length - 2] if size else [] for size in sizes]
     wanted = {}
     for word, window in _plain_windows([len(own) for own in ids], length - 2).items():
@@ -183,9 +183,9 @@ def test_labels_come_back_from_logits_through_windows(tokenizer):
         length = draw.randint(1, 90)
         text = " ".join(draw.choice(["cell", "the", "protein", "binding"]) for _ in range(length))
         documents.append(_tokenised(text, repaired([draw.choice("OOBI") for _ in range(length)])))
-    encoded = ner_rows.encode(documents, tokenizer, {name: i for i, name in enumerate(names)}, max_length=32)
+    encoded = ner_encoding.encode(documents, tokenizer, {name: i for i, name in enumerate(names)}, max_length=32)
     logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
-    predicted = ner_rows.decode(encoded, logits, names)
+    predicted = ner_encoding.decode(encoded, logits, names)
     gold = [ner.tags(part, documents[part.document].spans) for part in encoded.sentences]
     assert predicted == gold
     outcome = ner.outcome(documents, encoded.sentences, predicted)
@@ -195,10 +195,10 @@ def test_labels_come_back_from_logits_through_windows(tokenizer):
 
 def test_a_word_without_a_piece_is_counted_as_missed(tokenizer):
     document = _tokenised("the \x07 cell", ["O", "B", "B"])
-    encoded = ner_rows.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
+    encoded = ner_encoding.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
     assert encoded.pieces[0][1] == 0
     logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
-    outcome = ner.outcome([document], encoded.sentences, ner_rows.decode(encoded, logits, ["B", "I", "O"]))
+    outcome = ner.outcome([document], encoded.sentences, ner_encoding.decode(encoded, logits, ["B", "I", "O"]))
     assert (outcome.units.sum(0) == [1, 0, 1]).all()
 
 

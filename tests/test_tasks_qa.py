@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
-from compactbio.tasks import qa, qa_rows
+from compactbio.tasks import qa
 from conftest import SHARED
 
 CONTEXT = "the study showed aspirin in the blood of patients with cancer"
@@ -103,7 +103,7 @@ def test_at_most_five_answers_stay_and_punctuation_is_none():
 
 
 def test_a_row_has_question_and_context_with_segments_offsets_and_marks(tokenizer):
-    encoded = qa_rows.encode([asked(answers=["aspirin in the blood"], starts=[17])], tokenizer)
+    encoded = qa.encode([asked(answers=["aspirin in the blood"], starts=[17])], tokenizer)
     (window,) = encoded.windows
     tokens = tokenizer.convert_ids_to_tokens(window.row.input_ids)
     first = tokens.index("aspirin")
@@ -114,7 +114,7 @@ def test_a_row_has_question_and_context_with_segments_offsets_and_marks(tokenize
     assert (window.offsets[-1] == -1).all()
     assert [CONTEXT[a:b] for a, b in window.offsets[head:-1]] == CONTEXT.split()
     assert np.flatnonzero(window.row.labels != -100).tolist() == [first, first + 3]
-    assert window.row.labels[[first, first + 3]].tolist() == [qa_rows.START, qa_rows.END]
+    assert window.row.labels[[first, first + 3]].tolist() == [qa.START, qa.END]
     assert (window.document, window.question, encoded.misplaced, encoded.shortened) == (0, "q1", 0, 0)
 
 
@@ -130,23 +130,23 @@ def test_a_row_has_question_and_context_with_segments_offsets_and_marks(tokenize
     ],
 )
 def test_the_answer_is_marked_where_it_stands(tokenizer, answers, starts, first, misplaced):
-    encoded = qa_rows.encode([asked(answers=answers, starts=starts)], tokenizer)
+    encoded = qa.encode([asked(answers=answers, starts=starts)], tokenizer)
     (row,) = encoded.rows
     assert encoded.misplaced == misplaced
     (place,) = np.flatnonzero(row.labels != -100)
     assert tokenizer.convert_ids_to_tokens(row.input_ids)[place] == first
-    assert row.labels[place] == qa_rows.BOTH
+    assert row.labels[place] == qa.BOTH
 
 
 @pytest.mark.parametrize("document", [asked(), asked(answers=["the"], starts=[1])])
 def test_a_question_without_answer_or_with_no_telling_where_has_no_labels(tokenizer, document):
-    (row,) = qa_rows.encode([document], tokenizer).rows
+    (row,) = qa.encode([document], tokenizer).rows
     assert set(row.labels.tolist()) == {-100}
 
 
 def test_only_factoid_questions_become_rows(tokenizer):
     questions = (Question("is it so", (("yes",),), "q5", kind="yesno"), Question("which drug", (), "q1"))
-    encoded = qa_rows.encode([Document("d", CONTEXT, questions=questions)], tokenizer)
+    encoded = qa.encode([Document("d", CONTEXT, questions=questions)], tokenizer)
     assert [window.question for window in encoded.windows] == ["q1"]
 
 
@@ -155,7 +155,7 @@ def test_windows_cover_all_of_a_context_overlap_by_the_stride_and_mark_the_answe
     text = " ".join([*words, "metformin and insulin", *words])
     start = text.index("metformin")
     document = asked(text, ["metformin and insulin"], [start])
-    encoded = qa_rows.encode([document], tokenizer, max_length=32, stride=10)
+    encoded = qa.encode([document], tokenizer, max_length=32, stride=10)
     parts = [window.offsets[window.offsets[:, 0] >= 0] for window in encoded.windows]
     assert all(len(row) <= 32 for row in encoded.rows)
     assert [text[a:b] for a, b in np.unique(np.concatenate(parts), axis=0)] == text.split()
@@ -166,12 +166,12 @@ def test_windows_cover_all_of_a_context_overlap_by_the_stride_and_mark_the_answe
     assert not all(whole)
     assert [row.labels[0] == -100 for row in encoded.rows] == whole
     for row in encoded.rows:
-        assert row.labels[row.labels != -100].tolist() in ([qa_rows.BOTH], [qa_rows.START, qa_rows.END])
+        assert row.labels[row.labels != -100].tolist() in ([qa.BOTH], [qa.START, qa.END])
 
 
 def test_a_long_question_keeps_its_end_and_is_counted(tokenizer):
     document = asked(question=" ".join(["level"] * 30 + ["which", "drug"]))
-    encoded = qa_rows.encode([document], tokenizer, max_length=32, stride=10)
+    encoded = qa.encode([document], tokenizer, max_length=32, stride=10)
     row = encoded.rows[0]
     tokens = tokenizer.convert_ids_to_tokens(row.input_ids)
     question = tokens[1 : tokens.index("[SEP]")]
@@ -182,9 +182,9 @@ def test_a_long_question_keeps_its_end_and_is_counted(tokenizer):
 
 
 def test_an_empty_context_gives_one_row_and_no_answer(tokenizer):
-    encoded = qa_rows.encode([asked("")], tokenizer)
+    encoded = qa.encode([asked("")], tokenizer)
     logits = [np.zeros((len(row), 2), np.float32) for row in encoded.rows]
-    assert qa_rows.decode(encoded, logits, [asked("")]) == {"q1": []}
+    assert qa.decode(encoded, logits, [asked("")]) == {"q1": []}
 
 
 def by_hand(windows, logits, text: str, n_best: int, longest: int) -> list[tuple[str, float]]:
@@ -204,10 +204,10 @@ def by_hand(windows, logits, text: str, n_best: int, longest: int) -> list[tuple
 @pytest.mark.parametrize(("n_best", "longest"), [(20, 30), (5, 3), (4, 1)])
 def test_decoding_equals_plain_loops_over_all_spans(tokenizer, n_best, longest):
     documents = [asked(CONTEXT), asked("aspirin was in the liver. " * 4), asked("metformin", id="q2")]
-    encoded = qa_rows.encode(documents, tokenizer, max_length=24, stride=6)
+    encoded = qa.encode(documents, tokenizer, max_length=24, stride=6)
     rng = np.random.default_rng(0)
     logits = [rng.normal(size=(len(row), 2)).astype(np.float32) * 3 for row in encoded.rows]
-    found = qa_rows.decode(encoded, logits, documents, n_best, longest)
+    found = qa.decode(encoded, logits, documents, n_best, longest)
     wanted: dict[str, list] = {"q1": [], "q2": []}
     for place, document in enumerate(documents):
         own = [i for i, window in enumerate(encoded.windows) if window.document == place]
@@ -222,26 +222,26 @@ def test_decoding_equals_plain_loops_over_all_spans(tokenizer, n_best, longest):
 
 def test_a_span_that_two_windows_hold_counts_once(tokenizer):
     document = asked("the dose of a drug in the blood", question="the drug")
-    encoded = qa_rows.encode([document], tokenizer, max_length=11, stride=2)
+    encoded = qa.encode([document], tokenizer, max_length=11, stride=2)
     held = [np.flatnonzero(window.offsets[:, 0] == document.text.index("drug")) for window in encoded.windows]
     assert [len(places) for places in held] == [1, 1]
     logits = [np.zeros((len(row), 2), np.float32) for row in encoded.rows]
     for values, places, height in zip(logits, held, (2.0, 1.5), strict=True):
         values[places] = height
-    ranked = qa_rows.decode(encoded, logits, [document], n_best=2)["q1"]
+    ranked = qa.decode(encoded, logits, [document], n_best=2)["q1"]
     assert len(ranked) == 2
     assert ranked[0] == ("drug", pytest.approx(np.exp(4) / (np.exp(4) + np.exp(2))))
 
 
 def test_labels_as_logits_decode_to_the_answer(tokenizer):
     document = asked(answers=["blood of patients"], starts=[32])
-    encoded = qa_rows.encode([document], tokenizer, max_length=14, stride=4)
+    encoded = qa.encode([document], tokenizer, max_length=14, stride=4)
     assert len(encoded.rows) > 1
     logits = [
         10.0 * np.stack([np.isin(row.labels, [1, 3]), np.isin(row.labels, [2, 3])], 1).astype(np.float32)
         for row in encoded.rows
     ]
-    ((text, _), *_) = qa_rows.decode(encoded, logits, [document])["q1"]
+    ((text, _), *_) = qa.decode(encoded, logits, [document])["q1"]
     assert text == "blood of patients"
 
 
@@ -257,7 +257,7 @@ def test_real_training_answers_survive_the_way_through_rows(tokenizer):
                         q["id"], paragraph["context"], (), (), (Question(q["question"], answers, q["id"], starts),)
                     )
                 )
-    encoded = qa_rows.encode(documents, tokenizer, max_length=128, stride=64)
+    encoded = qa.encode(documents, tokenizer, max_length=128, stride=64)
     assert encoded.misplaced == 0
     found = {}
     for window in encoded.windows:

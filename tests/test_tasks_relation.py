@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
-from compactbio.tasks import relation, relation_rows
-from compactbio.tasks.pieces import pieces
+from compactbio.modeling.tokenizers import pieces
+from compactbio.tasks import relation
 from conftest import SHARED
 
 CHEMPROT = ["CPR:3", "CPR:4", "CPR:5", "CPR:6", "CPR:9"]
@@ -200,7 +200,7 @@ def test_published_predictions_on_gad_have_their_official_scores():
     name = "re_predictions/GAD_fold1/test_results.tsv"
     with (SHARED / "re/GAD/1/test.tsv").open(encoding="utf-8") as file:
         gold = [row["label"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
-    predicted = relation_rows.decode(
+    predicted = relation.decode(
         np.log(np.loadtxt(SHARED / name, dtype=np.float32)), ["0", "1"], relation.scheme(["0", "1"])
     )
     expected = json.loads((SHARED / "expected_scores.json").read_text(encoding="utf-8"))[name]
@@ -252,7 +252,7 @@ def test_test_data_without_the_negative_class_are_told():
 
 
 def test_a_row_is_the_sentence_with_its_class_at_cls(tokenizer):
-    encoded = relation_rows.encode([labelled("the gene", "1")], tokenizer, {"0": 0, "1": 1}, binary(), 32)
+    encoded = relation.encode([labelled("the gene", "1")], tokenizer, {"0": 0, "1": 1}, binary(), 32)
     (row,) = encoded.rows
     assert tokenizer.convert_ids_to_tokens(row.input_ids) == ["[CLS]", "the", "gene", "[SEP]"]
     assert row.labels.tolist() == [1, -100, -100, -100]
@@ -262,12 +262,12 @@ def test_a_row_is_the_sentence_with_its_class_at_cls(tokenizer):
 
 def test_a_class_that_the_model_lacks_is_no_label(tokenizer):
     own = relation.scheme(["treats", "none"])
-    (row,) = relation_rows.encode([labelled("the gene", "causes")], tokenizer, {"none": 0}, own, 32).rows
+    (row,) = relation.encode([labelled("the gene", "causes")], tokenizer, {"none": 0}, own, 32).rows
     assert row.labels.tolist() == [-100] * 4
 
 
 def words_of(document: Document, tokenizer, max_length: int) -> tuple[str, int]:
-    encoded = relation_rows.encode([document], tokenizer, {"1": 1}, binary(), max_length)
+    encoded = relation.encode([document], tokenizer, {"1": 1}, binary(), max_length)
     (row,) = encoded.rows
     tokens = tokenizer.convert_ids_to_tokens(row.input_ids)
     assert len(row) <= max_length

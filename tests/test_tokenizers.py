@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 
-from compactbio.corpus import vocabulary
 from compactbio.errors import UserError
+from compactbio.modeling.tokenizers import load_tokenizer, tokenizer_rules
 from conftest import VOCABULARY
 
 CASED = [*VOCABULARY, "E", "##G", "##F", "##R", "Aspirin"]
@@ -40,11 +40,11 @@ def saved(folder, *, lower, keep_vocabulary=False):
 
 
 def test_a_cased_vocabulary_alone_keeps_case(folder):
-    assert vocabulary.load(folder()).tokenize("EGFR Aspirin") == ["E", "##G", "##F", "##R", "Aspirin"]
+    assert load_tokenizer(folder()).tokenize("EGFR Aspirin") == ["E", "##G", "##F", "##R", "Aspirin"]
 
 
 def test_a_lower_case_vocabulary_alone_lowers(folder):
-    assert vocabulary.load(folder(VOCABULARY)).tokenize("Aspirin") == ["aspirin"]
+    assert load_tokenizer(folder(VOCABULARY)).tokenize("Aspirin") == ["aspirin"]
 
 
 @pytest.mark.parametrize("lower", [True, False])
@@ -57,7 +57,7 @@ def test_a_tokenizer_json_alone_keeps_its_own_case(folder, lower, beside):
     for name, content in beside.items():
         (place / f"{name}.json").write_text(json.dumps(content))
     wanted = Tokenizer.from_file(str(place / "tokenizer.json")).encode(TEXT).tokens
-    loaded = vocabulary.load(place)
+    loaded = load_tokenizer(place)
     assert loaded(TEXT).tokens() == wanted and ("E" in wanted) is not lower
 
 
@@ -65,10 +65,10 @@ def test_a_tokenizer_json_alone_keeps_its_own_case(folder, lower, beside):
 def test_a_case_left_open_with_null_is_that_of_the_other_file(folder, lower):
     place = saved(folder(), lower=lower)
     (place / "tokenizer_config.json").write_text('{"do_lower_case": null, "tokenizer_class": "BertTokenizer"}')
-    assert vocabulary.load(place).backend_tokenizer.normalizer.lowercase is lower
+    assert load_tokenizer(place).backend_tokenizer.normalizer.lowercase is lower
     (place / "tokenizer.json").unlink()
     (place / "vocab.txt").write_text("\n".join(VOCABULARY if lower else CASED) + "\n", encoding="utf-8")
-    assert vocabulary.load(place).backend_tokenizer.normalizer.lowercase is lower
+    assert load_tokenizer(place).backend_tokenizer.normalizer.lowercase is lower
 
 
 @pytest.mark.parametrize("stated", [True, False])
@@ -76,12 +76,12 @@ def test_what_the_configuration_states_counts_as_in_plain_transformers(folder, s
     place = saved(folder(), lower=not stated)
     config = {"do_lower_case": stated, "strip_accents": False, "tokenize_chinese_chars": False}
     (place / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "BertTokenizer"}))
-    assert vocabulary.load(place)(TEXT).tokens() == AutoTokenizer.from_pretrained(place)(TEXT).tokens()
+    assert load_tokenizer(place)(TEXT).tokens() == AutoTokenizer.from_pretrained(place)(TEXT).tokens()
 
 
 def test_added_tokens_beside_a_vocabulary_are_kept(folder):
     place = folder(added_tokens={"<e1>": len(CASED), "</e1>": len(CASED) + 1})
-    loaded = vocabulary.load(place)
+    loaded = load_tokenizer(place)
     assert loaded.tokenize("the <e1>Aspirin</e1> dose") == ["the", "<e1>", "Aspirin", "</e1>", "dose"]
     assert len(loaded) == len(CASED) + 2
 
@@ -93,7 +93,7 @@ def test_added_tokens_in_a_tokenizer_json_are_kept(folder):
     whole.save_pretrained(place)
     (place / "tokenizer_config.json").unlink()
     (place / "config.json").write_text('{"model_type": "bert"}')
-    assert "@GENE$" in vocabulary.load(place).tokenize("the @GENE$ dose")
+    assert "@GENE$" in load_tokenizer(place).tokenize("the @GENE$ dose")
 
 
 def test_rules_that_the_class_would_lose_are_kept_and_saved(folder, tmp_path):
@@ -105,32 +105,32 @@ def test_rules_that_the_class_would_lose_are_kept_and_saved(folder, tmp_path):
     own.save(str(place / "tokenizer.json"))
     (place / "config.json").write_text('{"model_type": "bert"}')
     (place / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-    loaded = vocabulary.load(place)
+    loaded = load_tokenizer(place)
     assert loaded.tokenize("Aspirin dose") == ["aspirin", "dose"]
     loaded.save_pretrained(tmp_path / "again")
-    for again in (AutoTokenizer.from_pretrained(tmp_path / "again"), vocabulary.load(tmp_path / "again")):
+    for again in (AutoTokenizer.from_pretrained(tmp_path / "again"), load_tokenizer(tmp_path / "again")):
         assert again(TEXT).tokens() == own.encode(TEXT).tokens
 
 
 def test_what_was_loaded_is_the_same_after_saving(folder, tmp_path):
     place = saved(folder(), lower=False)
     (place / "config.json").write_text('{"model_type": "bert"}')
-    vocabulary.load(place).save_pretrained(tmp_path / "again")
+    load_tokenizer(place).save_pretrained(tmp_path / "again")
     plain = AutoTokenizer.from_pretrained(tmp_path / "again")
-    assert plain(TEXT).tokens() == vocabulary.load(place)(TEXT).tokens()
+    assert plain(TEXT).tokens() == load_tokenizer(place)(TEXT).tokens()
 
 
 def test_special_tokens_that_nobody_names_are_refused(folder, cli, tmp_path):
     place = saved(folder(), lower=True)
     (place / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     with pytest.raises(UserError, match=r"does not name its unk_token, cls_token, sep_token, pad_token"):
-        vocabulary.load(place)
+        load_tokenizer(place)
     assert PreTrainedTokenizerFast.from_pretrained(place).cls_token is None
     (place / "tokenizer_config.json").write_text(
         '{"tokenizer_class": "PreTrainedTokenizerFast", "cls_token": "[CLS]", "sep_token": "[SEP]", '
         '"pad_token": "[PAD]", "unk_token": "[UNK]"}'
     )
-    assert vocabulary.load(place).cls_token_id == 2
+    assert load_tokenizer(place).cls_token_id == 2
     source = tmp_path / "text.txt"
     source.write_text("the dose\n")
     status, _, stderr = cli("corpus", "build", source, "--tokenizer", place, "--out", tmp_path / "corpus")
@@ -149,26 +149,26 @@ def test_special_tokens_that_nobody_names_are_refused(folder, cli, tmp_path):
 )
 def test_files_that_are_not_a_tokenizers_are_refused_in_a_sentence(folder, files, sentence):
     with pytest.raises(UserError, match=sentence):
-        vocabulary.load(folder(**files))
+        load_tokenizer(folder(**files))
 
 
 def test_vocabularies_that_lack_what_a_tokenizer_needs_are_refused(folder):
     place = folder([piece for piece in CASED if piece != "[MASK]"])
     with pytest.raises(UserError, match=r"\[MASK\] missing"):
-        vocabulary.load(place)
+        load_tokenizer(place)
     (place / "vocab.txt").write_text("\ufeff" + "\n".join(CASED), encoding="utf-8")
     with pytest.raises(UserError, match="byte order mark"):
-        vocabulary.load(place)
+        load_tokenizer(place)
 
 
 def test_equal_rules_mean_equal_ids_whatever_file_they_came_from(folder, tmp_path):
     place = folder()
-    bare = vocabulary.load(place)
+    bare = load_tokenizer(place)
     bare.save_pretrained(tmp_path / "saved")
-    again = vocabulary.load(tmp_path / "saved")
-    assert vocabulary.rules(bare.backend_tokenizer) == vocabulary.rules(again.backend_tokenizer)
+    again = load_tokenizer(tmp_path / "saved")
+    assert tokenizer_rules(bare.backend_tokenizer) == tokenizer_rules(again.backend_tokenizer)
     lowered = BertTokenizerFast(vocab=str(place / "vocab.txt"), do_lower_case=True)
-    differing = vocabulary.rules(lowered.backend_tokenizer)
-    assert [key for key, value in vocabulary.rules(bare.backend_tokenizer).items() if differing[key] != value] == [
+    differing = tokenizer_rules(lowered.backend_tokenizer)
+    assert [key for key, value in tokenizer_rules(bare.backend_tokenizer).items() if differing[key] != value] == [
         "normalizer"
     ]

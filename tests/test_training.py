@@ -13,8 +13,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from compactbio import corpus, recipes
 from compactbio.training import batches
-from compactbio.training.masking import HELDOUT_EPOCH, Masking
-from compactbio.training.run import train
+from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
+from compactbio.training.pretraining import train
 from conftest import SMALL, TINY, command
 from interruptions import killed_at, stopping_at
 

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedL
 
 from compactbio import corpus, recipes
 from compactbio.errors import UserError
-from compactbio.training.run import train
+from compactbio.training.pretraining import train
 from conftest import bert, command, one_sentence
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from compactbio.errors import UserError
-from compactbio.training import folder
+from compactbio.training import run_folder
 from conftest import TINY, command
 
 # The one file that starts torchrun: a file is run by one process, so no two of them run beside each other.
@@ -80,7 +80,7 @@ def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
     newest = out / "checkpoints" / "checkpoint-5"
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in newest.iterdir()}
     with pytest.raises(UserError, match="checkpoint-5: it was saved by 2 processes, not 1"):
-        folder.begin(out, record["identity"], resume=True)
+        run_folder.begin(out, record["identity"], resume=True)
 
 
 def test_more_processes_than_citations_a_step_are_refused_in_one_sentence(runs):

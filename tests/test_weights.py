@@ -13,9 +13,8 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForQuestionAnswer
 from compactbio import Annotator, recipes
 from compactbio.annotate.questions import QuestionAnnotator
 from compactbio.errors import UserError
-from compactbio.modeling import build_student
+from compactbio.modeling import build_student, loading
 from compactbio.modeling.families import is_untied
-from compactbio.training import loading
 from conftest import VOCABULARY, bert, distilbert, mobilebert, randomize
 
 LABELS = {"id2label": {0: "O", 1: "B-Drug", 2: "I-Drug"}, "label2id": {"O": 0, "B-Drug": 1, "I-Drug": 2}}

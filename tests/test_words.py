@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from compactbio import Annotator, formats
 from compactbio.documents import Document
 from compactbio.documents.words import joined_signs, visible, words
-from compactbio.training.evaluating import evaluate
-from compactbio.training.finetune import finetune
+from compactbio.evaluation.scoring import evaluate
+from compactbio.training.finetuning import finetune
 from task_data import FILL, start_folder
 
 INVISIBLE = ["\u200b", "\u200c", "\u200d", "\u00ad", "\u2060", "\ufeff", "\u200e", "\u202c"]

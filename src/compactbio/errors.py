@@ -3,11 +3,17 @@
 import errno
 
 
-class UserError(Exception):
-    """A mistake of the user's, or a limit of their machine: one sentence that says what is wrong and how to mend it.
+class UserError(ValueError):
+    """A mistake of the user's, or a limit of their machine: one sentence that says what is wrong and how to fix it.
 
-    The command line prints the sentence and leaves with status 2; a library caller catches it like any exception.
+    `setting` is the name of the argument that the sentence is about, where there is one ("max_length"). The command
+    line prints the sentence, with the option of that name, and leaves with status 2; a library caller catches it like
+    any exception.
     """
+
+    def __init__(self, sentence: str, *, setting: str | None = None) -> None:
+        super().__init__(sentence)
+        self.setting = setting
 
 
 _DISK = {

@@ -1,22 +1,117 @@
 """The annotator: texts in, entities with character offsets, types and scores out."""
 
 import logging
-from collections.abc import Generator, Iterable, Sequence
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
-from compactbio.annotate.given import listed, whole
-from compactbio.annotate.opening import Opened, opened, parted
-from compactbio.deploy.onnx_runtime import batches
-from compactbio.deploy.runtimes import Runtime
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
-from compactbio.tasks import ner_rows
-from compactbio.tasks.rows import Row
+from compactbio.evaluation import scoring
+from compactbio.modeling import loading, runtimes
+from compactbio.modeling.onnx import batches
+from compactbio.modeling.packing import Row
+from compactbio.modeling.runtimes import Portable, Runtime
+from compactbio.tasks import ner_encoding
+from compactbio.tasks.registry import independent, labels_of, unknown_words
+from compactbio.tasks.relation_classes import Scheme, scheme
+
+Kind = TypeVar("Kind")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def listed(given: Iterable[Kind], kinds: type[Kind] | tuple[type[Kind], ...], noun: str) -> list[Kind]:
+    """The elements of `given`, which is read once: a list, a generator, a column of a table, an array of one axis.
+
+    Raises UserError for what is one element and not several, for a mapping, and for an element of another kind, which
+    is named by its place; `noun` says what is wanted ("text").
+    """
+    if isinstance(given, (str, bytes, Mapping)) or getattr(given, "ndim", 1) != 1:
+        raise UserError(f"Give a list of {noun}s, not {_article(given)}: [{noun}] for one alone.")
+    try:
+        elements = list(given)
+    except TypeError:
+        raise UserError(f"Give a list of {noun}s, not {_article(given)}.") from None
+    for place, element in enumerate(elements):
+        check(element, kinds, f"{noun.capitalize()} {place} (counted from 0)")
+    return elements
+
+
+def check(element: Any, kinds: type | tuple[type, ...], name: str) -> None:
+    """Refuse an element of another kind, without its content, which may be a patient's."""
+    if not isinstance(element, kinds):
+        wanted = kinds if isinstance(kinds, tuple) else (kinds,)
+        raise UserError(f"{name} is {_article(element)}; give {' or '.join(one.__name__ for one in wanted)}.")
+
+
+def whole(text: str) -> str:
+    """The text with U+FFFD, one character as well, for each half of a surrogate pair, which no tokenizer takes."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _article(value: Any) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run.
+
+    `scheme` says of a relation model's labels which are of no relation, `independent` whether several of them may hold.
+    `joined` are the neighbourhoods in which a sign stays in its word, `doubt` a sentence where
+    an NER model does not say.
+    """
+
+    name: str
+    runtime: Runtime
+    tokenizer: PreTrainedTokenizerFast
+    labels: tuple[str, ...]
+    max_length: int
+    stride: int
+    scheme: Scheme | None = None
+    independent: bool = False
+    joined: frozenset[str] = frozenset()
+    doubt: str | None = None
+
+
+def parted(name: str) -> tuple[str, str]:
+    """The type that "TYPE=MODEL" gives the mentions of a model without types, and the model; a path is a model."""
+    kind, separator, model = name.partition("=")
+    return (kind, model) if separator and not Path(name).exists() else ("", name)
+
+
+def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
+    """Open a model by local folder or hub name; `runtime` is one of `runtimes.NAMES`, "auto" or "fastest" (see
+    `choosing.chosen`).
+
+    Raises UserError for a model of another task, without labels, or that cannot be read.
+    """
+    source = runtimes.find(name, runtime)
+    own = runtimes.task_of(source)
+    if own != task:
+        raise UserError(f"{name} is fine-tuned for {own}; name a model that is fine-tuned for {task}.")
+    labels = labels_of(source.config, source.name, task)
+    loaded = Portable(source, runtimes.chosen(source, runtime, threads), threads)
+    settings = scoring.settings_of(source, task)
+    return Opened(
+        source.public_name(),
+        loaded,
+        loading.tokenizer_of(source),
+        tuple(labels),
+        min(settings.max_length, loaded.longest or settings.max_length),
+        settings.stride,
+        scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
+        independent(source.config),
+        frozenset(settings.joined_signs or ()),
+        unknown_words(source.config, source.public_name()) if task == "ner" else None,
+    )
+
 
 _LOGGER = logging.getLogger("compactbio.annotate")
 
@@ -51,9 +146,9 @@ class Tagger:
     ) -> Generator[None, None, list[tuple[int, Span, float]]]:
         """Each mention with its document's place and its score; see `Annotator.steps`."""
         model = self.model
-        encoded = ner_rows.encode(documents, model.tokenizer, {}, model.max_length, model.joined)
+        encoded = ner_encoding.encode(documents, model.tokenizer, {}, model.max_length, model.joined)
         logits = yield from _logits(model.runtime, encoded.rows, tokens)
-        found = ner_rows.mentions(encoded, logits, model.labels)
+        found = ner_encoding.mentions(encoded, logits, model.labels)
         return [(place, Span(s.start, s.end, s.type or self.unnamed), score) for place, s, score in found]
 
 

@@ -19,20 +19,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compactbio import formats
-from compactbio.annotate import cluster, parts, pool, work
-from compactbio.annotate.opening import parted
-from compactbio.annotate.parts import Entry, Finished, Place, Unit
-from compactbio.corpus.progress import Listener, Silent
-from compactbio.corpus.versions import Versions, choose
-from compactbio.deploy import choosing, runtimes
+from compactbio.annotate import ray_cluster, run_units
+from compactbio.annotate.annotator import parted
+from compactbio.annotate.run_units import Entry, Finished, Place, Unit
+from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.errors import UserError
+from compactbio.files import atomic_file, clean, file_digest, locked, read_json, value_digest, write_json, write_text
 from compactbio.formats.sources import visible
 from compactbio.formats.texts import Reading, find_texts
-from compactbio.records import atomic, hashes, locks
-from compactbio.training import hardware
-from compactbio.training.adapters import unknown_words
-from compactbio.training.loading import Source
+from compactbio.modeling import hardware, runtimes
+from compactbio.modeling.loading import Source
+from compactbio.processes import cores, ordered_results
+from compactbio.progress import Listener, Silent
+from compactbio.tasks.registry import unknown_words
 
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
@@ -111,7 +111,7 @@ def annotate(
     reading = Reading(text_field, input_format)
     files = find(inputs, listener)
     sources = [runtimes.find(parted(model)[1], runtime) for model in models]
-    with locks.held(out):
+    with locked(out):
         settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
         run = _Run(out, chosen, files, reading, settings, listener, on_cluster)
         names = settings.runtimes
@@ -132,7 +132,7 @@ def stream(
     runtime: str = "auto",
     workers: int | None = None,
     listener: Listener | None = None,
-) -> Iterator[Document | work.Failure]:
+) -> Iterator[Document | run_units.Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
     listener = listener or Silent()
     reading = Reading(text_field, input_format)
@@ -141,17 +141,17 @@ def stream(
     settings = _settled(models, sources, min_score, runtime, workers, listener, keep=keep)
     listener.note(", ".join(f"{model} on {used}" for model, used in _used(settings).items()))
     versions = _versions(files, reading, settings, listener)
-    found = parts.entries(files, replace(reading, passed_over=versions.passed_over))
-    chunks = iter(lambda: list(islice(found, parts.CHUNK)), [])
-    done = pool.ordered(work.start, (settings,), chunks, settings.workers)
+    found = run_units.entries(files, replace(reading, passed_over=versions.passed_over))
+    chunks = iter(lambda: list(islice(found, run_units.CHUNK)), [])
+    done = ordered_results(run_units.start, (settings,), chunks, settings.workers)
     return _streamed(done, sources, listener)
 
 
 def _streamed(
-    chunks: Iterator[list[Document | work.Failure]], sources: Sequence[Source], listener: Listener
-) -> Iterator[Document | work.Failure]:
+    chunks: Iterator[list[Document | run_units.Failure]], sources: Sequence[Source], listener: Listener
+) -> Iterator[Document | run_units.Failure]:
     for chunk in chunks:
-        yield from (work.sayable(one, "jsonl") for one in chunk)
+        yield from (run_units.sayable(one, "jsonl") for one in chunk)
     _note_doubts(sources, listener)
 
 
@@ -170,20 +170,20 @@ def _settled(
     listener: Listener,
     *,
     keep: bool,
-) -> work.Settings:
+) -> run_units.Settings:
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more.")
-    cores = hardware.cores()
-    threads = max(1, cores // (workers or cores))
+    processors = cores()
+    threads = max(1, processors // (workers or processors))
     if runtime == "fastest":
         listener.note("Choosing the fastest runtime ...")
-    names = tuple(choosing.chosen(source, runtime, threads) for source in sources)
+    names = tuple(runtimes.chosen(source, runtime, threads) for source in sources)
     devices = hardware.gpus() if any(name in runtimes.TORCH for name in names) else ()
-    count = workers or len(devices) or cores
-    return work.Settings(tuple(models), names, min_score, keep, max(1, cores // count), count, devices)
+    count = workers or len(devices) or processors
+    return run_units.Settings(tuple(models), names, min_score, keep, max(1, processors // count), count, devices)
 
 
-def _used(settings: work.Settings) -> dict[str, str]:
+def _used(settings: run_units.Settings) -> dict[str, str]:
     """The runtime of each model by its name, numbered where several models have the same."""
     found: dict[str, str] = {}
     for model, runtime in zip(settings.models, settings.runtimes, strict=True):
@@ -202,7 +202,7 @@ def find(inputs: Sequence[str | Path], listener: Listener) -> Sequence[Path]:
     return found.files
 
 
-def _versions(files: Sequence[Path], reading: Reading, settings: work.Settings, listener: Listener) -> Versions:
+def _versions(files: Sequence[Path], reading: Reading, settings: run_units.Settings, listener: Listener) -> Versions:
     """Which of PubMed's records are passed over, reported to the listener."""
     found = choose(files, reading, settings.workers, listener)
     if found.updated or found.deleted:
@@ -235,7 +235,7 @@ class _Progress:
         self._bytes = sum(unit.bytes for unit in units)
         self._done = self._behind = 0
         quick = self._bytes < _QUICK
-        self._known = sum(1 for unit in units for _ in parts.entries(unit.files, reading)) if quick else 0
+        self._known = sum(1 for unit in units for _ in run_units.entries(unit.files, reading)) if quick else 0
 
     def add(self, documents: int, ended: int = 0) -> None:
         """So many documents more are done, which end units of so many bytes."""
@@ -251,7 +251,7 @@ class _Run:
     format: str
     files: Sequence[Path]
     reading: Reading
-    settings: work.Settings
+    settings: run_units.Settings
     listener: Listener
     on_cluster: bool
 
@@ -287,7 +287,7 @@ class _Run:
             # With its parts still there, a run died after it wrote `out` and before it said so.
             return None
         try:
-            record = atomic.read_json(self.record)
+            record = read_json(self.record)
         except (OSError, ValueError):
             record = {}
         if record.get("identity") != identity:
@@ -296,7 +296,7 @@ class _Run:
 
     def make(self, identity: dict[str, Any]) -> Annotated:
         """Annotate what is not in finished parts yet, then put them together."""
-        units = parts.units(self.files)
+        units = run_units.units(self.files)
         done = self._begin({**identity, "cut": _CUT})
         versions = _versions(self.files, self.reading, self.settings, self.listener)
         reading = replace(self.reading, passed_over=versions.passed_over)
@@ -307,7 +307,7 @@ class _Run:
             progress.add(kept, sum(unit.bytes for unit in units if done.whole(unit)))
         left = [unit for unit in units if not done.whole(unit)]
         if self.on_cluster:
-            made = cluster.make_parts(left, done, reading, self.settings, self.parts, self.format)
+            made = ray_cluster.make_parts(left, done, reading, self.settings, self.parts, self.format)
         else:
             made = self._make_parts(left, done, reading)
         for count, place in made:
@@ -321,25 +321,25 @@ class _Run:
 
         def chunks() -> Iterator[Sequence[Entry]]:
             for unit in left:
-                for place, part in parts.read(unit, reading, done.of(unit)):
-                    for chunk in parts.chunks(part):
+                for place, part in run_units.read(unit, reading, done.of(unit)):
+                    for chunk in run_units.chunks(part):
                         places.append(place)
                         yield chunk
 
-        made = pool.ordered(work.start, (self.settings,), chunks(), self.settings.workers)
+        made = ordered_results(run_units.start, (self.settings,), chunks(), self.settings.workers)
         placed = ((places.popleft(), chunk) for chunk in made)
         for place, own in groupby(placed, key=itemgetter(0)):
             lines: list[str] = []
             for _, chunk in own:
-                lines += [work.line(one, self.format) for one in chunk]
+                lines += [run_units.line(one, self.format) for one in chunk]
                 yield len(chunk), None
-            atomic.write_text(self.parts / place.name, "".join(lines))
+            write_text(self.parts / place.name, "".join(lines))
             yield 0, place
 
     def _begun(self) -> Any:
         """What the run whose parts stand there was made of, None where there is none."""
         mark = self.parts / _MARK
-        return atomic.read_json(mark) if mark.exists() else None
+        return read_json(mark) if mark.exists() else None
 
     def _begin(self, identity: dict[str, Any]) -> Finished:
         """Open the folder of parts; gives those that are finished."""
@@ -349,22 +349,22 @@ class _Run:
                 "with those, name another --out, or remove that folder first."
             )
         self.parts.mkdir(exist_ok=True)
-        atomic.clean(self.parts)
-        atomic.write_json(self.parts / _MARK, identity)
+        clean(self.parts)
+        write_json(self.parts / _MARK, identity)
         return Finished(self.parts)
 
     def _finish(self, identity: dict[str, Any], versions: Versions) -> Annotated:
         counts: dict[str, int] = {}
-        total, failures = 0, list[work.Failure]()
+        total, failures = 0, list[run_units.Failure]()
 
         def documents() -> Iterator[Document]:
             nonlocal total
             seen: set[str] = set()
             for one in self._parts():
-                if isinstance(one, work.Failure):
+                if isinstance(one, run_units.Failure):
                     failures.append(one)
                 elif self.format == "brat" and _file_name(one.id) in seen:
-                    failures.append(work.Failure("", one.id, "another document has its id, which names its file"))
+                    failures.append(run_units.Failure("", one.id, "another document has its id, which names its file"))
                 else:
                     if self.format == "brat":
                         seen.add(_file_name(one.id))
@@ -382,12 +382,12 @@ class _Run:
         else:
             formats.write(documents(), self.out, self.format)
         if failures:
-            atomic.write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
+            write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
         result = Annotated(
             "finished", self.out.name, self.format, total, dict(sorted(counts.items())), len(failures),
             _used(self.settings), versions.updated, versions.deleted,
         )  # fmt: skip
-        atomic.write_json(self.record, {"identity": identity, "result": asdict(result)})
+        write_json(self.record, {"identity": identity, "result": asdict(result)})
         shutil.rmtree(self.parts)
         return replace(result, out=str(self.out))
 
@@ -396,15 +396,15 @@ class _Run:
         found = list(islice((one for one in self._parts() if isinstance(one, Document)), 1))
         if found:
             return
-        first = next((one for one in self._parts() if isinstance(one, work.Failure)), None)
+        first = next((one for one in self._parts() if isinstance(one, run_units.Failure)), None)
         shutil.rmtree(self.parts)
-        raise work.none_annotated(first)
+        raise run_units.none_annotated(first)
 
-    def _parts(self) -> Iterator[Document | work.Failure]:
+    def _parts(self) -> Iterator[Document | run_units.Failure]:
         for path in Finished(self.parts).files:
             with path.open(encoding="utf-8") as file:
                 for line in file:
-                    yield work.read_line(json.loads(line))
+                    yield run_units.read_line(json.loads(line))
 
 
 def _file_name(name: str) -> str:
@@ -419,13 +419,13 @@ def _lines(path: Path) -> int:
 
 def _digest(path: Path) -> str:
     if path.is_dir():
-        return hashes.of_value([[file.name, hashes.of_file(file)] for file in sorted(visible(path))])
-    return hashes.of_file(path)
+        return value_digest([[file.name, file_digest(file)] for file in sorted(visible(path))])
+    return file_digest(path)
 
 
 def _write_table(documents: Iterable[Document], path: Path) -> None:
     stream = iter(documents)
-    with atomic.file(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
+    with atomic_file(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
         while batch := list(islice(stream, _TABLE)):
             writer.write_table(pa.Table.from_pylist([_row(document) for document in batch], _SCHEMA))
 

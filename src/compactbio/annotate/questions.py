@@ -7,12 +7,11 @@ from typing import Any, Self
 
 from transformers import PreTrainedTokenizerFast
 
-from compactbio.annotate.given import check, listed, whole
-from compactbio.annotate.opening import opened
-from compactbio.deploy.runtimes import Runtime
+from compactbio.annotate.annotator import check, listed, opened, whole
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
-from compactbio.tasks import qa_rows
+from compactbio.modeling.runtimes import Runtime
+from compactbio.tasks import qa
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ class QuestionAnnotator:
             for place, (question, contexts) in enumerate(asked)
             for context in contexts
         ]
-        encoded = qa_rows.encode(documents, self._tokenizer, self._max_length, self._stride)
-        found = qa_rows.decode(encoded, self._runtime.logits(encoded.rows), documents)
+        encoded = qa.encode(documents, self._tokenizer, self._max_length, self._stride)
+        found = qa.decode(encoded, self._runtime.logits(encoded.rows), documents)
         return [[Answer(text, score) for text, score in found.get(str(place), [])] for place in range(len(asked))]
 
 

@@ -8,12 +8,11 @@ from typing import Self
 
 import numpy as np
 
-from compactbio.annotate.given import listed, whole
-from compactbio.annotate.opening import Opened, opened
+from compactbio.annotate.annotator import Opened, listed, opened, whole
 from compactbio.documents import Document, Relation, Span
 from compactbio.documents.words import sentences
 from compactbio.errors import UserError
-from compactbio.tasks import relation_rows
+from compactbio.tasks import relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +67,9 @@ class RelationAnnotator:
         # A row needs some class; the model does not see it.
         some, model = self._model.labels[0], self._model
         marked = [_marked(documents[place], part, head, tail, self._marking, some) for place, part, head, tail in pairs]
-        rows = relation_rows.encode(marked, model.tokenizer, {}, self._scheme, model.max_length).rows
+        rows = relation.encode(marked, model.tokenizer, {}, self._scheme, model.max_length).rows
         logits = np.stack(model.runtime.logits(rows))  # (pairs, outputs)
-        shares = relation_rows.probabilities(logits, independent=model.independent)  # (pairs, classes)
+        shares = relation.probabilities(logits, independent=model.independent)  # (pairs, classes)
         for (place, _, head, tail), own in zip(pairs, shares, strict=True):
             held = np.flatnonzero(own >= 0.5) if model.independent else [own.argmax()]
             found[place] += [

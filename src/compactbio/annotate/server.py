@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 
 import compactbio
 from compactbio.annotate.annotator import Annotator, Entity
-from compactbio.annotate.batching import Batcher, Found, FullError
+from compactbio.annotate.request_batches import Batcher, Found, FullError
 
 _EXAMPLE = "Aspirin lowers the risk of colorectal cancer."
 # The page asks nothing of any other host, and runs nothing but its own script.

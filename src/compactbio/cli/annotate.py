@@ -16,7 +16,7 @@ import typer
 from compactbio.cli import options
 
 if TYPE_CHECKING:
-    from compactbio.annotate import batch, work
+    from compactbio.annotate import batch, run_units
     from compactbio.documents import Document
 
 EXAMPLE = """\
@@ -83,8 +83,8 @@ def annotate(
 
     options.use(device)
     from compactbio.annotate import batch
-    from compactbio.corpus.progress import Reporter
     from compactbio.errors import UserError
+    from compactbio.progress import Reporter
 
     chosen, read_as = format.value if format else None, input_format.value if input_format else None
     if str(out) == "-" and chosen not in (None, "jsonl"):
@@ -146,9 +146,9 @@ def _on_disk(inputs: list[str]) -> Iterator[list[str]]:
         yield [str(place) if one == "-" else one for one in inputs]
 
 
-def _print_lines(found: "Iterator[Document | work.Failure]") -> None:
-    from compactbio.annotate.work import Failure, none_annotated
-    from compactbio.formats.documentlines import said
+def _print_lines(found: "Iterator[Document | run_units.Failure]") -> None:
+    from compactbio.annotate.run_units import Failure, none_annotated
+    from compactbio.formats.json_lines import said
 
     written = failed = 0
     first = None

@@ -14,8 +14,8 @@ from compactbio.cli import options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from compactbio.compare.cells import Cell, Profile
-    from compactbio.compare.suite import Suite
+    from compactbio.comparison.suite import Suite
+    from compactbio.comparison.table import Cell, Profile
 
 EXAMPLE = """\
 Example of a SUITE.yaml:
@@ -52,23 +52,23 @@ def compare(
 
     What was run is kept and not run again; a run that fails is told in the report, and tried again the next time.
     """
-    from compactbio.compare import report, run
-    from compactbio.compare.markdown import markdown
-    from compactbio.compare.suite import load
-    from compactbio.compare.table import build
-    from compactbio.records import locks
+    from compactbio.comparison import report, runs
+    from compactbio.comparison.suite import load
+    from compactbio.comparison.table import build
+    from compactbio.comparison.text_tables import markdown
+    from compactbio.files import locked
 
     loaded = load(suite)
-    context.with_resource(locks.held(out))
-    run.check(loaded, out)
+    context.with_resource(locked(out))
+    runs.check(loaded, out)
     report.check()
     try:
         if report_only:
-            cells = run.cells(loaded, out)
+            cells = runs.cells(loaded, out)
         else:
             tokens = tokens_per_batch
-            cells = run.run(loaded, out, precision=precision.value, tokens_per_batch=tokens, tell=_tell)
-    except (run.Stopped, KeyboardInterrupt):
+            cells = runs.run(loaded, out, precision=precision.value, tokens_per_batch=tokens, tell=_tell)
+    except (runs.Stopped, KeyboardInterrupt):
         typer.echo(
             f"Stopped; what was run is kept. Go on with: compactbio {shlex.join(sys.argv[1:])}",
             err=True,
@@ -95,13 +95,13 @@ def _tell(line: str) -> None:
 def _profiles(suite: "Suite", cells: "Sequence[Cell]", out: Path) -> "dict[str, Profile]":
     """Size and speed of each model, measured on this machine once and kept in `profiles.json`."""
     from compactbio.deploy.profile import profile
-    from compactbio.records import atomic
-    from compactbio.training import loading
+    from compactbio.files import read_json, write_json
+    from compactbio.modeling import loading
 
     kept = out / "profiles.json"
     digests = {name: loading.find(where).digest for name, where in suite.models.items()}
     try:
-        known = atomic.read_json(kept)
+        known = read_json(kept)
     except (OSError, ValueError):
         known = None
     if isinstance(known, dict) and known.get("digests") == digests and "profiles" in known:
@@ -117,5 +117,5 @@ def _profiles(suite: "Suite", cells: "Sequence[Cell]", out: Path) -> "dict[str, 
         }
         for name, place in suite.models.items()
     }
-    atomic.write_json(kept, {"digests": digests, "profiles": profiles})
+    write_json(kept, {"digests": digests, "profiles": profiles})
     return profiles

@@ -63,8 +63,8 @@ def build(
     from rich.console import Console
 
     from compactbio import corpus
-    from compactbio.corpus.progress import Reporter
-    from compactbio.records.machine import cores
+    from compactbio.processes import cores
+    from compactbio.progress import Reporter
 
     console = Console(stderr=True)
     try:
@@ -105,7 +105,7 @@ def _print(manifest: dict[str, object], as_json: bool) -> None:
 
     from rich.console import Console
 
-    from compactbio.corpus.stats import table
+    from compactbio.corpus.reading import table
 
     if as_json:
         typer.echo(json.dumps(manifest, indent=2, ensure_ascii=False))

@@ -24,10 +24,10 @@ def demo(
 
     from compactbio.demo import page
     from compactbio.demo.run import demo as run
-    from compactbio.records import locks
+    from compactbio.files import locked
 
     page.check()
-    context.with_resource(locks.held(out))
+    context.with_resource(locked(out))
     try:
         found = run(out)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from compactbio.cli import options
 from compactbio.cli.finetune import TaskName
 
 if TYPE_CHECKING:
-    from compactbio.training.evaluating import Evaluation, Opened
+    from compactbio.evaluation.scoring import Evaluation, Opened
 
 EXAMPLE = """\
 Examples:
@@ -96,14 +96,14 @@ def evaluate(
     alone is scored by it.
     """
     from compactbio.errors import UserError
-    from compactbio.records import locks
-    from compactbio.training import evaluating
-    from compactbio.training import predictions as predicted
+    from compactbio.evaluation import predictions as predicted
+    from compactbio.evaluation import scoring
+    from compactbio.files import locked
 
     named = task.value if task else None
     if predictions:
         predicted.check(predictions, data, named, format.value if format else None)
-        context.with_resource(locks.held(predictions))
+        context.with_resource(locked(predictions))
     given = Path(model)
     if given.suffix.lower() in _SUFFIXES and not given.exists():
         raise UserError(f"{model}: there is no such file of predictions.")
@@ -124,7 +124,7 @@ def evaluate(
         else:
             asked |= {"precision": precision.value, "tokens_per_batch": tokens_per_batch}
             opened = _opened(model, runtime.value if runtime else None)
-            result = evaluating.evaluate(model, data, opened=opened, **asked)
+            result = scoring.evaluate(model, data, opened=opened, **asked)
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing was scored.", err=True)
         raise typer.Exit(130) from None
@@ -134,7 +134,7 @@ def evaluate(
     if opened is not None:
         return
     try:
-        evaluating.add_to_card(Path(model), result)
+        scoring.add_to_card(Path(model), result)
     except (OSError, UserError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         typer.echo(f"The score was not added to the model's card: {reason}.", err=True)
@@ -147,14 +147,13 @@ def _is_brat(place: Path) -> bool:
 
 def _opened(model: str, runtime: str | None) -> "Opened | None":
     """The model on a runtime, where one is asked for or it is an exported one; None for PyTorch as training has it."""
-    from compactbio.deploy import choosing, runtimes
-    from compactbio.training import loading
-    from compactbio.training.evaluating import Opened
+    from compactbio.evaluation.scoring import Opened
+    from compactbio.modeling import loading, runtimes
 
     if runtime is None and loading.configured(model).weights:
         return None
     source = runtimes.find(model, runtime or "auto")
-    loaded = runtimes.load(source, choosing.chosen(source, runtime or "auto"))
+    loaded = runtimes.load(source, runtimes.chosen(source, runtime or "auto"))
     typer.echo(f"Runtime: {loaded.name}", err=True)
     return Opened(source, loaded.name, runtimes.digest(source, loaded.name), loaded.logits, loaded.longest)
 

@@ -51,11 +51,11 @@ def export(
     """
     from rich.console import Console
 
-    from compactbio.corpus.progress import Reporter
     from compactbio.deploy.export import export as run
-    from compactbio.records import locks
+    from compactbio.files import locked
+    from compactbio.progress import Reporter
 
-    context.with_resource(locks.held(out))
+    context.with_resource(locked(out))
     try:
         with Reporter(Console(stderr=True)) as reporter:
             found = run(

@@ -13,7 +13,7 @@ import typer
 from compactbio.cli import options
 
 if TYPE_CHECKING:
-    from compactbio.training.finetune import Finetuned
+    from compactbio.training.finetuning import Finetuned
 
 EXAMPLE = """\
 Example:
@@ -82,15 +82,15 @@ def finetune(
     with --resume; Ctrl-C saves a checkpoint first.
     """
     from compactbio import recipes
-    from compactbio.training import finetune as tuning
-    from compactbio.training import run, searching
+    from compactbio.training import finetuning as tuning
+    from compactbio.training import grid_search, pretraining
 
     overrides: dict[str, Any] = {
         key: value for one in setting or [] for key, value in recipes.parse_setting(one).items()
     }
     classes = {"negative": negative, "scheme": scheme.value if scheme else None}
     overrides |= {key: value for key, value in classes.items() if value}
-    work = searching.search if search else tuning.finetune
+    work = grid_search.search if search else tuning.finetune
     try:
         result = work(
             data,
@@ -107,7 +107,7 @@ def finetune(
     except KeyboardInterrupt:
         typer.echo(f"Stopped; what was saved is kept. {_how_to_go_on()}", err=True)
         raise typer.Exit(130) from None
-    if not run.speaks():
+    if not pretraining.speaks():
         return
     if result.state == "stopped":
         typer.echo(f"Stopped at step {result.step}, checkpoint saved. {_how_to_go_on()}", err=True)

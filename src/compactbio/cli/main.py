@@ -68,7 +68,8 @@ def main() -> None:
     except UserError as error:
         # Of several processes, which all meet it, only the first speaks.
         if os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"{error}\n")
+            option = f" (option --{error.setting.replace('_', '-')})" if error.setting else ""
+            sys.stderr.write(f"{error}{option}\n")
         status = 2
     except SystemExit as leaving:
         # What typer makes of a pipe that is closed is an error.

@@ -41,7 +41,7 @@ def plan(
     from rich.console import Console
 
     from compactbio import recipes
-    from compactbio.corpus.progress import Reporter
+    from compactbio.progress import Reporter
     from compactbio.training.plan import plan as run
 
     loaded = recipes.load(recipe, **options.overrides(settings or [], steps))

@@ -9,8 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from compactbio.deploy.measuring import Conditions
-    from compactbio.deploy.profile import Profile
+    from compactbio.deploy.profile import Conditions, Profile
 
 EXAMPLE = "Example: compactbio profile models/teacher models/distil-biobert models/tiny-biobert"
 
@@ -28,8 +27,8 @@ def profile(
     """
     from rich.console import Console
 
-    from compactbio.corpus.progress import Reporter
     from compactbio.deploy.profile import profile as run
+    from compactbio.progress import Reporter
 
     try:
         with Reporter(Console(stderr=True)) as reporter:

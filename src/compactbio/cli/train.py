@@ -13,7 +13,7 @@ import typer
 from compactbio.cli import options
 
 if TYPE_CHECKING:
-    from compactbio.training.run import Result
+    from compactbio.training.pretraining import Result
 
 EXAMPLE = (
     "Example: compactbio train distil-biobert --corpus corpora/pubmed --teacher dmis-lab/biobert-base-cased-v1.2 "
@@ -42,11 +42,11 @@ def train(
     The run can be stopped at any moment and goes on with --resume; Ctrl-C saves a checkpoint first.
     """
     from compactbio import recipes
-    from compactbio.training import folder, run
+    from compactbio.training import pretraining, run_folder
 
     loaded = recipes.load(recipe, **options.overrides(settings or [], steps))
     try:
-        result = run.train(
+        result = pretraining.train(
             loaded,
             corpus,
             out,
@@ -57,14 +57,16 @@ def train(
             resume=resume,
         )
     except KeyboardInterrupt:
-        typer.echo(f"Stopped; what was saved is kept. {_how_to_go_on(resume or (out / folder.RUN).exists())}", err=True)
+        typer.echo(
+            f"Stopped; what was saved is kept. {_how_to_go_on(resume or (out / run_folder.RUN).exists())}", err=True
+        )
         raise typer.Exit(130) from None
-    if not run.speaks():
+    if not pretraining.speaks():
         return
     if result.state == "stopped":
         typer.echo(f"Stopped at step {result.step}, checkpoint saved. {_how_to_go_on(True)}", err=True)
         raise typer.Exit(130)
-    address = run.push(out, push) if push else None
+    address = pretraining.push(out, push) if push else None
     typer.echo(json.dumps({**asdict(result), "pushed": address}, indent=2) if as_json else _text(result))
     if address and not as_json:
         typer.echo(f"pushed to    {address}")

@@ -7,16 +7,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compactbio.corpus import crew, parts, settings, vocabulary
-from compactbio.corpus.fingerprints import Source, fingerprint
-from compactbio.corpus.finishing import finish
-from compactbio.corpus.parts import Part
-from compactbio.corpus.progress import Listener, Silent
+from compactbio.corpus import citation_rows, settings
+from compactbio.corpus.citation_rows import Part
 from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, PARTS, TOKENIZER, manifest
-from compactbio.corpus.settings import RowSettings, Selection
+from compactbio.corpus.settings import RowSettings, Selection, Source, fingerprint
+from compactbio.corpus.shards import finish
 from compactbio.errors import UserError
+from compactbio.files import locked, value_digest, write_json
 from compactbio.formats.sources import search
-from compactbio.records import atomic, hashes, locks
+from compactbio.modeling.tokenizers import (
+    WITH_MASK,
+    as_record,
+    is_wide,
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_digest,
+)
+from compactbio.processes import unordered_results
+from compactbio.progress import Listener, Silent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -92,11 +100,11 @@ def build(
     selection = Selection(holdout, require_abstract, None if exclude is None else settings.read_exclude(Path(exclude)))
     if workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more.")
-    with locks.held(Path(out)):
+    with locked(Path(out)):
         _check_folder(Path(out))
-        pieces = vocabulary.load(tokenizer, vocabulary.WITH_MASK)
+        pieces = load_tokenizer(tokenizer, WITH_MASK)
         rows = _row_settings(pieces, max_length, overflow, published=published)
-        described = vocabulary.as_record(pieces, tokenizer)
+        described = as_record(pieces, tokenizer)
         job = _Job(Path(out), rows, selection, described, workers, strict, listener)
         return _built(found.files, pieces, job)
 
@@ -108,9 +116,9 @@ def _built(paths: Sequence[Path], pieces: "PreTrainedTokenizerFast", job: _Job) 
     if (job.out / MANIFEST).exists():
         return _finished(identity, job)
     _start(job)
-    vocabulary.save(pieces, job.out / TOKENIZER)
+    save_tokenizer(pieces, job.out / TOKENIZER)
     record = {"format_version": FORMAT_VERSION, "fingerprint": identity, **_contents(sources, job)}
-    atomic.write_json(job.out / MANIFEST, record)
+    write_json(job.out / MANIFEST, record)
     shutil.rmtree(job.parts, ignore_errors=True)
     return record
 
@@ -121,8 +129,8 @@ def _row_settings(
     special = pieces.num_special_tokens_to_add(pair=False)
     if max_length <= special:
         raise UserError(f"--max-length {max_length}: must be more than the {special} special pieces of a row.")
-    wide, unknown = vocabulary.is_wide(pieces), pieces.unk_token_id
-    return RowSettings(vocabulary.digest(pieces), max_length, overflow, wide, published, unknown)
+    wide, unknown = is_wide(pieces), pieces.unk_token_id
+    return RowSettings(tokenizer_digest(pieces), max_length, overflow, wide, published, unknown)
 
 
 def _check_folder(out: Path) -> None:
@@ -135,7 +143,7 @@ def _check_folder(out: Path) -> None:
 def _identify(paths: Sequence[Path], job: _Job) -> list[Source]:
     """The sources in the order of the corpus; a file that was named under two paths, or lies there twice, once."""
     stage, found = "checking sources", list[Source]()
-    for source in crew.results(
+    for source in unordered_results(
         fingerprint, paths, job.workers, lambda: job.listener.step(stage, len(found), len(paths))
     ):
         found.append(source)
@@ -146,9 +154,9 @@ def _identify(paths: Sequence[Path], job: _Job) -> list[Source]:
 
 
 def _fingerprint(sources: Sequence[Source], job: _Job) -> str:
-    return hashes.of_value(
+    return value_digest(
         {
-            "format_version": [FORMAT_VERSION, parts.PART_VERSION],
+            "format_version": [FORMAT_VERSION, citation_rows.PART_VERSION],
             "sources": [[source.name, source.sha256, source.problem] for source in sources],
             "tokenizer": job.tokenizer["sha256"],
             "settings": settings.as_record(job.rows, job.selection),
@@ -176,7 +184,7 @@ def _start(job: _Job) -> None:
     job.parts.mkdir(parents=True, exist_ok=True)
     mark, ours = job.parts / _STARTED, asdict(job.rows)
     if not mark.exists():
-        atomic.write_json(mark, ours)
+        write_json(mark, ours)
     theirs = json.loads(mark.read_text(encoding="utf-8"))
     if theirs != ours:
         keys = ", ".join(sorted(key for key in ours if theirs.get(key) != ours[key]))
@@ -193,14 +201,18 @@ def _make_parts(sources: Sequence[Source], job: _Job) -> list[Part]:
     for source in sources:
         if source.problem is not None:
             _set_aside(source, source.problem, job)
-    tasks = [parts.Task(source, job.rows, path, job.parts.absolute()) for source in sources if not source.problem]
-    made = {part.source: part for part in map(parts.finished, tasks) if part is not None}
+    tasks = [
+        citation_rows.Task(source, job.rows, path, job.parts.absolute()) for source in sources if not source.problem
+    ]
+    made = {part.source: part for part in map(citation_rows.finished, tasks) if part is not None}
     todo = [task for task in tasks if task.source not in made]
     # The largest first, so that no worker is left with it alone at the end.
     todo.sort(key=lambda task: -task.source.bytes)
     if made:
         job.listener.note(f"going on: {len(made)} of {len(tasks)} sources are done already")
-    for part in crew.results(parts.make, todo, job.workers, lambda: job.listener.step(stage, len(made), len(tasks))):
+    for part in unordered_results(
+        citation_rows.make, todo, job.workers, lambda: job.listener.step(stage, len(made), len(tasks))
+    ):
         if part.problem is not None:
             _set_aside(part.source, part.problem, job)
         made[part.source] = part

@@ -1,18 +1,23 @@
-"""The finished corpus as Arrow stream files of bounded size, in the form that `datasets` maps into memory."""
+"""From finished parts to the shards of a corpus: Arrow stream files of bounded size, and the manifest's counts."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compactbio.corpus import rows
-from compactbio.corpus.merging import Bools
-from compactbio.records import atomic, hashes
+from compactbio.corpus import citation_rows, deduplication
+from compactbio.corpus.citation_rows import HAS_ABSTRACT, Part
+from compactbio.corpus.deduplication import Bools, Citations, Fate
+from compactbio.corpus.settings import Selection
+from compactbio.errors import UserError
+from compactbio.files import atomic_file, file_digest
 
 SHARD_BYTES = 256 << 20
 BATCH_ROWS = 1_000
@@ -37,7 +42,7 @@ def selected_rows(parts: Iterable[tuple[Path, Bools]], wide: bool) -> Iterator[p
             for batch in pa.ipc.open_stream(file):
                 chosen = batch.filter(pa.array(mask[start : start + batch.num_rows]))
                 start += batch.num_rows
-                yield _flattened(chosen, rows.corpus_schema(wide))
+                yield _flattened(chosen, citation_rows.corpus_schema(wide))
 
 
 def _flattened(citations: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -52,13 +57,13 @@ def write(folder: Path, name: str, batches: Iterable[pa.RecordBatch], wide: bool
     Raises OSError where they cannot be written.
     """
     split = Split()
-    even = _even(batches, rows.corpus_schema(wide))
+    even = _even(batches, citation_rows.corpus_schema(wide))
     first = next(even, None)
     while first is not None:
         path = folder / f"{name}-{len(split.sha256):05d}.arrow"
-        with atomic.file(path) as partial:
+        with atomic_file(path) as partial:
             first = _write_shard(partial, first, even, split, shard_bytes)
-        split.sha256[path.name] = hashes.of_file(path)
+        split.sha256[path.name] = file_digest(path)
     return split
 
 
@@ -98,3 +103,94 @@ def _even(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Any]
             waiting, count = table.slice(whole).to_batches(), count - whole
     if count:
         yield from pa.Table.from_batches(waiting, schema).combine_chunks().to_batches()
+
+
+NAMED_FAILURES = 20
+
+
+def finish(
+    parts: Sequence[Part], selection: Selection, out: Path, note: Callable[[str], None], wide: bool
+) -> dict[str, Any]:
+    """Choose among the citations of all parts, write the shards into `out`, and give what the manifest says of them.
+
+    Raises UserError where no citation is kept, or none is left to train on; OSError where a shard cannot be written.
+    """
+    citations, sizes = deduplication.load([part.table for part in parts])
+    excluded = selection.exclude or frozenset()
+    deleted = {pmid for part in parts for pmid in part.tally.deletions}
+    fates = deduplication.decide_fates(citations, deleted, excluded, selection.require_abstract)
+    kept = fates == Fate.KEPT
+    counts = _counts(parts, citations, fates)
+    if excluded:
+        counts["excluded_found"] = deduplication.found(citations, excluded)
+        note(f"excluded: {counts['excluded_found']:,} of the {len(excluded):,} PMIDs listed were found")
+    if not kept.any():
+        dropped = ", ".join(f"{fate.name.lower().replace('_', ' ')} {(fates == fate).sum():,}" for fate in Fate if fate)
+        raise UserError(f"No citation is left of {counts['read']:,}: failed {counts['failed']:,}, {dropped}.")
+    holdout = deduplication.held_out(citations, kept, selection.holdout)
+    tables = [part.table for part in parts]
+    for stale in (path for split in ("train", "holdout") for path in out.glob(f"{split}-*.arrow")):
+        stale.unlink()
+    splits = {
+        name: write(out, name, selected_rows(zip(tables, _cut(mask, sizes), strict=True), wide), wide, SHARD_BYTES)
+        for name, mask in (("train", kept & ~holdout), ("holdout", holdout))
+    }
+    return {
+        "sources": [_source_record(part) for part in parts],
+        "counts": counts,
+        "failed_examples": _examples(parts),
+        "unknown_share": sum(part.tally.unknown for part in parts) / max(sum(part.tally.pieces for part in parts), 1),
+        "rows": {name: split.rows for name, split in splits.items()},
+        "tokens": {name: split.tokens for name, split in splits.items()},
+        "length_histogram": _histogram(splits.values()),
+        "sha256": {name: digest for split in splits.values() for name, digest in split.sha256.items()},
+    }
+
+
+def _cut(mask: Bools, sizes: Sequence[int]) -> Iterator[Bools]:
+    """The mask's piece for each part."""
+    yield from np.split(mask, np.cumsum(sizes)[:-1])
+
+
+def _counts(parts: Sequence[Part], citations: Citations, fates: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    rejected: Counter[str] = Counter()
+    for part in parts:
+        rejected.update(part.tally.rejected)
+    of = {fate: int((fates == fate).sum()) for fate in Fate}
+    title_only = int(((fates == Fate.KEPT) & ~citations.has(HAS_ABSTRACT)).sum())
+    return {
+        "read": sum(part.tally.records for part in parts),
+        "kept": of[Fate.KEPT],
+        "updated": of[Fate.UPDATED],
+        "deleted": of[Fate.DELETED],
+        "without_abstract": of[Fate.WITHOUT_ABSTRACT] + title_only,
+        "empty": of[Fate.EMPTY],
+        "duplicate": of[Fate.DUPLICATE],
+        "excluded": of[Fate.EXCLUDED],
+        "failed": rejected.total(),
+        "failed_reasons": dict(sorted(rejected.items())),
+    }
+
+
+def _source_record(part: Part) -> dict[str, Any]:
+    source = part.source
+    return {
+        "name": source.name,
+        "bytes": source.bytes,
+        "sha256": source.sha256,
+        "format": part.tally.format,
+        "records": part.tally.records,
+    }
+
+
+def _examples(parts: Sequence[Part]) -> list[dict[str, str]]:
+    named = [{"source": part.source.name, **example} for part in parts for example in part.tally.examples]
+    return named[:NAMED_FAILURES]
+
+
+def _histogram(splits: Iterable[Split]) -> dict[str, int]:
+    """Rows by length: "1-16", "17-32", ... up to the longest; empty steps between are listed too."""
+    total: Counter[int] = Counter()
+    for split in splits:
+        total.update(split.lengths)
+    return {f"{BUCKET * at + 1}-{BUCKET * (at + 1)}": total[at] for at in range(max(total) + 1)}

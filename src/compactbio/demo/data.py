@@ -11,7 +11,7 @@ from compactbio import corpus, formats
 from compactbio.demo import grammar
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.records import atomic
+from compactbio.files import atomic_folder, write_text
 
 TRAIN, TEST, HELD_OUT = 5000, 250, 500
 # Documents whose entities the student is fine-tuned to find.
@@ -31,7 +31,7 @@ def open_folder(out: Path) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / NOTICE).exists())):
         raise UserError(f"{out} is not empty and holds no demo: choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(out / NOTICE, _NOTICE)
+    write_text(out / NOTICE, _NOTICE)
 
 
 def write_documents(out: Path) -> None:
@@ -45,7 +45,7 @@ def write_documents(out: Path) -> None:
         for document in grammar.abstracts(count, part=part):
             title, abstract = grammar.title_and_abstract(document)
             lines.append(json.dumps({"title": title, "abstract": abstract, **asdict(document)}) + "\n")
-        atomic.write_text(path, "".join(lines))
+        write_text(path, "".join(lines))
 
 
 def write_tagged(out: Path) -> Path:
@@ -68,7 +68,7 @@ def train_tokenizer(out: Path) -> Path:
     texts = [json.loads(line)["text"] for line in (out / "documents" / "train.jsonl").open(encoding="utf-8")]
     trainer = BertWordPieceTokenizer(lowercase=False)
     trainer.train_from_iterator(texts, vocab_size=VOCABULARY, min_frequency=2, show_progress=False)
-    with atomic.folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         trainer.save_model(str(partial))
         BertTokenizerFast(vocab=str(partial / "vocab.txt"), do_lower_case=False).save_pretrained(partial)
     return folder

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from random import Random
 
 from compactbio.demo import cases, clinical_schemes, infection_schemes, laboratory_schemes, pharmacology_schemes
-from compactbio.demo.lexicon import HELD_OUT as HELD_OUT
 from compactbio.demo.rendering import Context, Entity, Page, fits
 from compactbio.demo.scheme import Scheme
 from compactbio.documents import Document, Question

@@ -8,7 +8,7 @@ from pathlib import Path
 from compactbio.demo.data import MAX_LENGTH
 from compactbio.demo.run import Row, Table, Tagged
 from compactbio.errors import UserError
-from compactbio.records import atomic
+from compactbio.files import write_text
 
 HEADER = ("model", "how", "M parameters", "MB", "held-out loss", "masked tokens right", "tokens/s")
 
@@ -72,7 +72,7 @@ def write(table: Table, path: Path) -> None:
         f1=table.tagged.f1,
         model=html.escape(table.tagged.model),
     )
-    atomic.write_text(path, page)
+    write_text(path, page)
 
 
 def _marked(tagged: Tagged) -> str:

@@ -18,14 +18,15 @@ from compactbio import formats, recipes
 from compactbio.annotate import Annotator, Entity
 from compactbio.demo import data
 from compactbio.documents.words import sentences
+from compactbio.evaluation import scoring
+from compactbio.files import read_json, write_json
+from compactbio.modeling.loading import quiet
 from compactbio.modeling.packing import Packed
 from compactbio.recipes import Recipe
-from compactbio.records import atomic
-from compactbio.training import batches, evaluating, measure, report
-from compactbio.training.finetune import finetune
-from compactbio.training.loading import quiet
-from compactbio.training.masking import Masking
-from compactbio.training.run import train
+from compactbio.training import batches, masked_lm, reporting
+from compactbio.training.finetuning import finetune
+from compactbio.training.masked_lm import Masking
+from compactbio.training.pretraining import train
 
 _TEACHER = {
     "name": "demo-teacher",
@@ -139,7 +140,7 @@ def demo(out: str | Path, say: Callable[[str], None] = lambda line: print(line, 
     tagged = _tagged(out)
     say("5/5 measuring")
     table = _table(corpus, models, tagged)
-    atomic.write_json(out / "table.json", asdict(table))
+    write_json(out / "table.json", asdict(table))
     below = table.unigram - table.rows[0].loss
     if below < _NATS_BELOW_UNIGRAM:
         raise RuntimeError(f"the demo's teacher ended {below:.2f} nats below a unigram model, less than 1")
@@ -161,8 +162,8 @@ def _tagged(out: Path) -> Tagged:
     )
     if result.state == "stopped":
         raise KeyboardInterrupt
-    score = evaluating.evaluate(str(folder), data_set)
-    evaluating.add_to_card(folder, score)
+    score = scoring.evaluate(str(folder), data_set)
+    scoring.add_to_card(folder, score)
     text = next(iter(formats.read(data_set / "test.jsonl"))).text
     text = text[: sentences(text)[1][1]].strip()
     [entities] = Annotator.from_pretrained(folder, runtime="torch-fp32")([text])
@@ -175,7 +176,7 @@ def _table(corpus: Path, models: Path, tagged: Tagged) -> Table:
     held = batches.heldout(splits["holdout"], masking, tokens=4096)
     rows = [_row("teacher", "MLM, from random", models, held)]
     for name in _SHAPES:
-        alone = atomic.read_json(models / f"{name}-mlm-alone" / "run.json")["result"]["heldout_loss"]
+        alone = read_json(models / f"{name}-mlm-alone" / "run.json")["result"]["heldout_loss"]
         rows.append(_row(name, "distilled", models, held, alone))
     rows.append(_row("continued", "tiny-biobert, then MLM", models, held))
     curves = {
@@ -192,12 +193,12 @@ def _row(name: str, how: str, models: Path, held: list[Packed], alone: float | N
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        score = measure.heldout(measure.totals(model, held, bf16=False))
+        score = masked_lm.heldout(masked_lm.totals(model, held, bf16=False))
         times.append(time.perf_counter() - started)
     return Row(
         name,
         how,
-        atomic.read_json(folder / "run.json")["result"]["parameters"],
+        read_json(folder / "run.json")["result"]["parameters"],
         (folder / "model.safetensors").stat().st_size / 1e6,
         score.loss,
         score.accuracy,
@@ -217,5 +218,5 @@ def _unigram(rows: Any, held: list[Packed], vocabulary: int) -> tuple[float, int
 
 
 def _curve(folder: Path) -> list[tuple[int, float]]:
-    lines = report.read(folder / report.METRICS)
+    lines = reporting.read(folder / reporting.METRICS)
     return [(int(line["step"]), line["heldout_loss"]) for line in lines if "heldout_loss" in line]

@@ -17,20 +17,22 @@ import torch
 from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel
 
-from compactbio.corpus.progress import Listener, Silent
-from compactbio.deploy import choosing, export_card, onnx_files, runtimes
-from compactbio.deploy.onnx_runtime import OnnxRuntime
-from compactbio.deploy.runtimes import ONNX_FILES, Runtime
+from compactbio.deploy import export_card
 from compactbio.documents import Document
 from compactbio.errors import UserError
+from compactbio.evaluation import scoring
+from compactbio.files import atomic_file, write_json, write_text
+from compactbio.modeling import hardware, loading, onnx, runtimes
 from compactbio.modeling.families import check_family, depth
-from compactbio.records import atomic
+from compactbio.modeling.onnx import OnnxRuntime
+from compactbio.modeling.packing import Row
+from compactbio.modeling.runtimes import ONNX_FILES, Runtime
+from compactbio.progress import Listener, Silent
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Split
 from compactbio.tasks.outcome import Outcome
-from compactbio.tasks.rows import Row
-from compactbio.training import evaluating, folder, hardware, loading
-from compactbio.training.adapters import TASKS
+from compactbio.tasks.registry import TASKS
+from compactbio.training import run_folder
 
 FORMATS = {"onnx": "onnx-fp32", "onnx-int8": "onnx-int8"}
 # What the logits of the two fp32 runtimes may differ by: another order of the same sums.
@@ -154,7 +156,7 @@ def export(
         file = ONNX_FILES[name]
         listener.note("Timing ...")
         sentences = runtimes.random_rows(source.config, task)
-        speeds = choosing.time_in_turns({"original": original, name: made.runtime}, sentences)
+        speeds = runtimes.time_in_turns({"original": original, name: made.runtime}, sentences)
         weights = sum(path.stat().st_size for path in source.weights)
         result = Exported(
             out=str(out),
@@ -179,7 +181,7 @@ def _check_out(out: Path, source: loading.Source) -> None:
     own = out.is_dir() and out.resolve() == source.folder.resolve()
     if own or not out.is_dir() or not any(out.iterdir()):
         return
-    made = onnx_files.exports(out) or {}
+    made = onnx.exports(out) or {}
     if not any(one["model"] == source.digest for one in made.values()):
         raise UserError(f"{out}: the folder holds something else than an export of this model; name a new one.")
 
@@ -190,9 +192,9 @@ def _scored(source: loading.Source, task: str, data: str | Path, split: Split | 
     documents = found.read(chosen, whole=True)
     kind = TASKS[task]
     labels = kind.check(source.config, source.name, documents)
-    encoded = kind.encode(documents, loading.tokenizer_of(source), labels, evaluating.settings_of(source, task))
+    encoded = kind.encode(documents, loading.tokenizer_of(source), labels, scoring.settings_of(source, task))
     golden = found.golden() if chosen == "test" else None
-    described = evaluating.described(found, chosen, documents, whole=found.single)
+    described = scoring.described(found, chosen, documents, whole=found.single)
     return _Scored(task, documents, encoded, labels, golden, described, source.config)
 
 
@@ -246,7 +248,7 @@ def save_program(program: Any, path: Path) -> None:
 def _rows(source: loading.Source, task: str, scored: _Scored | None) -> list[Row]:
     """Rows of the task to compare logits on: some of the data, where there are any, and random ones of all lengths."""
     own = list(scored.encoded.rows) if scored else []
-    made = runtimes.random_rows(source.config, task, evaluating.settings_of(source, task).max_length)
+    made = runtimes.random_rows(source.config, task, scoring.settings_of(source, task).max_length)
     return [*own[:: max(1, len(own) // _SAMPLE)], *made[:_MADE]]
 
 
@@ -357,17 +359,17 @@ def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> N
     if not own:
         source.config.save_pretrained(out)
         loading.tokenizer_of(source).save_pretrained(out)
-        if (source.folder / folder.RUN).is_file():
-            shutil.copyfile(source.folder / folder.RUN, out / folder.RUN)
-    with atomic.file(out / result.file) as partial:
+        if (source.folder / run_folder.RUN).is_file():
+            shutil.copyfile(source.folder / run_folder.RUN, out / run_folder.RUN)
+    with atomic_file(out / result.file) as partial:
         shutil.copyfile(file, partial)
     made = {
         **asdict(replace(result, out=out.name)),
         "model": source.digest,
-        "weights": onnx_files.weights_digest(source),
-        "sha256": onnx_files.file_digest(out / result.file),
+        "weights": onnx.weights_digest(source),
+        "sha256": onnx.onnx_digest(out / result.file),
     }
-    models = {**(onnx_files.exports(out) or {}), result.file: made}
+    models = {**(onnx.exports(out) or {}), result.file: made}
     if not own:
-        atomic.write_text(out / "README.md", export_card.write(out.resolve().name, source, models))
-    atomic.write_json(out / onnx_files.RECORD, {"model": source.digest, "exports": models})
+        write_text(out / "README.md", export_card.write(out.resolve().name, source, models))
+    write_json(out / onnx.RECORD, {"model": source.digest, "exports": models})

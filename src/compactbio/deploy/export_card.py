@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from compactbio.records import card
-from compactbio.training.loading import Source
+from compactbio import cards
+from compactbio.modeling.loading import Source
 
 _USE = """\
 On raw text, with compactbio:
@@ -29,7 +29,7 @@ def write(name: str, source: Source, exports: Mapping[str, Mapping[str, Any]]) -
         ("How to use it", _USE.format(name=name) if ner else ""),
         ("What the export cost and brought", "\n\n".join(_figures(one) for one in exports.values())),
     ]
-    return card.render(metadata, name, sections)
+    return cards.render(metadata, name, sections)
 
 
 def _figures(one: Mapping[str, Any]) -> str:
@@ -43,7 +43,7 @@ def _figures(one: Mapping[str, Any]) -> str:
         )
         for part in (one["original"], one["exported"])
     ]
-    parts = [card.table(("runtime", f"{metric} (%)", "MB", "tokens/s"), rows)]
+    parts = [cards.table(("runtime", f"{metric} (%)", "MB", "tokens/s"), rows)]
     if data:
         parts.append(f"Scored on {data['name']}, {data['split']}, SHA-256 `{data['sha256'][:16]}`.")
     if one["way"]:

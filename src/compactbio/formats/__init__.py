@@ -7,9 +7,9 @@ annotate, which both of these hold: `texts.read_texts`.
 
 from compactbio.formats.annotated import read, unsayable, write
 from compactbio.formats.citations import Entry, read_citations
-from compactbio.formats.problems import Rejected, SourceError
 from compactbio.formats.recognise import FORMATS, READABLE, Kind, kind, recognise
 from compactbio.formats.sources import find
+from compactbio.formats.streams import Rejected, SourceError
 
 __all__ = [
     "FORMATS",

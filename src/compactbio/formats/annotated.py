@@ -5,23 +5,11 @@ from pathlib import Path
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.formats import (
-    bigbio,
-    bioasq,
-    bioc,
-    biocjson,
-    brat,
-    conll,
-    documentlines,
-    hfjsonl,
-    marked,
-    pubtator,
-    squad,
-)
-from compactbio.formats.faults import Found, fault
-from compactbio.formats.problems import RecordError
+from compactbio.files import atomic_file, atomic_folder
+from compactbio.formats import bigbio, bioasq, bioc, brat, conll, json_lines, pubtator, relation_sentences, squad
+from compactbio.formats.checks import Found, fault
 from compactbio.formats.recognise import FORMATS, READABLE, recognise
-from compactbio.records import atomic
+from compactbio.formats.streams import RecordError
 
 _READERS: Mapping[str, Callable[[Path], Iterator[Document] | Iterator[Found]]] = {
     "conll": conll.read,
@@ -30,20 +18,20 @@ _READERS: Mapping[str, Callable[[Path], Iterator[Document] | Iterator[Found]]] =
     "brat": brat.read,
     "squad": squad.read,
     "bioasq": bioasq.read,
-    "marked": marked.read,
-    "marked-jsonl": marked.read_jsonl,
-    "jsonl": documentlines.read,
-    "bioc-json": biocjson.read,
+    "marked": relation_sentences.read,
+    "marked-jsonl": relation_sentences.read_jsonl,
+    "jsonl": json_lines.read_documents,
+    "bioc-json": bioc.read_json,
     "bigbio": bigbio.read,
-    "hf-jsonl": hfjsonl.read,
+    "hf-jsonl": json_lines.read_tagged,
 }
 # Formats of records that follow each other: how one is said, after a header.
 _LINES: dict[str, tuple[str, Callable[[Document], str]]] = {
     "conll": ("", conll.said),
     "pubtator": ("", pubtator.said),
-    "marked": (marked.HEADER, marked.said),
-    "marked-jsonl": ("", marked.said_jsonl),
-    "jsonl": ("", documentlines.said),
+    "marked": (relation_sentences.HEADER, relation_sentences.said),
+    "marked-jsonl": ("", relation_sentences.said_jsonl),
+    "jsonl": ("", json_lines.said),
 }
 _WHOLE: dict[str, Callable[[Iterable[Document], Path], None]] = {
     "bioc": bioc.write,
@@ -93,10 +81,10 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
     if format == "brat":
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path}: there is something already; name a new folder.")
-        with atomic.folder(path) as partial:
+        with atomic_folder(path) as partial:
             brat.write(sound, partial)
         return
-    with atomic.file(path) as partial:
+    with atomic_file(path) as partial:
         if format in _WHOLE:
             _WHOLE[format](sound, partial)
         else:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from compactbio.documents import Document, Passage, Relation, Span
-from compactbio.formats.faults import Found, attempted, broken_at, left_out
-from compactbio.formats.jsonlines import values
-from compactbio.formats.problems import RecordError
+from compactbio.formats.checks import Found, attempted, broken_at, left_out
+from compactbio.formats.json_lines import values
+from compactbio.formats.streams import RecordError
 
 # What the gaps between passages may come to.
 _MOST_BLANKS = 1_000_000

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
-from compactbio.formats.faults import content, only, unsayable, validated, with_string_ids
-from compactbio.records import atomic
+from compactbio.files import atomic_file
+from compactbio.formats.checks import content, only, unsayable, validated, with_string_ids
 
 KINDS = ("factoid", "list", "yesno", "summary")
 _MOST_ANSWERS = 5
@@ -118,7 +118,7 @@ def write_answers(
         }
         for name in names
     )
-    with atomic.file(path) as partial:
+    with atomic_file(path) as partial:
         _write(partial, entries)
 
 

@@ -1,11 +1,7 @@
-"""BioC XML: documents of passages with annotations and relations.
-
-Source: Comeau et al., BioC: a minimalist approach to interoperability for biomedical text processing, Database 2013;
-relations by concepts as the BioCreative V chemical-disease relation task and BioRED write them.
-"""
+"""BioC, as XML and as JSON: documents of passages with annotations and relations."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +9,20 @@ from lxml import etree
 
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats.faults import Found, attempted, broken, left_out, malformed, number, only, told, unsayable
-from compactbio.formats.problems import RecordError
-from compactbio.formats.streams import opened
+from compactbio.formats.checks import (
+    Found,
+    attempted,
+    broken,
+    broken_at,
+    left_out,
+    malformed,
+    number,
+    only,
+    told,
+    unsayable,
+)
+from compactbio.formats.json_lines import values
+from compactbio.formats.streams import RecordError, opened
 
 # What holds a mention's identifier; the first of these that is there counts.
 _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
@@ -278,4 +285,88 @@ def _related(document: Document, place: int, relation: Relation) -> Any:
             etree.SubElement(element, "node", refid=f"T{end}", role=role)
     else:
         raise unsayable(document, "bioc", "it relates a mention and a concept")
+    return element
+
+
+def read_json(path: Path) -> Iterator[Found]:
+    """Give the documents in order, as `bioc.read` gives those of XML.
+
+    A document of another layout is given as a RecordError. Raises UserError for what is not JSON.
+    """
+    for place, value in values(path):
+        for one in _documents(value):
+            yield one if isinstance(one, RecordError) else attempted(_document, path, one, place)
+
+
+def _documents(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _documents(one)
+    elif isinstance(value, Mapping) and (held := value.get("PubTator3", value.get("documents"))) is not None:
+        yield from _documents(held)
+    else:
+        yield value
+
+
+def _document(path: Path, value: Any, place: str) -> Document:
+    name = value.get("id", value.get("pmid")) if isinstance(value, Mapping) else None
+    place = place if name in (None, "") else f"document {name}"
+    try:
+        return document_of(path, _json_element(value))
+    except RecordError as error:
+        reason = error.reason
+    except UserError:
+        raise
+    except (AttributeError, TypeError, ValueError, KeyError):
+        reason = "it is not as BioC has it, or has a character that XML does not allow"
+    raise broken_at(path, place, reason, "fix it there")
+
+
+def _json_element(value: Mapping[str, Any]) -> Any:
+    """The element `document` of BioC XML that says the same."""
+    document = etree.Element("document")
+    _json_text(document, "id", value.get("id", value.get("pmid")))
+    for passage in value["passages"]:
+        _passage(etree.SubElement(document, "passage"), passage)
+    _annotations(document, value)
+    return document
+
+
+def _passage(element: Any, value: Mapping[str, Any]) -> None:
+    _json_infons(element, value)
+    _json_text(element, "offset", value["offset"])
+    if value.get("text") is not None:
+        _json_text(element, "text", value["text"])
+    for sentence in value.get("sentences") or ():
+        _passage(etree.SubElement(element, "sentence"), sentence)
+    _annotations(element, value)
+
+
+def _annotations(parent: Any, value: Mapping[str, Any]) -> None:
+    for one in value.get("annotations") or ():
+        element = etree.SubElement(parent, "annotation", id=str(one.get("id", "")))
+        _json_infons(element, one)
+        for place in one["locations"]:
+            etree.SubElement(element, "location", offset=str(place["offset"]), length=str(place["length"]))
+        if one.get("text") is not None:
+            _json_text(element, "text", one["text"])
+    for one in value.get("relations") or ():
+        element = etree.SubElement(parent, "relation", id=str(one.get("id", "")))
+        _json_infons(element, one)
+        for node in one.get("nodes") or ():
+            etree.SubElement(element, "node", refid=str(node.get("refid", "")), role=str(node.get("role", "")))
+
+
+def _json_infons(element: Any, value: Mapping[str, Any]) -> None:
+    for key, content in (value.get("infons") or {}).items():
+        if isinstance(content, Mapping) and content.get("identifier"):
+            # A concept, as the ends of PubTator 3's relations are.
+            content = f"{content.get('type') or 'concept'}|{content['identifier']}"
+        if isinstance(content, str | int | float) and not isinstance(content, bool):
+            _json_text(element, "infon", content).set("key", key)
+
+
+def _json_text(parent: Any, name: str, content: Any) -> Any:
+    element = etree.SubElement(parent, name)
+    element.text = "" if content is None else str(content)
     return element

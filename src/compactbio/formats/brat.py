@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.faults import (
+from compactbio.formats.checks import (
     Found,
     attempted,
     broken,
@@ -24,8 +24,8 @@ from compactbio.formats.faults import (
     only,
     unsayable,
 )
-from compactbio.formats.problems import RecordError
 from compactbio.formats.sources import is_documentation, visible
+from compactbio.formats.streams import RecordError
 
 MENTION = re.compile(r"(T[^\t ]*)\t([^ \t]+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL | re.ASCII)
 _RELATION = re.compile(r"R[^\t ]*\t([^ \t]+) [^ :]+:(\S+) [^ :]+:(\S+)[ \t]*")

@@ -12,9 +12,8 @@ from typing import NamedTuple
 from compactbio.documents import Document, Span
 from compactbio.documents.tags import Chunk, chunks, iob2, parse
 from compactbio.documents.words import words
-from compactbio.formats.faults import Found, attempted, broken, broken_at, on_one_line, only, told, undecoded, unsayable
-from compactbio.formats.problems import RecordError
-from compactbio.formats.streams import Line, each_line
+from compactbio.formats.checks import Found, attempted, broken, broken_at, on_one_line, only, told, undecoded, unsayable
+from compactbio.formats.streams import Line, RecordError, each_line
 
 _DOCSTART = "-DOCSTART-"
 _BLANKS = re.compile(" +")

@@ -6,7 +6,7 @@ from math import isnan
 from typing import Any
 
 from compactbio.documents import Citation
-from compactbio.formats.problems import Rejected
+from compactbio.formats.streams import Rejected
 
 TEXT_KEYS = ("title", "abstract", "text")
 _FLOAT = re.compile(r"^\s*([0-9]+)\.0\s*$")

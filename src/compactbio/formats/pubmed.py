@@ -8,10 +8,9 @@ from xml.parsers import expat
 from lxml import etree
 
 from compactbio.documents import Citation, Deletion
-from compactbio.formats.faults import malformed
+from compactbio.formats.checks import malformed
 from compactbio.formats.fields import spaced, title
-from compactbio.formats.problems import Rejected, SourceError
-from compactbio.formats.streams import opened
+from compactbio.formats.streams import Rejected, SourceError, opened
 
 ROOTS = ("PubmedArticleSet", "MedlineCitationSet")
 _RECORDS = ("MedlineCitation", "PubmedBookArticle", "DeleteCitation")

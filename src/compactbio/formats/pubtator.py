@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.documents.words import sentences
-from compactbio.formats.faults import (
+from compactbio.formats.checks import (
     Found,
     attempted,
     broken,

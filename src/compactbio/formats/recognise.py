@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from compactbio.errors import UserError
-from compactbio.formats import brat, conll, hfjsonl, marked, pubtator
-from compactbio.formats.faults import told
-from compactbio.formats.problems import SourceError
-from compactbio.formats.streams import head
+from compactbio.formats import brat, conll, json_lines, pubtator, relation_sentences
+from compactbio.formats.checks import told
+from compactbio.formats.streams import SourceError, head
 
 Kind = Literal["xml", "jsonl", "parquet", "text"]
 
@@ -96,7 +95,7 @@ def recognise_texts(path: Path) -> str:
     if suffix in _TABLES and start:
         if found == "conll":
             return "conll"
-        if found == "marked" and marked.MARK.search(_decoded(start)):
+        if found == "marked" and relation_sentences.MARK.search(_decoded(start)):
             return "marked"
         raise SourceError("is a table whose columns are not known; name its format, or give JSON lines or Parquet")
     return "pubtator" if suffix == ".pubtator" else "text"
@@ -199,7 +198,7 @@ def _root(start: str) -> str | None:
 
 def _json_format(keys: frozenset[str]) -> str | None:
     textless = not keys & {"text", "title", "abstract"}
-    if "tokens" in keys and (textless or keys & hfjsonl.TAGS):
+    if "tokens" in keys and (textless or keys & json_lines.TAGS):
         return "hf-jsonl"
     if textless and "passages" in keys:
         return "bigbio" if "entities" in keys else "bioc-json"
@@ -238,7 +237,7 @@ def _line_format(present: Sequence[str]) -> str | None:
     if brat.MENTION.fullmatch(present[0]):
         return "brat"
     words = sum(map(_is_word, present))
-    sentences = sum(map(_is_sentence, present)) + marked.is_header(present[0].split("\t"))
+    sentences = sum(map(_is_sentence, present)) + relation_sentences.is_header(present[0].split("\t"))
     if words > sentences and 2 * words >= len(present):
         return "conll"
     return "marked" if 2 * sentences >= len(present) else None
@@ -255,4 +254,4 @@ def _is_sentence(line: str) -> bool:
     columns = line.split("\t")
     if len(columns) not in (2, 3) or " " not in columns[-2] or not columns[-1]:
         return False
-    return " " not in columns[-1] or marked.MARK.search(columns[-2]) is not None
+    return " " not in columns[-1] or relation_sentences.MARK.search(columns[-2]) is not None

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Question
-from compactbio.formats.faults import content, only, unsayable, validated, with_string_ids
+from compactbio.formats.checks import content, only, unsayable, validated, with_string_ids
 
 _SNIPPET = re.compile(r"(.+)_[0-9]{3,}", re.DOTALL)
 # BioASQ's own ids, of which the snippets are numbered.

@@ -9,13 +9,12 @@ from typing import Any
 
 from compactbio.documents import Citation, Document, Passage
 from compactbio.errors import UserError
-from compactbio.formats import annotated, brat, fields, jsonlines, pubmed, tables
-from compactbio.formats.documentlines import document_in
-from compactbio.formats.faults import told
-from compactbio.formats.problems import RecordError, Rejected, rejected
+from compactbio.formats import annotated, brat, citations, fields, json_lines, pubmed
+from compactbio.formats.checks import told
+from compactbio.formats.json_lines import document_in
 from compactbio.formats.recognise import TEXTS, recognise_texts
 from compactbio.formats.sources import KINDS, Sources, is_documentation, kind_of, named, ordered, search, visible
-from compactbio.formats.streams import Line, each_line
+from compactbio.formats.streams import Line, RecordError, Rejected, each_line, rejected
 
 _IDS = ("id", "pmid")
 _KNOWN = (*KINDS, ".pubtator", ".conll", ".json", ".txt with .ann, .a1 or .a2")
@@ -151,7 +150,7 @@ def _objects(path: Path, field: str | None) -> Iterator[Document | Rejected]:
             if line.problem:
                 yield Rejected(f"line {line.number}", str(line.problem))
                 continue
-            place, value = jsonlines.object_of(line.number, line.text)
+            place, value = json_lines.object_of(line.number, line.text)
             if isinstance(value, Rejected):
                 yield value
             elif field is None and "id" in value and "text" in value and any(part in value for part in _PARTS):
@@ -168,7 +167,7 @@ def _own(path: Path, line: Line) -> Document | Rejected:
 
 
 def _table(path: Path, field: str | None) -> Iterator[Document | Rejected]:
-    for place, row in tables.rows(path, [field] if field else fields.TEXT_KEYS, _IDS):
+    for place, row in citations.rows(path, [field] if field else fields.TEXT_KEYS, _IDS):
         yield _document(row, field, place, path)
 
 

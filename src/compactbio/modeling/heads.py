@@ -2,9 +2,32 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
+
+from compactbio.modeling.families import depth
+from compactbio.modeling.packing import Packed, encode
+
+# What the names of a task's architectures end in.
+ARCHITECTURES = {
+    "ner": "ForTokenClassification",
+    "relation": "ForSequenceClassification",
+    "qa": "ForQuestionAnswering",
+}
+# The classes that load a task's models.
+AUTO = {
+    "ner": AutoModelForTokenClassification,
+    "relation": AutoModelForSequenceClassification,
+    "qa": AutoModelForQuestionAnswering,
+}
 
 
 def token_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
@@ -37,3 +60,22 @@ _POOLED: dict[str, Callable[[PreTrainedModel, Tensor], Tensor]] = {
     "mobilebert": _by_pooler,
     "distilbert": _by_classifier,
 }
+
+
+def last_states(model: PreTrainedModel, batch: Packed) -> Tensor:
+    """The encoder's last hidden states of a packed row, (tokens, width)."""
+    last = depth(model)
+    return encode(model, batch, {last}, set()).hidden[last]
+
+
+def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> list[NDArray[np.float32]]:
+    """The logits of each row: (length, labels) for NER, (classes,) for relations, (length, 2) for QA.
+
+    They come off the device together, once a batch.
+    """
+    hidden = last_states(model, batch)
+    if task == "relation":
+        starts = torch.tensor(batch.borders[:-1], device=hidden.device)
+        return list(class_logits(model, hidden[starts]).float().cpu().numpy())
+    head = token_logits if task == "ner" else span_logits
+    return np.split(head(model, hidden).float().cpu().numpy(), batch.borders[1:-1])

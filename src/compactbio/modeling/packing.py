@@ -1,16 +1,34 @@
-"""Packed rows: the one shape in which batches reach a model and leave it, whatever the model does inside."""
+"""Rows of tokens, and packed rows: the one shape in which batches reach a model and leave it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from compactbio.modeling.attention import Capture, packed_attention
 from compactbio.modeling.families import check_family
+
+NO_LABEL = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input of a model, special tokens included; all arrays are (length,).
+
+    `labels` is -100 where there is nothing to predict. `segments` are the token types, None where all are 0.
+    """
+
+    input_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    segments: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
 
 
 @dataclass(frozen=True)
@@ -156,3 +174,26 @@ def _borders(lengths: list[int]) -> tuple[int, ...]:
     for length in lengths:
         borders.append(borders[-1] + length)
     return tuple(borders)
+
+
+def pack(rows: Sequence[Row], tokens: int) -> Iterator[Packed]:
+    """Join rows, in their order, to packed micro-batches of at most `tokens` tokens and at least one row."""
+    waiting: list[Row] = []
+    size = 0
+    for row in rows:
+        if waiting and size + len(row) > tokens:
+            yield _join(waiting)
+            waiting, size = [], 0
+        waiting.append(row)
+        size += len(row)
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(rows: list[Row]) -> Packed:
+    segments = [torch.from_numpy(row.segments) for row in rows if row.segments is not None]
+    return Packed.from_rows(
+        [torch.from_numpy(row.input_ids) for row in rows],
+        [torch.from_numpy(row.labels) for row in rows],
+        segments or None,
+    )

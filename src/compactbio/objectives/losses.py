@@ -1,9 +1,4 @@
-"""The loss terms as pure functions of tensors.
-
-Each returns the *sum* of its term, in float32 or wider; `objectives.terms` divides it by the count that its docstring
-names, taken over the whole optimiser step, so that without dropout a step's loss does not depend on how it was
-cut up. Student tensors come first, the teacher's after them. Shapes: n masked positions, v vocabulary, t tokens.
-"""
+"""The loss terms as pure functions of tensors."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The table of loss terms: what each reads, and its value on a step. A new term is a function and one line here."""
+"""Loss terms as pure functions of tensors, and the table of them. A new term is a function and one line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from compactbio.modeling.packing import Encoded
-from compactbio.objectives import attention, losses
+from compactbio.objectives import attention
+from compactbio.objectives.losses import cosine, logits_kl, mlm, soft_targets, squared_error
 from compactbio.recipes import LossTerm, Recipe
 
 
@@ -78,30 +79,30 @@ class Term:
 
 
 def _mlm(step: Step) -> Tensor:
-    return losses.mlm(step.student_logits, step.labels) / step.counts.masked
+    return mlm(step.student_logits, step.labels) / step.counts.masked
 
 
 def _logits_kl(step: Step) -> Tensor:
-    return losses.logits_kl(step.student_logits, step.teacher_logits, step.recipe.temperature) / step.counts.masked
+    return logits_kl(step.student_logits, step.teacher_logits, step.recipe.temperature) / step.counts.masked
 
 
 def _soft_targets(step: Step) -> Tensor:
-    return losses.soft_targets(step.student_logits, step.teacher_logits, step.recipe.temperature) / step.counts.masked
+    return soft_targets(step.student_logits, step.teacher_logits, step.recipe.temperature) / step.counts.masked
 
 
 def _last_hidden_cosine(step: Step) -> Tensor:
     student, teacher = step.student.hidden, step.teacher.hidden
-    return losses.cosine(student[max(student)], teacher[max(teacher)]) / step.counts.tokens
+    return cosine(student[max(student)], teacher[max(teacher)]) / step.counts.tokens
 
 
 def _hidden_cosine(step: Step) -> Tensor:
-    total = [losses.cosine(step.student.hidden[s], step.teacher.hidden[t]) for s, t in step.match.states]
+    total = [cosine(step.student.hidden[s], step.teacher.hidden[t]) for s, t in step.match.states]
     return sum(total[1:], total[0]) / step.counts.tokens
 
 
 def _hidden_mse(step: Step) -> Tensor:
     total = [
-        losses.squared_error(step.projection(step.student.hidden[s]), step.teacher.hidden[t])
+        squared_error(step.projection(step.student.hidden[s]), step.teacher.hidden[t])
         for s, t in ((0, 0), *step.match.states)
     ]
     return sum(total[1:], total[0]) / (step.counts.tokens * step.teacher.hidden[0].shape[-1])

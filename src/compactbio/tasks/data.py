@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from compactbio import formats
-from compactbio.documents import Document, Question
+from compactbio.documents import Document, Question, names
 from compactbio.errors import UserError
+from compactbio.files import file_digest, value_digest
 from compactbio.formats.bioasq import read_questions
 from compactbio.formats.brat import ANNOTATIONS, is_standoff
-from compactbio.formats.sources import visible
-from compactbio.formats.splits import folds, has_splits, splits
-from compactbio.records import hashes
-from compactbio.tasks import names, qa
+from compactbio.formats.sources import folds, has_splits, splits, visible
+from compactbio.tasks import qa
 
 Split = Literal["train", "devel", "test"]
 TASKS = ("ner", "relation", "qa")
@@ -161,8 +160,8 @@ def _is_brat(path: Path) -> bool:
 def digest(path: Path) -> str:
     """The SHA-256 of a file, or of the names and contents of a folder's files."""
     if path.is_file():
-        return hashes.of_file(path)
-    return hashes.of_value([[p.relative_to(path).as_posix(), hashes.of_file(p)] for p in sorted(visible(path))])
+        return file_digest(path)
+    return value_digest([[p.relative_to(path).as_posix(), file_digest(p)] for p in sorted(visible(path))])
 
 
 def _group(document: Document) -> str:

@@ -9,11 +9,11 @@ from itertools import repeat
 import numpy as np
 
 from compactbio.documents import Document, Span
+from compactbio.documents.names import clean, key, spellings, types, unified
 from compactbio.documents.tags import Chunk, chunks, iob2, parse, strict_chunks
 from compactbio.documents.words import sentences, words
 from compactbio.errors import UserError
 from compactbio.tasks.alignment import aligned, beyond, mention, same_words
-from compactbio.tasks.names import clean, key, spellings, types, unified
 from compactbio.tasks.outcome import Mistake, Outcome
 
 PROTOCOLS = ("word", "published")

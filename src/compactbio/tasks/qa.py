@@ -1,12 +1,17 @@
-"""Factoid question answering: the ranked answers of a question, from all its snippets, and their scores."""
+"""Factoid question answering: rows, ranked answers of a question from all its snippets, scores."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
+from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.tokenizers import Pieces, pieces
 from compactbio.tasks.outcome import Mistake, Outcome
 
 Answer = str | Sequence[str]
@@ -137,3 +142,187 @@ def _notes(
         "questions of the gold file have no snippet in the data and count as wrong": len(scored.keys() - found.keys()),
     }
     return tuple(f"{count} {what}." for what, count in counted.items() if count)
+
+
+# Labels of pieces: an answer's first, its last, and the one that is both.
+START, END, BOTH = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Window:
+    """A question with a run of its snippet as one row.
+
+    `document` is the snippet's place, `question` the question's `qa.identity`. `offsets` (length, 2) are the
+    characters of the pieces in the document's text, -1 where a piece is none of its.
+    """
+
+    document: int
+    question: str
+    offsets: NDArray[np.int64]
+    row: Row
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Documents as rows. `misplaced` counts the answers that do not stand where their start says, `first_misplaced` is
+    the id of the first document with one, `shortened` counts the pairs of question and snippet whose question lost
+    pieces."""
+
+    windows: tuple[Window, ...]
+    misplaced: int
+    first_misplaced: str
+    shortened: int
+
+    @property
+    def rows(self) -> list[Row]:
+        return [window.row for window in self.windows]
+
+
+def encode(
+    documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, max_length: int = 384, stride: int = 128
+) -> Encoded:
+    """The rows [CLS] question [SEP] part of the snippet [SEP] of factoid questions, segments 0 and 1.
+
+    A row has at most `max_length` tokens (8 or more), of which a question has at most half: of a longer one the end
+    is kept, where long questions ask. The parts cover the snippet and overlap by `stride` pieces, or by half a part
+    where that is less. Labels are START, END or BOTH at the first answer that stands where its start says, or else
+    at the first whose wording occurs exactly once; BOTH at [CLS] in a row without the whole answer; -100 elsewhere. A
+    question without answers, or with one whose place stays open, has no labels.
+    """
+    pairs = [(place, one) for place, document in enumerate(documents) for one in document.questions]
+    pairs = [(place, one) for place, one in pairs if one.kind == "factoid"]
+    contexts = pieces([document.text for document in documents], tokenizer)
+    questions = pieces([one.text for _, one in pairs], tokenizer)
+    half = max_length // 2
+    windows: list[Window] = []
+    for (place, one), asked in zip(pairs, questions, strict=True):
+        context = contexts[place]
+        answer = _in_pieces(_answer(documents[place].text, one), context)
+        for part in _parts(len(context.ids), max_length - 3 - min(len(asked.ids), half), stride):
+            row, offsets = _row(asked.ids[-half:], context, part, answer, tokenizer)
+            windows.append(Window(place, identity(one), offsets, row))
+    misplaced = [documents[place].id for place, one in pairs for _ in _wrong_starts(documents[place].text, one)]
+    return Encoded(
+        tuple(windows),
+        misplaced=len(misplaced),
+        first_misplaced=misplaced[0] if misplaced else "",
+        shortened=sum(len(asked.ids) > half for asked in questions),
+    )
+
+
+def decode(
+    encoded: Encoded,
+    logits: Sequence[NDArray[np.float32]],
+    documents: Sequence[Document],
+    n_best: int = 20,
+    longest: int = 30,
+) -> dict[str, list[tuple[str, float]]]:
+    """The answers (text, summed probability) of each question, merged over its snippets by `qa.merge`.
+
+    `logits` are each row's (length, 2), start and end. A snippet's candidates are its `n_best` spans of at most
+    `longest` pieces by start + end logit; their probability is the softmax over them. The logits of [CLS] do not
+    count: a factoid question has an answer.
+    """
+    snippets: defaultdict[tuple[str, int], list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = defaultdict(list)
+    for window, values in zip(encoded.windows, logits, strict=True):
+        snippets[window.question, window.document].append(_spans(window, values, n_best, longest))
+    found: defaultdict[str, list[list[tuple[str, float]]]] = defaultdict(list)
+    for (question, place), spans in snippets.items():
+        found[question].append(_candidates(spans, documents[place].text, n_best))
+    return {question: merge(candidates) for question, candidates in found.items()}
+
+
+def _wrong_starts(text: str, question: Question) -> list[str]:
+    """The answers that do not stand where the question says."""
+    return [
+        answer[0]
+        for answer, start in zip(question.answers, question.starts, strict=False)
+        if not _stands(answer[0], start, text)
+    ]
+
+
+def _stands(wording: str, start: int, text: str) -> bool:
+    # Python counts a negative start from the end of the text.
+    return start >= 0 and text.startswith(wording, start)
+
+
+def _answer(text: str, question: Question) -> tuple[int, int] | None:
+    """The characters of the answer to train on: (0, 0) for a snippet without it, None where there is no telling."""
+    for answer, start in zip(question.answers, question.starts, strict=False):
+        if _stands(answer[0], start, text):
+            return start, start + len(answer[0])
+    occurring = [answer[0] for answer in question.answers if answer[0] in text]
+    for wording in occurring:
+        if text.count(wording) == 1:
+            return text.index(wording), text.index(wording) + len(wording)
+    return None if occurring or not question.answers else (0, 0)
+
+
+def _in_pieces(answer: tuple[int, int] | None, context: Pieces) -> range | None:
+    """The pieces that touch an answer's characters."""
+    if answer is None:
+        return None
+    first = int(np.searchsorted(context.offsets[:, 1], answer[0], "right"))
+    return range(first, int(np.searchsorted(context.offsets[:, 0], answer[1])))
+
+
+def _parts(length: int, room: int, stride: int) -> Iterator[range]:
+    """Runs of at most `room` pieces that cover a context of `length`; one empty run for an empty context."""
+    overlap = min(stride, room // 2)
+    for start in range(0, max(length - overlap, 1), room - overlap):
+        yield range(start, min(start + room, length))
+
+
+def _row(
+    asked: NDArray[np.int64], context: Pieces, part: range, answer: range | None, tokenizer: PreTrainedTokenizerFast
+) -> tuple[Row, NDArray[np.int64]]:
+    """A row and the offsets of its pieces."""
+    head = np.concatenate([[tokenizer.cls_token_id], asked, [tokenizer.sep_token_id]])
+    ids = np.concatenate([head, context.ids[part.start : part.stop], [tokenizer.sep_token_id]])
+    offsets = np.full((len(ids), 2), -1)
+    offsets[len(head) : -1] = context.offsets[part.start : part.stop]
+    labels = np.full(len(ids), NO_LABEL)
+    if answer is not None:
+        first, last, mark = _marks(part, answer, len(head))
+        labels[last], labels[first] = END, mark
+    return Row(ids, labels, (np.arange(len(ids)) >= len(head)).astype(np.int64)), offsets
+
+
+def _marks(part: range, answer: range, head: int) -> tuple[int, int, int]:
+    """The tokens of an answer's first and last piece, both 0 where the row lacks some, and the label of the first."""
+    if not answer or answer.start < part.start or answer.stop > part.stop:
+        return 0, 0, BOTH
+    first, last = head + answer.start - part.start, head + answer.stop - 1 - part.start
+    return first, last, START if last > first else BOTH
+
+
+def _spans(
+    window: Window, logits: NDArray[np.float32], n_best: int, longest: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The best spans of a window: characters (n, 2) and start + end logits (n,)."""
+    inside = window.offsets[:, 0] >= 0
+    offsets, values = window.offsets[inside], logits[inside].astype(np.float64)
+    if not len(offsets):
+        return np.empty((0, 2), dtype=np.int64), np.empty(0)
+    ends = np.concatenate([values[:, 1], np.full(longest - 1, -np.inf)])
+    # (pieces, longest): at [i, j] the span from piece i to piece i + j.
+    totals = values[:, :1] + np.lib.stride_tricks.sliding_window_view(ends, longest)
+    best = np.argsort(-totals, axis=None, kind="stable")[:n_best]
+    best = best[np.isfinite(totals.flat[best])]
+    first, width = np.divmod(best, longest)
+    return np.stack([offsets[first, 0], offsets[first + width, 1]], axis=1), totals.flat[best]
+
+
+def _candidates(
+    spans: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]], text: str, n_best: int
+) -> list[tuple[str, float]]:
+    """A snippet's candidates from its windows; a span that two of them hold counts once, by its better one."""
+    places, totals = np.concatenate([place for place, _ in spans]), np.concatenate([total for _, total in spans])
+    if not len(places):
+        return []
+    order = np.lexsort((places[:, 1], places[:, 0], -totals))
+    _, firsts = np.unique(places[order], axis=0, return_index=True)
+    kept = order[np.sort(firsts)][:n_best]
+    weights = np.exp(totals[kept] - totals[kept[0]])
+    texts = (text[start:end].strip() for start, end in places[kept].tolist())
+    return list(zip(texts, (weights / weights.sum()).tolist(), strict=True))

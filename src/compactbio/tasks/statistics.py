@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compactbio.errors import UserError
+from compactbio.tasks.outcome import Outcome
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Sums (..., k) over test units into scores (...) in [0, 1]."""
@@ -151,3 +152,8 @@ def _bounds(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
     tail = (1 - level) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def interval_of(outcome: Outcome) -> tuple[float, float]:
+    """The 95 % bootstrap interval of an outcome's main score, over its units."""
+    return interval(outcome.units[None], STATISTICS[outcome.statistic])

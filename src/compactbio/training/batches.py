@@ -5,7 +5,7 @@ and the number of processes changes nothing but who does which part. Dropout alo
 generator, micro-batch by micro-batch, so other cuts and other numbers of processes draw other dropout masks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compactbio.modeling.packing import Packed
-from compactbio.tasks.rows import Row
-from compactbio.training.masking import HELDOUT_EPOCH, Masking
+from compactbio.modeling.packing import Packed, Row
+from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
 
 if TYPE_CHECKING:
     # Imported for its type alone: it takes a second, which annotating does not need.
     from datasets import Dataset
+
+from compactbio.modeling.packing import pack
 
 
 class Source(Protocol):
@@ -110,29 +111,6 @@ def read_rows(rows: "Dataset", places: Sequence[int]) -> list[NDArray[np.int64]]
     """The token ids of some rows, each (length,)."""
     column = rows.with_format("arrow")[[int(place) for place in places]]["input_ids"].combine_chunks()
     return [column[i].values.to_numpy().astype(np.int64) for i in range(len(column))]
-
-
-def pack(rows: Sequence[Row], tokens: int) -> Iterator[Packed]:
-    """Join rows, in their order, to packed micro-batches of at most `tokens` tokens and at least one row."""
-    waiting: list[Row] = []
-    size = 0
-    for row in rows:
-        if waiting and size + len(row) > tokens:
-            yield _join(waiting)
-            waiting, size = [], 0
-        waiting.append(row)
-        size += len(row)
-    if waiting:
-        yield _join(waiting)
-
-
-def _join(rows: list[Row]) -> Packed:
-    segments = [torch.from_numpy(row.segments) for row in rows if row.segments is not None]
-    return Packed.from_rows(
-        [torch.from_numpy(row.input_ids) for row in rows],
-        [torch.from_numpy(row.labels) for row in rows],
-        segments or None,
-    )
 
 
 def heldout(rows: "Dataset", masking: Masking, tokens: int, rank: int = 0, world: int = 1) -> list[Packed]:

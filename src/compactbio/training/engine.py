@@ -25,15 +25,14 @@ from transformers import (
 )
 
 from compactbio.errors import UserError
-from compactbio.modeling.dropout import quick_dropout
+from compactbio.files import publish
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Distiller, Losses, labelled
 from compactbio.recipes import LossTerm, Recipe
-from compactbio.records import atomic
-from compactbio.training import measure
+from compactbio.training import masked_lm
 from compactbio.training.batches import Steps
-from compactbio.training.checkpoints import checkpoints, keep_best, refusing_full_disk, seal, step_of
-from compactbio.training.gradients import embedding_gradient_in_place, frozen_key_biases
+from compactbio.training.fast_steps import embedding_gradient_in_place, frozen_key_biases, quick_dropout
+from compactbio.training.run_folder import checkpoints, keep_best, refusing_full_disk, seal, step_of
 
 
 class Trainable(Protocol):
@@ -133,10 +132,10 @@ def fit(
 def _heldout_metrics(
     model: PreTrainedModel, batches: Sequence[Packed], arguments: TrainingArguments
 ) -> dict[str, float]:
-    sums = measure.totals(model, batches, bf16=arguments.bf16).to(arguments.device)
+    sums = masked_lm.totals(model, batches, bf16=arguments.bf16).to(arguments.device)
     if arguments.world_size > 1:
         torch.distributed.all_reduce(sums)
-    result = measure.heldout(sums.cpu())
+    result = masked_lm.heldout(sums.cpu())
     return {"heldout_loss": result.loss, "heldout_accuracy": result.accuracy}
 
 
@@ -300,7 +299,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 seal(self._partial / name, self.args.world_size)
-                atomic.publish(self._partial / name, whole)
+                publish(self._partial / name, whole)
         if self.args.should_save:
             shutil.rmtree(self._partial, ignore_errors=True)
             # Those of later steps are refused ones, which the run has yet to write again.

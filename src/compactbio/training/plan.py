@@ -1,4 +1,4 @@
-"""What a training run will take: tokens, arithmetic and memory counted, time forecast from a few real steps."""
+"""What a training run will take: tokens, FLOPs and memory counted, time forecast from a few real steps."""
 
 import math
 import statistics
@@ -10,18 +10,79 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from compactbio import corpus as corpora
-from compactbio.corpus.progress import Listener, Silent
+from compactbio.errors import UserError
+from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import depth, device_of, encoder_parameters
-from compactbio.modeling.flops import flops_per_token, head_flops
+from compactbio.modeling.hardware import flops_per_token, head_flops
 from compactbio.modeling.packing import Packed
 from compactbio.objectives.terms import TERMS
+from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
-from compactbio.training import accelerators, batches, hardware, loading, measure, run
-from compactbio.training.masking import Masking
-from compactbio.training.timing import Timed, time_steps
+from compactbio.training import batches, engine, masked_lm, pretraining
+from compactbio.training.masked_lm import Masking
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of each step, those of them that the optimiser's update took, and how many tokens the step held."""
+
+    seconds: tuple[float, ...]
+    update: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+
+class _Clock(TrainerCallback):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.update: list[float] = []
+        self._last = self._updates = _now()
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        self._updates = _now()
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        ended = _now()
+        # From the end of the step before, so that reading and masking its rows count.
+        self.seconds.append(ended - self._last)
+        self._last = ended
+        self.update.append(ended - self._updates)
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def time_steps(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    source: batches.Source,
+    recipe: Recipe,
+    *,
+    precision: str,
+    tokens_per_batch: int,
+    count: int,
+) -> Timed:
+    """Train `student` in place for one step that warms up and `count` that are timed, and save nothing.
+
+    Steps are of `recipe.batch_size` rows of `source`. Raises UserError where a signal stops it.
+    """
+    steps = batches.Steps(source, recipe.batch_size, tokens_per_batch, count + 1)
+    recipe = recipe.model_copy(update={"steps": count + 1})
+    clock = _Clock()
+    with TemporaryDirectory() as folder:
+        arguments = pretraining.arguments_for(recipe, precision, Path(folder), measures=False, starts=True)
+        arguments.save_strategy = "no"
+        outcome = engine.distil(student, teacher, steps, [], recipe, arguments, [clock])
+    if outcome.stopped:
+        raise UserError("Stopped before all steps were timed; start again.")
+    tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, count + 1))
+    return Timed(tuple(clock.seconds[1:]), tuple(clock.update[1:]), tokens)
+
 
 # The share of its data sheet's rate that an accelerator is taken to reach; nothing reaches all of it.
 SHARE = 0.4
@@ -96,19 +157,19 @@ def plan(
     Times a few real steps with the real models and rows, of two micro-batches each, and writes nothing but a
     temporary copy of the student. Raises UserError as `run.train` does.
     """
-    found = [accelerators.find(wanted) for wanted in devices]
-    inputs = run.collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
+    found = [hardware.find(wanted) for wanted in devices]
+    inputs = pretraining.collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
     with loading.quiet():
         return _plan(inputs, found, listener or Silent())
 
 
-def _plan(inputs: run.Inputs, devices: Sequence[tuple[int, accelerators.Accelerator]], listener: Listener) -> Plan:
+def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Accelerator]], listener: Listener) -> Plan:
     recipe, counted = inputs.recipe, inputs.manifest
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
     source = batches.Masked(splits["train"], masking)
     listener.note("Loading the models ...")
-    teacher, student = run.models(inputs)
+    teacher, student = pretraining.models(inputs)
     parameters = encoder_parameters(student), encoder_parameters(teacher) if teacher else None
     flops = flops_a_token(recipe, student, teacher, _lengths(splits["train"]))
     rows = counted["rows"]["train"]
@@ -184,7 +245,7 @@ def _lengths(rows: Any) -> list[int]:
 
 
 def _timed(
-    inputs: run.Inputs,
+    inputs: pretraining.Inputs,
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
     source: batches.Masked,
@@ -213,7 +274,7 @@ def _timed(
 
 
 def _heldout(
-    inputs: run.Inputs,
+    inputs: pretraining.Inputs,
     splits: Any,
     masking: Masking,
     student: PreTrainedModel,
@@ -238,7 +299,7 @@ def _measuring(model: PreTrainedModel, held: Sequence[Packed], *, bf16: bool) ->
     taken = []
     for _ in range(2):
         began = time.perf_counter()
-        measure.totals(model, middle, bf16=bf16)
+        masked_lm.totals(model, middle, bf16=bf16)
         taken.append(time.perf_counter() - began)
     return min(taken) * sum(batch.borders[-1] for batch in held) / middle[0].borders[-1]
 
@@ -255,7 +316,7 @@ def _saving(recipe: Recipe, student: PreTrainedModel, *, held: bool) -> float:
 
 def _elsewhere(
     count: int,
-    device: accelerators.Accelerator,
+    device: hardware.Accelerator,
     flops: float,
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,

@@ -1,0 +1,304 @@
+"""The runs of a comparison as a table: means, deviations, intervals and paired tests."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compactbio.errors import UserError
+from compactbio.files import value_digest
+from compactbio.tasks.statistics import REPEATS, STATISTICS, Paired, holm, interval, paired
+
+State = Literal["done", "failed", "not run"]
+
+
+class Profile(TypedDict):
+    """A model's parameters (a count), tokens a second, and milliseconds for one sentence; None: not measured."""
+
+    parameters: int
+    tokens_per_second: float | None
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, fine-tuned on one data set (or one of its folds, "" where it has none) from one seed, and scored.
+
+    `error` is the reason of a failed run. `evaluation` is the JSON object of the scored test set: an `Outcome`'s
+    record with `task`, `protocol`, `data`, `model`, `seed` and `train_on` beside it.
+    """
+
+    model: str
+    data: str
+    seed: int
+    fold: str
+    state: State
+    error: str
+    evaluation: dict[str, Any] | None
+
+    @property
+    def scored(self) -> dict[str, Any]:
+        """The evaluation of a run that is done. Raises ValueError for one that is not."""
+        if self.evaluation is None:
+            raise ValueError(f"{self.run} of {self.model} on {self.data} has no evaluation")
+        return self.evaluation
+
+    @property
+    def main(self) -> float:
+        """The main score of a run that is done, in [0, 1]."""
+        return float(self.scored["scores"][self.scored["metric"]])
+
+    @property
+    def run(self) -> str:
+        """Which run of its model and data set this is, in words."""
+        return f"fold {self.fold}, seed {self.seed}" if self.fold else f"seed {self.seed}"
+
+
+ALPHA = 0.05
+# With 2 / (repeats + 1) the least p, this many draws a test keep the least adjusted p at 0.02.
+_REPEATS_PER_TEST = 100
+# What all runs on one test set have in common, and the word for it.
+_COMMON = {"task": "tasks", "metric": "metrics", "protocol": "protocols", "train_on": "training splits"}
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A model against the baseline: the difference in [-1, 1], its 95 % interval, p, and p adjusted by Holm's method
+    over all tests of the table."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the adjusted p is below 0.05."""
+        return self.adjusted < ALPHA
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model on a data set; all scores in [0, 1], None where there is none.
+
+    `state`: "done", or "partial", "failed" or "not run" where some or all runs are missing. `runs` are those scored,
+    `failures` the reasons of those that failed, `missing` the number of those not run. `mean` is over folds of the
+    mean over their seeds, `deviation` the standard deviation (n - 1) over the seeds that have every fold, `low` and
+    `high` the 95 % bootstrap interval of the mean, `share` the mean over the teacher's. `scores` are the means of all
+    scores of the task.
+    """
+
+    model: str
+    data: str
+    state: Literal["done", "partial", "failed", "not run"]
+    runs: int
+    failures: tuple[str, ...]
+    missing: int
+    mean: float | None = None
+    deviation: float | None = None
+    low: float | None = None
+    high: float | None = None
+    scores: dict[str, float] | None = None
+    share: float | None = None
+    test: PairedTest | None = None
+
+    @property
+    def planned(self) -> int:
+        """All runs, scored or not."""
+        return self.runs + len(self.failures) + self.missing
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data set and how it was scored; empty strings and 0 where no run on it is done.
+
+    `units` are the test units over all folds, `sha256` the test file's, or the digest of the folds' digests in order.
+    """
+
+    data: str
+    task: str = ""
+    metric: str = ""
+    protocol: str = ""
+    split: str = ""
+    unit: str = ""
+    units: int = 0
+    sha256: str = ""
+    train_on: str = ""
+    seeds: tuple[int, ...] = ()
+    folds: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows for every model and data set in the order of the suite; `repeats` are the bootstrap's draws."""
+
+    baseline: str
+    teacher: str | None
+    repeats: int
+    models: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    def row(self, model: str, data: str) -> Row:
+        """The row of a model on a data set."""
+        return next(row for row in self.rows if (row.model, row.data) == (model, data))
+
+    def best(self, data: str) -> float | None:
+        """The highest mean on a data set, None where no model was scored on it."""
+        return max((row.mean for row in self.rows if row.data == data and row.mean is not None), default=None)
+
+    def overall(self, model: str) -> float | None:
+        """The mean of a model's scores over the data sets, None where it lacks one."""
+        means = [row.mean for row in self.rows if row.model == model and row.mean is not None]
+        return fmean(means) if len(means) == len(self.columns) else None
+
+
+def build(cells: Sequence[Cell], baseline: str, teacher: str | None = None) -> Table:
+    """Make the table of all runs, done or not, tested against `baseline`; shares are of `teacher`'s scores.
+
+    A model is tested where it and the baseline were scored on the same folds. There are at least 2,000 draws, more
+    where there are more than 20 tests. Raises UserError where runs on one data set were not scored on the same
+    units in the same way.
+    """
+    models, data = _names(cell.model for cell in cells), _names(cell.data for cell in cells)
+    done = {(m, d): _done(cells, m, d) for d in data for m in models}
+    for name in data:
+        _check_alike(name, [cell for (_, d), group in done.items() if d == name for cell in group])
+    pairs = [(m, d) for (m, d), group in done.items() if m != baseline and _same_folds(group, done.get((baseline, d)))]
+    repeats = max(REPEATS, _REPEATS_PER_TEST * len(pairs))
+    tests = _tests(done, pairs, baseline, repeats)
+    plain = {key: _row(*key, [c for c in cells if (c.model, c.data) == key], repeats) for key in done}
+    rows = (
+        replace(row, test=tests.get(key), share=_share(row, plain.get((teacher or "", row.data))))
+        for key, row in plain.items()
+    )
+    columns = (_column(name, [cell for cell in cells if cell.data == name]) for name in data)
+    return Table(baseline, teacher, repeats, tuple(models), tuple(columns), tuple(rows))
+
+
+def over_runs(done: Iterable[Cell], value: Callable[[dict[str, Any]], float]) -> float:
+    """The mean over folds of the mean over their seeds, of what `value` takes from a run's evaluation."""
+    return fmean(fmean(value(cell.scored) for cell in cells) for cells in _folds(done).values())
+
+
+def _names(found: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(found))
+
+
+def _done(cells: Iterable[Cell], model: str, data: str) -> list[Cell]:
+    return [cell for cell in cells if (cell.model, cell.data, cell.state) == (model, data, "done")]
+
+
+def _check_alike(data: str, done: Sequence[Cell]) -> None:
+    for key, word in _COMMON.items():
+        found = sorted({str(cell.scored[key]) for cell in done})
+        if len(found) > 1:
+            raise UserError(f"Runs on {data} differ in their {word} ({', '.join(found)}); run them again in one way.")
+    for fold in _names(cell.fold for cell in done):
+        runs = [cell.scored for cell in done if cell.fold == fold]
+        if len({(*_digests(run), len(run["units"])) for run in runs}) > 1:
+            place = f"{data}, fold {fold}," if fold else data
+            raise UserError(f"Runs on {place} were not scored on the same test file; run the older ones again.")
+
+
+def _digests(run: dict[str, Any]) -> tuple[str, ...]:
+    # The answers of a question answering test set may stand in a file of their own.
+    return tuple(run["data"][key] for key in ("sha256", "gold_sha256") if key in run["data"])
+
+
+def _folds(done: Iterable[Cell]) -> dict[str, list[Cell]]:
+    folds: dict[str, list[Cell]] = {}
+    for cell in done:
+        folds.setdefault(cell.fold, []).append(cell)
+    return dict(sorted(folds.items()))
+
+
+def _units(done: Iterable[Cell]) -> list[NDArray[np.float64]]:
+    return [
+        np.stack([np.asarray(cell.scored["units"], dtype=np.float64) for cell in cells])
+        for cells in _folds(done).values()
+    ]
+
+
+def _same_folds(a: Sequence[Cell], b: Sequence[Cell] | None) -> bool:
+    return bool(a and b) and _folds(a).keys() == _folds(b or ()).keys()
+
+
+def _tests(
+    done: dict[tuple[str, str], list[Cell]], pairs: Sequence[tuple[str, str]], baseline: str, repeats: int
+) -> dict[tuple[str, str], PairedTest]:
+    plain = {pair: _paired(done[pair], done[baseline, pair[1]], repeats) for pair in pairs}
+    adjusted = holm([test.p for test in plain.values()])
+    return {
+        pair: PairedTest(test.difference, test.low, test.high, test.p, p)
+        for (pair, test), p in zip(plain.items(), adjusted, strict=True)
+    }
+
+
+def _paired(a: Sequence[Cell], b: Sequence[Cell], repeats: int) -> Paired:
+    return paired(_units(a), _units(b), STATISTICS[a[0].scored["statistic"]], repeats=repeats)
+
+
+def _share(row: Row, teacher: Row | None) -> float | None:
+    return row.mean / teacher.mean if teacher is not None and row.mean is not None and teacher.mean else None
+
+
+def _row(model: str, data: str, cells: Sequence[Cell], repeats: int) -> Row:
+    done = [cell for cell in cells if cell.state == "done"]
+    failures = tuple(f"{cell.run}: {cell.error}" for cell in cells if cell.state == "failed")
+    missing = len(cells) - len(done) - len(failures)
+    if not done:
+        return Row(model, data, "failed" if failures else "not run", 0, failures, missing)
+    low, high = interval(_units(done), STATISTICS[done[0].scored["statistic"]], repeats=repeats)
+    return Row(
+        model,
+        data,
+        "done" if len(done) == len(cells) else "partial",
+        len(done),
+        failures,
+        missing,
+        mean=_mean(done, done[0].scored["metric"]),
+        deviation=_deviation(done),
+        low=low,
+        high=high,
+        scores={name: _mean(done, name) for name in done[0].scored["scores"]},
+    )
+
+
+def _mean(done: Sequence[Cell], score: str) -> float:
+    return over_runs(done, lambda run: float(run["scores"][score]))
+
+
+def _deviation(done: Sequence[Cell]) -> float | None:
+    folds = len(_folds(done))
+    by_seed = [[cell.main for cell in done if cell.seed == seed] for seed in {cell.seed for cell in done}]
+    whole = [fmean(scores) for scores in by_seed if len(scores) == folds]
+    return stdev(whole) if len(whole) > 1 else None
+
+
+def _column(data: str, cells: Sequence[Cell]) -> Column:
+    folds = _folds(cell for cell in cells if cell.state == "done")
+    if not folds:
+        return Column(data)
+    firsts = [runs[0].scored for runs in folds.values()]
+    digests = [first["data"]["sha256"] for first in firsts]
+    first = firsts[0]
+    return Column(
+        data,
+        first["task"],
+        first["metric"],
+        first["protocol"],
+        first["data"]["split"],
+        first["unit"],
+        units=sum(len(run["units"]) for run in firsts),
+        sha256=digests[0] if len(digests) == 1 else value_digest(digests),
+        train_on=first["train_on"] or "",
+        seeds=tuple(sorted({cell.seed for cell in cells})),
+        folds=len([fold for fold in folds if fold]),
+        notes=tuple(_names(note for runs in folds.values() for cell in runs for note in cell.scored["notes"])),
+    )

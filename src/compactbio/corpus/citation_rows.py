@@ -1,0 +1,242 @@
+"""From one source of citations to a finished part of the corpus: parsed, tokenised, written."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+
+from compactbio.corpus.settings import RowSettings, Source
+from compactbio.documents import Citation, Deletion
+from compactbio.files import atomic_file, value_digest, write_json
+from compactbio.formats import Rejected, SourceError, kind, read_citations
+
+_PMIDS = 1 << 62
+
+
+def pmid_key(pmid: str) -> int:
+    """A number below 2**63 for a PMID: itself where it is a number, else a hash that no number meets."""
+    # Other digits than ASCII's are no number of PubMed's, and Python converts no more than some thousands.
+    if pmid.isascii() and pmid.isdigit() and len(pmid) < 20 and int(pmid) < _PMIDS:
+        return int(pmid)
+    return _PMIDS + _hash64(b"pmid", pmid) % _PMIDS
+
+
+def text_key(text: str) -> int:
+    """A hash below 2**64 of a citation's text."""
+    return _hash64(b"text", text)
+
+
+def draw(pmid: str, text: str) -> int:
+    """A number below 2**64 that orders citations at random, by PMID or by text where there is none.
+
+    It depends on nothing else, so a citation keeps its place among others whatever corpus it stands in.
+    """
+    return _hash64(b"draw-pmid", pmid) if pmid else _hash64(b"draw-text", text)
+
+
+def _hash64(purpose: bytes, text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=purpose).digest(), "little")
+
+
+_NO_BRACKETS = str.maketrans("", "", "[]")
+_STOPS = (".", "?", "!")
+HAS_PMID, HAS_ABSTRACT, HAS_TEXT = 1, 2, 4
+
+
+def piece_type(wide: bool) -> pa.DataType:
+    """The Arrow type of a piece's id."""
+    return pa.uint32() if wide else pa.uint16()
+
+
+def part_schema(wide: bool) -> pa.Schema:
+    """One line a citation: who it is, which of two is newer, and its token rows (a list of lists of ids)."""
+    return pa.schema(
+        {
+            "pmid": pa.string(),
+            "key": pa.uint64(),
+            "newness": pa.uint64(),
+            "text": pa.uint64(),
+            "draw": pa.uint64(),
+            "flags": pa.uint8(),
+            "rows": pa.list_(pa.list_(piece_type(wide))),
+        }
+    )
+
+
+def corpus_schema(wide: bool) -> pa.Schema:
+    """One line a token row of the finished corpus."""
+    return pa.schema({"input_ids": pa.list_(piece_type(wide)), "pmid": pa.string()})
+
+
+@lru_cache(maxsize=1)
+def cutting_tokenizer(path: Path, sha256: str, max_length: int) -> Tokenizer:
+    """The tokenizer.json at `path`, set to cut at `max_length` pieces, special ones included.
+
+    `sha256` is that of the tokenizer, for which one process may find several at the same path, one after the other.
+    """
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(max_length, stride=0)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], keep_overflow: bool) -> list[list[list[int]]]:
+    """The token rows of each text, special pieces in every row; none for a text that yields no piece of its own."""
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
+    encoded = tokenizer.encode_batch_fast(list(texts))
+    return [
+        [row.ids for row in ([first, *first.overflowing] if keep_overflow else [first]) if len(row.ids) > special]
+        for first in encoded
+    ]
+
+
+def training_text(citation: Citation, *, published: bool) -> str:
+    """A citation's text with the title as a model is trained on it: without the square brackets that enclose the whole
+    of it, which mark a translation; `published`: without any."""
+    title = citation.title.translate(_NO_BRACKETS) if published else _opened(citation.title)
+    return replace(citation, title=" ".join(title.split())).text
+
+
+def _opened(title: str) -> str:
+    depth = 0
+    for place, letter in enumerate(title if title.startswith("[") else ""):
+        depth += (letter == "[") - (letter == "]")
+        if depth == 0:
+            inner, rest = title[1:place], title[place + 1 :].strip()
+            if rest and rest not in _STOPS:
+                break
+            return inner if inner.endswith(_STOPS) else inner + rest
+    return title
+
+
+def part_table(citations: Sequence[Citation], tokenizer: Tokenizer, settings: RowSettings) -> pa.RecordBatch:
+    """The lines of a part for these citations, in their order."""
+    texts = [training_text(citation, published=settings.published) for citation in citations]
+    rows = encode(tokenizer, texts, settings.overflow == "keep")
+    columns = {
+        "pmid": [citation.pmid for citation in citations],
+        "key": [pmid_key(citation.pmid) if citation.pmid else 0 for citation in citations],
+        "newness": [(citation.version << 32) | citation.revised for citation in citations],
+        "text": [text_key(text) for text in texts],
+        "draw": [draw(citation.pmid, text) for citation, text in zip(citations, texts, strict=True)],
+        "flags": [_flags(citation, own) for citation, own in zip(citations, rows, strict=True)],
+        "rows": rows,
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=part_schema(settings.wide))
+
+
+def unknown_share(batch: pa.RecordBatch, unknown: int | None) -> tuple[int, int]:
+    """Of the lines of a part: how many pieces their rows have, and how many of these are the unknown piece."""
+    pieces = pc.list_flatten(pc.list_flatten(batch["rows"]))
+    count = 0 if unknown is None else pc.sum(pc.equal(pieces, pa.scalar(unknown, pieces.type))).as_py()
+    return len(pieces), count or 0
+
+
+def _flags(citation: Citation, rows: list[list[int]]) -> int:
+    return (HAS_PMID if citation.pmid else 0) | (HAS_ABSTRACT if citation.abstract else 0) | (HAS_TEXT if rows else 0)
+
+
+# A part made by other code than this must not be used again: raise it when the rows of a citation change.
+PART_VERSION = 3
+EXAMPLES = 5
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Task:
+    """A source to make a part of, in the folder of parts."""
+
+    source: Source
+    settings: RowSettings
+    tokenizer: Path  # the tokenizer.json
+    folder: Path
+
+    @property
+    def stem(self) -> str:
+        """The part's file name without extension: the same source under the same settings has the same."""
+        return value_digest([PART_VERSION, self.source.name, self.source.sha256, asdict(self.settings)])
+
+
+@dataclass
+class Tally:
+    """What a source held beside its citations."""
+
+    format: str = ""
+    records: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)  # by reason
+    examples: list[dict[str, str]] = field(default_factory=list)
+    deletions: list[str] = field(default_factory=list)
+    pieces: int = 0
+    unknown: int = 0  # pieces that stand for what the vocabulary lacks
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished part, or with `problem` the reason why its source gives none."""
+
+    source: Source
+    table: Path
+    tally: Tally
+    problem: str | None = None
+
+
+def finished(task: Task) -> Part | None:
+    """The part of a task that an earlier run has finished, or None."""
+    note = task.folder / f"{task.stem}.json"
+    if not note.exists():
+        return None
+    tally: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    return Part(task.source, _table(task), Tally(**tally))
+
+
+def make(task: Task) -> Part:
+    """Read a source and write its part. A source that is not whole gives a part with a problem and no file.
+
+    Raises OSError where the part cannot be written.
+    """
+    tally = Tally()
+    try:
+        tally.format = kind(task.source.path)
+        entries = read_citations(task.source.path, tally.format)
+        with atomic_file(_table(task)) as partial:
+            _write(partial, _citations(entries, tally), task, tally)
+    except SourceError as error:
+        return Part(task.source, _table(task), tally, str(error))
+    write_json(task.folder / f"{task.stem}.json", asdict(tally))
+    return Part(task.source, _table(task), tally)
+
+
+def _table(task: Task) -> Path:
+    return task.folder / f"{task.stem}.arrow"
+
+
+def _write(path: Path, citations: Iterator[Citation], task: Task, tally: Tally) -> None:
+    tokenizer = cutting_tokenizer(task.tokenizer, task.settings.tokenizer_sha256, task.settings.max_length)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, part_schema(task.settings.wide)) as writer:
+        while batch := list(islice(citations, _BATCH)):
+            table = part_table(batch, tokenizer, task.settings)
+            pieces, unknown = unknown_share(table, task.settings.unknown)
+            tally.pieces, tally.unknown = tally.pieces + pieces, tally.unknown + unknown
+            writer.write_batch(table)
+
+
+def _citations(entries: Iterable[Citation | Deletion | Rejected], tally: Tally) -> Iterator[Citation]:
+    """The citations among the entries; the rest goes to the tally."""
+    for entry in entries:
+        if isinstance(entry, Deletion):
+            tally.deletions.append(entry.pmid)
+            continue
+        tally.records += 1
+        if isinstance(entry, Citation):
+            yield entry
+            continue
+        tally.rejected[entry.reason] = tally.rejected.get(entry.reason, 0) + 1
+        if len(tally.examples) < EXAMPLES:
+            tally.examples.append({"place": entry.place, "reason": entry.reason})

@@ -1,0 +1,1 @@
+"""A model, or another system's file, on a data set: predictions, scores and intervals."""

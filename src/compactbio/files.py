@@ -1,0 +1,190 @@
+"""Files and folders that appear whole or not at all, their digests, and locks on outputs."""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from compactbio.errors import UserError
+
+_PARTIAL = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9]+\.partial", re.DOTALL)
+_NAMESPACE = Path("/proc/self/ns/pid")  # containers may share a host name, and have process ids of their own
+_NUMBERS = count()
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; on success it takes the name `path`, on failure it is removed."""
+    partial = _partial(path)
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill; on success it takes the place of `path`, on failure it is removed.
+
+    Where `path` exists it is moved away first, so a death between the two renames leaves no `path`
+    but a whole `.NAME.old`; `recover` puts it back.
+    """
+    partial = _partial(path)
+    recover(path)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        publish(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a folder that is complete the name `path`, in place of what had it; on disk before it has the name."""
+    old = _old(path)
+    for written in (*partial.rglob("*"), partial):
+        _sync(written)
+    if path.exists():
+        path.rename(old)
+    partial.rename(path)
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Finish what a death within `folder` left: the old folder comes back where no new one took its place."""
+    old = _old(path)
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def clean(path: Path) -> None:
+    """Remove what dead processes of this machine were writing as `path` or, of a folder, in it."""
+    listed = path.parent.iterdir() if os.access(path.parent, os.R_OK) else ()
+    beside = (one for one in listed if one.name.startswith(f".{path.name}."))
+    for found in [*beside, *path.rglob(".*.partial")]:
+        match = _PARTIAL.fullmatch(found.name)
+        if match is None or match[1] != _machine() or _lives(int(match[2])):
+            continue
+        if found.is_dir():
+            shutil.rmtree(found, ignore_errors=True)
+        else:
+            found.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{next(_NUMBERS)}.partial")
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _machine() -> str:
+    own = f"{platform.node()} {_NAMESPACE.readlink() if _NAMESPACE.is_symlink() else ''}"
+    return hashlib.sha256(own.encode()).hexdigest()[:8]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on disk before this returns."""
+    if not (path.is_file() or path.is_dir()):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems have no such thing for folders.
+        if path.is_file() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text under `path`, whole or not at all."""
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value under `path`, indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON value. Raises OSError or ValueError."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """The digest of a file's bytes, read in blocks. Raises OSError as `open` does."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def value_digest(value: Any) -> str:
+    """The SHA-256 of a JSON value, independent of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_MOMENT = 0.2  # seconds; a lock that another process is just removing is free within
+
+
+@contextmanager
+def locked(path: Path, *, seconds: float = _MOMENT) -> Iterator[None]:
+    """Keep the file or folder `path`, whether it exists or not, to this process; what dead ones left of it is removed.
+
+    The lock is `.NAME.lock` beside `path`, gone afterwards; where nothing may be written there, it stands among the
+    system's temporary files. Raises UserError where another run has it for longer than `seconds`, OSError where the
+    folder of `path` cannot be made.
+    """
+    place = path.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(_lock_file(place))
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise UserError(f"{path}: another run is writing it; wait until that ends, or name another place.") from None
+    try:
+        clean(place)
+        yield
+    finally:
+        # While it is held: who has opened it already sees that its name is gone, and opens another.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _lock_file(place: Path) -> Path:
+    beside = place.with_name(f".{place.name}.lock")
+    try:
+        beside.open("ab").close()
+    except OSError:
+        name = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+        return Path(gettempdir()) / f"compactbio-{os.getuid()}-{name}.lock"
+    return beside

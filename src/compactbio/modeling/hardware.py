@@ -1,0 +1,134 @@
+"""What this machine can do, what accelerators can do by their data sheets, and the FLOPs of a model."""
+
+import os
+import platform
+import re
+import resource
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from compactbio.errors import UserError
+
+CUDA_TOKENS = 32_768
+_STATUS = Path("/proc/self/status")
+
+
+def has_bf16() -> bool:
+    """Whether the device multiplies in bf16 itself; where it does not, PyTorch emulates it, many times as slowly."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def precision(wanted: str) -> str:
+    """ "bf16" or "fp32"; of "auto" the first where the hardware has it."""
+    if wanted == "auto":
+        return "bf16" if has_bf16() else "fp32"
+    return wanted
+
+
+def tokens() -> int:
+    """Tokens a micro-batch."""
+    return CUDA_TOKENS if torch.cuda.is_available() else 4096
+
+
+def gpus() -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES names each GPU that this process may use."""
+    return named(torch.cuda.device_count() if torch.cuda.is_available() else 0, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def named(count: int, visible: str | None) -> tuple[str, ...]:
+    """The names of `count` GPUs where CUDA_VISIBLE_DEVICES is `visible`: numbers, or the names of cards and their
+    parts."""
+    names = map(str, range(count)) if visible is None else (name.strip() for name in visible.split(","))
+    return tuple(names)[:count]
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def device() -> str:
+    """The name of the device that models run on: "cpu", or the GPU's own."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def peak() -> int:
+    """The most memory in bytes that this process has taken so far; on CUDA the device's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", _text(_STATUS), re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+class Accelerator(NamedTuple):
+    """Dense bf16 matrix operations a second with float32 sums, and memory in bytes, as the data sheet prints them."""
+
+    name: str
+    flops: float
+    memory: float
+
+
+# NVIDIA's data sheets print the sparse rate of the newer ones, which is twice the dense one that stands here.
+_TABLE = (
+    Accelerator("B200", 2250e12, 180e9),
+    Accelerator("H200", 989e12, 141e9),
+    Accelerator("H100", 989e12, 80e9),  # SXM
+    Accelerator("H100-PCIe", 756e12, 80e9),
+    Accelerator("A100", 312e12, 80e9),
+    Accelerator("A100-40GB", 312e12, 40e9),
+    Accelerator("L40S", 362e12, 48e9),
+    Accelerator("A10", 125e12, 24e9),
+    Accelerator("L4", 121e12, 24e9),
+    Accelerator("RTX4090", 165.2e12, 24e9),
+    Accelerator("RTX3090", 71e12, 24e9),
+    Accelerator("MI300X", 1307.4e12, 192e9),
+)
+_WANTED = re.compile(r"(?:([1-9]\d{0,4})x)?(.+)", re.IGNORECASE)
+
+
+def find(wanted: str) -> tuple[int, Accelerator]:
+    """How many of which accelerator "8xH100" or "L4" means. Raises UserError for one that is not in the table."""
+    match = _WANTED.fullmatch(wanted.strip())
+    name = match[2].replace(" ", "").lower() if match else ""
+    for one in _TABLE:
+        if match and one.name.lower() == name:
+            return int(match[1] or 1), one
+    known = ", ".join(one.name for one in _TABLE)
+    raise UserError(f"{wanted!r} is no accelerator of the table: write 8xH100 or the like, with one of {known}.")
+
+
+def flops_per_token(model: PreTrainedModel, length: float) -> float:
+    """Floating-point operations of an encoder's forward pass a token, in sentences of `length` tokens.
+
+    Two for every weight of a linear module, and in every layer 4 * `length` * width for the scores of attention and
+    the sum over values, the width being that of the queries. Norms, activations, softmax and biases are left out.
+    """
+    queries = (
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.endswith((".query", ".q_lin"))
+    )
+    return 2 * _linear_weights(model) + 4 * length * sum(module.out_features for module in queries)
+
+
+def head_flops(model: PreTrainedModel) -> int:
+    """Floating-point operations of a model's head at one position: two for every weight of its linear modules."""
+    return 2 * (_linear_weights(model) - _linear_weights(model.base_model))
+
+
+def _linear_weights(model: nn.Module) -> int:
+    return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))

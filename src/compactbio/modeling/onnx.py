@@ -1,0 +1,379 @@
+"""ONNX files of a model's folder, and an ONNX file as a runtime, whoever exported it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PretrainedConfig
+
+from compactbio.errors import UserError
+from compactbio.files import file_digest, read_json, value_digest
+from compactbio.modeling.loading import Source
+from compactbio.modeling.packing import NO_LABEL, Row
+
+RECORD = "export.json"
+# By runtime; the first that is there is taken. `export` writes the first of each, optimum and transformers.js the rest.
+FILES = {
+    "onnx-fp32": ("model.onnx", "model_optimized.onnx", "onnx/model.onnx", "onnx/model_optimized.onnx"),
+    "onnx-int8": ("model_int8.onnx", "model_quantized.onnx", "onnx/model_int8.onnx", "onnx/model_quantized.onnx"),
+}
+# Whose an ONNX file is: exported from the weights beside it (or with none beside it), from other ones, from ones that
+# a damaged record does not say, or made elsewhere.
+Origin = Literal["own", "stale", "unclear", "elsewhere"]
+
+
+def patterns(names: tuple[str, ...] = tuple(FILES)) -> list[str]:
+    """Patterns of the files that these runtimes read, weights in other files included."""
+    return [f"{file}*" for name in names for file in FILES[name]]
+
+
+def find(source: Source, name: str) -> Path | None:
+    """The ONNX file that the runtime `name` reads."""
+    return next((source.folder / file for file in FILES[name] if (source.folder / file).is_file()), None)
+
+
+def others(source: Source) -> list[str]:
+    """The ONNX files of a folder that no runtime reads, by their paths in it."""
+    known = {file for files in FILES.values() for file in files}
+    all_ = (path.relative_to(source.folder).as_posix() for path in sorted(source.folder.rglob("*.onnx")))
+    return [file for file in all_ if file not in known]
+
+
+def exports(folder: Path) -> dict[str, dict[str, Any]] | None:
+    """What the folder's record says of each exported file; None for a damaged record, {} where there is none."""
+    try:
+        found = read_json(folder / RECORD)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return None
+    made = found.get("exports") if isinstance(found, dict) else None
+    if not isinstance(made, dict) or not all(isinstance(one, dict) for one in made.values()):
+        return None
+    # Before each export named its weights, all of a folder were of the same.
+    return {file: {"model": found.get("model"), **one} for file, one in made.items()}
+
+
+def origin(source: Source, path: Path) -> Origin:
+    """Whose the ONNX file `path` of a source is."""
+    made, beside = exports(source.folder), bool(source.weights)
+    if made is None:
+        return "unclear" if beside else "elsewhere"
+    one = made.get(path.relative_to(source.folder).as_posix())
+    if one is None:
+        return "elsewhere"
+    if not beside:
+        return "own"
+    if "sha256" in one and one["sha256"] != onnx_digest(path):
+        return "elsewhere"
+    same = one["weights"] == weights_digest(source) if "weights" in one else one["model"] == source.digest
+    return "own" if same else "stale"
+
+
+def weights_digest(source: Source) -> str:
+    """A fingerprint of a source's weights, whatever its configuration says."""
+    return value_digest([onnx_digest(file) for file in source.weights])
+
+
+def digest(source: Source, path: Path) -> str:
+    """A fingerprint of an ONNX file, of the files that hold its weights, and of the source's configuration."""
+    files = [path, *(path.parent / name for name in external(path)), source.folder / "config.json"]
+    return value_digest([onnx_digest(file) for file in files if file.is_file()])
+
+
+def external(path: Path) -> list[str]:
+    """The files beside an ONNX file that hold weights of it; none for one that cannot be read."""
+    try:
+        import onnx_ir
+    except ImportError:
+        return sorted(file.name for file in path.parent.glob(f"{path.name}*") if file != path)
+    try:
+        graphs = onnx_ir.load(str(path)).graphs()
+    except Exception:
+        # What is wrong with it is said where it is loaded.
+        return []
+    values = (value.const_value for graph in graphs for value in graph.initializers.values())
+    return sorted({str(value.location) for value in values if isinstance(value, onnx_ir.ExternalTensor)})
+
+
+def onnx_digest(path: Path) -> str:
+    """The SHA-256 of a file, read again only where the file has changed."""
+    status = path.stat()
+    return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
+
+
+# What exporters of PyTorch and TensorFlow call a model's inputs, without the number that some append.
+_ROLES = {
+    **dict.fromkeys(("input_ids", "input", "ids", "tokens", "token_ids", "input_word_ids"), "ids"),
+    **dict.fromkeys(("attention_mask", "input_mask", "mask", "attn_mask"), "mask"),
+    **dict.fromkeys(("token_type_ids", "segment_ids", "segments", "type_ids", "input_type_ids"), "types"),
+    **dict.fromkeys(("position_ids", "positions"), "positions"),
+}
+_TYPES: dict[str, type[np.generic]] = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(bool)": np.bool_,
+}
+_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_LOGITS = {"ner": "logits", "relation": "logits", "qa": "start_logits and end_logits"}
+# Outputs of starts and ends, as transformers' own exporters of then and now name them.
+_PAIRS = ((r"(.*_)?start(_logits|s)?", r"(.*_)?end(_logits|s)?"), ("output_0", "output_1"))
+# Tokens a batch: more would only leave the processor's caches.
+_TOKENS = 1024
+_SHORTEST = 8  # tokens that a row must be able to have
+# The largest change of a logit, as a share of the largest logit, by other rows in the batch and by padding: rounding.
+# Int8 takes the range of activations from the whole batch.
+_BY_ROWS = {"onnx-fp32": 0.05, "onnx-int8": 1.0}
+_BY_PADDING = {"onnx-fp32": 1e-3, "onnx-int8": 0.25}
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An input: its role (a value of _ROLES), and the rows and tokens that it always has, None for any number."""
+
+    role: str
+    name: str
+    type: type[np.generic]
+    rows: int | None
+    tokens: int | None
+
+
+class OnnxRuntime:
+    """An exported model on batches of rows of like length, padded where its mask hides padding exactly.
+
+    `longest` is the number of tokens of its rows where that is fixed, else None.
+    """
+
+    def __init__(self, path: Path, task: str, name: str, config: PretrainedConfig, threads: int | None = None) -> None:
+        """Load the file of a model of `config` that is fine-tuned for `task`; `threads` are by default the processor's
+        own number. Raises UserError for a file that cannot be read, or served rightly."""
+        self.name = name
+        self._path, self._task, self._config = path, task, config
+        self._session = _session(path, threads)
+        self._inputs = self._find_inputs()
+        self._outputs = self._find_outputs()
+        self._rows = self._fixed("rows")
+        self.longest = self._fixed("tokens")
+        self._pads = self._try()
+
+    def logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+        """See Runtime."""
+        found: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
+        for places in batches([len(row) for row in rows], _TOKENS, self._rows, padded=self._pads):
+            for place, own in zip(places, self._run([rows[place] for place in places]), strict=True):
+                found[place] = own
+        return found
+
+    def _run(self, batch: Sequence[Row], padding: int | None = None) -> list[NDArray[np.float32]]:
+        values = [value.astype(np.float32) for value in self._session.run(self._outputs, self._feed(batch, padding))]
+        # (rows, longest, 2) for QA, (rows, longest, labels) for NER, (rows, classes) for relations
+        joined = np.stack(values, axis=-1) if len(values) > 1 else values[0]
+        # A fixed number of rows may be more than there are.
+        return [own if self._task == "relation" else own[: len(row)] for row, own in zip(batch, joined, strict=False)]
+
+    def _feed(self, batch: Sequence[Row], padding: int | None) -> dict[str, NDArray[np.generic]]:
+        rows = [*batch, *[batch[-1]] * ((self._rows or 0) - len(batch))]
+        shape = (len(rows), self.longest or max(map(len, rows)))
+        values = {
+            "ids": np.full(shape, (self._config.pad_token_id or 0) if padding is None else padding),
+            "mask": np.zeros(shape, dtype=np.int64),
+            "types": np.zeros(shape, dtype=np.int64),
+            "positions": np.broadcast_to(np.arange(shape[1]), shape),
+        }
+        for i, row in enumerate(rows):
+            values["ids"][i, : len(row)] = row.input_ids
+            values["mask"][i, : len(row)] = 1
+            if row.segments is not None:
+                values["types"][i, : len(row)] = row.segments
+        return {one.name: values[one.role].astype(one.type) for one in self._inputs}
+
+    def _find_inputs(self) -> list[_Input]:
+        given = self._session.get_inputs()
+        found = [self._input(one, alone=len(given) == 1) for one in given]
+        roles = [one.role for one in found]
+        if "ids" not in roles or len(set(roles)) < len(roles):
+            raise UserError(
+                f"{self._path}: what its inputs are cannot be told from their names ({_listed(given)}); export the "
+                "model with input_ids, attention_mask and token_type_ids as names."
+            )
+        segments = int(getattr(self._config, "type_vocab_size", 0) or 0)
+        if self._task == "qa" and segments > 1 and "types" not in roles:
+            raise UserError(
+                f"{self._path}: it has no input token_type_ids, by which the model tells question and passage apart; "
+                "export the model again."
+            )
+        return found
+
+    def _input(self, given: Any, *, alone: bool) -> _Input:
+        role = _ROLES.get(re.sub(r"[:.]\d+$", "", given.name), "ids" if alone else "")
+        shape = list(given.shape or [])
+        if not role:
+            raise UserError(
+                f"{self._path}: it needs an input {given.name!r}, which nothing here can fill; export the model with "
+                "input_ids, attention_mask and token_type_ids alone."
+            )
+        if given.type not in _TYPES or len(shape) != 2:
+            raise UserError(
+                f"{self._path}: its input {given.name!r} is a {given.type} of shape {shape}, where numbers of shape "
+                "(rows, tokens) are served; export the model again."
+            )
+        rows, tokens = (size if isinstance(size, int) and size > 0 else None for size in shape)
+        return _Input(role, given.name, _TYPES[given.type], rows, tokens)
+
+    def _fixed(self, kind: str) -> int | None:
+        """The number of rows, or of tokens, that all batches have."""
+        sizes = {size for one in self._inputs if (size := getattr(one, kind)) is not None}
+        if len(sizes) > 1:
+            raise UserError(f"{self._path}: its inputs ask for different numbers of {kind}; export the model again.")
+        return sizes.pop() if sizes else None
+
+    def _find_outputs(self) -> list[str]:
+        """The names of the outputs to read: one, or for QA one of starts and one of ends."""
+        given = [one for one in self._session.get_outputs() if one.type in _FLOATS]
+        for pair in _PAIRS if self._task == "qa" else ():
+            named = [[one.name for one in given if re.fullmatch(part, _bare(one.name))] for part in pair]
+            if all(len(names) == 1 for names in named):
+                return [names[0] for names in named]
+        exact = [one.name for one in given if _bare(one.name) == "logits"]
+        fitting = [one.name for one in given if self._fits(list(one.shape or []))]
+        for names in (exact, fitting, [one.name for one in given]):
+            if len(names) == 1:
+                return names
+        raise UserError(
+            f"{self._path}: which output holds the logits cannot be told, there are "
+            f"{_listed(self._session.get_outputs())}; export the model with {_LOGITS[self._task]} as output."
+        )
+
+    def _fits(self, shape: list[Any]) -> bool:
+        rank = 2 if self._task == "relation" else 3
+        return len(shape) == rank and (not isinstance(shape[-1], int) or shape[-1] == self._classes)
+
+    @property
+    def _classes(self) -> int:
+        return 2 if self._task == "qa" else int(self._config.num_labels)
+
+    def _try(self) -> bool:
+        """Run rows alone and together, settle how many go together, and give whether they may be padded."""
+        positions = int(self._config.max_position_embeddings)
+        most = min(self.longest or positions, positions)
+        if most < _SHORTEST:
+            raise UserError(f"{self._path}: its rows have {most} tokens, which is too few; export it for longer ones.")
+        draw, vocabulary = np.random.default_rng(0), int(self._config.vocab_size)
+        some = [_row(draw.integers(0, vocabulary, length)) for length in (3, _SHORTEST, _SHORTEST, most)]
+        alone = [self._alone(row) for row in some]
+        if self._task == "ner" and all((one >= 0).all() and np.allclose(one.sum(-1), 1, atol=1e-3) for one in alone):
+            raise UserError(f"{self._path}: its output holds probabilities, not logits; export it without a softmax.")
+        # MobileBERT's embeddings of a token take in its neighbours, also those that are padding.
+        masks = any(one.role == "mask" for one in self._inputs) and not getattr(self._config, "trigram_input", False)
+        if self.longest is not None:
+            another = ((self._config.pad_token_id or 0) + 1) % vocabulary
+            if masks and self._change(some[:1], alone[:1], padding=another) <= _BY_PADDING[self.name]:
+                return True
+            raise UserError(
+                f"{self._path}: its rows always have {self.longest} tokens, and padding changes what it computes; "
+                "export it for rows of any length."
+            )
+        if not self._change(some[1:3], alone[1:3]) <= _BY_ROWS[self.name]:
+            self._rows = self._rows or 1
+        return masks and self._change(some[:2], alone[:2]) <= _BY_PADDING[self.name]
+
+    def _alone(self, row: Row) -> NDArray[np.float32]:
+        """The logits of one row. Raises UserError where they are not those of the model."""
+        try:
+            [found] = self._run([row])
+        except Exception as error:
+            raise UserError(
+                f"{self._path}: it fails on a row of {len(row)} tokens ({_reason(error)}); export it for rows of any "
+                "length."
+            ) from None
+        wanted = (self._classes,) if self._task == "relation" else (len(row), self._classes)
+        if found.shape != wanted:
+            raise UserError(
+                f"{self._path}: for a row of {len(row)} tokens its logits have the shape {found.shape}, by config.json "
+                f"it is {wanted}; name a folder whose configuration and model belong together."
+            )
+        if not np.isfinite(found).all():
+            raise UserError(f"{self._path}: it computes NaN or infinite logits; export the model again, in fp32.")
+        return found
+
+    def _change(self, rows: Sequence[Row], alone: Sequence[NDArray[np.float32]], padding: int | None = None) -> float:
+        """What running rows together, or padding with another token, does to their logits, infinite where it fails."""
+        try:
+            found = self._run(rows, padding)
+            worst = max(float(np.abs(a - b).max()) for a, b in zip(found, alone, strict=True))
+        except Exception:
+            return float("inf")
+        return worst / (max(float(np.abs(one).max()) for one in alone) or 1.0)
+
+
+def batches(
+    lengths: Sequence[int], tokens: int, most: int | None = None, *, padded: bool = True
+) -> Iterator[list[int]]:
+    """The places of rows in batches of like length, shortest first, or of the same length where they are not `padded`.
+
+    A batch has at most `tokens` tokens with padding and `most` rows, and at least one row.
+    """
+    waiting: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        full = lengths[place] * (len(waiting) + 1) > tokens or len(waiting) == most
+        if waiting and (full or not (padded or lengths[place] == lengths[waiting[-1]])):
+            yield waiting
+            waiting = []
+        waiting.append(place)
+    if waiting:
+        yield waiting
+
+
+def _row(ids: NDArray[np.int64]) -> Row:
+    return Row(ids, np.full(len(ids), NO_LABEL))
+
+
+def _bare(name: str) -> str:
+    return re.sub(r":\d+$", "", name)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(f"{value.name} {value.shape}" for value in values)
+
+
+def _reason(error: Exception) -> str:
+    """What ONNX Runtime says, without its own places in source and on disk."""
+    text = (str(error).strip() or type(error).__name__).partition("\n")[0].rpartition(" failed:")[2]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:200]
+
+
+def _session(path: Path, threads: int | None) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError("ONNX Runtime is not installed: pip install 'compactbio[onnx]'.") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        found = error
+    missing = [name for name in external(path) if not (path.parent / name).is_file()]
+    if missing:
+        raise UserError(f"{path}: its weights are in {missing[0]}, which is not beside it; fetch or copy that too.")
+    if re.search(r"Opset \d+ is under development|IR version", str(found)):
+        raise UserError(
+            f"{path}: it is of a newer ONNX version than ONNX Runtime {onnxruntime.__version__} reads; update "
+            "onnxruntime, or export the model with an older opset."
+        )
+    raise UserError(f"{path}: ONNX Runtime cannot read it ({_reason(found)}); export or fetch the model again.")

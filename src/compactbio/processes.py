@@ -1,0 +1,197 @@
+"""How many processors this process may use, and one function over many tasks in several processes."""
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any, TypeVar
+
+from compactbio.errors import UserError
+
+_PERIOD = 100_000  # microseconds; what a quota is of where nothing else is said
+
+
+def cores(root: Path = Path("/")) -> int:
+    """The processors that this process may use at once: those it is bound to, and no more than the CPU quotas of its
+    control groups (versions 1 and 2) let it keep busy, rounded down; at least 1. The system's files stand under `root`.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([bound, *map(int, _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """The processors that each control group around this process allows, where it sets a limit."""
+    mounts = root / "sys" / "fs" / "cgroup"
+    for line in _text(root / "proc" / "self" / "cgroup").splitlines():
+        _, _, named = line.partition(":")
+        controllers, _, path = named.partition(":")
+        if not controllers:
+            tops = [mounts]
+        elif "cpu" in controllers.split(","):
+            tops = [mounts / "cpu", mounts / controllers]
+        else:
+            continue
+        # Within a container the path may be the host's, of which only the last group, or none, is to be seen.
+        inner = [part for part in path.split("/") if part not in ("", "..")]
+        for top in tops:
+            for depth in range(len(inner) + 1):
+                yield from _quota(top.joinpath(*inner[:depth]))
+
+
+def _quota(group: Path) -> Iterator[float]:
+    words = _text(group / "cpu.max").split() or [
+        *_text(group / "cpu.cfs_quota_us").split(), *_text(group / "cpu.cfs_period_us").split()
+    ]  # fmt: skip
+    try:
+        quota, period = float(words[0]), float(words[1]) if len(words) > 1 else _PERIOD
+    except (IndexError, ValueError):
+        return  # no such file, or "max"
+    if quota > 0 and period > 0:
+        yield quota / period
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+HEARTBEAT = 5.0  # seconds
+
+
+def unordered_results(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, heartbeat: Callable[[], None]
+) -> Iterator[Result]:
+    """Give the results as they are ready, in any order; call `heartbeat` every few seconds while waiting.
+
+    With one worker or one task all runs in this process. Worker processes are started afresh (no fork), end when
+    this process ends, however it ends, and are ended when the iteration is broken off.
+    Raises what `function` raises, and UserError where a worker dies.
+    """
+    if min(workers, len(tasks)) <= 1:
+        with _single_threaded():
+            yield from map(function, tasks)
+        return
+    with _single_threaded():
+        pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), start_worker)
+        try:
+            yield from _completed({pool.submit(function, task) for task in tasks}, heartbeat)
+            pool.shutdown()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A worker process died, most likely for lack of memory; run the same command again with fewer "
+                "--workers, finished work is kept."
+            ) from error
+        finally:
+            end_pool(pool)
+
+
+def _completed(pending: set[Future[Result]], heartbeat: Callable[[], None]) -> Iterator[Result]:
+    while pending:
+        done, pending = wait(pending, HEARTBEAT, FIRST_COMPLETED)
+        heartbeat()
+        for future in done:
+            yield future.result()
+
+
+def end_pool(pool: ProcessPoolExecutor) -> None:
+    """Stop the workers without waiting for what they are at; nothing happens where they have ended."""
+    processes = list((pool._processes or {}).values())
+    manager: threading.Thread | None = pool._executor_manager_thread  # type: ignore[assignment]  # the stubs are wrong
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    # Python's own end of the pool, at exit, meets a closed pipe where this thread is just closing it.
+    if manager is not None:
+        manager.join(10)
+
+
+def start_worker() -> None:
+    """Make this worker process end with its parent, and leave Ctrl-C to it."""
+    # Ctrl-C reaches every process of the terminal: the parent alone decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    # Else the workers of a killed run would stay, and write beside those of the run that goes on.
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Keep the tokenizer's own threads off, here and in processes started within: one task, one core."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("TOKENIZERS_PARALLELISM", None)
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
+
+
+# Tasks that wait for each worker, so that none does and memory stays flat.
+_AHEAD = 3
+
+
+def ordered_results(
+    prepare: Callable[..., Callable[[Task], Result]], given: tuple[object, ...], tasks: Iterable[Task], workers: int
+) -> Iterator[Result]:
+    """Give `function(task)` for every task, in order; each process makes its own `function = prepare(number, *given)`.
+
+    The numbers of worker processes count from 0; with one worker all runs in this process, whose number is None. Tasks
+    are drawn as they are needed. Raises what the function raises, and UserError where a worker dies.
+    """
+    if workers == 1:
+        yield from map(prepare(None, *given), tasks)
+        return
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _prepare, (context.Value("i", 0), prepare, given))
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(_call, task))
+            if len(waiting) >= _AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "A worker process died, most likely for lack of memory; run the same command again with fewer --workers, "
+            "finished work is kept."
+        ) from error
+    finally:
+        end_pool(pool)
+
+
+# Set in worker processes alone, each of which serves one pool.
+_function: Callable[[Any], Any]
+
+
+def _prepare(started: Any, prepare: Callable[..., Callable[[Any], Any]], given: tuple[object, ...]) -> None:
+    global _function
+    start_worker()
+    with started.get_lock():
+        number = started.value
+        started.value += 1
+    _function = prepare(number, *given)
+
+
+def _call(task: Any) -> Any:
+    return _function(task)

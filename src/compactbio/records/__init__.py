@@ -1,1 +1,0 @@
-"""What makes work traceable and safe to interrupt: hashes, atomic files, cards."""

@@ -1,0 +1,91 @@
+"""What a step on a CPU is spared: expensive dropout masks, and gradients that nothing uses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+LEVELS = 2**16
+
+
+class QuickDropout(nn.Dropout):
+    """Inverted dropout at a rate rounded to 1/65,536: 16 random bits an element, scaled by the rate as rounded.
+
+    The bits come from NumPy's SFC64, seeded at each call by torch's own generator, so torch's state alone says which
+    masks follow. CPU only.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Of a tensor of any shape, the same with a share of its elements 0 and the rest scaled up to the old mean."""
+        dropped = round(self.p * LEVELS)
+        if not self.training or dropped == 0:
+            return input
+        if dropped == LEVELS:
+            return input * 0
+        seed = int(torch.randint(2**62, ()))
+        bits = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-input.numel() // 4)).view(np.int16))
+        keep = (bits[: input.numel()] >= dropped - LEVELS // 2).view(input.shape)
+        # Scaled by a Python number: in half precision a tensor of scales would be rounded itself.
+        return input * (LEVELS / (LEVELS - dropped)) * keep.to(input.dtype)
+
+
+@contextmanager
+def quick_dropout(model: nn.Module) -> Iterator[None]:
+    """Within it the `nn.Dropout` modules of a model on a CPU are `QuickDropout`s of the same rates."""
+    found = [
+        (module, name, child)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if type(child) is nn.Dropout
+    ]
+    try:
+        for module, name, child in found:
+            setattr(module, name, QuickDropout(child.p).train(child.training))
+        yield
+    finally:
+        for module, name, child in found:
+            setattr(module, name, child.train(getattr(module, name).training))
+
+
+@contextmanager
+def frozen_key_biases(student: PreTrainedModel) -> Iterator[None]:
+    """Within it the biases of the keys stay as they are; not for a loss that matches raw attention scores.
+
+    A bias of the keys adds one number to a whole row of scores, which softmax cancels: its true gradient is 0. Adam
+    would blow the rounding error of that 0 up to steps of full size, other ones for each number of processes.
+    """
+    biases = [p for name, p in student.named_parameters() if name.endswith((".key.bias", ".k_lin.bias"))]
+    try:
+        for bias in biases:
+            bias.requires_grad_(False)
+        yield
+    finally:
+        for bias in biases:
+            bias.requires_grad_(True)
+
+
+@contextmanager
+def embedding_gradient_in_place(student: PreTrainedModel) -> Iterator[None]:
+    """Within it the word embeddings' gradient is added up in one kept matrix, at the rows of the tokens that came up.
+
+    Otherwise each micro-batch makes a matrix of vocabulary x width anew, of which a few rows are not 0. For one process
+    on a CPU: DistributedDataParallel takes other ways with sparse gradients.
+    """
+    embeddings = student.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    kept = torch.empty_like(embeddings.weight, requires_grad=False)
+
+    def begin(*_: object) -> None:
+        if torch.is_grad_enabled() and embeddings.weight.grad is None:
+            embeddings.weight.grad = kept.zero_()
+
+    hook = embeddings.register_forward_pre_hook(begin)
+    embeddings.sparse = True
+    try:
+        yield
+    finally:
+        embeddings.sparse = False
+        hook.remove()

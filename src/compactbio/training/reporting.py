@@ -1,0 +1,167 @@
+"""What a run tells while it goes: a bar with speed and time left, `metrics.jsonl`, TensorBoard."""
+
+import json
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerState
+
+from compactbio.files import write_text
+
+METRICS = "metrics.jsonl"
+
+
+class Metrics(TrainerCallback):  # type: ignore[misc]
+    """Appends every line of the log to `metrics.jsonl`; a resumed run first drops the lines after its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            kept = [line for line in read(self._path) if line["step"] <= state.global_step and state.global_step]
+            write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: Any,
+        logs: dict[str, float],
+        **_: Any,
+    ) -> None:
+        if not _tells(state, logs):
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **logs, "time": round(time.time(), 3)}) + "\n")
+
+    def close(self) -> None:
+        """Nothing waits here: every line is written at once."""
+
+
+def _tells(state: TrainerState, logs: dict[str, float]) -> bool:
+    # The Trainer's own closing line is left out: its rates count steps as if they were examples.
+    return bool(state.is_world_process_zero) and "train_runtime" not in logs
+
+
+def _said(name: str) -> str:
+    return name.replace("heldout", "held-out").replace("_", " ")
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The lines of a `metrics.jsonl`; a last line that a kill cut off is passed over."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class Bar(TrainerCallback):  # type: ignore[misc]
+    """A progress bar on stderr with loss, tokens a second and time left; where stderr is no terminal, plain lines."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._started, self._first = 0.0, 0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero and self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._bar.start()
+            self._bar.add_task(self._label, total=state.max_steps, completed=state.global_step)
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        # Not at the beginning: what is measured before the first step would be counted as a step's time.
+        if not self._started:
+            self._started, self._first = time.monotonic(), state.global_step
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=state.global_step)
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: Any,
+        logs: dict[str, float],
+        **_: Any,
+    ) -> None:
+        if not _tells(state, logs):
+            return
+        if "loss" in logs:
+            words = f"loss {logs['loss']:.3f}, {logs['tokens_per_second']:,.0f} tokens/s"
+        else:
+            words = ", ".join(f"{_said(name)} {value:.4f}" for name, value in logs.items() if name != "epoch")
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=f"{self._label}: {words}")
+        else:
+            left = self._left(state)
+            sys.stderr.write(f"{self._label}: step {state.global_step}/{state.max_steps}, {words}{left}\n")
+
+    def close(self) -> None:
+        """Take the bar off the screen; safe to call twice."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _left(self, state: TrainerState) -> str:
+        done = state.global_step - self._first
+        if done == 0:
+            return ""
+        seconds = (time.monotonic() - self._started) / done * (state.max_steps - state.global_step)
+        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+
+
+class TensorBoard(TrainerCallback):  # type: ignore[misc]
+    """Every number of the log as a TensorBoard scalar under `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Any = None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=state.global_step or None)
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: Any,
+        logs: dict[str, float],
+        **_: Any,
+    ) -> None:
+        if self._writer is not None and _tells(state, logs):
+            for key, value in logs.items():
+                self._writer.add_scalar(key, value, state.global_step)
+
+    def close(self) -> None:
+        """Write out what waits."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def reporters(out: Path, label: str) -> list["Metrics | Bar | TensorBoard"]:
+    """What reports on a run into its folder, each to be closed; TensorBoard only where it is installed."""
+    found: list[Metrics | Bar | TensorBoard] = [Metrics(out / METRICS), Bar(label)]
+    if find_spec("tensorboard"):
+        found.append(TensorBoard(out / "tensorboard"))
+    elif PartialState().is_main_process:
+        sys.stderr.write("No TensorBoard curves, metrics.jsonl has them: pip install 'compactbio[tensorboard]'\n")
+    return found
