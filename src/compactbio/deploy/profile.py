@@ -88,7 +88,7 @@ def load(source: Source, precision: str) -> PreTrainedModel:
     model = load_for(source, AutoModel, new_head=True, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     if hasattr(model, "pooler"):
         model.pooler = None
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to("cuda" if hardware.uses_gpu() else "cpu")
 
 
 def random_batch(model: PreTrainedModel, sentences: int, length: int) -> Packed:
@@ -155,7 +155,7 @@ def _seconds(model: PreTrainedModel, batch: Packed) -> float:
 
 
 def _wait() -> None:
-    if torch.cuda.is_available():
+    if hardware.uses_gpu():
         torch.cuda.synchronize()
 
 

@@ -123,7 +123,7 @@ def finetune(
     is left alone. Raises UserError for whatever the user can mend.
     """
     out = Path(out)
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = PartialState(cpu=not hardware.uses_gpu())
     found = datasets.find(data, task, name, format=format)
     if train_on not in TRAIN_ON:
         raise UserError(f"{train_on!r} is nothing to train on: take {' or '.join(TRAIN_ON)}.")
@@ -325,7 +325,7 @@ def _arguments(inputs: Inputs, out: Path, per_epoch: int, steps: int, *, measure
         optim="adamw_torch_fused",
         seed=chosen.seed,
         bf16=inputs.precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not hardware.uses_gpu(),
         eval_strategy="steps" if measures else "no",
         eval_steps=per_epoch,
         # The first epochs are never the best; measuring them would cost as much as it does later.

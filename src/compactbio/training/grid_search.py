@@ -7,12 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 
 from compactbio.errors import UserError
 from compactbio.files import read_json, write_json, write_text
-from compactbio.modeling import loading
+from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters
 from compactbio.tasks import data as datasets
 from compactbio.tasks.registry import TASKS
@@ -57,7 +56,7 @@ def search(
     wanted = {"grid": grid, "fixed": fixed, "data": found.digests, "model": source.digest, **options}
     if resume and not (out / SEARCH).exists():
         raise UserError(f"{out} holds no search to resume: leave --resume out to begin one.")
-    with run_folder.held(PartialState(cpu=not torch.cuda.is_available()), out):
+    with run_folder.held(PartialState(cpu=not hardware.uses_gpu()), out):
         done = _begin(out, wanted)
         if done is not None:
             return done

@@ -92,7 +92,7 @@ def train(
     A finished run of the same inputs is left alone. Raises UserError for whatever the user can mend.
     """
     out = Path(out)
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = PartialState(cpu=not hardware.uses_gpu())
     inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
     with run_folder.held(processes, out), loading.quiet():
         begun = run_folder.on_main(processes, lambda: run_folder.begin(out, inputs.identity(), resume=resume))
@@ -238,7 +238,7 @@ def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any,
 
 def arguments_for(recipe: Recipe, precision: str, out: Path, *, measures: bool, starts: bool) -> TrainingArguments:
     """What Trainer is told of a recipe; `measures` where something is held out, `starts` for no resumed run."""
-    cuda = torch.cuda.is_available()
+    cuda = hardware.uses_gpu()
     arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
         max_steps=recipe.steps,
