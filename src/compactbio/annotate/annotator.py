@@ -152,8 +152,8 @@ class Annotator:
             >>> [len(entities) for entities in annotator.stream(texts, batch_size=4)]
             [0, 1, 2, 0, 1, 2]
         """
-        for batch in batched(elements_of(texts, (str, Document), "text"), batch_size):
-            yield from self(batch, min_score=min_score)
+        given = batched(elements_of(texts, (str, Document), "text"), batch_size)
+        return (found for batch in given for found in self(batch, min_score=min_score))
 
     def steps(
         self, texts: Iterable[str | Document], *, min_score: float = 0.0, tokens: int | None = None

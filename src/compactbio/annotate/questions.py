@@ -76,8 +76,8 @@ class QuestionAnnotator:
 
     def stream(self, asked: Iterable[Asked], *, batch_size: int = 128) -> Iterator[list[Answer]]:
         """The answers to each (question, texts) as they are ready; `batch_size` questions are computed together."""
-        for batch in batched(elements_of(asked, (tuple, list), "pair"), batch_size):
-            yield from self._answers(batch)
+        given = batched(elements_of(asked, (tuple, list), "pair"), batch_size)
+        return (found for batch in given for found in self._answers(batch))
 
     def _answers(self, asked: Sequence[Any]) -> list[list[Answer]]:
         pairs = [_pair(one, place) for place, one in enumerate(asked)]

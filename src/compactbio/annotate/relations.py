@@ -112,8 +112,8 @@ class RelationAnnotator:
         self, documents: Iterable[Document], *, min_score: float = 0.0, batch_size: int = 128
     ) -> Iterator[list[Related]]:
         """The relations of each document as they are ready; `batch_size` documents are computed together."""
-        for batch in batched(elements_of(documents, Document, "document"), batch_size):
-            yield from self._relations(batch, min_score)
+        given = batched(elements_of(documents, Document, "document"), batch_size)
+        return (found for batch in given for found in self._relations(batch, min_score))
 
     def _relations(self, given: Sequence[Document], min_score: float) -> list[list[Related]]:
         documents = [replace(one, text=without_surrogates(one.text)) for one in given]
