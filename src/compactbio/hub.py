@@ -67,16 +67,17 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     return folder
 
 
-def push(folder: Path, name: str, *, ignore: list[str]) -> str:
+def push(folder: Path, name: str, *, ignore: list[str], private: bool | None = None) -> str:
     """Upload a folder as the model `owner/name` of the hub, made where it does not exist; gives its address.
 
-    `ignore` are patterns of files that stay. Raises UserError where the hub refuses or is out of reach.
+    `ignore` are patterns of files that stay; `private` is for a model that is made, None the owner's default. Raises
+    UserError where the hub refuses or is out of reach.
     """
     if constants.HF_HUB_OFFLINE or not _reachable():
         raise UserError(f"{name}: the model hub is out of reach, so nothing was pushed; {folder} is complete.")
     api = HfApi()
     try:
-        url = api.create_repo(name, exist_ok=True)
+        url = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=url.repo_id, folder_path=folder, ignore_patterns=ignore)
     except HFValidationError:
         raise UserError(f"{name}: no valid name for a hub model; it must be owner/name.") from None
