@@ -84,7 +84,6 @@ def annotate(
     """
     from rich.console import Console
 
-    options.use(device)
     from compactbio.annotate.files import annotate_files, stream
     from compactbio.errors import UserError
     from compactbio.progress import Reporter

@@ -1,6 +1,5 @@
 """Options that several commands have, said once."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,17 +141,3 @@ def overrides(settings: list[str], steps: int | None) -> dict[str, Any]:
     if steps is not None:
         merged["steps"] = steps
     return merged
-
-
-def use(device: Device) -> None:
-    """Keep PyTorch, here and in worker processes, to a device. Raises UserError for a GPU that is not there."""
-    if device is Device.cpu:
-        # Read when PyTorch first looks for GPUs, which it has not done yet.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif device is Device.cuda:
-        import torch
-
-        from compactbio.errors import UserError
-
-        if not torch.cuda.is_available():
-            raise UserError("There is no CUDA GPU that PyTorch can use; leave --device out, or say --device cpu.")
