@@ -5,17 +5,11 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from compactbio.cli import options
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from compactbio.comparison.suite import Suite
-    from compactbio.comparison.table import Cell, Profile
 
 EXAMPLE = """\
 Example of a SUITE.yaml:
@@ -53,6 +47,7 @@ def compare(
     What was run is kept and not run again; a run that fails is told in the report, and tried again the next time.
     """
     from compactbio.comparison import report, runs
+    from compactbio.comparison.profiles import profiles_of
     from compactbio.comparison.suite import load
     from compactbio.comparison.table import build
     from compactbio.comparison.text_tables import markdown
@@ -76,7 +71,7 @@ def compare(
         raise typer.Exit(130) from None
     table = build(cells, loaded.baseline, loaded.teacher)
     try:
-        profiles = _profiles(loaded, cells, out)
+        profiles = profiles_of(loaded, out, _tell)
     except KeyboardInterrupt:
         _tell("Stopped while speed was measured; what was run is kept. Add --report-only to go on.")
         raise typer.Exit(130) from None
@@ -90,32 +85,3 @@ def compare(
 
 def _tell(line: str) -> None:
     typer.echo(line, err=True)
-
-
-def _profiles(suite: "Suite", cells: "Sequence[Cell]", out: Path) -> "dict[str, Profile]":
-    """Size and speed of each model, measured on this machine once and kept in `profiles.json`."""
-    from compactbio.deploy.profile import profile
-    from compactbio.files import read_json, write_json
-    from compactbio.modeling import loading
-
-    kept = out / "profiles.json"
-    digests = {name: loading.find(where).digest for name, where in suite.models.items()}
-    try:
-        known = read_json(kept)
-    except (OSError, ValueError):
-        known = None
-    if isinstance(known, dict) and known.get("digests") == digests and "profiles" in known:
-        return known["profiles"]  # type: ignore[no-any-return]
-    places = list(dict.fromkeys(suite.models.values()))
-    _tell(f"Measuring the speed of {len(places)} models ...")
-    measured = dict(zip(places, profile(places), strict=True))
-    profiles: dict[str, Profile] = {
-        name: {
-            "parameters": measured[place].encoder_parameters,
-            "tokens_per_second": measured[place].throughput_tokens_per_second,
-            "latency_ms": measured[place].latency_ms,
-        }
-        for name, place in suite.models.items()
-    }
-    write_json(kept, {"digests": digests, "profiles": profiles})
-    return profiles
