@@ -268,7 +268,7 @@ def test_no_right_to_write(tmp_path, good, tokenizer_folder):
 
 
 def test_a_worker_that_dies_is_told_of(tmp_path):
-    with pytest.raises(UserError, match=r"A worker process died, .*fewer --workers"):
+    with pytest.raises(UserError, match=r"A worker process died, .*fewer workers"):
         list(unordered_results(os._exit, [1, 1], 2, lambda: None))
 
 

@@ -14,7 +14,7 @@ from compactbio.corpus.settings import RowSettings, Selection, Source, fingerpri
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError
 from compactbio.files import locked, value_digest, write_json
-from compactbio.formats.sources import search
+from compactbio.formats import find_citations
 from compactbio.modeling.tokenizers import (
     WITH_MASK,
     as_record,
@@ -94,7 +94,7 @@ def build(
     OSError where `out` cannot be written.
     """
     listener = listener or Silent()
-    found = search(inputs)
+    found = find_citations(inputs)
     for note in found.notes():
         listener.note(note)
     selection = Selection(holdout, require_abstract, None if exclude is None else settings.read_exclude(Path(exclude)))

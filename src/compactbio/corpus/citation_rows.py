@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from compactbio.corpus.settings import RowSettings, Source
 from compactbio.documents import Citation, Deletion
 from compactbio.files import atomic_file, value_digest, write_json
-from compactbio.formats import Rejected, SourceError, kind, read_citations
+from compactbio.formats import Rejected, SourceError, read_citations, recognise_citations
 
 _PMIDS = 1 << 62
 
@@ -203,7 +203,7 @@ def make(task: Task) -> Part:
     """
     tally = Tally()
     try:
-        tally.format = kind(task.source.path)
+        tally.format = recognise_citations(task.source.path)
         entries = read_citations(task.source.path, tally.format)
         with atomic_file(_table(task)) as partial:
             _write(partial, _citations(entries, tally), task, tally)

@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 from compactbio.corpus.citation_rows import HAS_ABSTRACT, HAS_PMID, HAS_TEXT, pmid_key
 from compactbio.documents import Citation, Deletion
 from compactbio.errors import UserError
-from compactbio.formats import pubmed
+from compactbio.formats import Reading, pubmed
 from compactbio.formats.recognise import recognise_texts
-from compactbio.formats.texts import Reading
 from compactbio.processes import unordered_results
 from compactbio.progress import Listener
 
