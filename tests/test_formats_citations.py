@@ -138,10 +138,10 @@ PEAK = """
 import re, sys
 from pathlib import Path
 from compactbio.corpus.settings import fingerprint
-from compactbio.corpus.citation_rows import Task, make
+from compactbio.corpus.citation_rows import Task, tokenise
 from compactbio.corpus.settings import RowSettings
 source, tokenizer, folder = map(Path, sys.argv[1:])
-part = make(Task(fingerprint(source), RowSettings("", 64, "drop", False), tokenizer, folder))
+part = tokenise(Task(fingerprint(source), RowSettings("", 64, "drop", False), tokenizer, folder))
 print(part.tally.records, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 

@@ -75,7 +75,7 @@ def read(path: Path) -> Iterator[Document]:
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
-    """Write one paragraph per document. Raises UserError for other than factoid questions with one wording per answer."""
+    """Write one paragraph per document. Raises UserError for what is not one factoid question with single wordings."""
     held = list(documents)
     names = _names((document.id, question.text) for document in held for question in document.questions)
     article = {"title": "", "paragraphs": [_paragraph(document, names) for document in held]}
