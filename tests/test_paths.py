@@ -15,7 +15,7 @@ from compactbio.deploy.profile import profile
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.evaluation import predictions, scoring
-from compactbio.formats.texts import read_texts
+from compactbio.formats import read_texts
 from compactbio.modeling import loading
 from compactbio.objectives import Distiller
 from compactbio.tasks import data

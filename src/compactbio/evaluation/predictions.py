@@ -14,7 +14,8 @@ from compactbio.errors import UserError
 from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described, without_types
 from compactbio.files import write_text
 from compactbio.formats.bioasq import read_answers, write_answers
-from compactbio.formats.checks import counting_left_out, numbered
+from compactbio.formats.checks import counting_left_out
+from compactbio.formats.streams import lines, named_errors
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
@@ -139,7 +140,8 @@ def _relations(
     name: str | None,
 ) -> Outcome:
     """`labels` are those of all splits: one alone may lack some, the negative one too."""
-    rows = [tuple(map(clean, line.split("\t"))) for _, line in numbered(predicted)]
+    with named_errors(predicted):
+        rows = [tuple(map(clean, line.split("\t"))) for _, line in lines(predicted)]
     # A class that only the system gives can be named as negative too.
     given = {row[0] for row in rows if len(row) == 1 and key(row[0]) in map(key, negative or ())}
     scheme = relation.scheme(labels | given, negative, name)
