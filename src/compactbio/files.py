@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from compactbio.errors import UserError
@@ -139,6 +140,21 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON value. Raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_yaml(path: Path, kind: str) -> dict[str, Any]:
+    """Read a YAML file that maps keys to values; `kind` names the file in errors. Raises UserError."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{kind} {path} cannot be read: {error.strerror}; check the path.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{kind} {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{kind} {path} is not a mapping of keys to values.")
+    return {str(key): value for key, value in values.items()}
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
