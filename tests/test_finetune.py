@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, pipeline
 
@@ -117,6 +118,12 @@ def test_the_card_holds_scores_with_all_that_says_what_they_are_worth(tagged):
     front = yaml.safe_load(card.split("---")[1])
     (indexed,) = front["model-index"][0]["results"]
     assert indexed["metrics"][2]["value"] == pytest.approx(evaluation.outcome.scores["f1"], abs=1e-6)
+    read = ModelCard(card).data  # as the hub reads it
+    assert read.model_name == "tagger" and [one.metric_type for one in read.eval_results] == [
+        "precision",
+        "recall",
+        "f1",
+    ]
     rows = [line for line in card.splitlines() if line.startswith("| made")]
     assert len(rows) == 2 and f"{100 * result.devel:.2f}" in rows[0] and "chose the epoch" in rows[0]
     assert f"{100 * evaluation.outcome.main:.2f}" in rows[1] and "word" in rows[1]

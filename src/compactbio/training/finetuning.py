@@ -32,7 +32,7 @@ from compactbio.tasks.relation import label_of
 from compactbio.tasks.settings import Settings, settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import batches, engine, reporting, run_folder
-from compactbio.training.cards import write_task_card
+from compactbio.training.cards import finetuned_card
 from compactbio.training.task_model import FineTuner
 
 TRAIN_ON = ("train", "train+devel")
@@ -370,7 +370,7 @@ def _finish(
             step = kept["step"] if kept else result.step
             epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
             result = replace(result, epoch=epoch, devel=outcome.main, interval=interval)
-        card = write_task_card(out.name, inputs.identity(), asdict(result), encoder_parameters(model), [])
+        card = finetuned_card(out.name, inputs.identity(), asdict(result), encoder_parameters(model))
         write_text(out / "README.md", card)
         run_folder.finish(out, inputs.identity(), {**asdict(result), "out": out.name})
     shutil.rmtree(out / "checkpoints", ignore_errors=True)

@@ -18,7 +18,7 @@ from compactbio.tasks import data as datasets
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
-from compactbio.training.cards import write_task_card
+from compactbio.training.cards import finetuned_card
 from compactbio.training.finetuning import Finetuned, finetune
 
 SEARCH = "search.json"
@@ -124,6 +124,6 @@ def _keep(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, Any], 
     with loading.quiet():
         parameters = encoder_parameters(loading.load_for(loading.find(str(out)), TASKS[best.task].auto))
     run_folder.finish(out, record["identity"], {**asdict(result), "out": out.name})
-    write_text(out / "README.md", write_task_card(out.name, record["identity"], asdict(result), parameters, []))
+    write_text(out / "README.md", finetuned_card(out.name, record["identity"], asdict(result), parameters))
     write_json(out / SEARCH, {"search": wanted, "trials": table})
     return result

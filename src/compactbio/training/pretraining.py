@@ -23,7 +23,7 @@ from compactbio.modeling.students import build_student, random_student
 from compactbio.objectives.terms import TERMS
 from compactbio.recipes import Recipe
 from compactbio.training import batches, engine, masked_lm, reporting, run_folder
-from compactbio.training.cards import write_run_card
+from compactbio.training.cards import pretrained_card
 from compactbio.training.masked_lm import Masking
 
 STAYS = ["checkpoints/*", "tensorboard/*", ".*"]
@@ -232,7 +232,17 @@ def _finish(inputs: Inputs, out: Path, student: PreTrainedModel, tokenizer: Any,
         tokenizer.save_pretrained(out)
         recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_text(out / "recipe.yaml", recipe)
-        write_text(out / "README.md", write_run_card(inputs, result, student, reporting.read(out / reporting.METRICS)))
+        card = pretrained_card(
+            out.name,
+            inputs.recipe,
+            inputs.teacher or inputs.init,
+            inputs.manifest,
+            inputs.identity(),
+            asdict(result),
+            student,
+            reporting.read(out / reporting.METRICS),
+        )
+        write_text(out / "README.md", card)
         run_folder.finish(out, inputs.identity(), {**asdict(result), "out": out.name})
 
 
