@@ -27,9 +27,9 @@ _DISK = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file is larger than the system allows",
     errno.EROFS: "the file system is read-only",
-    errno.EACCES: "there is no right to write or read it",
+    errno.EACCES: "no permission to write or read it",
     errno.ENOENT: "there is no such file or folder",
-    errno.EPERM: "there is no right to write or read it",
+    errno.EPERM: "no permission to write or read it",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EISDIR: "this path is a folder, not a file",
     errno.ENAMETOOLONG: "its name, or what is put beside it, is longer than the file system takes",
@@ -52,7 +52,7 @@ def validation_problem(
 
     Args:
         error: what `model_validate` raised.
-        known: gives the keys that there are at a place (`loc` of pydantic), to suggest one for a key that is unknown.
+        known: returns the keys that exist at a place (`loc` of pydantic), to suggest one for a key that is unknown.
     """
     # An unknown key first: a misspelt one is reported as missing too.
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")

@@ -169,6 +169,24 @@ def value_digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def refuse_foreign(out: Path, kind: str, *marks: str) -> None:
+    """Raise UserError where something else than a folder of ours is at `out`.
+
+    Args:
+        out: a place to write to; free are one that does not exist and an empty folder.
+        kind: what is written there, named in the error ("run").
+        *marks: files or folders that a folder of ours holds, any of which is enough.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file: choose another output folder.", setting="out")
+    if any(out.iterdir()) and not any((out / mark).exists() for mark in marks):
+        raise UserError(
+            f"{out} is not empty and holds no {kind} of compactbio: choose another output folder.", setting="out"
+        )
+
+
 _MOMENT = 0.2  # seconds; a lock that another process is just removing is free within
 
 

@@ -13,7 +13,7 @@ from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, PARTS, TOKENIZER
 from compactbio.corpus.settings import RowSettings, Selection, Source, fingerprint
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError
-from compactbio.files import locked, value_digest, write_json
+from compactbio.files import locked, refuse_foreign, value_digest, write_json
 from compactbio.formats.sources import search
 from compactbio.modeling.tokenizers import (
     WITH_MASK,
@@ -101,7 +101,7 @@ def build(
     if workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more.")
     with locked(Path(out)):
-        _check_folder(Path(out))
+        refuse_foreign(Path(out), "corpus", MANIFEST, PARTS)
         pieces = load_tokenizer(tokenizer, WITH_MASK)
         rows = _row_settings(pieces, max_length, overflow, published=published)
         described = as_record(pieces, tokenizer)
@@ -131,13 +131,6 @@ def _row_settings(
         raise UserError(f"--max-length {max_length}: must be more than the {special} special pieces of a row.")
     wide, unknown = is_wide(pieces), pieces.unk_token_id
     return RowSettings(tokenizer_digest(pieces), max_length, overflow, wide, published, unknown)
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: a file is in the way; name another folder for --out.")
-    if out.is_dir() and any(out.iterdir()) and not any((out / mark).exists() for mark in (MANIFEST, PARTS)):
-        raise UserError(f"{out}: the folder is not empty and holds no corpus; name a new or an empty one for --out.")
 
 
 def _identify(paths: Sequence[Path], job: _Job) -> list[Source]:

@@ -48,7 +48,7 @@ class Recipe(BaseModel):
         loss: weight of each term.
         temperature: divides the logits in `logits_kl` and `soft_targets`.
         mlm_probability: share of the tokens that are masked.
-        max_length: tokens of a row at most, special ones included.
+        max_length: tokens per row at most, special ones included.
         batch_size: citations per optimiser step.
         warmup_steps: steps over which the learning rate rises from 0.
         hidden_dropout: dropout of the student's hidden states; None leaves it as it is.
