@@ -406,7 +406,7 @@ def test_every_mistake_in_a_suite_is_one_sentence_with_file_and_key(tmp_path, ch
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "not a mapping"), (b"- a\n", "not a mapping"), (b"a: [\n", "no YAML"), (b"a: \xff\n", "not UTF-8"),
+    [(b"", "not a mapping"), (b"- a\n", "not a mapping"), (b"a: [\n", "not YAML"), (b"a: \xff\n", "not UTF-8"),
      (b"data: {d: .}\n", "models is missing")],
 )  # fmt: skip
 def test_a_file_that_is_no_suite_is_told(tmp_path, content, said):

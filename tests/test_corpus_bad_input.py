@@ -142,8 +142,8 @@ def test_an_empty_corpus(tmp_path, tokenizer_folder, name, content, sentence):
         ({"exclude": "{tmp}/missing.txt"}, "missing.txt: no such file"),
         ({"exclude": "{tmp}/words.txt"}, "words.txt, line 2: one PMID per line"),
         ({"exclude": "{tmp}/in/good1.jsonl.gz"}, "not a text file of PMIDs"),
-        ({"out": "{tmp}/words.txt"}, "words.txt: a file is in the way"),
-        ({"out": "{tmp}/in"}, "the folder is not empty and holds no corpus"),
+        ({"out": "{tmp}/words.txt"}, "words.txt is a file"),
+        ({"out": "{tmp}/in"}, "is not empty and holds no corpus"),
     ],
 )
 def test_a_mistake_in_the_arguments(tmp_path, good, tokenizer_folder, options, sentence):

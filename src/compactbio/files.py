@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from compactbio.errors import UserError
@@ -141,6 +142,21 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_yaml(path: Path, kind: str) -> dict[str, Any]:
+    """Read a YAML file that maps keys to values; `kind` names the file in errors. Raises UserError."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{kind} {path} cannot be read: {error.strerror}; check the path.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{kind} {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{kind} {path} is not a mapping of keys to values.")
+    return {str(key): value for key, value in values.items()}
+
+
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """The digest of a file's bytes, read in blocks. Raises OSError as `open` does."""
     with path.open("rb") as file:
@@ -151,6 +167,24 @@ def value_digest(value: Any) -> str:
     """The SHA-256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def refuse_foreign(out: Path, kind: str, *marks: str) -> None:
+    """Raise UserError where something else than a folder of ours is at `out`.
+
+    Args:
+        out: a place to write to; free are one that does not exist and an empty folder.
+        kind: what is written there, named in the error ("run").
+        *marks: files or folders that a folder of ours holds, any of which is enough.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file: choose another output folder.", setting="out")
+    if any(out.iterdir()) and not any((out / mark).exists() for mark in marks):
+        raise UserError(
+            f"{out} is not empty and holds no {kind} of compactbio: choose another output folder.", setting="out"
+        )
 
 
 _MOMENT = 0.2  # seconds; a lock that another process is just removing is free by then

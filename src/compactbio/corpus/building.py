@@ -12,7 +12,7 @@ from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKEN
 from compactbio.corpus.settings import RowSettings, Selection, Source, fingerprint
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError
-from compactbio.files import locked, read_json, value_digest, write_json
+from compactbio.files import locked, read_json, refuse_foreign, value_digest, write_json
 from compactbio.formats import find_citations
 from compactbio.processes import unordered_results
 from compactbio.progress import Listener, Silent
@@ -109,7 +109,7 @@ def build(
     if workers < 1:
         raise UserError(f"{workers} workers: there must be 1 or more.", setting="workers")
     with locked(out):
-        _check_folder(out)
+        refuse_foreign(out, "corpus", MANIFEST, TOKENISED)
         loaded = tokenizers.load_tokenizer(tokenizer, tokenizers.WITH_MASK)
         rows = RowSettings(
             tokenizers.tokenizer_digest(loaded),
@@ -140,15 +140,6 @@ def _checked_length(max_length: int, tokenizer: "PreTrainedTokenizerFast") -> in
             setting="max_length",
         )
     return max_length
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: a file is in the way; name another folder.", setting="out")
-    if out.is_dir() and any(out.iterdir()) and not any((out / mark).exists() for mark in (MANIFEST, TOKENISED)):
-        raise UserError(
-            f"{out}: the folder is not empty and holds no corpus; name a new or an empty one.", setting="out"
-        )
 
 
 def _sources(paths: Sequence[Path], job: _Job) -> list[Source]:

@@ -17,7 +17,7 @@ from compactbio.modeling.sharing import evaluating
 def predict(
     model: PreTrainedModel, task: str, rows: Sequence[Row], *, tokens: int, bf16: bool
 ) -> list[NDArray[np.float32]]:
-    """The logits of each row in the rows' order (shapes: see `finetuner.row_logits`); the model's mode is kept."""
+    """The logits of each row in the rows' order (shapes: see `heads.row_logits`); the model's mode is kept."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found: list[NDArray[np.float32]] = []
     device = device_of(model)
@@ -28,7 +28,7 @@ def predict(
     return [found[places[i]] for i in range(len(rows))]
 
 
-# Gives the logits of rows in the rows' order (shapes: see `finetuner.row_logits`).
+# Gives the logits of rows in the rows' order (shapes: see `heads.row_logits`).
 Predictor = Callable[[Sequence[Row]], list[NDArray[np.float32]]]
 
 
