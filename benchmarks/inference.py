@@ -21,7 +21,7 @@ from transformers import AutoModelForTokenClassification, pipeline
 
 from benchmarks import tagger
 from compactbio import Annotator
-from compactbio.deploy.export import Quantiser, program_of, save_program
+from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.modeling import runtimes
 from compactbio.modeling.hardware import processor
 

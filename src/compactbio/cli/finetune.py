@@ -20,7 +20,7 @@ Example:
 
 compactbio finetune NER/NCBI-disease --model models/distil-biobert --out tagger
 
-compactbio evaluate tagger NER/NCBI-disease
+compactbio evaluate NER/NCBI-disease --model tagger
 """
 
 
@@ -133,5 +133,5 @@ def _text(result: "Finetuned", data: Path) -> str:
             f"{result.protocol} protocol)"
         )
     lines += [f"note    {note}" for note in result.notes]
-    lines.append(f"test    not touched; score it with: compactbio evaluate {result.out} {data}")
+    lines.append(f"test    not touched; score it with: compactbio evaluate {data} --model {result.out}")
     return "\n".join(lines)

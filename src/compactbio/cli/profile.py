@@ -1,4 +1,4 @@
-"""`compactbio profile`: what models cost, beside a baseline."""
+"""`compactbio profile`: the size, speed and memory of models, beside a baseline."""
 
 import json
 from dataclasses import asdict
@@ -19,11 +19,11 @@ def profile(
     baseline: Annotated[
         str | None, typer.Option(help="The model to compare with; by default the first.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object a model as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object per model as JSON.")] = False,
 ) -> None:
     """Measure parameters, size, FLOPs, latency, throughput and memory of encoders, beside a baseline.
 
-    The models run in turns on random tokens, so that other work on the machine hits all alike.
+    The models run in turns on random tokens, so that other load on the machine affects all alike.
     """
     from rich.console import Console
 

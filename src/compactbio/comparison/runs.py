@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.comparison.suite import FILES, DataSet, Suite
-from compactbio.comparison.table import Cell
+from compactbio.comparison.table import Run
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json, value_digest, write_json, write_text
@@ -21,28 +21,29 @@ from compactbio.training.finetuning import finetune
 RUNS = "runs"
 EVALUATION = "evaluation.json"
 FAILURE = "failure.txt"
-# What an evaluation of ours has at the least; another file of that name is passed over.
-_OURS = {"task", "metric", "scores", "statistic", "unit", "units", "per_type", "mistakes", "notes", "data", "model"}
+# The keys of an evaluation; another file of that name is ignored.
+_KEYS = {"task", "metric", "scores", "statistic", "unit", "units", "per_type", "mistakes", "notes", "data", "model"}
 
 
-class Stopped(Exception):  # noqa: N818 (no error: a wish)
-    """A signal ended a run; what was done is kept, and the same comparison goes on from there."""
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """A signal ended a run; what was done is kept, and the same comparison resumes from there."""
 
 
 def check(suite: Suite, out: str | Path) -> None:
     """Find every model and data set of a suite, with its task, settings and test split, before the first run.
 
-    Raises UserError for the first that cannot be had, and where `out` holds runs of another suite, or what is not ours.
+    Raises UserError for the first that is missing or wrong, and where `out` holds runs of another suite, or other
+    files.
     """
     out = Path(out)
     if out.exists() and not (out.is_dir() and ((out / RUNS).is_dir() or not any(out.iterdir()))):
-        raise UserError(f"{out} is not empty and holds no comparison of ours: choose another --out.")
+        raise UserError(f"{out} is not empty and does not hold a comparison: choose another folder.", setting="out")
     sources = {name: loading.find(where) for name, where in suite.models.items()}
     for source in sources.values():
         loading.tokenizer_of(source)
     for name, data in suite.data.items():
         for fold in data.folds or ("",):
-            found = datasets.find(_place(data, fold), data.task, name, format=data.format)
+            found = _found(data, fold, name)
             for split in ("train", "test"):
                 if split not in found.files:
                     raise UserError(f"{name}: there is no {split} file in {data.path}; a comparison needs both.")
@@ -71,7 +72,7 @@ def _check_same(suite: Suite, key: tuple[str, str, int, str], place: Path, sourc
     model, name, seed, fold = key
     known = record["identity"]
     data = suite.data[name]
-    found = datasets.find(_place(data, fold), data.task, name, format=data.format)
+    found = _found(data, fold, name)
     chosen = settings(found.task, int(source.config.hidden_size), {**suite.settings_for(name), "seed": seed})
     limit = int(source.config.max_position_embeddings)
     wanted = {
@@ -86,16 +87,17 @@ def _check_same(suite: Suite, key: tuple[str, str, int, str], place: Path, sourc
         "weights": known["model"]["sha256"],
         "data": {key: known["data"][key] for key in ("train", "devel") if key in known["data"]},
     }
-    differs = [part for part in wanted if wanted[part] != had[part]]
+    differs = [key for key in wanted if wanted[key] != had[key]]
     if differs:
         raise UserError(
             f"{place.parent} holds a run of {model} on {name} with other {' and '.join(differs)} than the suite says: "
-            "choose another --out, or delete that folder."
+            "choose another folder, or delete that one.",
+            setting="out",
         )
 
 
-def cells(suite: Suite, out: str | Path) -> list[Cell]:
-    """All cells of a suite as they stand in `out`, without running any; one of other test data is not run."""
+def kept_runs(suite: Suite, out: str | Path) -> list[Run]:
+    """All runs of a suite as they are in `out`, without running any; one on other test data counts as not run."""
     found = []
     for key in _keys(suite):
         place, data = _folder(Path(out), *key), suite.data[key[1]]
@@ -105,33 +107,33 @@ def cells(suite: Suite, out: str | Path) -> list[Cell]:
     return found
 
 
-def run(
+def run_suite(
     suite: Suite,
     out: str | Path,
     *,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
-    tell: Callable[[str], None],
-) -> list[Cell]:
-    """Do every run of a suite that is not done, under `out/runs/`, and give all cells.
+    report: Callable[[str], None],
+) -> list[Run]:
+    """Do every run of a suite that is not done, under `out/runs/`, and return all.
 
-    A run that fails is a cell with its reason, its traceback in `failure.txt`, and is tried again the next time.
-    `tell` gets a line a run. Raises Stopped where a signal ends a run.
+    A run that fails is returned with its reason, its traceback in `failure.txt`, and is tried again the next time.
+    `report` is called with a line per run. Raises Stopped where a signal ends a run.
     """
     keys = list(_keys(suite))
     found = []
     for number, key in enumerate(keys, 1):
         started = time.monotonic()
-        cell = _cell(suite, key, _folder(Path(out), *key), precision, tokens_per_batch)
-        found.append(cell)
-        said = f"{100 * cell.main:.2f}" if cell.state == "done" else f"failed: {cell.error}"
+        done = _run(suite, key, _folder(Path(out), *key), precision, tokens_per_batch)
+        found.append(done)
+        result = f"{100 * done.main:.2f}" if done.state == "done" else f"failed: {done.error}"
         minutes = (time.monotonic() - started) / 60
-        tell(f"[{number}/{len(keys)}] {cell.data}, {cell.model}, {cell.run}: {said} ({minutes:.1f} min)")
+        report(f"[{number}/{len(keys)}] {done.data}, {done.model}, {done.label}: {result} ({minutes:.1f} min)")
     return found
 
 
 def _keys(suite: Suite) -> Iterator[tuple[str, str, int, str]]:
-    """The model, data set, seed and fold of each cell; first seeds first, so that a whole table is there early."""
+    """The model, data set, seed and fold of each run; first seeds first, so that a whole table is done early."""
     rounds = max(len(suite.seeds_for(name)) for name in suite.data)
     for turn in range(rounds):
         for name, data in suite.data.items():
@@ -142,13 +144,17 @@ def _keys(suite: Suite) -> Iterator[tuple[str, str, int, str]]:
 
 
 def _folder(out: Path, model: str, data: str, seed: int, fold: str) -> Path:
-    # A hash beside the readable part: names may hold slashes, and may differ in them alone.
+    # A hash after the readable name: names may hold slashes, and may differ in them alone.
     named = f"{_safe(data)}-{_safe(model)}-{value_digest([data, model])[:6]}"
     return out / RUNS / named / (f"fold-{fold}-seed-{seed}" if fold else f"seed-{seed}")
 
 
 def _safe(name: str) -> str:
-    return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in name)
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def _found(data: DataSet, fold: str, name: str) -> datasets.Data:
+    return datasets.find(_place(data, fold), data.task, name, format=data.format)
 
 
 def _place(data: DataSet, fold: str) -> Path | dict[str, Path]:
@@ -157,13 +163,13 @@ def _place(data: DataSet, fold: str) -> Path | dict[str, Path]:
     return {key: path for key in FILES if (path := getattr(data, key)) is not None}
 
 
-def _cell(suite: Suite, key: tuple[str, str, int, str], place: Path, precision: str, tokens: int | None) -> Cell:
+def _run(suite: Suite, key: tuple[str, str, int, str], place: Path, precision: str, tokens: int | None) -> Run:
     model, name, seed, fold = key
     data = suite.data[name]
     try:
         begun = run_folder.record(place / "model")
         if begun is not None:
-            # Begun on another machine, perhaps: precision and budget stay the run's own.
+            # It may have been begun on another machine: it keeps its precision and batch size.
             precision, tokens = begun["identity"]["precision"], begun["identity"]["tokens_per_batch"]
         tuned = finetune(
             _place(data, fold),
@@ -201,39 +207,39 @@ def _cell(suite: Suite, key: tuple[str, str, int, str], place: Path, precision: 
         return _failed(key, place, str(error))
     except Exception as error:
         return _failed(key, place, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
-    cell = _kept(place, *key)
-    assert cell is not None
-    return cell
+    kept = _kept(place, *key)
+    assert kept is not None
+    return kept
 
 
-def _failed(key: tuple[str, str, int, str], place: Path, reason: str) -> Cell:
+def _failed(key: tuple[str, str, int, str], place: Path, reason: str) -> Run:
     place.mkdir(parents=True, exist_ok=True)
     write_text(place / FAILURE, f"{reason}\n\n{traceback.format_exc()}")
-    return Cell(*key, "failed", reason, None)
+    return Run(*key, "failed", reason, None)
 
 
-def _not_done(place: Path, model: str, data: str, seed: int, fold: str) -> Cell:
+def _not_done(place: Path, model: str, data: str, seed: int, fold: str) -> Run:
     failure = place / FAILURE
     if not failure.exists():
-        return Cell(model, data, seed, fold, "not run", "", None)
+        return Run(model, data, seed, fold, "not run", "", None)
     reason = failure.read_text(encoding="utf-8").partition("\n")[0]
-    return Cell(model, data, seed, fold, "failed", reason, None)
+    return Run(model, data, seed, fold, "failed", reason, None)
 
 
-def _kept(place: Path, model: str, data: str, seed: int, fold: str) -> Cell | None:
+def _kept(place: Path, model: str, data: str, seed: int, fold: str) -> Run | None:
     try:
         record: dict[str, Any] = read_json(place / EVALUATION)
     except (OSError, json.JSONDecodeError):
         return None
-    if not isinstance(record, dict) or not record.keys() >= _OURS:
+    if not isinstance(record, dict) or not record.keys() >= _KEYS:
         return None
-    return Cell(model, data, seed, fold, "done", "", record)
+    return Run(model, data, seed, fold, "done", "", record)
 
 
-def _is_of(cell: Cell, place: Path, data: DataSet, fold: str, name: str) -> bool:
+def _is_of(run: Run, place: Path, data: DataSet, fold: str, name: str) -> bool:
     """Whether a kept evaluation is of the model and the test data as they are now."""
-    digests = datasets.find(_place(data, fold), data.task, name, format=data.format).digests
-    used = cell.scored["data"]
+    digests = _found(data, fold, name).digests
+    used = run.scored["data"]
     own = loading.find(str(place / "model")).digest
-    kept = (cell.scored["model"]["sha256"], used["sha256"], used.get("gold_sha256"))
+    kept = (run.scored["model"]["sha256"], used["sha256"], used.get("gold_sha256"))
     return kept == (own, digests["test"], digests.get("gold"))

@@ -1,4 +1,4 @@
-"""ONNX files of a model's folder, and an ONNX file as a runtime, whoever exported it."""
+"""ONNX files: those of a model's folder, and one as a runtime, whatever exported it."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ FILES = {
     "onnx-fp32": ("model.onnx", "model_optimized.onnx", "onnx/model.onnx", "onnx/model_optimized.onnx"),
     "onnx-int8": ("model_int8.onnx", "model_quantized.onnx", "onnx/model_int8.onnx", "onnx/model_quantized.onnx"),
 }
-# Whose an ONNX file is: exported from the weights beside it (or with none beside it), from other ones, from ones that
-# a damaged record does not say, or made elsewhere.
+# Where an ONNX file is from: exported from the weights beside it (or with none beside it), from other weights, from
+# weights that a damaged record does not name, or made elsewhere.
 Origin = Literal["own", "stale", "unclear", "elsewhere"]
 
 
@@ -45,7 +45,7 @@ def others(source: Source) -> list[str]:
 
 
 def exports(folder: Path) -> dict[str, dict[str, Any]] | None:
-    """What the folder's record says of each exported file; None for a damaged record, {} where there is none."""
+    """The folder's record of each exported file; None for a damaged record, {} where there is none."""
     try:
         found = read_json(folder / RECORD)
     except FileNotFoundError:
@@ -53,10 +53,10 @@ def exports(folder: Path) -> dict[str, dict[str, Any]] | None:
     except (OSError, ValueError):
         return None
     made = found.get("exports") if isinstance(found, dict) else None
-    if not isinstance(made, dict) or not all(isinstance(one, dict) for one in made.values()):
+    if not isinstance(made, dict) or not all(isinstance(record, dict) for record in made.values()):
         return None
-    # Before each export named its weights, all of a folder were of the same.
-    return {file: {"model": found.get("model"), **one} for file, one in made.items()}
+    # Older records name the weights once for all exports of the folder.
+    return {file: {"model": found.get("model"), **record} for file, record in made.items()}
 
 
 def origin(source: Source, path: Path) -> Origin:

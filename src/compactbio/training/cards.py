@@ -157,7 +157,7 @@ _USE_OF_TASK_CARD = """\
 Score it on a data set of its kind, with an interval:
 
 ```sh
-compactbio evaluate {name} DATA
+compactbio evaluate DATA --model {name}
 ```
 
 With transformers:

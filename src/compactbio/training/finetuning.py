@@ -26,8 +26,9 @@ from compactbio.modeling.families import encoder_parameters, set_dropout
 from compactbio.modeling.prediction import predictor_of
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
+from compactbio.tasks.model_config import JOINED_SIGNS, RELATION_CLASSES, has_independent_outputs
 from compactbio.tasks.outcome import Outcome
-from compactbio.tasks.registry import MEMORY, TASKS, WORDS, Task, independent, labels_of, score
+from compactbio.tasks.registry import TASKS, Task, score
 from compactbio.tasks.relation import label_of
 from compactbio.tasks.settings import Settings, settings
 from compactbio.tasks.statistics import interval_of
@@ -83,7 +84,7 @@ class Inputs:
     @property
     def encoding(self) -> Settings:
         """The settings that documents are encoded with."""
-        return self.settings.model_copy(update={} if self.joined is None else {WORDS: list(self.joined)})
+        return self.settings.model_copy(update={} if self.joined is None else {JOINED_SIGNS: list(self.joined)})
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be taken up, as a JSON value."""
@@ -188,7 +189,7 @@ def _with_head(inputs: Inputs) -> Inputs:
     fresh = f"A fresh head was drawn; that of {name} is not used, because"
     if architecture and not architecture.endswith(inputs.task.architecture):
         return _noted(inputs, f"{fresh} it is a {architecture}.", fresh_head=True)
-    if inputs.data.task == "relation" and (config.num_labels == 1 or independent(config)):
+    if inputs.data.task == "relation" and (config.num_labels == 1 or has_independent_outputs(config)):
         return _noted(inputs, f"{fresh} its outputs are not those of one choice among classes.", fresh_head=True)
     own = _named_labels(config, name, inputs.data.task)
     if own is None:
@@ -213,7 +214,7 @@ def _noted(inputs: Inputs, *notes: str, **changed: Any) -> Inputs:
 def _named_labels(config: PretrainedConfig, name: str, task: str) -> list[str] | None:
     """The labels of a model's classifier by id, None where its configuration only numbers them."""
     try:
-        return labels_of(config, name, task)
+        return TASKS[task].model_labels(config, name, [])
     except UserError:
         own = [str(label) for label in config.id2label.values()]
         return None if all(label.startswith("LABEL_") for label in own) else own
@@ -252,9 +253,9 @@ def _run(
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
     if scheme := task.scheme(train, chosen):
-        model.config.update({MEMORY: scheme.memory()})
+        model.config.update({RELATION_CLASSES: scheme.memory()})
     if inputs.joined is not None:
-        model.config.update({WORDS: list(inputs.joined)})
+        model.config.update({JOINED_SIGNS: list(inputs.joined)})
     if inputs.fresh_head:
         _draw_classifier(model, chosen.seed)
     # The fast attention kernels have no dropout; the rate of the hidden states stays the model's own.
@@ -288,7 +289,7 @@ def _run(
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
     epoch = min(round(outcome.step * in_epochs, 2), chosen.epochs)
-    notes = (*inputs.notes, *task.notes(encoded), *begun.notes)
+    notes = (*inputs.notes, *encoded.notes, *begun.notes)
     result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol, notes=notes)
     if stopped or not processes.is_main_process:
         return result
