@@ -28,6 +28,14 @@ _SENTENCES_PER_ROUND = 6  # single ones
 _LATENCY_TOKENS = 32
 _SENTENCE_TOKENS = 128
 _FLOATING = ("F16", "BF16", "F32", "F64")
+_RATIOS = {
+    "parameters": "parameters",
+    "disk": "disk_bytes",
+    "flops": "flops_per_token",
+    "latency": "latency_ms",
+    "throughput": "throughput_tokens_per_second",
+    "memory": "peak_memory_bytes",
+}
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,14 @@ def profile(
         times = take_times(loaded, conditions, ROUNDS, listener)
     found = [_figures(*figures, conditions) for figures in zip(sources, loaded, times, memory, strict=True)]
     reference = found[names.index(baseline or names[0])]
-    return [replace(p, baseline=reference.model, ratios=_ratios(p, reference)) for p in found]
+    return [
+        replace(
+            own,
+            baseline=reference.model,
+            ratios={name: getattr(own, figure) / getattr(reference, figure) for name, figure in _RATIOS.items()},
+        )
+        for own in found
+    ]
 
 
 def in_order(models: Sequence[str], baseline: str | None) -> list[str]:
@@ -300,18 +315,6 @@ def _figures(source: Source, model: PreTrainedModel, times: Times, memory: int, 
         peak_memory_bytes=memory,
         conditions=conditions,
     )
-
-
-def _ratios(model: Profile, baseline: Profile) -> dict[str, float]:
-    """The figures of a model over those of the baseline: below 1 is less, which for throughput is worse."""
-    return {
-        "parameters": model.parameters / baseline.parameters,
-        "disk": model.disk_bytes / baseline.disk_bytes,
-        "flops": model.flops_per_token / baseline.flops_per_token,
-        "latency": model.latency_ms / baseline.latency_ms,
-        "throughput": model.throughput_tokens_per_second / baseline.throughput_tokens_per_second,
-        "memory": model.peak_memory_bytes / baseline.peak_memory_bytes,
-    }
 
 
 if __name__ == "__main__":

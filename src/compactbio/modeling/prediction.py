@@ -1,6 +1,7 @@
 """A PyTorch model's logits for rows, packed into batches by tokens and length, without padding."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +18,8 @@ from compactbio.modeling.sharing import evaluating
 def predict(
     model: PreTrainedModel, task: str, rows: Sequence[Row], *, tokens: int, bf16: bool
 ) -> list[NDArray[np.float32]]:
-    """The logits of each row in the rows' order (shapes as of `heads.row_logits`); the model's mode is kept.
-
-    Args:
-        model: with a task's head.
-        task: "ner", "relation" or "qa".
-        rows: what to compute.
-        tokens: per batch at most, but for a single longer row.
-        bf16: whether to compute under autocast in bf16.
-    """
+    """The logits of each row in the rows' order (shapes as of `heads.row_logits`), in batches of `tokens`; with `bf16`
+    under autocast. The model's mode is kept."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found: list[NDArray[np.float32]] = []
     device = device_of(model)
@@ -44,3 +38,9 @@ def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str)
     """A function from rows to logits, for a loaded model; `precision` as of `hardware.precision`."""
     bf16 = hardware.precision(precision) == "bf16"
     return lambda rows: predict(model, task, rows, tokens=tokens, bf16=bf16)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """The softmax over the last axis."""
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)  # type: ignore[no-any-return]

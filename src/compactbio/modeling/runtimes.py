@@ -66,11 +66,7 @@ class TorchRuntime:
 
 
 def find(name: str | Path, runtime: str = "auto") -> Source:
-    """Find a model with weights that a runtime may use.
-
-    Args:
-        name: folder or hub name.
-        runtime: one of NAMES, "auto" or "fastest".
+    """Find a model, by folder or hub name, with weights that `runtime` (one of NAMES, "auto" or "fastest") may use.
 
     Raises UserError where there is no model, or no weights at all.
     """
@@ -130,12 +126,7 @@ def digest(source: Source, name: str) -> str:
 
 
 def load(source: Source, name: str, threads: int | None = None) -> Runtime:
-    """Load a model on a runtime.
-
-    Args:
-        source: the model.
-        name: one of NAMES.
-        threads: by default as many as the processor has cores.
+    """A source's model on the runtime `name`, one of NAMES; `threads` are as many as the cores by default.
 
     Raises UserError where the source has no weights for it, they cannot be read, or an ONNX file is not of the weights
     beside it.
@@ -214,12 +205,8 @@ def chosen(source: Source, runtime: str, threads: int | None = None) -> str:
     """The name of the runtime that `runtime` means.
 
     "auto" is the same on every machine: what the folder was exported for (its int8 export, else its fp32 one), else
-    PyTorch in fp32. ONNX files made elsewhere are taken where there are no weights, fp32 first.
-
-    Args:
-        source: the model.
-        runtime: one of NAMES, "auto", or "fastest" (see `fastest`).
-        threads: to measure with.
+    PyTorch in fp32. ONNX files made elsewhere are taken where there are no weights, fp32 first. "fastest" is that of
+    `fastest`, any other name itself.
     """
     if runtime == "fastest":
         return fastest(source, threads)

@@ -13,6 +13,7 @@ from compactbio.documents.tags import chunks, parse, repaired
 from compactbio.documents.words import visible
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.prediction import softmax
 from compactbio.tasks import ner
 from compactbio.tasks.model_config import named_labels
 from compactbio.tasks.ner import Sentence
@@ -90,18 +91,11 @@ def encode(
     max_length: int,
     joined: frozenset[str] = frozenset(),
 ) -> Encoded:
-    """The rows of documents; nothing is cut.
+    """The rows of documents, of at most `max_length` tokens with [CLS] and [SEP]; nothing is cut.
 
-    A word's label is put on its first piece, all else is -100. A sentence that is too long is covered by overlapping
-    windows, each word decided, and labelled, in the one where it is most central. Of a word that alone is longer than
-    a window, only the first pieces are read.
-
-    Args:
-        documents: texts with their mentions.
-        tokenizer: the model's.
-        label_ids: the id of each tag; a tag that is not in it is -100.
-        max_length: tokens per row at most, [CLS] and [SEP] included.
-        joined: the neighbourhoods in which a punctuation character belongs to a word (see `documents.words`).
+    A word's label is put on its first piece, all else is -100, as are tags that `label_ids` lacks. A sentence that is
+    too long is covered by overlapping windows, each word decided, and labelled, in the one where it is most central.
+    Of a word that alone is longer than a window, only the first pieces are read. `joined` as of `documents.words`.
     """
     sentences = ner.split(documents, joined)
     texts = [[documents[sentence.document].text[start:end] for start, end in sentence.words] for sentence in sentences]
@@ -116,14 +110,9 @@ def encode(
 
 
 def decode(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[list[str]]:
-    """The tags of each sentence's words in valid IOB2.
+    """The tags of each sentence's words in valid IOB2, from the logits (length, labels) of each row.
 
     A word without a piece has the tag of the word before it where the word after it continues that mention, else `O`.
-
-    Args:
-        encoded: the documents as rows.
-        logits: of each row, (length, labels).
-        names: the labels in the order of their ids.
     """
     found = [["O"] * len(sentence.words) for sentence in encoded.sentences]
     for window, values in zip(encoded.windows, logits, strict=True):
@@ -143,9 +132,8 @@ def mentions(
     """
     if not encoded.windows:
         return []
-    values = np.concatenate([row[window.first_pieces] for window, row in zip(encoded.windows, logits, strict=True)])
-    weights = np.exp(values - values.max(-1, keepdims=True))
-    probabilities = weights / weights.sum(-1, keepdims=True)  # (words, labels)
+    values = [row[window.first_pieces] for window, row in zip(encoded.windows, logits, strict=True)]
+    probabilities = softmax(np.concatenate(values))  # (words, labels)
     types = [None if parse(name)[0] == "O" else parse(name)[1] for name in names]
     same_type = np.array([[a == b for b in types] for a in types], dtype=np.float32)
     of_type = probabilities @ same_type  # (words, labels): at a label the probability of its type

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.prediction import softmax
 from compactbio.modeling.tokenizers import Pieces, pieces
 from compactbio.tasks.outcome import Mistake, Outcome, counted
 
@@ -206,16 +207,11 @@ def encode(
 ) -> Encoded:
     """The rows [CLS] question [SEP] part of the snippet [SEP] of factoid questions, segments 0 and 1.
 
-    A question has at most half of a row: of a longer one the end is kept, where long questions ask. The parts cover
-    the snippet. Labels are START, END or BOTH at the first answer that is where its start says, or else at the first
-    whose wording occurs exactly once; BOTH at [CLS] in a row without the whole answer; -100 elsewhere. A question
-    without answers, or with one whose place is ambiguous, has no labels.
-
-    Args:
-        documents: snippets with their questions.
-        tokenizer: the model's.
-        max_length: tokens per row at most, 8 or more.
-        stride: the pieces that neighbouring parts share, half a part where that is less.
+    A row has at most `max_length` tokens (8 or more), a question at most half of it: of a longer one the end is kept,
+    where long questions ask. The parts cover the snippet and share `stride` pieces, or half a part where that is less.
+    Labels are START, END or BOTH at the first answer that is where its start says, or else at the first whose wording
+    occurs exactly once; BOTH at [CLS] in a row without the whole answer; -100 elsewhere. A question without answers,
+    or with one whose place is ambiguous, has no labels.
     """
     pairs = [
         (index, question)
@@ -256,15 +252,9 @@ def decode(
 ) -> dict[str, list[tuple[str, float]]]:
     """The answers (text, summed probability) of each question, merged over its snippets by `merge`.
 
-    A snippet's candidates are its best spans by start + end logit; their probability is the softmax over them. The
-    logits of [CLS] do not count: a factoid question has an answer.
-
-    Args:
-        encoded: the documents as rows.
-        logits: of each row (length, 2), start and end.
-        documents: what was encoded.
-        n_best: candidates per snippet.
-        longest: pieces per candidate at most.
+    `logits` are those of each row, (length, 2), start and end. A snippet's candidates are its `n_best` spans of at most
+    `longest` pieces by start + end logit; their probability is the softmax over them. The logits of [CLS] do not
+    count: a factoid question has an answer.
     """
     snippets: defaultdict[tuple[str, int], list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = defaultdict(list)
     for window, values in zip(encoded.windows, logits, strict=True):
@@ -357,6 +347,5 @@ def _candidates(
     order = np.lexsort((places[:, 1], places[:, 0], -totals))
     _, firsts = np.unique(places[order], axis=0, return_index=True)
     kept = order[np.sort(firsts)][:n_best]
-    weights = np.exp(totals[kept] - totals[kept[0]])
     texts = (text[start:end].strip() for start, end in places[kept].tolist())
-    return list(zip(texts, (weights / weights.sum()).tolist(), strict=True))
+    return list(zip(texts, softmax(totals[kept]).tolist(), strict=True))

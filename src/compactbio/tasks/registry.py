@@ -121,17 +121,9 @@ def score(
     protocol: str = "word",
     golden: Mapping[str, Question] | None = None,
 ) -> tuple[Any, Outcome]:
-    """The predictions for encoded documents, and their scores.
+    """The predictions for documents that the task's `encode` made `encoded` of, and their outcome.
 
-    Args:
-        predictor: gives the logits of rows.
-        task: a key of TASKS.
-        documents: what was encoded, with the gold annotations.
-        encoded: what the task's `encode` made of them.
-        labels: the model's, in the order of their ids.
-        config: the model's configuration, which says how its outputs are read.
-        protocol: of NER, "word" or "published".
-        golden: QA answers that are not in the documents.
+    `labels` are the model's in the order of their ids, `golden` QA answers that are not in the documents.
     """
     kind = TASKS[task]
     predictions = kind.decode(documents, encoded, predictor(encoded.rows), labels, config)

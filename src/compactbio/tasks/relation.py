@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.prediction import softmax
 from compactbio.modeling.tokenizers import Pieces, pieces
 from compactbio.tasks.model_config import named_labels, stored_settings
 from compactbio.tasks.outcome import Mistake, Outcome, counted, listed, rates
@@ -196,21 +197,12 @@ def encode(
     scheme: Scheme,
     max_length: int,
 ) -> Encoded:
-    """The rows [CLS] sentence [SEP] of documents with one relation each.
+    """The rows [CLS] sentence [SEP] of documents with one relation each, of at most `max_length` tokens.
 
     The id of the relation's class is the label of [CLS], -100 where `label_ids` does not have it and elsewhere.
     A sentence that is too long keeps the pieces around its marks: all from the first mark to the last with as much on
     either side, or, where these are too far apart, the two with as much around each; marks that alone are longer than
-    the row lose pieces. Without marks its beginning is kept.
-
-    Args:
-        documents: a sentence each, with its marked mentions and one relation.
-        tokenizer: the model's.
-        label_ids: the id of each class.
-        scheme: how labels become classes.
-        max_length: tokens per row at most, [CLS] and [SEP] included.
-
-    Raises UserError as `label_of` does.
+    the row lose pieces. Without marks its beginning is kept. Raises UserError as `label_of` does.
     """
     room = max_length - 2
     rows, shortened = [], 0
@@ -229,14 +221,9 @@ def encode(
 def decode(
     logits: NDArray[np.float32], names: Sequence[str], scheme: Scheme, *, independent: bool = False
 ) -> list[str]:
-    """The class of each row.
+    """The class of each row from its logits (rows, outputs); `names` are the classes in the order of their ids.
 
-    Args:
-        logits: (rows, outputs).
-        names: the classes in the order of their ids.
-        scheme: how labels become classes.
-        independent: whether each output decides for itself; then the most probable class counts where it is more
-            probable than not, else the class of no relation.
+    Where outputs are `independent`, the most probable class counts if it is more probable than not, else no relation.
     """
     found = probabilities(logits, independent=independent)
     sure = (found.max(-1) >= 0.5).tolist() if independent else [True] * len(found)
@@ -251,8 +238,7 @@ def probabilities(logits: NDArray[np.float32], *, independent: bool) -> NDArray[
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     elif independent:
         return np.exp(-np.logaddexp(np.float32(0), -logits))
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)  # type: ignore[no-any-return]
+    return softmax(logits)
 
 
 def _kept(document: Document, sentence: Pieces, room: int) -> NDArray[np.int64]:
