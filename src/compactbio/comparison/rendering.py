@@ -57,8 +57,7 @@ def escaped_markdown(text: str) -> str:
 
 def latex(table: Table, title: str) -> str:
     """A `table` environment: two lines per model, scores above and intervals beneath."""
-    failed = sum(len(row.failures) for row in table.rows)
-    return _rendered("table.tex.jinja", table=table, title=title, failed=failed)
+    return _rendered("table.tex.jinja", table=table, title=title)
 
 
 def markdown(table: Table) -> str:
@@ -68,7 +67,7 @@ def markdown(table: Table) -> str:
 
 def page(**values: Any) -> str:
     """The HTML page; every text from a suite, a data set or a model is escaped."""
-    return _rendered("report.html", **values)
+    return _rendered("report.html.jinja", **values)
 
 
 def _rendered(template: str, **values: Any) -> str:
@@ -83,7 +82,7 @@ def _rendered(template: str, **values: Any) -> str:
     }
     environment = Environment(
         loader=PackageLoader("compactbio", "comparison"),
-        autoescape=template.endswith(".html"),
+        autoescape=template.startswith("report.html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -5,19 +5,18 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from compactbio.comparison.plots import Plot
 from compactbio.comparison.rendering import latex, markdown, page
 from compactbio.comparison.table import Profile, Run, Table, over_runs
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, write_json, write_text
 
 TOP = 15
+_SOFTWARE = ("compactbio", "torch", "transformers")
 _WIDTH = 200
 
 
@@ -107,42 +106,6 @@ def _mean(runs: Sequence[Run], name: str, key: str) -> float:
     return over_runs(runs, lambda record: float(record["per_type"][name][key]))
 
 
-def render(
-    title: str,
-    table: Table,
-    runs: Sequence[Run],
-    profiles: Mapping[str, Profile],
-    plots: Sequence[Plot],
-    software: Sequence[str],
-) -> str:
-    """The page as HTML; every text from a suite, a data set or a model is escaped."""
-    return page(
-        title=title,
-        css=(resources.files("compactbio.comparison") / "report.css").read_text(encoding="utf-8"),
-        table=table,
-        profiles=profiles,
-        plots=plots,
-        software=software,
-        tested=[row for row in table.rows if row.test is not None],
-        types=[(column.data, by_type(runs, column.data)) for column in table.columns],
-        errors=[(column.data, _errors(table, runs, column.data)) for column in table.columns],
-        top=TOP,
-        protocols=list(dict.fromkeys(column.protocol for column in table.columns if column.protocol)),
-        failures=[(row.data, row.model, reason) for row in table.rows for reason in row.failures],
-        runs=sum(row.runs for row in table.rows),
-        failed=sum(len(row.failures) for row in table.rows),
-        missing=sum(row.missing for row in table.rows),
-    )
-
-
-def _errors(table: Table, runs: Sequence[Run], data: str) -> list[tuple[str, object]]:
-    found = [(model, frequent(runs, model, data)) for model in table.models]
-    return [(model, errors) for model, errors in found if errors]
-
-
-_SOFTWARE = ("compactbio", "torch", "transformers")
-
-
 def check() -> None:
     """Raise UserError where matplotlib, which draws the plots, is missing."""
     if find_spec("matplotlib") is None:
@@ -171,20 +134,31 @@ def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, 
     shutil.rmtree(out / "plots", ignore_errors=True)
     (out / "plots").mkdir(parents=True)
     names = [column.data for column in table.columns]
-    behind = {
-        "per_type": {name: [asdict(scores) for scores in by_type(runs, name)] for name in names},
-        "errors": {
-            name: {model: [asdict(error) for error in frequent(runs, model, name)] for model in table.models}
-            for name in names
-        },
+    types = {name: by_type(runs, name) for name in names}
+    errors = {name: {model: frequent(runs, model, name) for model in table.models} for name in names}
+    record = {
+        "title": title,
+        **asdict(table),
+        "per_type": {name: list(map(asdict, scores)) for name, scores in types.items()},
+        "errors": {name: {m: list(map(asdict, found)) for m, found in own.items()} for name, own in errors.items()},
+        "profiles": dict(profiles),
+        "versions": versions,
     }
-    about = {"profiles": dict(profiles), "versions": versions}
-    write_json(out / "table.json", {"title": title, **asdict(table), **behind, **about})
+    write_json(out / "table.json", record)
     write_text(out / "table.md", markdown(table))
     write_text(out / "table.tex", latex(table, title))
     for plot in drawn:
         write_text(out / "plots" / f"{plot.name}.svg", plot.svg())
         with atomic_file(out / "plots" / f"{plot.name}.png") as partial:
             partial.write_bytes(plot.png())
-    software = [f"{name} {number}" for name, number in versions.items()]
-    write_text(out / "index.html", render(title, table, runs, profiles, drawn, software))
+    html = page(
+        title=title,
+        table=table,
+        profiles=profiles,
+        plots=drawn,
+        software=[f"{name} {number}" for name, number in versions.items()],
+        types=types,
+        errors={name: {m: found for m, found in own.items() if found} for name, own in errors.items()},
+        top=TOP,
+    )
+    write_text(out / "index.html", html)
