@@ -104,6 +104,10 @@ def test_options_that_would_change_nothing(cli, typed, tmp_path):
         cli("evaluate", typed[0], "--model", typed[1], "--gold", file), "golden file is for questions", "--gold"
     )
     one_sentence(cli("evaluate", typed[0], "--predictions", tmp_path / "gone.tsv"), "no such file of predictions")
+    one_sentence(cli("evaluate", typed[0]), "--model", "--predictions")
+    one_sentence(cli("evaluate", typed[0], "--model", typed[1], "--predictions", file), "--model", "--predictions")
+    refused = cli("evaluate", typed[0], "--predictions", file, "--write-predictions", tmp_path / "out.tsv")
+    one_sentence(refused, "leave --write-predictions out")
     one_sentence(cli("evaluate", typed[0], "--model", typed[1], "--write-predictions", tmp_path), "is a folder")
     raw = tmp_path / "raw.pubtator"
     raw.write_text("7|t|aspirin daily\n7\t0\t7\taspirin\tDrug\tD1\n\n")
