@@ -118,19 +118,12 @@ def check(suite: Suite, out: str | Path) -> None:
                     raise UserError(f"{name}: there is no {split} file in {data.path}; a comparison needs both.")
             if suite.train_on == "train+devel" and "devel" not in found.files:
                 raise UserError(f"{name}: train_on is train+devel, and there is no devel file in {data.path}.")
-            _check_answers(name, found)
+            if found.task == "qa":
+                found.check_answers(found.read("test"), "test")
             for source in sources.values():
                 settings(found.task, int(source.config.hidden_size), suite.settings_for(name))
     for planned in _planned(suite, out):
         _check_same(suite, planned, sources[planned.model])
-
-
-def _check_answers(name: str, found: datasets.Data) -> None:
-    if found.task == "qa" and not found.gold and not any(q.answers for d in found.read("test") for q in d.questions):
-        raise UserError(
-            f"{name}: its test questions have no answers to compare with; name BioASQ's golden file under `gold`, or "
-            "put it into the folder (with 'golden' in its name)."
-        )
 
 
 def _check_same(suite: Suite, planned: _Planned, source: loading.Source) -> None:

@@ -83,7 +83,7 @@ class _Model:
 
     logits: Predictor
     longest: int | None
-    described: dict[str, Any]
+    about: dict[str, Any]
 
 
 def evaluate(
@@ -145,7 +145,7 @@ def evaluate(
         documents = ner.without_types(documents)
     golden = found.golden() if split == "test" else None
     _check_head(source, kind, found.task)
-    _check_answers(documents, found, golden)
+    found.check_answers(documents, split)
 
     labels = kind.model_labels(source.config, source.name, documents)
     loaded = _load(source, kind, found.task, runtime, precision, tokens_per_batch)
@@ -171,7 +171,7 @@ def evaluate(
         outcome=replace(outcome, notes=tuple(notes)),
         interval=interval_of(outcome),
         data=described(found, split, documents, whole=found.single and not in_part),
-        model=loaded.described,
+        model=loaded.about,
         seed=run.get("settings", {}).get("seed"),
         train_on=run.get("train_on"),
         documents=documents,
@@ -227,28 +227,19 @@ def _check_head(source: Source, kind: Task, task: str) -> None:
         )
 
 
-def _check_answers(documents: Sequence[Document], found: Data, golden: Mapping[str, Question] | None) -> None:
-    if found.task == "qa" and golden is None and not any(q.answers for d in documents for q in d.questions):
-        raise UserError(
-            f"{found.name}: its questions have no answers to compare with; put BioASQ's golden file (with 'golden' in "
-            "its name) into the folder, or name it.",
-            setting="gold",
-        )
-
-
 def _load(
     source: Source, kind: Task, task: str, runtime: str | None, precision: str, tokens_per_batch: int | None
 ) -> _Model:
-    described: dict[str, Any] = {"name": source.public_name(), "sha256": source.digest, "parameters": None}
+    about: dict[str, Any] = {"name": source.public_name(), "sha256": source.digest, "parameters": None}
     if runtime is not None or not source.weights:
         loaded = runtimes.load(source, runtimes.chosen(source, runtime or "auto"))
-        described |= {"sha256": runtimes.digest(source, loaded.name), "runtime": loaded.name}
-        return _Model(loaded.logits, loaded.longest, described)
+        about |= {"sha256": runtimes.digest(source, loaded.name), "runtime": loaded.name}
+        return _Model(loaded.logits, loaded.longest, about)
     with loading.quiet():
         model = loading.load_for(source, kind.auto)
     logits = predictor_of(model, task, tokens_per_batch or hardware.tokens(), precision)
-    described |= {"parameters": encoder_parameters(model), "runtime": f"torch, {hardware.precision(precision)}"}
-    return _Model(logits, None, described)
+    about |= {"parameters": encoder_parameters(model), "runtime": f"torch, {hardware.precision(precision)}"}
+    return _Model(logits, None, about)
 
 
 def settings_of(source: Source, task: str, given: Mapping[str, Any] | None = None) -> Settings:

@@ -19,7 +19,7 @@ from compactbio.formats.sources import folds, has_splits, splits, visible
 from compactbio.tasks import qa
 
 Split = Literal["train", "devel", "test"]
-TASKS = ("ner", "relation", "qa")
+_TASKS = ("ner", "relation", "qa")
 _ONLY_NER = {"conll": "ner", "hf-jsonl": "ner"}
 _TASK_OF = {"marked": "relation", "marked-jsonl": "relation", "squad": "qa", "bioasq": "qa"}
 _MARKS = re.compile(r"<<|>>|\[\[|\]\]")
@@ -78,6 +78,15 @@ class Data:
         """The answers of a test split that are in a file of their own, by question."""
         return read_questions(self.gold) if self.gold else None
 
+    def check_answers(self, documents: Sequence[Document], split: Split) -> None:
+        """Raise UserError where the questions of a split have no answers to compare with."""
+        answered = any(question.answers for document in documents for question in document.questions)
+        if self.task == "qa" and not answered and not (self.gold and split == "test"):
+            raise UserError(
+                f"{self.name}: its {split} questions have no answers to compare with; put BioASQ's golden file (with "
+                "'golden' in its name) into the folder, or name it as gold."
+            )
+
 
 def find(
     path: str | Path | Mapping[str, str | Path],
@@ -99,8 +108,8 @@ def find(
     Raises UserError for what does not exist, a folder without a split, splits of different tasks, and an unknown task
     or format.
     """
-    if task is not None and task not in TASKS:
-        raise UserError(f"{task!r} is not a task: take {', '.join(TASKS)}.", setting="task")
+    if task is not None and task not in _TASKS:
+        raise UserError(f"{task!r} is not a task: take {', '.join(_TASKS)}.", setting="task")
     if format is not None and format not in formats.READABLE:
         raise UserError(f"{format!r} is not a format of data: take {', '.join(formats.READABLE)}.", setting="format")
     if isinstance(path, Mapping):
