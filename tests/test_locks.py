@@ -130,7 +130,7 @@ def test_every_command_refuses_an_output_that_another_run_writes(cli, out, tagge
         "compare": ("compare", suite, "--out", out),
         "export": ("export", tagger, "--out", out),
         "annotate": ("annotate", tagger, source, "--out", out, "--format", "jsonl", "--runtime", "torch-fp32"),
-        "evaluate": ("evaluate", tagger, data, "--predictions", out.with_suffix(".tsv")),
+        "evaluate": ("evaluate", data, "--model", tagger, "--write-predictions", out.with_suffix(".tsv")),
         "demo": ("demo", "--out", out),
     }
     with Holder(out), Holder(out.with_suffix(".tsv")):

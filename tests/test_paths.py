@@ -71,7 +71,7 @@ def test_models_are_trained_scored_and_used(kind, made, tagger, tmp_path):
     outcome = scoring.evaluate(kind(tagger), folder)
     scoring.add_to_card(out, outcome)
     predicted = kind(tmp_path / "predicted.tsv")
-    predictions.check(predicted, folder, None)
+    predictions.check_writable(predicted, folder, None)
     predictions.write(outcome, predicted)
     assert predictions.evaluate_file(predicted, folder).outcome.main == outcome.outcome.main
     assert Annotator.from_pretrained(kind(tagger), runtime="torch-fp32")(["aspirin"])[0]
@@ -102,8 +102,8 @@ def test_models_are_compared_profiled_and_exported(made, tagger, tmp_path):
     out = str(tmp_path / "compared")
     plans = suite.load(str(made / "suite.yaml"))
     comparing.check(plans, out)
-    done = comparing.run(plans, out, tell=lambda line: None)
-    assert [cell.state for cell in done] == [cell.state for cell in comparing.cells(plans, out)] == ["done"]
+    done = comparing.run_suite(plans, out, report=lambda line: None)
+    assert [run.state for run in done] == [run.state for run in comparing.kept_runs(plans, out)] == ["done"]
     report.write("made", build(done, "one"), done, {}, out)
     assert (tmp_path / "compared" / "table.md").is_file()
     [one] = profile([tagger], sentences=1, baseline=str(tagger))

@@ -19,7 +19,8 @@ from compactbio.modeling.onnx import batches
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import Portable, Runtime
 from compactbio.tasks import ner_encoding
-from compactbio.tasks.registry import independent, labels_of, unknown_words
+from compactbio.tasks.model_config import has_independent_outputs, unknown_words
+from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme, scheme
 
 Kind = TypeVar("Kind")
@@ -90,7 +91,7 @@ def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
     own = runtimes.task_of(source)
     if own != task:
         raise UserError(f"{name} is fine-tuned for {own}; name a model that is fine-tuned for {task}.")
-    labels = labels_of(source.config, source.name, task)
+    labels = TASKS[task].model_labels(source.config, source.name, [])
     loaded = Portable(source, runtimes.chosen(source, runtime, threads), threads)
     settings = scoring.settings_of(source, task)
     return Opened(
@@ -101,7 +102,7 @@ def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
         min(settings.max_length, loaded.longest or settings.max_length),
         settings.stride,
         scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
-        independent(source.config),
+        has_independent_outputs(source.config),
         frozenset(settings.joined_signs or ()),
         unknown_words(source.config, source.public_name()) if task == "ner" else None,
     )

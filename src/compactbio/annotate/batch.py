@@ -32,7 +32,7 @@ from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source
 from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Silent
-from compactbio.tasks.registry import unknown_words
+from compactbio.tasks.model_config import unknown_words
 
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
