@@ -129,8 +129,19 @@ def test_every_command_refuses_an_output_that_another_run_writes(cli, out, tagge
         "search": ("finetune", data, "--model", start, "--out", out, "--search"),
         "compare": ("compare", suite, "--out", out),
         "export": ("export", tagger, "--out", out),
-        "annotate": ("annotate", tagger, source, "--out", out, "--format", "jsonl", "--runtime", "torch-fp32"),
         "evaluate": ("evaluate", data, "--model", tagger, "--write-predictions", out.with_suffix(".tsv")),
+        "annotate": (
+            "annotate",
+            "--model",
+            tagger,
+            source,
+            "--out",
+            out,
+            "--format",
+            "jsonl",
+            "--runtime",
+            "torch-fp32",
+        ),
         "demo": ("demo", "--out", out),
     }
     with Holder(out), Holder(out.with_suffix(".tsv")):

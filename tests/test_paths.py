@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from compactbio import Annotator, corpus, formats, recipes
-from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator, batch
+from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator
+from compactbio.annotate.files import annotate_files
 from compactbio.comparison import report, suite
 from compactbio.comparison import runs as comparing
 from compactbio.comparison.table import build
@@ -80,7 +81,7 @@ def test_models_are_trained_scored_and_used(kind, made, tagger, tmp_path):
     with pytest.raises(UserError, match="fine-tuned for ner"):
         RelationAnnotator.from_pretrained(kind(tagger), Marking("A", "B", ("@A$", "@B$")))
     annotated = kind(tmp_path / "found.jsonl")
-    done = batch.annotate([str(tagger)], [kind(made / "texts.jsonl")], annotated, runtime="torch-fp32", workers=1)
+    done = annotate_files(kind(made / "texts.jsonl"), annotated, models=kind(tagger), runtime="torch-fp32", workers=1)
     assert done.documents == 1 and list(formats.read(annotated))
 
 

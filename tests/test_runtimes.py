@@ -115,7 +115,7 @@ def test_the_layouts_of_the_usual_exporters_are_found(file, models, tmp_path, cl
     assert runtimes.digest(source, LAYOUTS[file]) != before
     (tmp_path / "in.txt").write_text(TEXT + "\n")
     out = tmp_path / "out.jsonl"
-    assert cli("annotate", place, tmp_path / "in.txt", "--out", out, "--workers", "1")[0] == 0
+    assert cli("annotate", "--model", place, tmp_path / "in.txt", "--out", out, "--workers", "1")[0] == 0
     assert json.loads(Path(f"{out}.run.json").read_text())["result"]["runtimes"] == {"theirs": LAYOUTS[file]}
 
 
@@ -257,7 +257,7 @@ def test_what_cannot_be_served_is_one_sentence_at_load(kind, models, tmp_path, c
     edited(file, place / "model.onnx", *edits)
     (tmp_path / "in.txt").write_text(TEXT + "\n")
     one_sentence(
-        cli("annotate", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl", "--workers", "1"),
+        cli("annotate", "--model", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl", "--workers", "1"),
         "model.onnx",
         word,
     )
@@ -462,7 +462,7 @@ def test_a_folder_of_unknown_onnx_files_says_what_to_name_them(models, tmp_path,
     place = only_onnx(folder, tmp_path / "theirs")
     shutil.copyfile(file, place / "bert-ner.onnx")
     (tmp_path / "in.txt").write_text(TEXT + "\n")
-    outcome = cli("annotate", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl")
+    outcome = cli("annotate", "--model", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl")
     one_sentence(outcome, "bert-ner.onnx", "model.onnx")
 
 
@@ -511,12 +511,22 @@ def test_profile_and_evaluate_on_a_folder_without_weights(own_export, tmp_path, 
 def test_the_runtime_is_in_every_record(own_export, tmp_path, cli):
     place = copy(own_export, tmp_path / "own")
     (tmp_path / "in.txt").write_text(TEXT + "\n")
-    status, _, told = cli("annotate", place, tmp_path / "in.txt", "--out", "-")
+    status, _, told = cli("annotate", "--model", place, tmp_path / "in.txt", "--out", "-")
     assert status == 0 and "own on onnx-fp32" in told
     out = tmp_path / "out.jsonl"
     other = copy(own_export, tmp_path / "elsewhere" / "own")
     status, printed, told = cli(
-        "annotate", f"A={place}", f"B={other}", tmp_path / "in.txt", "--out", out, "--workers", "1", "--json"
+        "annotate",
+        "--model",
+        f"A={place}",
+        "--model",
+        f"B={other}",
+        tmp_path / "in.txt",
+        "--out",
+        out,
+        "--workers",
+        "1",
+        "--json",
     )
     assert status == 0, told
     used = json.loads(printed)["runtimes"]

@@ -201,9 +201,9 @@ def test_a_model_keeps_its_class_of_no_relation(cli, tokenizer_folder, tmp_path)
     kept = json.loads((tmp_path / "model" / "evaluations.json").read_text())
     assert [one["scheme"]["negative"] for one in kept] == [["kein"], ["causes"]]
     one_sentence(cli("evaluate", data, "--model", tmp_path / "model", "--negative", "never"), "no class 'never'")
-    from compactbio.annotate.annotator import opened
+    from compactbio.annotate.models import load_model
 
-    assert opened(str(tmp_path / "model"), "relation", "torch-fp32", 1).scheme.negatives == ("kein",)
+    assert load_model(tmp_path / "model", "relation", runtime="torch-fp32", threads=1).scheme.negatives == ("kein",)
     status, _, told = cli(
         "finetune", data, "--model", start, "--out", tmp_path / "again", "--negative", "kein",
         *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")), "--json",

@@ -179,7 +179,7 @@ def load(source: Source, precision: str) -> PreTrainedModel:
     model = load_for(source, AutoModel, new_head=True, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     if hasattr(model, "pooler"):
         model.pooler = None
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to("cuda" if hardware.uses_gpu() else "cpu")
 
 
 @contextmanager
@@ -272,7 +272,7 @@ def _print_peak_memory() -> None:
     with torch_threads(conditions.threads):
         model = load(find(folder), conditions.precision)
         _run(model, random_batch(model, conditions.sentences, conditions.sentence_tokens))
-        if torch.cuda.is_available():
+        if hardware.uses_gpu():
             torch.cuda.synchronize()
     sys.stdout.write(str(peak() - before))
 

@@ -5,7 +5,9 @@ import platform
 import re
 import resource
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,11 +21,35 @@ Key = TypeVar("Key", bound=Hashable)
 
 CUDA_TOKENS = 32_768
 _STATUS = Path("/proc/self/status")
+DEVICES = ("auto", "cpu", "cuda")
+_chosen = ContextVar("device", default="auto")
+
+
+@contextmanager
+def on_device(name: str) -> Iterator[None]:
+    """Within it models are loaded, trained and timed on the device `name`, one of DEVICES; "auto" leaves it as it is.
+
+    Raises UserError for another name, and for "cuda" where PyTorch finds no GPU.
+    """
+    if name not in DEVICES:
+        raise UserError(f"{name!r} is not a device: take {', '.join(DEVICES)}.", setting="device")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("There is no CUDA GPU that PyTorch can use; take the device auto or cpu.", setting="device")
+    token = _chosen.set(_chosen.get() if name == "auto" else name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def uses_gpu() -> bool:
+    """Whether models run on a CUDA GPU: there is one, and `on_device` does not keep them from it."""
+    return _chosen.get() != "cpu" and torch.cuda.is_available()
 
 
 def has_bf16() -> bool:
     """Whether the device multiplies in bf16 itself; where it does not, PyTorch emulates it, many times slower."""
-    if torch.cuda.is_available():
+    if uses_gpu():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
@@ -37,12 +63,12 @@ def precision(wanted: str) -> str:
 
 def tokens() -> int:
     """Tokens per micro-batch on this device."""
-    return CUDA_TOKENS if torch.cuda.is_available() else 4096
+    return CUDA_TOKENS if uses_gpu() else 4096
 
 
 def gpus() -> tuple[str, ...]:
     """The name of each GPU that this process may use, as CUDA_VISIBLE_DEVICES takes it."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if uses_gpu() else 0
     return gpu_names(count, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
@@ -60,12 +86,12 @@ def processor() -> str:
 
 def device() -> str:
     """The name of the device that models run on: "cpu", or the GPU's own."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return torch.cuda.get_device_name() if uses_gpu() else "cpu"
 
 
 def peak() -> int:
     """The most memory in bytes that this process has used so far; on CUDA the device's."""
-    if torch.cuda.is_available():
+    if uses_gpu():
         return torch.cuda.max_memory_allocated()
     # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.
     found = re.search(r"^VmHWM:\s*(\d+) kB$", _text(_STATUS), re.MULTILINE)
@@ -105,7 +131,7 @@ def time_in_turns(
 
 
 def _wait_for_device() -> None:
-    if torch.cuda.is_available():
+    if uses_gpu():
         torch.cuda.synchronize()
 
 

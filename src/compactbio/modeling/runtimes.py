@@ -57,7 +57,7 @@ class TorchRuntime:
         self.name = name
         self._task = task
         self._model = model.to(torch.bfloat16 if name == "torch-bf16" else torch.float32).eval()
-        self._tokens = hardware.tokens() if torch.cuda.is_available() else _TORCH_TOKENS
+        self._tokens = hardware.tokens() if hardware.uses_gpu() else _TORCH_TOKENS
 
     def logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """See Runtime."""
@@ -148,7 +148,7 @@ def load(source: Source, name: str, threads: int | None = None) -> Runtime:
 def _load_torch(source: Source, task: str, name: str) -> TorchRuntime:
     with quiet():
         model = load_for(source, AUTO[task])
-    return TorchRuntime(model.to("cuda" if torch.cuda.is_available() else "cpu"), task, name)
+    return TorchRuntime(model.to("cuda" if hardware.uses_gpu() else "cpu"), task, name)
 
 
 def _load_onnx(source: Source, task: str, name: str, threads: int | None) -> OnnxRuntime:
@@ -289,12 +289,13 @@ class Portable:
     there it runs on one thread, in a session of its own.
     """
 
-    def __init__(self, source: Source, name: str, threads: int | None) -> None:
+    def __init__(self, source: Source, name: str, threads: int | None, device: str = "auto") -> None:
         self._source = replace(source, folder=source.folder.absolute())
-        self._threads = threads
-        self._runtime = load(source, name, threads)
+        self._threads, self._device = threads, device
+        with hardware.on_device(device):
+            self._runtime = load(source, name, threads)
+            self._on_gpu = name in TORCH and hardware.uses_gpu()
         self._process = os.getpid()
-        self._on_gpu = name in TORCH and torch.cuda.is_available()
 
     @property
     def name(self) -> str:
@@ -325,7 +326,7 @@ class Portable:
         self._process = os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._source, self.name, self._threads)
+        return type(self), (self._source, self.name, self._threads, self._device)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

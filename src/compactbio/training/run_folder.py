@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from pydantic import BaseModel
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel
 from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import atomic_folder, file_digest, locked, read_json, recover, refuse_foreign, write_json
+from compactbio.modeling import hardware
 from compactbio.training.reporting import METRICS
 
 RUN = "run.json"
@@ -42,7 +42,7 @@ class Begun(NamedTuple):
 
 def processes() -> PartialState:
     """The processes of this run: one, or those that torchrun started."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not hardware.uses_gpu())
 
 
 @contextmanager
@@ -108,13 +108,13 @@ def record(out: Path) -> dict[str, Any] | None:
     return found
 
 
-def push(out: str | Path, name: str, *, private: bool = False) -> str:
+def push(out: str | Path, name: str, *, private: bool | None = None) -> str:
     """Upload the finished model of a run, without its checkpoints, to the hub.
 
     Args:
         out: the folder of the run.
         name: `owner/name` on the hub; created where it does not exist.
-        private: whether a model that is created is visible to its owner alone.
+        private: whether a model that is created is visible to its owner alone; None is the owner's default.
 
     Returns its address. Raises UserError where the hub refuses or is out of reach.
     """
