@@ -207,7 +207,7 @@ def test_a_table_sets_aside_what_it_has_no_column_for(cli, tagger, tmp_path):
 
 def test_each_worker_process_has_a_gpu_of_its_own(tagger, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb,5")
-    devices = hardware.named(3, os.environ["CUDA_VISIBLE_DEVICES"])
+    devices = hardware.gpu_names(3, os.environ["CUDA_VISIBLE_DEVICES"])
     settings = worker.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, gpus=devices)
     found = set(ordered_results(_pinned, (settings,), range(12), 2))
     assert found <= {(0, "GPU-aa"), (1, "GPU-bb")} and len(found) >= 1
@@ -232,7 +232,7 @@ def _pinned(number: int | None, settings: worker.Settings) -> _Pinned:
     [(2, None, ("0", "1")), (2, "4, 7", ("4", "7")), (1, "MIG-1,-1,3", ("MIG-1",)), (0, "", ()), (0, None, ())],
 )
 def test_gpus_have_the_names_that_a_worker_is_given(count, visible, names):
-    assert hardware.named(count, visible) == names
+    assert hardware.gpu_names(count, visible) == names
 
 
 def test_workers_that_are_none_are_refused(tagger, tmp_path):

@@ -210,10 +210,10 @@ def test_fastest_measures_once_and_keeps_what_it_found(tagger, monkeypatch, tmp_
     [note] = (tmp_path / "cache" / "runtimes").iterdir()
     known = json.loads(note.read_text())
     assert known["fastest"] == chosen == max(known["tokens_per_second"], key=known["tokens_per_second"].get)
-    monkeypatch.setattr(runtimes, "time_in_turns", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(runtimes, "tokens_per_second", lambda *_: pytest.fail("measured again"))
     assert runtimes.fastest(source) == chosen
     note.write_text("{")
-    monkeypatch.setattr(runtimes, "time_in_turns", lambda *_: {"torch-fp32": 1.0, "torch-bf16": 2.0})
+    monkeypatch.setattr(runtimes, "tokens_per_second", lambda *_: {"torch-fp32": 1.0, "torch-bf16": 2.0})
     assert runtimes.fastest(source) == "torch-bf16"
 
 

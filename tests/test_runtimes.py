@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
 from compactbio import Annotator
-from compactbio.deploy.export import export, program_of, save_program
+from compactbio.deploy.export import export
+from compactbio.deploy.onnx_programs import program_of, save_program
 from compactbio.errors import UserError
 from compactbio.modeling import runtimes
 from compactbio.modeling.loading import find as find_weights
@@ -304,7 +305,9 @@ def test_a_fixed_length_cuts_rows_as_the_models_own_length_does(models, tmp_path
     [found], [wanted] = annotator([text]), Annotator([tagger])([text])
     assert [(e.start, e.end, e.type) for e in found] == [(e.start, e.end, e.type) for e in wanted] and found
     (tmp_path / "test.tsv").write_text("".join(f"{word}\tB-Drug\n" for word in text.split()))
-    status, _, told = cli("evaluate", place, tmp_path / "test.tsv", "--predictions", tmp_path / "out.jsonl")
+    status, _, told = cli(
+        "evaluate", tmp_path / "test.tsv", "--model", place, "--write-predictions", tmp_path / "out.jsonl"
+    )
     assert status == 0, told
     predicted = json.loads((tmp_path / "out.jsonl").read_text())
     assert len(predicted["spans"]) == len(found)
@@ -387,8 +390,8 @@ def test_a_stale_export_is_never_used_and_refused_by_name(own_export, tmp_path, 
     with pytest.raises(UserError, match=r"model\.onnx.*other weights.*export"):
         runtimes.load(source, "onnx-fp32")
     data = ner_folder(tmp_path / "made", {"train": 2, "devel": 4, "test": 4}, kind="Drug")
-    one_sentence(cli("evaluate", place, data, "--runtime", "onnx-fp32"), "model.onnx", "other weights")
-    status, printed, _ = cli("evaluate", place, data, "--runtime", "auto", "--json")
+    one_sentence(cli("evaluate", data, "--model", place, "--runtime", "onnx-fp32"), "model.onnx", "other weights")
+    status, printed, _ = cli("evaluate", data, "--model", place, "--runtime", "auto", "--json")
     assert status == 0 and json.loads(printed)["model"]["runtime"] == "torch-fp32"
     # Exported again it is of these weights.
     export(str(place), "onnx", place)
@@ -494,15 +497,15 @@ def test_profile_and_evaluate_on_a_folder_without_weights(own_export, tmp_path, 
     scores = {}
     for runtime in (None, "auto", "fastest", "onnx-fp32"):
         status, printed, told = cli(
-            "evaluate", place, data, "--json", *([] if runtime is None else ["--runtime", runtime])
+            "evaluate", data, "--model", place, "--json", *([] if runtime is None else ["--runtime", runtime])
         )
         assert status == 0, told
         found = json.loads(printed)
         assert found["model"]["runtime"] == "onnx-fp32"
         scores[runtime] = (found["scores"], found["model"]["sha256"])
     assert len({json.dumps(score) for score in scores.values()}) == 1
-    one_sentence(cli("evaluate", place, data, "--runtime", "torch-fp32"), "exported")
-    one_sentence(cli("evaluate", place, data, "--runtime", "onnx-int8"), "model_int8.onnx")
+    one_sentence(cli("evaluate", data, "--model", place, "--runtime", "torch-fp32"), "exported")
+    one_sentence(cli("evaluate", data, "--model", place, "--runtime", "onnx-int8"), "model_int8.onnx")
 
 
 def test_the_runtime_is_in_every_record(own_export, tmp_path, cli):

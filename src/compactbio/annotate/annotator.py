@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, Unpack
 
-from compactbio.annotate.inputs import InputAnnotator, without_surrogates
+from compactbio.annotate.inputs import InputAnnotator
 from compactbio.annotate.models import LoadedModel, LoadOptions, last_value, load_model, split_type
 from compactbio.documents import Document, Span
+from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError
 from compactbio.tasks import ner_encoding
 

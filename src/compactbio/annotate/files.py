@@ -33,13 +33,13 @@ from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import clean, file_digest, locked, value_digest, write_json, write_text
+from compactbio.formats import Reading, find_texts
 from compactbio.formats.sources import visible
-from compactbio.formats.texts import Reading, find_texts
 from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source
 from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Silent
-from compactbio.tasks.registry import unknown_words
+from compactbio.tasks.model_config import unknown_words
 
 _QUICKLY_COUNTED = 30_000_000  # bytes of input that are counted beforehand
 Paths = str | Path | Sequence[str | Path]
@@ -97,7 +97,7 @@ def annotate_files(
 
     Args:
         inputs: Files, folders or patterns of PubMed XML, JSON lines, Parquet, plain text or annotated documents (see
-            `formats.texts.read_texts`).
+            `formats.read_texts`).
         out: The file to write; a folder for BRAT.
         models: Local folders or hub names, or "TYPE=MODEL" to name the mentions of a model without types.
         format: "jsonl", "parquet", "bioc", "pubtator" or "brat"; by default as the suffix of `out` says.

@@ -1,6 +1,5 @@
 """What the annotators share: one input or several, each checked, computed at once or as a stream of batches."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -10,7 +9,6 @@ from compactbio.errors import UserError
 
 Input = TypeVar("Input")
 Found = TypeVar("Found")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class InputAnnotator(ABC, Generic[Input, Found]):
@@ -92,11 +90,6 @@ def batched(elements: Iterator[Input], size: int) -> Iterator[list[Input]]:
     if size < 1:
         raise UserError(f"batch_size is {size}; it must be 1 or more.", setting="batch_size")
     return iter(lambda: list(islice(elements, size)), [])
-
-
-def without_surrogates(text: str) -> str:
-    """The text with U+FFFD, one character as well, for each half of a surrogate pair, which no tokenizer takes."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def _with_article(value: Any) -> str:

@@ -15,7 +15,8 @@ from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.onnx import batches
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import Portable, Runtime
-from compactbio.tasks.registry import independent, labels_of, unknown_words
+from compactbio.tasks.model_config import has_independent_outputs, unknown_words
+from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme, scheme
 
 Result = TypeVar("Result")
@@ -90,7 +91,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
     source = runtimes.find(name, runtime)
     if (found := runtimes.task_of(source)) != task:
         raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
-    labels = labels_of(source.config, source.name, task)
+    labels = TASKS[task].model_labels(source.config, source.name, [])
     with hardware.on_device(device):
         chosen = runtimes.chosen(source, runtime, threads)
     loaded = Portable(source, chosen, threads, device)
@@ -103,7 +104,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
         min(settings.max_length, loaded.longest or settings.max_length),
         settings.stride,
         scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
-        independent(source.config),
+        has_independent_outputs(source.config),
         frozenset(settings.joined_signs or ()),
         unknown_words(source.config, source.public_name()) if task == "ner" else None,
         tokens,

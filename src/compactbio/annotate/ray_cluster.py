@@ -14,9 +14,9 @@ from compactbio.annotate.worker import Settings, start_worker, to_line
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import write_text
-from compactbio.formats.json_lines import document_of, said
+from compactbio.formats import Reading
+from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.streams import Rejected
-from compactbio.formats.texts import Reading
 
 # How many workers may die of one shard; the cluster itself would try it forever.
 _DEATHS = 3
@@ -118,7 +118,9 @@ def _read(row: dict[str, Any], reading: Reading) -> Iterator[dict[str, Any]]:
 
 
 def _to_json(source: str, entry: Document | Rejected) -> str:
-    return json.dumps([source, said(entry)] if isinstance(entry, Document) else [source, entry.place, entry.reason])
+    return json.dumps(
+        [source, serialise(entry)] if isinstance(entry, Document) else [source, entry.place, entry.reason]
+    )
 
 
 def _from_json(text: str) -> Entry:

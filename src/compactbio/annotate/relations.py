@@ -8,10 +8,10 @@ from typing import Self, Unpack
 
 import numpy as np
 
-from compactbio.annotate.inputs import InputAnnotator, without_surrogates
+from compactbio.annotate.inputs import InputAnnotator
 from compactbio.annotate.models import LoadedModel, LoadOptions, load_model
 from compactbio.documents import Document, Relation, Span
-from compactbio.documents.words import sentences
+from compactbio.documents.words import sentences, without_surrogates
 from compactbio.errors import UserError
 from compactbio.tasks import relation
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
+from compactbio.formats import Reading, read_texts
 from compactbio.formats.sources import visible
 from compactbio.formats.streams import Rejected, rejected
-from compactbio.formats.texts import Reading, read_texts
 
 # Shards that were cut in another way must not be resumed from: raise it when the cut changes.
 CUT_VERSION = 2

@@ -11,8 +11,8 @@ from compactbio.annotate.annotator import Annotator, Entity, load_tagger
 from compactbio.annotate.shards import Entry
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
-from compactbio.formats.checks import only
-from compactbio.formats.json_lines import document_of, said
+from compactbio.formats.checks import check_only
+from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.streams import Rejected
 
 
@@ -120,10 +120,10 @@ def checked(result: Document | Failure, format: str) -> Document | Failure:
     """The result; of a document that cannot be written in the format, a failure with the reason."""
     if isinstance(result, Failure):
         return result
-    reason = formats.unsayable(result, "jsonl" if format == "parquet" else format)
+    reason = formats.why_not_writable(result, "jsonl" if format == "parquet" else format)
     if reason is None and format == "parquet":
         try:
-            only(result, "parquet", "mentions")
+            check_only(result, "parquet", "mentions")
         except UserError as error:
             reason = str(error)
     return result if reason is None else Failure("", result.id, reason.removeprefix(f"Document {result.id!r} "))
@@ -132,7 +132,7 @@ def checked(result: Document | Failure, format: str) -> Document | Failure:
 def to_line(result: Document | Failure, format: str) -> str:
     """A result as one line of a shard's file; see `checked`."""
     result = checked(result, format)
-    return said(result) if isinstance(result, Document) else json.dumps({"failure": asdict(result)}) + "\n"
+    return serialise(result) if isinstance(result, Document) else json.dumps({"failure": asdict(result)}) + "\n"
 
 
 def from_line(value: dict[str, Any]) -> Document | Failure:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compactbio.comparison import report, runs
-from compactbio.comparison import suite as suites
 from compactbio.comparison.profiles import profiles_of
+from compactbio.comparison.suite import load
 from compactbio.comparison.table import Table, build
 from compactbio.deploy import export as exporting
 from compactbio.errors import UserError
@@ -32,6 +32,7 @@ def evaluate(
     untyped: bool = False,
     negative: Sequence[str] | None = None,
     scheme: str | None = None,
+    runtime: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     tokens_per_batch: int | None = None,
@@ -50,6 +51,7 @@ def evaluate(
         untyped: For entities: compare the extents alone.
         negative: For relations: the classes of no relation; by default known by their names.
         scheme: For relations: "chemprot" or "labels"; by default known by the labels.
+        runtime: As for `Annotator.from_pretrained`; by default PyTorch in `precision`, or what an exported model has.
         device: As for `distil`.
         precision: As for `distil`.
         tokens_per_batch: As for `distil`.
@@ -81,13 +83,16 @@ def evaluate(
         return prediction_files.evaluate_file(predictions, data, **asked)
     assert model is not None
     with hardware.on_device(device):
-        return scoring.evaluate(model, data, **asked, precision=precision, tokens_per_batch=tokens_per_batch)
+        return scoring.evaluate(
+            model, data, **asked, runtime=runtime, precision=precision, tokens_per_batch=tokens_per_batch
+        )
 
 
 def compare(
     suite: str | Path,
     out: str | Path,
     *,
+    report_only: bool = False,
     device: str = "auto",
     precision: str = "auto",
     tokens_per_batch: int | None = None,
@@ -100,6 +105,7 @@ def compare(
     Args:
         suite: A YAML file of models, data sets and seeds (see `comparison.suite.Suite`).
         out: The folder of all runs and of the report (index.html, table.md, table.tex, table.json).
+        report_only: Fine-tune and score nothing; report on what has been run.
         device: As for `distil`.
         precision: As for `distil`.
         tokens_per_batch: As for `distil`.
@@ -108,6 +114,9 @@ def compare(
     Returns:
         The table: means, deviations, intervals and paired tests.
 
+    Raises:
+        KeyboardInterrupt: Where a signal stops it; the same call resumes.
+
     Example:
         >>> from compactbio import compare
         >>> table = compare("suite.yaml", "comparison")
@@ -115,19 +124,22 @@ def compare(
         >>> row.runs, row.mean >= 0
         (1, True)
     """
-    loaded, out, listener = suites.load(suite), Path(out), listener or Silent()
+    loaded, out, listener = load(suite), Path(out), listener or Silent()
     with locked(out), hardware.on_device(device):
         runs.check(loaded, out)
         report.check()
-        cells = runs.run(
-            loaded,
-            out,
-            precision=precision,
-            tokens_per_batch=tokens_per_batch,
-            tell=listener.note,
-        )
-        table = build(cells, loaded.baseline, loaded.teacher)
-        report.write(Path(suite).stem, table, cells, profiles_of(loaded, out, listener.note), out)
+        try:
+            done = (
+                runs.kept_runs(loaded, out)
+                if report_only
+                else runs.run_suite(
+                    loaded, out, precision=precision, tokens_per_batch=tokens_per_batch, report=listener.note
+                )
+            )
+        except runs.Stopped:
+            raise KeyboardInterrupt from None
+        table = build(done, loaded.baseline, loaded.teacher)
+        report.write(Path(suite).stem, table, done, profiles_of(loaded, out, listener.note), out)
     return table
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
 from compactbio import corpus as corpora
-from compactbio import hub, recipes
+from compactbio import recipes
 from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
 from compactbio.annotate.models import LoadOptions
 from compactbio.api.evaluation import evaluate
@@ -17,7 +17,7 @@ from compactbio.modeling import hardware
 from compactbio.processes import cores
 from compactbio.progress import Listener
 from compactbio.recipes import Recipe
-from compactbio.training import finetuning, grid_search, pretraining
+from compactbio.training import finetuning, grid_search, pretraining, run_folder
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Run:
         """
         if not self.finished:
             raise UserError(f"{self.folder}: the run is unfinished; resume it before it is pushed.")
-        return hub.push(self.folder, name, ignore=pretraining.STAYS, private=private)
+        return run_folder.push(self.folder, name, private=private)
 
 
 def build_corpus(

@@ -129,7 +129,7 @@ def _on_disk(inputs: list[str]) -> Iterator[list[str]]:
 
 def _print_lines(results: "Iterator[Document | Failure]") -> None:
     from compactbio.annotate.worker import Failure, none_annotated
-    from compactbio.formats.json_lines import said
+    from compactbio.formats.json_lines import serialise
 
     written = failed = 0
     first = None
@@ -140,7 +140,7 @@ def _print_lines(results: "Iterator[Document | Failure]") -> None:
         else:
             written += 1
             # As bytes: JSON lines are UTF-8, whatever the terminal is set to.
-            typer.echo(said(result).encode(), nl=False)
+            typer.echo(serialise(result).encode(), nl=False)
     if not written:
         raise none_annotated(first)
     if failed:

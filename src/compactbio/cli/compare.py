@@ -30,7 +30,6 @@ Then: compactbio compare SUITE.yaml --out table
 
 
 def compare(
-    context: typer.Context,
     suite: Annotated[Path, typer.Argument(help="Models, data sets and seeds, as YAML.", show_default=False)],
     out: Annotated[
         Path, typer.Option(help="The folder of all runs and of the report (index.html).", show_default=False)
@@ -44,44 +43,29 @@ def compare(
 ) -> None:
     """Fine-tune and score every model on every data set, and write the table of the paper from it.
 
-    What was run is kept and not run again; a run that fails is told in the report, and tried again the next time.
+    What was run is kept and not run again; a run that fails is reported, and tried again the next time.
     """
-    from compactbio.comparison import report, runs
-    from compactbio.comparison.profiles import profiles_of
-    from compactbio.comparison.suite import load
-    from compactbio.comparison.table import build
-    from compactbio.comparison.text_tables import markdown
-    from compactbio.files import locked
+    from rich.console import Console
 
-    loaded = load(suite)
-    context.with_resource(locked(out))
-    runs.check(loaded, out)
-    report.check()
+    from compactbio import api
+    from compactbio.comparison.rendering import markdown
+    from compactbio.progress import Reporter
+
     try:
-        if report_only:
-            cells = runs.cells(loaded, out)
-        else:
-            tokens = tokens_per_batch
-            cells = runs.run(loaded, out, precision=precision.value, tokens_per_batch=tokens, tell=_tell)
-    except (runs.Stopped, KeyboardInterrupt):
-        typer.echo(
-            f"Stopped; what was run is kept. Go on with: compactbio {shlex.join(sys.argv[1:])}",
-            err=True,
-        )
-        raise typer.Exit(130) from None
-    table = build(cells, loaded.baseline, loaded.teacher)
-    try:
-        profiles = profiles_of(loaded, out, _tell)
+        with Reporter(Console(stderr=True)) as reporter:
+            table = api.compare(
+                suite,
+                out,
+                report_only=report_only,
+                precision=precision.value,
+                tokens_per_batch=tokens_per_batch,
+                listener=reporter,
+            )
     except KeyboardInterrupt:
-        _tell("Stopped while speed was measured; what was run is kept. Add --report-only to go on.")
+        typer.echo(f"Stopped; what was run is kept. Resume with: compactbio {shlex.join(sys.argv[1:])}", err=True)
         raise typer.Exit(130) from None
-    report.write(suite.stem, table, cells, profiles, out)
     typer.echo(json.dumps(asdict(table), indent=2) + "\n" if as_json else markdown(table), nl=False)
-    _tell(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)")
-    if not any(cell.state == "done" for cell in cells):
-        _tell("No run is done, so there is nothing to compare yet.")
+    typer.echo(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)", err=True)
+    if not any(row.runs for row in table.rows):
+        typer.echo("No run is done, so there is nothing to compare yet.", err=True)
         raise typer.Exit(2)
-
-
-def _tell(line: str) -> None:
-    typer.echo(line, err=True)

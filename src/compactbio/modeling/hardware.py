@@ -1,20 +1,23 @@
-"""What this machine can do, what accelerators can do by their data sheets, and the FLOPs of a model."""
+"""What this machine can do, how fast calls are on it, what accelerators can do, and the FLOPs of a model."""
 
 import os
 import platform
 import re
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from compactbio.errors import UserError
+
+Key = TypeVar("Key", bound=Hashable)
 
 CUDA_TOKENS = 32_768
 _STATUS = Path("/proc/self/status")
@@ -45,32 +48,32 @@ def uses_gpu() -> bool:
 
 
 def has_bf16() -> bool:
-    """Whether the device multiplies in bf16 itself; where it does not, PyTorch emulates it, many times as slowly."""
+    """Whether the device multiplies in bf16 itself; where it does not, PyTorch emulates it, many times slower."""
     if uses_gpu():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def precision(wanted: str) -> str:
-    """ "bf16" or "fp32"; of "auto" the first where the hardware has it."""
+    """The precision that `wanted` means: "bf16", "fp32", or for "auto" bf16 where the hardware has it."""
     if wanted == "auto":
         return "bf16" if has_bf16() else "fp32"
     return wanted
 
 
 def tokens() -> int:
-    """Tokens a micro-batch."""
+    """Tokens per micro-batch on this device."""
     return CUDA_TOKENS if uses_gpu() else 4096
 
 
 def gpus() -> tuple[str, ...]:
-    """What CUDA_VISIBLE_DEVICES names each GPU that this process may use."""
-    return named(torch.cuda.device_count() if uses_gpu() else 0, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    """The name of each GPU that this process may use, as CUDA_VISIBLE_DEVICES takes it."""
+    count = torch.cuda.device_count() if uses_gpu() else 0
+    return gpu_names(count, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def named(count: int, visible: str | None) -> tuple[str, ...]:
-    """The names of `count` GPUs where CUDA_VISIBLE_DEVICES is `visible`: numbers, or the names of cards and their
-    parts."""
+def gpu_names(count: int, visible: str | None) -> tuple[str, ...]:
+    """The names of `count` GPUs where CUDA_VISIBLE_DEVICES is `visible`: numbers, or ids of cards and their parts."""
     names = map(str, range(count)) if visible is None else (name.strip() for name in visible.split(","))
     return tuple(names)[:count]
 
@@ -87,7 +90,7 @@ def device() -> str:
 
 
 def peak() -> int:
-    """The most memory in bytes that this process has taken so far; on CUDA the device's."""
+    """The most memory in bytes that this process has used so far; on CUDA the device's."""
     if uses_gpu():
         return torch.cuda.max_memory_allocated()
     # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.
@@ -101,16 +104,47 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def time_in_turns(
+    calls: Mapping[Key, Callable[[], object]], rounds: int, on_round: Callable[[int], object] = lambda number: None
+) -> dict[Key, list[float]]:
+    """The seconds of each call in each round, all calls in turns, so that other load on the machine affects all alike.
+
+    A first round, in which kernels are chosen and memory is allocated, does not count.
+
+    Args:
+        calls: by name, in the order of a round.
+        rounds: how often each is timed.
+        on_round: called after each round with its number, from 1.
+    """
+    seconds: dict[Key, list[float]] = {key: [] for key in calls}
+    for number in range(rounds + 1):
+        for key, call in calls.items():
+            _wait_for_device()
+            began = time.perf_counter()
+            call()
+            _wait_for_device()
+            if number:
+                seconds[key].append(time.perf_counter() - began)
+        if number:
+            on_round(number)
+    return seconds
+
+
+def _wait_for_device() -> None:
+    if uses_gpu():
+        torch.cuda.synchronize()
+
+
 class Accelerator(NamedTuple):
-    """Dense bf16 matrix operations a second with float32 sums, and memory in bytes, as the data sheet prints them."""
+    """Dense bf16 matrix operations per second with float32 sums, and memory in bytes, as the data sheet says."""
 
     name: str
     flops: float
     memory: float
 
 
-# NVIDIA's data sheets print the sparse rate of the newer ones, which is twice the dense one that stands here.
-_TABLE = (
+# NVIDIA's data sheets print the sparse rate of the newer ones, which is twice the dense one given here.
+_ACCELERATORS = (
     Accelerator("B200", 2250e12, 180e9),
     Accelerator("H200", 989e12, 141e9),
     Accelerator("H100", 989e12, 80e9),  # SXM
@@ -128,18 +162,18 @@ _WANTED = re.compile(r"(?:([1-9]\d{0,4})x)?(.+)", re.IGNORECASE)
 
 
 def find(wanted: str) -> tuple[int, Accelerator]:
-    """How many of which accelerator "8xH100" or "L4" means. Raises UserError for one that is not in the table."""
+    """The number and the accelerator that "8xH100" or "L4" means. Raises UserError for an unknown one."""
     match = _WANTED.fullmatch(wanted.strip())
     name = match[2].replace(" ", "").lower() if match else ""
-    for one in _TABLE:
-        if match and one.name.lower() == name:
-            return int(match[1] or 1), one
-    known = ", ".join(one.name for one in _TABLE)
-    raise UserError(f"{wanted!r} is no accelerator of the table: write 8xH100 or the like, with one of {known}.")
+    for accelerator in _ACCELERATORS:
+        if match and accelerator.name.lower() == name:
+            return int(match[1] or 1), accelerator
+    known = ", ".join(accelerator.name for accelerator in _ACCELERATORS)
+    raise UserError(f"{wanted!r} is not a known accelerator: write 8xH100 or the like, with one of {known}.")
 
 
 def flops_per_token(model: PreTrainedModel, length: float) -> float:
-    """Floating-point operations of an encoder's forward pass a token, in sentences of `length` tokens.
+    """Floating-point operations per token of an encoder's forward pass, in sentences of `length` tokens.
 
     Two for every weight of a linear module, and in every layer 4 * `length` * width for the scores of attention and
     the sum over values, the width being that of the queries. Norms, activations, softmax and biases are left out.
