@@ -71,6 +71,18 @@ def test_commands_are_read_by_the_command_line(page: Path, parser: Any) -> None:
             pytest.fail(f"compactbio {shlex.join(arguments)}: {error}")
 
 
+def test_options_in_the_text_are_options_of_a_command(parser: Any) -> None:
+    def options(command: Any) -> set[str]:
+        inner = getattr(command, "commands", {}).values()
+        return {name for parameter in command.params for name in parameter.opts}.union(*map(options, inner))
+
+    known = options(parser)
+    for page in PAGES:
+        if page.name != "CHANGELOG.md":
+            named = set(re.findall(r"`(?:compactbio )?(?:\w+ )*(--[a-z-]+)(?![\w-])", BLOCK.sub("", page.read_text())))
+            assert named <= known, (page.name, named - known)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
 def test_python_blocks_import_what_there_is(page: Path) -> None:
     for _, code in blocks(page, "python"):
