@@ -1,13 +1,13 @@
 """A suite: the models, data sets and seeds of a comparison, as a YAML file."""
 
-import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, validation_problem
+from compactbio.files import read_yaml
 
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
 Settings = dict[str, Any]
@@ -19,8 +19,16 @@ class _Strict(BaseModel):
 
 
 class DataSet(_Strict):
-    """A data set: a folder in `path`, or its files one by one, in a `format` of `formats.READABLE` or a recognised one.
-    `seeds` and `settings` go before the suite's."""
+    """A data set: a folder in `path`, or its files one by one.
+
+    Args:
+        path: the folder; a folder with numbered folders holds folds.
+        train, devel, test, gold: the files, where there is no folder; `gold` holds the answers of test questions.
+        task: by default recognised.
+        format: one of `formats.READABLE`; by default recognised.
+        seeds: instead of the suite's.
+        settings: of fine-tuning, in addition to the suite's.
+    """
 
     path: Path | None = None
     train: Path | None = None
@@ -41,7 +49,7 @@ class DataSet(_Strict):
     def _folder_or_files(self) -> Self:
         named = [key for key in FILES if getattr(self, key) is not None]
         if self.path is not None and named:
-            raise ValueError(f"path names the folder, so {named[0]} cannot be named beside it; keep one of the two")
+            raise ValueError(f"path names the folder, so {named[0]} cannot be given too; keep one of the two")
         if self.path is None and (self.train is None or self.test is None):
             raise ValueError("a data set needs path, or both train and test")
         return self
@@ -56,9 +64,16 @@ class DataSet(_Strict):
 
 
 class Suite(_Strict):
-    """What `compare` runs. Paths are absolute, or relative to where the program runs; hub names stand as they are.
+    """What is compared.
 
-    `baseline` is the model that the others are tested against; `teacher` the one whose score theirs are a share of.
+    Args:
+        models: folders or hub names by the name in the table.
+        data: data sets by the name in the table.
+        seeds: a run each.
+        baseline: the model that the others are tested against; by default the first.
+        teacher: the model whose score theirs are a share of.
+        settings: of fine-tuning.
+        train_on: the splits to train on.
     """
 
     models: Annotated[dict[str, str], Field(min_length=1)]
@@ -94,7 +109,7 @@ class Suite(_Strict):
         return self.data[data].seeds or self.seeds
 
     def settings_for(self, data: str) -> Settings:
-        """The settings of fine-tuning on a data set: the suite's, with its own laid over them."""
+        """The settings of fine-tuning on a data set: the suite's, overridden by its own."""
         return {**self.settings, **self.data[data].settings}
 
 
@@ -105,11 +120,11 @@ def load(path: str | Path) -> Suite:
     exist.
     """
     path = Path(path)
-    values = _with_defaults(_mapping(path))
+    values = _with_defaults(read_yaml(path, "Suite"))
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"Suite {path}: {_first_problem(error)}.") from None
+        raise UserError(f"Suite {path}: {validation_problem(error, _known_keys)}.") from None
     models = {name: _model(path, name, where) for name, where in suite.models.items()}
     data = {name: _data(path, name, found) for name, found in suite.data.items()}
     return suite.model_copy(update={"models": models, "data": data})
@@ -117,22 +132,8 @@ def load(path: str | Path) -> Suite:
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed stands there twice; name each once")
+        raise ValueError("a seed is there twice; name each once")
     return seeds
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Suite {path} cannot be read: {error.strerror}; check the path.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"Suite {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"Suite {path} is no YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"Suite {path} is not a mapping of keys to values; it needs models: and data:.")
-    return values
 
 
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -145,24 +146,8 @@ def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _first_problem(error: ValidationError) -> str:
-    # A suite without models lacks its baseline too, and the models are what to mend.
-    problem = min(error.errors(), key=lambda found: found["loc"] == ("baseline",))
-    place = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {place!r}{_nearest(problem['loc'])}"
-    if problem["type"] == "missing":
-        return f"{place} is missing; name at least one" if place in Suite.model_fields else f"{place} is missing"
-    if problem["type"] == "value_error":
-        return f"{place}: {message}" if place else message
-    return f"{place}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"
-
-
-def _nearest(place: tuple[int | str, ...]) -> str:
-    fields = list((DataSet if place[0] == "data" else Suite).model_fields)
-    close = difflib.get_close_matches(str(place[-1]), fields, n=1, cutoff=0.5)
-    return f"; the nearest known one is {close[0]!r}" if close else f"; known are {', '.join(fields)}"
+def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:
+    return (DataSet if place[0] == "data" else Suite).model_fields
 
 
 def _model(suite: Path, name: str, where: str) -> str:
@@ -170,7 +155,7 @@ def _model(suite: Path, name: str, where: str) -> str:
     if local.exists():
         return str(local)
     if where.startswith((".", "/", "~")):
-        raise UserError(f"Suite {suite}: models.{name}: there is no folder {local}; mend the path.")
+        raise UserError(f"Suite {suite}: models.{name}: there is no folder {local}; fix the path.")
     return where
 
 
@@ -183,5 +168,5 @@ def _data(suite: Path, name: str, data: DataSet) -> DataSet:
         found[key] = suite.parent / where.expanduser()
         if not found[key].exists():
             place = f"data.{name}" if key == "path" else f"data.{name}.{key}"
-            raise UserError(f"Suite {suite}: {place}: there is no {found[key]}; mend the path.")
+            raise UserError(f"Suite {suite}: {place}: there is no {found[key]}; fix the path.")
     return data.model_copy(update=found)
