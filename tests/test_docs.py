@@ -76,7 +76,7 @@ def test_options_in_the_text_are_options_of_a_command(parser: Any) -> None:
         inner = getattr(command, "commands", {}).values()
         return {name for parameter in command.params for name in parameter.opts}.union(*map(options, inner))
 
-    known = options(parser)
+    known = options(parser) | {"--help"}
     for page in PAGES:
         if page.name != "CHANGELOG.md":
             named = set(re.findall(r"`(?:compactbio )?(?:\w+ )*(--[a-z-]+)(?![\w-])", BLOCK.sub("", page.read_text())))

@@ -148,7 +148,7 @@ def build_corpus(
     Returns:
         The manifest of the corpus: sources, settings, counts, rows, tokens, digests.
 
-    Example:
+    Examples:
         >>> from compactbio import build_corpus
         >>> manifest = build_corpus("notes.txt", "notes-corpus", tokenizer="start", max_length=32, workers=1)
         >>> manifest["rows"]["train"]
@@ -195,7 +195,7 @@ def distil(
         resume: Resume the unfinished run that `out` holds.
         overrides: Fields of the recipe to set otherwise (`steps=1000`, `learning_rate=3e-4`).
 
-    Example:
+    Examples:
         >>> from compactbio import distil
         >>> run = distil("distil-biobert", "corpus", "student", teacher="teacher", steps=2, layers=2, batch_size=6)
         >>> run.result.state, run.result.step
@@ -242,7 +242,7 @@ def pretrain(
         resume: Resume the unfinished run that `out` holds.
         overrides: Fields of the recipe to set otherwise (`steps=1000`, `learning_rate=3e-4`).
 
-    Example:
+    Examples:
         >>> from compactbio import pretrain
         >>> run = pretrain("bio-distilbert-uncased", "corpus", "adapted", init="teacher", steps=2, batch_size=6)
         >>> run.result.state
@@ -296,7 +296,7 @@ def finetune(
         resume: Resume the unfinished run that `out` holds.
         settings: Settings of `tasks.settings.Settings` (`epochs=3`, `learning_rate=5e-5`, `seed=1`).
 
-    Example:
+    Examples:
         >>> from compactbio import finetune
         >>> run = finetune("NER/made", "start", "tagger-run", epochs=4, batch_size=8, learning_rate=5e-3, max_length=32)
         >>> annotator = run.annotator()
@@ -358,7 +358,7 @@ def evaluate(
     Returns:
         The scores, with protocol, interval, counts and the digests of data and model; `record()` gives them as JSON.
 
-    Example:
+    Examples:
         >>> from compactbio import evaluate
         >>> evaluation = evaluate("NER/made", "tagger")
         >>> evaluation.outcome.main > 0.9, evaluation.record()["protocol"]
@@ -409,7 +409,7 @@ def compare(
     Returns:
         The table: means, deviations, intervals and paired tests.
 
-    Example:
+    Examples:
         >>> from compactbio import compare
         >>> table = compare("suite.yaml", "comparison")
         >>> row = table.row("start", "made")
@@ -453,7 +453,7 @@ def export(
         max_loss: What the main score may lose, in hundredths, before int8 is refused.
         listener: Is told of the progress (see `progress.Listener`).
 
-    Example:
+    Examples:
         >>> from compactbio import Annotator, export
         >>> export("tagger", "tagger-onnx").file
         'model.onnx'

@@ -66,7 +66,7 @@ class Annotator:
     which only several models give, the one with the higher score is kept, then the longer one, then that of the model
     that was named first. Several threads may use an annotator at the same time.
 
-    Example:
+    Examples:
         >>> from compactbio import Annotator
         >>> annotator = Annotator.from_pretrained("tagger")
         >>> annotator("Risk of lung cancer")
@@ -146,7 +146,7 @@ class Annotator:
         Raises:
             UserError: Where an element is neither a str nor a Document, at its turn.
 
-        Example:
+        Examples:
             >>> from compactbio import Annotator
             >>> annotator = Annotator.from_pretrained("tagger")
             >>> texts = ("aspirin " * (i % 3) for i in range(6))

@@ -45,7 +45,7 @@ class Related:
 class RelationAnnotator:
     """Finds relations between the mentions of documents, within a sentence, with a fine-tuned relation model.
 
-    Example:
+    Examples:
         >>> from compactbio import Document, RelationAnnotator, Span
         >>> from compactbio.annotate import Marking
         >>> marking = Marking("Gene", "Disease", ("@GENE$", "@DISEASE$"))

@@ -95,7 +95,7 @@ def build(
             more than 5 %, and where no citation is left.
         OSError: `out` cannot be written.
 
-    Example:
+    Examples:
         >>> build(["baseline/"], "dmis-lab/biobert-base-cased-v1.2", "corpora/pubmed", holdout=10_000)["rows"]
     """
     # Here, for it imports transformers, which the worker processes do not need.

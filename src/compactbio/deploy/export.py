@@ -131,7 +131,7 @@ def export(
     Raises UserError where int8 loses more in every way, where the exported model differs from the original, and for
     whatever else the user can fix.
 
-    Example:
+    Examples:
         >>> export("tagger", "onnx-int8", "tagger-int8", data="NER/NCBI-disease").way  # doctest: +SKIP
         'by tensor'
     """

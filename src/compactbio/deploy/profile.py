@@ -115,7 +115,7 @@ def profile(
 
     Raises UserError for no models, a model that does not exist or is not supported, and weights that cannot be read.
 
-    Example:
+    Examples:
         >>> [p.parameters for p in profile(["models/teacher", "models/distil-biobert"])]  # doctest: +SKIP
         [108341760, 65813760]
     """

@@ -37,7 +37,7 @@ def score(gold_answers: Sequence[Sequence[Answer]], predicted_answers: Sequence[
 
     Raises UserError where the two sides differ in length.
 
-    Example:
+    Examples:
         >>> score([[["TP53", "p53"]]], [["BRCA1", "P53"]])["mrr"]
         0.5
     """
