@@ -67,14 +67,14 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     return folder
 
 
-def push(folder: Path, name: str, *, ignore: Sequence[str] = (), private: bool = False) -> str:
+def push(folder: Path, name: str, *, ignore: Sequence[str] = (), private: bool | None = None) -> str:
     """Upload a folder as a model of the hub, which is created where it does not exist; returns its address.
 
     Args:
         folder: the folder of the model.
         name: `owner/name` on the hub.
         ignore: patterns of files that are not uploaded.
-        private: whether a model that is created is visible to its owner alone.
+        private: whether a model that is created is visible to its owner alone; None for the owner's default.
 
     Raises UserError where the hub refuses or is out of reach.
     """

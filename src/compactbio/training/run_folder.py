@@ -108,13 +108,13 @@ def record(out: Path) -> dict[str, Any] | None:
     return found
 
 
-def push(out: str | Path, name: str, *, private: bool = False) -> str:
+def push(out: str | Path, name: str, *, private: bool | None = None) -> str:
     """Upload the finished model of a run, without its checkpoints, to the hub.
 
     Args:
         out: the folder of the run.
         name: `owner/name` on the hub; created where it does not exist.
-        private: whether a model that is created is visible to its owner alone.
+        private: whether a model that is created is visible to its owner alone; None for the owner's default.
 
     Returns its address. Raises UserError where the hub refuses or is out of reach.
     """
