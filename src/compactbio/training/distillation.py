@@ -41,7 +41,9 @@ def distil(
     SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the two
     models do not fit the loss, where the loss is not finite, and where the disk is full; checkpoints are kept.
     """
-    arguments = arguments or arguments_for(recipe, "fp32", None, validates=False, starts=True)
+    if arguments is None:
+        recipe = recipe.model_copy(update={"steps": len(batches)})
+        arguments = arguments_for(recipe, "fp32", None, validates=False, starts=True)
     distiller = Distiller(student, teacher, recipe)
     if distiller.teacher is not None:
         distiller.teacher.to(arguments.device, torch.bfloat16 if arguments.bf16 else torch.float32)
