@@ -9,7 +9,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,9 +20,9 @@ from transformers import AutoModelForTokenClassification, pipeline
 
 from benchmarks import tagger
 from compactbio import Annotator
-from compactbio.deploy.export import Quantiser, program_of, save_program
+from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.modeling import runtimes
-from compactbio.modeling.hardware import processor
+from compactbio.modeling.hardware import processor, time_in_turns
 
 BATCHES = (8, 32, 128)
 
@@ -63,9 +62,9 @@ def measure(folder: Path, count: int, rounds: int, *, small: bool) -> dict[str, 
     ner = pipeline("ner", model=str(folder))
     for size in (1, *BATCHES):
         ways[f"pipeline, batch {size}"] = _pipeline(ner, texts, size)
-    seconds = _in_turns(ways, rounds)
+    seconds = time_in_turns(ways, rounds, lambda done: sys.stderr.write(f"round {done} of {rounds}\n"))
     tokens = sum(len(ids) for ids in ner.tokenizer(texts)["input_ids"])
-    speeds = {name: tokens / taken for name, taken in seconds.items()}
+    speeds = {name: tokens / statistics.median(taken) for name, taken in seconds.items()}
     ours = max((name for name in speeds if name in runtimes.NAMES), key=lambda name: speeds[name])
     batched = max((f"pipeline, batch {size}" for size in BATCHES), key=lambda name: speeds[name])
     return {
@@ -93,19 +92,6 @@ def _ours(annotator: Annotator, texts: Sequence[str]) -> Callable[[], object]:
 
 def _pipeline(ner: Any, texts: Sequence[str], size: int) -> Callable[[], object]:
     return lambda: ner(list(texts), batch_size=size)
-
-
-def _in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median seconds of each way; a first turn, which warms up, does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, run in ways.items():
-            sys.stderr.write(f"{name}, round {turn} of {rounds}\n")
-            began = time.perf_counter()
-            run()
-            if turn:
-                taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from benchmarks import tagger
 from compactbio import Annotator
-from compactbio.deploy.export import Quantiser, program_of
+from compactbio.deploy.onnx_programs import Quantiser, program_of
 from compactbio.modeling import runtimes
 from compactbio.modeling.hardware import processor
 

@@ -16,7 +16,7 @@ import torch
 
 from citation_files import article_set, record
 from compactbio import formats
-from compactbio.annotate import Annotator, run_units
+from compactbio.annotate import Annotator, shards, worker
 from compactbio.documents import Document, Span
 from conftest import one_sentence
 
@@ -62,9 +62,9 @@ def inputs(folder: Path) -> dict[str, tuple[Path, str]]:
 
 def test_every_format_is_read_and_its_annotations_are_dropped_unless_kept(cli, tagger, tmp_path):
     for name, (path, own) in inputs(tmp_path / "in").items():
-        annotate(cli, tagger, path, "--out", tmp_path / f"{name}.jsonl")
+        annotate(cli, "--model", tagger, path, "--out", tmp_path / f"{name}.jsonl")
         assert mentions(tmp_path / f"{name}.jsonl") == {own: ["aspirin", "lung cancer"]}, name
-        annotate(cli, tagger, path, "--keep", "--out", tmp_path / f"{name}-kept.jsonl")
+        annotate(cli, "--model", tagger, path, "--keep", "--out", tmp_path / f"{name}-kept.jsonl")
         kept = ["the"] if name in ("pubtator", "bioc", "jsonl", "brat") else []
         assert mentions(tmp_path / f"{name}-kept.jsonl") == {own: [*kept, "aspirin", "lung cancer"]}, name
 
@@ -75,7 +75,7 @@ def test_every_format_is_written(cli, tagger, tmp_path, name, format):
     source.write_text(
         json.dumps({"id": "7", "text": TEXT}) + "\n" + json.dumps({"id": "8", "text": "the group"}) + "\n"
     )
-    annotate(cli, tagger, source, "--out", tmp_path / name)
+    annotate(cli, "--model", tagger, source, "--out", tmp_path / name)
     documents = list(formats.read(tmp_path / name))
     assert [(d.id, d.text) for d in documents] == [("7", TEXT), ("8", "the group")]
     spans = documents[0].spans
@@ -87,9 +87,9 @@ def test_every_format_is_written(cli, tagger, tmp_path, name, format):
 def test_brat_and_parquet_are_written(cli, tagger, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps({"id": "7", "text": TEXT}) + "\n")
-    annotate(cli, tagger, source, "--format", "brat", "--out", tmp_path / "brat")
+    annotate(cli, "--model", tagger, source, "--format", "brat", "--out", tmp_path / "brat")
     assert mentions(tmp_path / "brat") == {"7": ["aspirin", "lung cancer"]}
-    annotate(cli, tagger, source, "--out", tmp_path / "a.parquet")
+    annotate(cli, "--model", tagger, source, "--out", tmp_path / "a.parquet")
     [row] = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert (row["id"], row["text"]) == ("7", TEXT)
     assert [(e["text"], e["type"]) for e in row["entities"]] == [("aspirin", "Drug"), ("lung cancer", "Drug")]
@@ -98,11 +98,11 @@ def test_brat_and_parquet_are_written(cli, tagger, tmp_path):
 def test_fields_scores_and_standard_streams(cli, tagger, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps({"id": "7", "note": "aspirin", "text": "insulin"}) + "\n")
-    annotate(cli, tagger, source, "--text-field", "note", "--out", tmp_path / "a.jsonl")
+    annotate(cli, "--model", tagger, source, "--text-field", "note", "--out", tmp_path / "a.jsonl")
     assert mentions(tmp_path / "a.jsonl") == {"7": ["aspirin"]}
-    annotate(cli, tagger, source, "--min-score", "1", "--out", tmp_path / "b.jsonl")
+    annotate(cli, "--model", tagger, source, "--min-score", "1", "--out", tmp_path / "b.jsonl")
     assert mentions(tmp_path / "b.jsonl") == {"7": []}
-    command = [sys.executable, "-m", "compactbio", "annotate", f"Thing={tagger}", "-", "--out", "-", *FAST]
+    command = [sys.executable, "-m", "compactbio", "annotate", "--model", f"Thing={tagger}", "-", "--out", "-", *FAST]
     done = subprocess.run(command, input=b"insulin\n\xe2\x82\xac aspirin\n", capture_output=True, check=True)
     lines = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert [line["id"] for line in lines] == ["stdin:1", "stdin:2"] and lines[1]["spans"][0]["start"] == 2
@@ -118,7 +118,17 @@ def test_bad_documents_are_set_aside_with_their_reason_and_no_text(cli, tagger, 
     (tmp_path / "latin.txt").write_bytes(b"aspirin\nSECRET \xe4\n")
     broken = tmp_path / "broken.pubtator"
     broken.write_text("9|t|aspirin\n9|a|daily\n\n10\tSECRET\n")
-    annotate(cli, tagger, bad, tmp_path / "cut.xml.gz", tmp_path / "latin.txt", broken, "--out", tmp_path / "a.jsonl")
+    annotate(
+        cli,
+        "--model",
+        tagger,
+        bad,
+        tmp_path / "cut.xml.gz",
+        tmp_path / "latin.txt",
+        broken,
+        "--out",
+        tmp_path / "a.jsonl",
+    )
     found = mentions(tmp_path / "a.jsonl")
     assert (
         found["1"] == ["aspirin", "lung cancer"] and found["latin.txt:1"] == ["aspirin"] and found["9"] == ["aspirin"]
@@ -141,21 +151,21 @@ def test_of_a_chunk_that_cannot_be_annotated_only_the_document_at_fault_is_set_a
             return super().__call__(texts, **more)
 
     taggers = Annotator.from_pretrained(tagger, runtime="torch-fp32").taggers
-    worker = run_units.Worker(Stumbling(taggers), run_units.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
+    process = worker.Worker(Stumbling(taggers), worker.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
     texts = ("aspirin", "stumble SECRET", "insulin")
-    found = worker([("a.txt", Document(str(i), text)) for i, text in enumerate(texts)])
+    found = process([("a.txt", Document(str(i), text)) for i, text in enumerate(texts)])
     assert [span.start for one in found if isinstance(one, Document) for span in one.spans] == [0, 0]
-    assert found[1] == run_units.Failure("a.txt", "1", "could not be annotated (ValueError)")
+    assert found[1] == worker.Failure("a.txt", "1", "could not be annotated (ValueError)")
 
 
 def test_what_a_format_cannot_say_is_set_aside(cli, tagger, tmp_path):
     source = tmp_path / "in.jsonl"
     lines = [{"id": "1", "text": "aspirin"}, {"id": "2", "text": "aspirin \x00"}, {"id": "a/b", "text": "insulin"}]
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    annotate(cli, tagger, source, "--out", tmp_path / "a.xml")
+    annotate(cli, "--model", tagger, source, "--out", tmp_path / "a.xml")
     assert set(mentions(tmp_path / "a.xml")) == {"1", "a/b"}
     assert "XML does not allow" in (tmp_path / "a.xml.failed.jsonl").read_text()
-    annotate(cli, tagger, source, "--format", "brat", "--out", tmp_path / "brat")
+    annotate(cli, "--model", tagger, source, "--format", "brat", "--out", tmp_path / "brat")
     assert set(mentions(tmp_path / "brat")) == {"1", "2"}
 
 
@@ -171,15 +181,15 @@ def many(path: Path, count: int) -> None:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
     source, straight, killed = tmp_path / "in.jsonl", tmp_path / "straight.jsonl", tmp_path / "killed.jsonl"
-    many(source, 2 * run_units.PART + 100)
+    many(source, 2 * shards.SHARD_DOCUMENTS + 100)
 
     def command(out: Path, workers: int) -> list[str]:
-        return [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", str(out),
+        return [sys.executable, "-m", "compactbio", "annotate", "--model", str(tagger), str(source), "--out", str(out),
                 "--runtime", "torch-fp32", "--workers", str(workers)]  # fmt: skip
 
     subprocess.run(command(straight, 1), check=True, capture_output=True)
     process = subprocess.Popen(command(killed, 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    made = tmp_path / ".killed.jsonl.parts"
+    made = tmp_path / ".killed.jsonl.shards"
     deadline = time.monotonic() + 120
     while not (made / "000000-000000.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
@@ -188,23 +198,23 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
     process.wait()
     assert not killed.exists()
     done = subprocess.run(command(killed, 1), check=True, capture_output=True, text=True)
-    assert "going on: 2,048 documents" in done.stderr and not made.exists()
+    assert "resuming: 2,048 documents" in done.stderr and not made.exists()
     assert re.search(r"documents: 4,196 of 4,196, [\d,]+/s", done.stderr), done.stderr
     assert killed.read_bytes() == straight.read_bytes()
     again = subprocess.run([*command(killed, 1), "--json"], check=True, capture_output=True, text=True)
     assert json.loads(again.stdout)["state"] == "already finished"
-    assert len(killed.read_text().splitlines()) == 2 * run_units.PART + 100
+    assert len(killed.read_text().splitlines()) == 2 * shards.SHARD_DOCUMENTS + 100
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_input(tagger, tmp_path):
     code = (
-        "import sys, resource\nfrom pathlib import Path\nfrom compactbio.annotate import batch\n"
-        "batch.annotate([sys.argv[1]], [sys.argv[2]], Path(sys.argv[3]), runtime='torch-fp32', workers=1)\n"
+        "import sys, resource\nfrom pathlib import Path\nfrom compactbio.annotate.files import annotate_files\n"
+        "annotate_files([sys.argv[2]], Path(sys.argv[3]), models=[sys.argv[1]], runtime='torch-fp32', workers=1)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = []
-    for count in (run_units.PART, 4 * run_units.PART):
+    for count in (shards.SHARD_DOCUMENTS, 4 * shards.SHARD_DOCUMENTS):
         source = tmp_path / f"{count}.jsonl"
         many(source, count)
         command = [sys.executable, "-c", code, str(tagger), str(source), str(tmp_path / f"{count}.out.jsonl")]
@@ -222,6 +232,7 @@ def test_a_full_disk_leaves_nothing_under_the_final_name(tagger, tmp_path):
         "-m",
         "compactbio",
         "annotate",
+        "--model",
         str(tagger),
         str(source),
         "--out",
@@ -242,18 +253,26 @@ def test_a_full_disk_leaves_nothing_under_the_final_name(tagger, tmp_path):
 def test_what_a_user_can_mend_is_one_sentence(cli, tagger, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps({"id": "1", "text": TEXT}) + "\n")
-    one_sentence(cli("annotate", tagger, source, "--out", tmp_path / "a.docx"), "shows no format")
+    one_sentence(cli("annotate", "--model", tagger, source, "--out", tmp_path / "a.docx"), "shows no format")
     if not torch.cuda.is_available():
-        given = ("annotate", tagger, source, "--out", tmp_path / "a.jsonl", "--device", "cuda")
+        given = ("annotate", "--model", tagger, source, "--out", tmp_path / "a.jsonl", "--device", "cuda")
         one_sentence(cli(*given), "no CUDA GPU")
-    one_sentence(cli("annotate", tagger, tmp_path / "none.jsonl", "--out", tmp_path / "a.jsonl"), "no such file")
+    one_sentence(
+        cli("annotate", "--model", tagger, tmp_path / "none.jsonl", "--out", tmp_path / "a.jsonl"), "no such file"
+    )
     (tmp_path / "mine.jsonl").write_text("mine")
-    one_sentence(cli("annotate", tagger, source, "--out", tmp_path / "mine.jsonl", *FAST), "something else")
+    one_sentence(
+        cli("annotate", "--model", tagger, source, "--out", tmp_path / "mine.jsonl", *FAST),
+        "is not the output of this run",
+        "--out",
+    )
     assert (tmp_path / "mine.jsonl").read_text() == "mine"
     (tmp_path / "bad.jsonl").write_text("{}\n")
-    status, printed, told = cli("annotate", tagger, tmp_path / "bad.jsonl", "--out", tmp_path / "b.jsonl", *FAST)
+    status, printed, told = cli(
+        "annotate", "--model", tagger, tmp_path / "bad.jsonl", "--out", tmp_path / "b.jsonl", *FAST
+    )
     assert (status, printed) == (2, "") and "No document" in told.splitlines()[-1]
-    assert not (tmp_path / "b.jsonl").exists() and not (tmp_path / ".b.jsonl.parts").exists()
+    assert not (tmp_path / "b.jsonl").exists() and not (tmp_path / ".b.jsonl.shards").exists()
     assert not (tmp_path / "b.jsonl.run.json").exists()
 
 
@@ -261,11 +280,11 @@ def test_what_a_user_can_mend_is_one_sentence(cli, tagger, tmp_path):
 def test_a_cluster_of_two_workers_gives_the_file_of_one_process(tagger, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
     sources = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "cut.jsonl.gz"]
-    many(sources[0], run_units.PART + 300)
-    many(sources[1], run_units.PART + 50)
+    many(sources[0], shards.SHARD_DOCUMENTS + 300)
+    many(sources[1], shards.SHARD_DOCUMENTS + 50)
     sources[2].write_bytes(gzip.compress(sources[0].read_bytes())[:-400])
     for out, more in (("one.jsonl", FAST), ("two.jsonl", (*FAST[:2], "--workers", "2", "--cluster"))):
-        command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), *map(str, sources)]
+        command = [sys.executable, "-m", "compactbio", "annotate", "--model", str(tagger), *map(str, sources)]
         done = subprocess.run([*command, "--out", str(tmp_path / out), *more], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()

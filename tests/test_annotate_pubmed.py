@@ -15,7 +15,7 @@ from compactbio import formats
 from compactbio.corpus.deduplication import choose
 from compactbio.documents import Document, Passage, Span
 from compactbio.errors import UserError
-from compactbio.formats.texts import Reading
+from compactbio.formats import Reading
 from compactbio.progress import Silent
 
 FAST = ("--runtime", "torch-fp32", "--workers", "1")
@@ -59,7 +59,7 @@ def mirror(tmp_path: Path) -> list[Path]:
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_of_each_pmid_the_newest_record_is_annotated_and_withdrawn_ones_are_not(cli, tagger, tmp_path, mirror, order):
     out = tmp_path / "out.jsonl"
-    printed = annotate(cli, tagger, *(mirror[at] for at in order), "--out", out)
+    printed = annotate(cli, "--model", tagger, *(mirror[at] for at in order), "--out", out)
     texts = {line["id"]: line["text"] for line in lines(out)}
     assert texts == {
         "1": "Study 1. The aspirin group.",
@@ -75,14 +75,14 @@ def test_of_each_pmid_the_newest_record_is_annotated_and_withdrawn_ones_are_not(
 
 
 def test_standard_output_follows_the_same_rules_and_says_so(cli, tagger, mirror):
-    status, printed, told = cli("annotate", tagger, *mirror, "--out", "-", *FAST)
+    status, printed, told = cli("annotate", "--model", tagger, *mirror, "--out", "-", *FAST)
     assert status == 0 and len(printed.splitlines()) == 5
     assert "4 records replaced by newer ones of their PMIDs, 2 withdrawn ones" in told
 
 
 def test_records_of_other_formats_are_all_kept(cli, tagger, tmp_path, mirror):
     twice = put(tmp_path, json_lines([{"pmid": 1, "text": "aspirin"}, {"pmid": 1, "text": "insulin"}]), "a.jsonl")
-    annotate(cli, tagger, twice, mirror[0], "--out", tmp_path / "out.jsonl")
+    annotate(cli, "--model", tagger, twice, mirror[0], "--out", tmp_path / "out.jsonl")
     assert [line["id"] for line in lines(tmp_path / "out.jsonl")] == ["1", "1", "1", "2", "3", "4", "5", "6"]
 
 
@@ -116,7 +116,7 @@ HALVES = {
 
 def test_pubtator_output_has_the_title_as_the_title_and_offsets_that_join(cli, tagger, tmp_path):
     out = tmp_path / "out.pubtator"
-    annotate(cli, tagger, put(tmp_path, XML, "a.xml"), "--out", out)
+    annotate(cli, "--model", tagger, put(tmp_path, XML, "a.xml"), "--out", out)
     halves: dict[str, dict[str, str]] = {}
     mentions = []
     for line in out.read_text().splitlines():
@@ -130,14 +130,14 @@ def test_pubtator_output_has_the_title_as_the_title_and_offsets_that_join(cli, t
     assert {name: (own["t"], own["a"]) for name, own in halves.items()} == HALVES
     assert ("1", "aspirin") in mentions and ("2", "insulin") in mentions and ("4", "aspirin") in mentions
     again = tmp_path / "again.pubtator"
-    annotate(cli, tagger, out, "--keep", "--out", again)
+    annotate(cli, "--model", tagger, out, "--keep", "--out", again)
     texts = [line for line in out.read_text().splitlines() if "|" in line]
     assert [line for line in again.read_text().splitlines() if "|" in line] == texts
 
 
 def test_bioc_output_has_title_and_abstract_as_passages_at_their_offsets(cli, tagger, tmp_path):
     out = tmp_path / "out.xml"
-    annotate(cli, tagger, put(tmp_path, XML, "a.xml"), "--out", out)
+    annotate(cli, "--model", tagger, put(tmp_path, XML, "a.xml"), "--out", out)
     found = {}
     for document in etree.parse(out).getroot().iter("document"):
         own = {}
@@ -207,7 +207,7 @@ def test_a_division_that_pubtator_cannot_say_or_that_lies_is_refused(tmp_path):
 def test_text_on_standard_input_is_text(cli, tagger, monkeypatch):
     given = "Patient has hepatitis B\nthe aspirin\tgroup\tI\n"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
-    found = [json.loads(line) for line in annotate(cli, tagger, "-", "--out", "-").splitlines()]
+    found = [json.loads(line) for line in annotate(cli, "--model", tagger, "-", "--out", "-").splitlines()]
     assert [line["text"] for line in found] == given.splitlines()
     assert found[1]["spans"][0]["start"] == 4
 
@@ -217,26 +217,28 @@ def test_a_readme_does_not_take_the_folder_over(cli, tagger, tmp_path):
     folder.mkdir()
     put(folder, article_set(record(1, "Daily aspirin.")), "a.xml")
     put(folder, "Read the aspirin first.\n", "README.txt")
-    status, _, told = cli("annotate", tagger, folder, "--out", tmp_path / "out.jsonl", *FAST)
+    status, _, told = cli("annotate", "--model", tagger, folder, "--out", tmp_path / "out.jsonl", *FAST)
     assert status == 0 and "README.txt" in told
     assert [line["id"] for line in lines(tmp_path / "out.jsonl")] == ["1"]
     put(folder, "Notes of aspirin.\n", "notes.txt")
-    status, _, told = cli("annotate", tagger, folder, "--out", tmp_path / "two.jsonl", *FAST)
+    status, _, told = cli("annotate", "--model", tagger, folder, "--out", tmp_path / "two.jsonl", *FAST)
     assert status == 2 and "1 text (notes.txt), 1 xml (a.xml)" in told
 
 
 def test_kept_annotations_are_those_of_every_document(cli, tagger, tmp_path):
     content = '{"id": "1", "text": "The group."}\n{"id": "2", "text": "Of it.", "spans": [%s]}\n'
     content %= '{"start": 3, "end": 5, "type": "X"}'
-    annotate(cli, tagger, put(tmp_path, content, "a.jsonl"), "--keep", "--out", tmp_path / "out.jsonl")
+    annotate(cli, "--model", tagger, put(tmp_path, content, "a.jsonl"), "--keep", "--out", tmp_path / "out.jsonl")
     assert [len(line.get("spans", [])) for line in lines(tmp_path / "out.jsonl")] == [0, 1]
 
 
 def test_the_format_of_inputs_can_be_named(cli, tagger, tmp_path):
     path = put(tmp_path, "the\tO\naspirin\tB\n\ndaily\tO\n", "a.txt")
-    annotate(cli, tagger, path, "--input-format", "conll", "--keep", "--out", tmp_path / "a.jsonl")
+    annotate(cli, "--model", tagger, path, "--input-format", "conll", "--keep", "--out", tmp_path / "a.jsonl")
     assert [line["text"] for line in lines(tmp_path / "a.jsonl")] == ["the aspirin", "daily"]
-    annotate(cli, tagger, path, "--out", tmp_path / "b.jsonl")
+    annotate(cli, "--model", tagger, path, "--out", tmp_path / "b.jsonl")
     assert [line["text"] for line in lines(tmp_path / "b.jsonl")] == ["the\tO", "aspirin\tB", "daily\tO"]
-    status, _, told = cli("annotate", tagger, path, "--input-format", "docx", "--out", tmp_path / "c.jsonl", *FAST)
+    status, _, told = cli(
+        "annotate", "--model", tagger, path, "--input-format", "docx", "--out", tmp_path / "c.jsonl", *FAST
+    )
     assert status == 2 and "docx" in told and "Traceback" not in told

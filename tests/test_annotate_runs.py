@@ -14,7 +14,8 @@ import pytest
 
 from annotated_files import pair
 from compactbio import formats
-from compactbio.annotate import batch, run_units
+from compactbio.annotate import shards, worker
+from compactbio.annotate.files import annotate_files, stream
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
 from compactbio.modeling import hardware
@@ -31,16 +32,16 @@ def lines(path: Path, texts: list[str]) -> Path:
 
 
 def test_two_streams_at_once_each_use_their_own_model(tagger, tmp_path):
-    source = lines(tmp_path / "in.jsonl", ["aspirin", "insulin"] * run_units.CHUNK)
+    source = lines(tmp_path / "in.jsonl", ["aspirin", "insulin"] * 128)
     streams = [
-        batch.stream([f"{kind}={tagger}"], [source], runtime="torch-fp32", workers=1, min_score=score, keep=keep)
+        stream([source], models=[f"{kind}={tagger}"], runtime="torch-fp32", workers=1, min_score=score, keep=keep)
         for kind, score, keep in (("", 0.0, False), ("", 1.0, True))
     ]
     found = [0, 0]
     for pair_ in zip_longest(*streams):
         for i, one in enumerate(pair_):
             found[i] += len(one.spans)
-    assert found == [2 * run_units.CHUNK, 0]
+    assert found == [2 * 128, 0]
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_run_of_which_nothing_was_annotated_fails_in_one_sentence(cli, tagger,
     empty.write_text("")
     for source, why in ((bad, "bad.jsonl line 1: no "), (empty, "No document in the inputs could be annotated.")):
         for out in ("-", tmp_path / "out.jsonl"):
-            status, printed, told = cli("annotate", tagger, source, "--out", out, *FAST)
+            status, printed, told = cli("annotate", "--model", tagger, source, "--out", out, *FAST)
             assert (status, printed) == (2, ""), told
             last = told.strip().splitlines()[-1]
             assert (
@@ -67,20 +68,20 @@ def test_a_run_of_which_nothing_was_annotated_fails_in_one_sentence(cli, tagger,
 def test_a_run_of_which_something_was_annotated_says_how_much_was_not(cli, tagger, bad, tmp_path):
     with bad.open("a") as file:
         file.write('{"id": "3", "text": "aspirin"}\n{"id": "\\ud800", "text": "aspirin"}\n')
-    status, printed, told = cli("annotate", tagger, bad, "--out", "-", *FAST)
+    status, printed, told = cli("annotate", "--model", tagger, bad, "--out", "-", *FAST)
     assert status == 0 and [json.loads(line)["id"] for line in printed.splitlines()] == ["3"]
     assert told.strip().splitlines()[-1] == "3 of 4 documents were set aside."
-    status, printed, _ = cli("annotate", tagger, bad, "--out", tmp_path / "out.jsonl", *FAST)
+    status, printed, _ = cli("annotate", "--model", tagger, bad, "--out", tmp_path / "out.jsonl", *FAST)
     assert status == 0 and "set aside    3, see " in printed
 
 
 def test_a_format_that_standard_output_does_not_take_is_refused_at_once(cli, bad):
-    one_sentence(cli("annotate", "no-model", bad, "--out", "-", "--format", "bioc"), "jsonl alone")
+    one_sentence(cli("annotate", bad, "--model", "no-model", "--out", "-", "--format", "bioc"), "jsonl only")
 
 
 def test_a_reader_that_has_enough_ends_the_run_quietly_and_reads_utf8(tagger, tmp_path):
     source = lines(tmp_path / "in.jsonl", [f"the patients of \u20ac aspirin {i}" for i in range(3000)])
-    command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", "-", *FAST]
+    command = [sys.executable, "-m", "compactbio", "annotate", "--model", str(tagger), str(source), "--out", "-", *FAST]
     ascii_terminal = {**os.environ, "PYTHONIOENCODING": "ascii"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ascii_terminal)
     assert "\u20ac" in json.loads(process.stdout.readline())["text"]
@@ -96,10 +97,10 @@ def bytes_read() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
 def test_a_unit_is_read_once_however_many_parts_it_has(tmp_path):
-    source = lines(tmp_path / "in.jsonl", ["the patients of aspirin " * 8] * (10 * run_units.PART + 1))
-    [unit] = run_units.units([source])
+    source = lines(tmp_path / "in.jsonl", ["the patients of aspirin " * 8] * (10 * shards.SHARD_DOCUMENTS + 1))
+    [group] = shards.group_files([source])
     before = bytes_read()
-    places = [place for place, _ in run_units.read(unit, None)]
+    places = [place for place, _ in shards.read_shards(group, None)]
     assert bytes_read() - before < 1.5 * source.stat().st_size
     assert [place.number for place in places] == list(range(11)) and [p.number for p in places if p.last] == [10]
 
@@ -110,21 +111,21 @@ def test_small_files_are_read_together_and_large_ones_alone(tmp_path):
     for path, size in zip(files, sizes, strict=True):
         with path.open("wb") as file:
             file.truncate(size)
-    assert [[path.name[0] for path in unit.files] for unit in run_units.units(files)] == [
+    assert [[path.name[0] for path in group.files] for group in shards.group_files(files)] == [
         ["0", "1"],
         ["2", "3", "4"],
         ["5"],
     ]
     folder = pair(tmp_path / "brat", "Zinc.", None)
-    assert [unit.bytes for unit in run_units.units([folder])] == [5]
+    assert [group.bytes for group in shards.group_files([folder])] == [5]
 
 
 def test_parts_end_by_documents_and_by_characters(tmp_path):
     source = lines(tmp_path / "in.jsonl", ["a" * 9_000_000] * 3 + ["b"])
-    [*_, (last, entries)] = found = list(run_units.read(*run_units.units([source]), None))
+    [*_, (last, entries)] = found = list(shards.read_shards(*shards.group_files([source]), None))
     assert [len(part) for _, part in found] == [2, 2] and last.last and entries[-1][1].text == "b"
     empty = lines(tmp_path / "empty.jsonl", [])
-    assert list(run_units.read(*run_units.units([empty]), None)) == [(run_units.Place(0, 0, True), [])]
+    assert list(shards.read_shards(*shards.group_files([empty]), None)) == [(shards.Shard(0, 0, True), [])]
 
 
 class Stopping(Notes):
@@ -141,25 +142,25 @@ class Stopping(Notes):
 
 
 def test_a_stopped_run_goes_on_behind_the_files_and_parts_that_are_finished(tagger, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_units, "_UNIT", 1)  # each of these small files alone
-    monkeypatch.setattr(run_units, "PART", 40)
+    monkeypatch.setattr(shards, "_GROUP_BYTES", 1)  # each of these small files alone
+    monkeypatch.setattr(shards, "SHARD_DOCUMENTS", 40)
     sources = [lines(tmp_path / f"{i}.jsonl", [f"aspirin {i} {n}" for n in range(100)]) for i in range(3)]
     given = {"runtime": "torch-fp32", "workers": 1}
     straight, stopped = tmp_path / "straight.jsonl", tmp_path / "stopped.jsonl"
-    batch.annotate([str(tagger)], sources, straight, **given)
+    annotate_files(sources, straight, models=tagger, **given)
     with pytest.raises(KeyboardInterrupt):
-        batch.annotate([str(tagger)], sources, stopped, listener=Stopping(200), **given)
-    made = tmp_path / ".stopped.jsonl.parts"
+        annotate_files(sources, stopped, models=tagger, listener=Stopping(200), **given)
+    made = tmp_path / ".stopped.jsonl.shards"
     names = [f"00000{unit}-00000{n}{'.last' * (n == 2)}.jsonl" for unit in range(2) for n in range(3)]
     assert sorted(path.name for path in made.glob("*-*")) == names
     (made / names[4]).unlink()  # as of a worker that was lost
     stamps = {path: path.stat().st_mtime_ns for path in made.glob("*-*")}
     listener = Stopping(10_000)
     with pytest.raises(KeyboardInterrupt):
-        batch.annotate([str(tagger)], sources, stopped, listener=Stopping(240), **given)
+        annotate_files(sources, stopped, models=tagger, listener=Stopping(240), **given)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    batch.annotate([str(tagger)], sources, stopped, listener=listener, **given)
-    assert any(note.startswith("going on: ") for note in listener.notes)
+    annotate_files(sources, stopped, models=tagger, listener=listener, **given)
+    assert any(note.startswith("resuming: ") for note in listener.notes)
     assert listener.counts[-1] == (300, 300) and not made.exists()
     assert stopped.read_bytes() == straight.read_bytes()
 
@@ -168,7 +169,7 @@ def test_a_run_that_died_after_its_output_was_written_ends_when_it_is_run_again(
     source = lines(tmp_path / "in.jsonl", ["aspirin", "insulin"])
     for format in ("jsonl", "brat"):
         out = tmp_path / f"out.{format}"
-        given = ("annotate", tagger, source, "--out", out, "--format", format, *FAST, "--json")
+        given = ("annotate", "--model", tagger, source, "--out", out, "--format", format, *FAST, "--json")
         record = tmp_path / f"out.{format}.run.json"
         record.mkdir()  # so that the run dies just there
         assert cli(*given)[0] == 2 and out.exists()
@@ -183,7 +184,9 @@ def test_brat_ids_that_one_file_system_takes_for_one_are_set_aside(cli, tagger, 
     source = tmp_path / "in.jsonl"
     names = ["a", "A", "\u00e9", "e\u0301", "b", "..", "\u00e9" * 120]
     source.write_text("".join(json.dumps({"id": name, "text": "aspirin"}) + "\n" for name in names))
-    status, printed, told = cli("annotate", tagger, source, "--out", tmp_path / "brat", "--format", "brat", *FAST)
+    status, printed, told = cli(
+        "annotate", "--model", tagger, source, "--out", tmp_path / "brat", "--format", "brat", *FAST
+    )
     assert status == 0 and "set aside    4" in printed, told
     assert {document.id for document in formats.read(tmp_path / "brat")} == {"a", "\u00e9", "b"}
 
@@ -195,7 +198,7 @@ def test_a_table_sets_aside_what_it_has_no_column_for(cli, tagger, tmp_path):
                  Document("3", text, (Span(0, 15, "Drug", "", ((0, 7), (8, 15))),))]  # fmt: skip
     formats.write(documents, tmp_path / "in.jsonl", "jsonl")
     status, printed, _ = cli(
-        "annotate", tagger, tmp_path / "in.jsonl", "--keep", "--out", tmp_path / "a.parquet", *FAST
+        "annotate", "--model", tagger, tmp_path / "in.jsonl", "--keep", "--out", tmp_path / "a.parquet", *FAST
     )
     assert status == 0 and "set aside    2" in printed
     assert pq.read_table(tmp_path / "a.parquet").column("id").to_pylist() == ["1"]
@@ -204,8 +207,8 @@ def test_a_table_sets_aside_what_it_has_no_column_for(cli, tagger, tmp_path):
 
 def test_each_worker_process_has_a_gpu_of_its_own(tagger, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb,5")
-    devices = hardware.named(3, os.environ["CUDA_VISIBLE_DEVICES"])
-    settings = run_units.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, devices)
+    devices = hardware.gpu_names(3, os.environ["CUDA_VISIBLE_DEVICES"])
+    settings = worker.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, gpus=devices)
     found = set(ordered_results(_pinned, (settings,), range(12), 2))
     assert found <= {(0, "GPU-aa"), (1, "GPU-bb")} and len(found) >= 1
     assert set(ordered_results(_pinned, (settings,), range(3), 1)) == {(None, "GPU-aa,GPU-bb,5")}
@@ -219,8 +222,8 @@ class _Pinned:
         return self.number, os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def _pinned(number: int | None, settings: run_units.Settings) -> _Pinned:
-    run_units.start(number, settings)
+def _pinned(number: int | None, settings: worker.Settings) -> _Pinned:
+    worker.start_worker(number, settings)
     return _Pinned(number)
 
 
@@ -229,13 +232,13 @@ def _pinned(number: int | None, settings: run_units.Settings) -> _Pinned:
     [(2, None, ("0", "1")), (2, "4, 7", ("4", "7")), (1, "MIG-1,-1,3", ("MIG-1",)), (0, "", ()), (0, None, ())],
 )
 def test_gpus_have_the_names_that_a_worker_is_given(count, visible, names):
-    assert hardware.named(count, visible) == names
+    assert hardware.gpu_names(count, visible) == names
 
 
 def test_workers_that_are_none_are_refused(tagger, tmp_path):
     source = lines(tmp_path / "in.jsonl", ["aspirin"])
     with pytest.raises(UserError, match="must be 1 or more"):
-        batch.annotate([str(tagger)], [source], tmp_path / "out.jsonl", workers=0)
+        annotate_files([source], tmp_path / "out.jsonl", models=tagger, workers=0)
 
 
 def descendants(process: int) -> list[int]:
@@ -264,14 +267,14 @@ def actors(process: int) -> list[int]:
 def test_a_worker_of_the_cluster_that_is_killed_costs_its_part_alone(tagger, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
     source = lines(
-        tmp_path / "in.jsonl", [f"the {'risk ' * (i % 7)}of aspirin {i}" for i in range(3 * run_units.PART + 1)]
+        tmp_path / "in.jsonl", [f"the {'risk ' * (i % 7)}of aspirin {i}" for i in range(3 * shards.SHARD_DOCUMENTS + 1)]
     )
     straight, out = tmp_path / "straight.jsonl", tmp_path / "out.jsonl"
-    batch.annotate([str(tagger)], [source], straight, runtime="torch-fp32", workers=1)
-    command = [sys.executable, "-m", "compactbio", "annotate", str(tagger), str(source), "--out", str(out)]
+    annotate_files([source], straight, models=tagger, runtime="torch-fp32", workers=1)
+    command = [sys.executable, "-m", "compactbio", "annotate", "--model", str(tagger), str(source), "--out", str(out)]
     command += ["--runtime", "torch-fp32", "--workers", "2", "--cluster"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=(tmp_path / "errors").open("w"))
-    made = tmp_path / ".out.jsonl.parts"
+    made = tmp_path / ".out.jsonl.shards"
     while not (finished := sorted(made.glob("*-*.jsonl"))):
         assert process.poll() is None, (tmp_path / "errors").read_text()
         time.sleep(0.01)

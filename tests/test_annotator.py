@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from compactbio import Annotator, Entity
-from compactbio.annotate.annotator import Opened, Tagger, parted
+from compactbio.annotate.annotator import Tagger
+from compactbio.annotate.models import LoadedModel, split_type
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.modeling import runtimes
@@ -97,7 +98,7 @@ def test_what_fits_in_one_window_is_as_if_there_were_no_windows(tagger):
     runtime = runtimes.load(source, "torch-fp32")
     tokenizer = AutoTokenizer.from_pretrained(tagger)
     labels = tuple(source.config.id2label[i] for i in range(source.config.num_labels))
-    short, long = (Annotator([Tagger(Opened("t", runtime, tokenizer, labels, n, 0))]) for n in (20, 60))
+    short, long = (Annotator([Tagger(LoadedModel("t", runtime, tokenizer, labels, n, 0))]) for n in (20, 60))
     texts = ["patients of aspirin and daily lung cancer", "insulin", "breast cancer control"]
     assert short(texts) == long(texts)
     rows = ner_encoding.encode([Document("", text) for text in texts], tokenizer, {}, 20).rows
@@ -144,9 +145,10 @@ def test_odd_texts_are_annotated_like_others(annotator, text):
     assert ("aspirin" in text) == any(entity.text == "aspirin" for entity in entities)
 
 
-def test_a_text_alone_is_a_mistake(annotator):
-    with pytest.raises(UserError, match="list of texts"):
-        annotator(TEXT)
+def test_a_text_alone_gives_its_entities(annotator):
+    assert annotator(TEXT) == annotator([TEXT])[0]
+    assert annotator(Document("7", TEXT)) == annotator([TEXT])[0]
+    assert annotator("") == []
 
 
 def test_a_model_without_types_is_given_one(start_untyped):
@@ -171,8 +173,11 @@ def start_untyped(tokenizer_folder, tmp_path_factory):
 
 def test_a_path_with_an_equals_sign_is_a_path(tagger, tmp_path):
     shutil.copytree(tagger, tmp_path / "a=b")
-    assert parted(str(tmp_path / "a=b")) == ("", str(tmp_path / "a=b"))
-    assert parted("Drug=owner/tagger") == ("Drug", "owner/tagger") and parted("owner/tagger") == ("", "owner/tagger")
+    assert split_type(str(tmp_path / "a=b")) == ("", str(tmp_path / "a=b"))
+    assert split_type("Drug=owner/tagger") == ("Drug", "owner/tagger") and split_type("owner/tagger") == (
+        "",
+        "owner/tagger",
+    )
 
 
 def test_models_that_cannot_annotate_are_refused(tagger, teacher_folder, tokenizer_folder, tmp_path):
@@ -205,10 +210,10 @@ def test_fastest_measures_once_and_keeps_what_it_found(tagger, monkeypatch, tmp_
     [note] = (tmp_path / "cache" / "runtimes").iterdir()
     known = json.loads(note.read_text())
     assert known["fastest"] == chosen == max(known["tokens_per_second"], key=known["tokens_per_second"].get)
-    monkeypatch.setattr(runtimes, "time_in_turns", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(runtimes, "tokens_per_second", lambda *_: pytest.fail("measured again"))
     assert runtimes.fastest(source) == chosen
     note.write_text("{")
-    monkeypatch.setattr(runtimes, "time_in_turns", lambda *_: {"torch-fp32": 1.0, "torch-bf16": 2.0})
+    monkeypatch.setattr(runtimes, "tokens_per_second", lambda *_: {"torch-fp32": 1.0, "torch-bf16": 2.0})
     assert runtimes.fastest(source) == "torch-bf16"
 
 

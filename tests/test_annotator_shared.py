@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from compactbio import Annotator
 from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator
-from compactbio.annotate.annotator import _apart
+from compactbio.annotate.annotator import _without_overlaps
 from compactbio.deploy.export import export
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
@@ -87,10 +87,7 @@ def test_any_iterable_of_texts_is_annotated(annotator, make):
         (pandas.Series(["aspirin", float("nan")]), "Text 1 (counted from 0) is a value of type float"),
         ([["SECRET"]], "Text 0 (counted from 0) is a value of type list"),
         ((text for text in (7,)), "Text 0 (counted from 0) is a value of type int"),
-        ("SECRET", "list of texts, not a value of type str"),
-        (np.str_("SECRET"), "list of texts, not a value of type str"),
         (b"SECRET", "list of texts, not a value of type bytes"),
-        (Document("", "SECRET"), "list of texts, not a value of type Document"),
         ({"SECRET": "a"}, "list of texts, not a value of type dict"),
         (pandas.DataFrame({"text": ["SECRET"]}), "list of texts, not a value of type DataFrame"),
         (np.array([["SECRET"]]), "list of texts, not a value of type ndarray"),
@@ -116,12 +113,12 @@ def test_relations_and_questions_take_any_iterable_and_name_what_is_wrong(tuned)
     assert questions(np.array([("drug", ["aspirin"]), None], dtype=object)[:1])
     for wrong, words in [
         (lambda: relations([document, "SECRET"]), "Document 1 (counted from 0) is a value of type str"),
-        (lambda: relations(document), "list of documents"),
-        (lambda: questions(("SECRET", ["SECRET"])), "Pair 0 (counted from 0) is a value of type str"),
-        (lambda: questions([("SECRET", "SECRET")]), "list of contexts"),
-        (lambda: questions([("SECRET", ["a", None])]), "Context 1 (counted from 0) is None"),
+        (lambda: relations("SECRET"), "list of documents"),
+        (lambda: questions(["SECRET", ["SECRET"]]), "Pair 0 (counted from 0) is a value of type str"),
+        (lambda: questions([("SECRET", "SECRET")]), "list of texts"),
+        (lambda: questions([("SECRET", ["a", None])]), "Text 1 (counted from 0) is None"),
         (lambda: questions([("a", ["b"]), (None, ["a"])]), "question of pair 1 (counted from 0) is None"),
-        (lambda: questions([("SECRET",)]), "has 1 parts"),
+        (lambda: questions([("SECRET",)]), "has 1 elements"),
     ]:
         with pytest.raises(UserError) as told:
             wrong()
@@ -146,7 +143,7 @@ def test_of_overlapping_mentions_those_are_kept_that_a_plain_search_keeps(found)
         if all(span.end <= other.start or other.end <= span.start for other, _ in kept):
             kept.append((span, score))
     kept.sort(key=lambda one: one[0].start)
-    assert _apart([(score, place, span) for place, (score, span) in enumerate(found)]) == kept
+    assert _without_overlaps([(score, place, span) for place, (score, span) in enumerate(found)]) == kept
 
 
 @pytest.mark.parametrize(

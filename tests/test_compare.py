@@ -68,7 +68,7 @@ def test_a_suite_is_run_reported_and_not_run_again(cli, suite, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_failing_cell_is_told_and_tried_again(cli, suite, no_fresh_processes, tmp_path):
+def test_a_failing_run_is_reported_and_tried_again(cli, suite, no_fresh_processes, tmp_path):
     place = tmp_path / "place"
     shutil.copytree(suite.parent, place)
     kept = (place / "tags" / "train.tsv").read_text()
@@ -89,7 +89,7 @@ def test_ctrl_c_keeps_what_was_run_and_says_how_to_go_on(cli, suite, no_fresh_pr
     with stopping_at(1, signal.SIGINT, nth=3) as stderr:  # in the third run
         status, printed, _ = cli("compare", suite, "--out", out)
     told = stderr.getvalue()
-    assert (status, printed) == (130, "") and "Go on with: compactbio compare" in told and "Traceback" not in told
+    assert (status, printed) == (130, "") and "Resume with: compactbio compare" in told and "Traceback" not in told
     done = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/evaluation.json")}
     assert len(done) == 2
     status, _, _ = cli("compare", suite, "--out", out)

@@ -12,9 +12,10 @@ from lxml import etree
 from pydantic import TypeAdapter
 
 from compactbio.comparison import report, suite
+from compactbio.comparison.rendering import escaped_latex as escaped
+from compactbio.comparison.rendering import latex, markdown
 from compactbio.comparison.report import by_type, excerpt, frequent
-from compactbio.comparison.table import Cell, Table, build
-from compactbio.comparison.text_tables import escaped, latex, markdown
+from compactbio.comparison.table import Run, Table, build
 from compactbio.errors import UserError
 from compactbio.tasks.statistics import f1, interval, paired
 
@@ -60,81 +61,81 @@ def mistake(model: str) -> dict:
     return {"kind": "missed", "gold": f"{HOSTILE} [Drug]", "predicted": "", "count": 3, "context": context}
 
 
-def comparison() -> list[Cell]:
+def comparison() -> list[Run]:
     """Three models on token files, on two folds and on questions, from two seeds; one run failed, two were not run."""
-    cells = []
+    runs = []
     for model in MODELS:
         for seed in (0, 1):
             scored = evaluation("ner", mentions(model, seed), "a" * 64, [mistake(model)])
-            cells.append(Cell(model, "mentions_1", seed, "", "done", "", scored))
+            runs.append(Run(model, "mentions_1", seed, "", "done", "", scored))
             for fold in ("1", "2"):
                 made = evaluation("relation", mentions(model, 10 * seed + int(fold), 30 + int(fold)), fold * 64)
-                cells.append(Cell(model, "pairs", seed, fold, "done", "", made))
+                runs.append(Run(model, "pairs", seed, fold, "done", "", made))
             asked = evaluation("qa", questions(model, seed), "c" * 64)
-            cells.append(Cell(model, "questions", seed, "", "done", "", asked))
-    failed = next(i for i, c in enumerate(cells) if (c.model, c.data, c.seed) == (BASE, "mentions_1", 1))
-    cells[failed] = replace(cells[failed], state="failed", error=f"out of memory at {HOSTILE}", evaluation=None)
+            runs.append(Run(model, "questions", seed, "", "done", "", asked))
+    failed = next(i for i, c in enumerate(runs) if (c.model, c.data, c.seed) == (BASE, "mentions_1", 1))
+    runs[failed] = replace(runs[failed], state="failed", error=f"out of memory at {HOSTILE}", evaluation=None)
     return [
-        replace(cell, state="not run", evaluation=None) if (cell.model, cell.data) == (ODD, "questions") else cell
-        for cell in cells
+        replace(run, state="not run", evaluation=None) if (run.model, run.data) == (ODD, "questions") else run
+        for run in runs
     ]
 
 
-def scores(cells: list[Cell], model: str, data: str, fold: str = "") -> list[float]:
+def scores(runs: list[Run], model: str, data: str, fold: str = "") -> list[float]:
     """F1 by seed, worked out from the counts without the package."""
-    sums = [np.sum(c.evaluation["units"], axis=0) for c in cells if (c.model, c.data, c.fold) == (model, data, fold)]
+    sums = [np.sum(c.evaluation["units"], axis=0) for c in runs if (c.model, c.data, c.fold) == (model, data, fold)]
     return [2 * tp / (2 * tp + fp + fn) for tp, fp, fn in sums]
 
 
-def units(cells: list[Cell], model: str, data: str, fold: str = "") -> np.ndarray:
-    return np.array([c.evaluation["units"] for c in cells if (c.model, c.data, c.fold) == (model, data, fold)])
+def units(runs: list[Run], model: str, data: str, fold: str = "") -> np.ndarray:
+    return np.array([c.evaluation["units"] for c in runs if (c.model, c.data, c.fold) == (model, data, fold)])
 
 
 @pytest.fixture(scope="module")
-def cells() -> list[Cell]:
+def runs() -> list[Run]:
     return comparison()
 
 
 @pytest.fixture(scope="module")
-def table(cells) -> Table:
-    return build(cells, BASE, TEACHER)
+def table(runs) -> Table:
+    return build(runs, BASE, TEACHER)
 
 
 @pytest.fixture(scope="module")
-def out(cells, table, tmp_path_factory) -> Path:
+def out(runs, table, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    report.write(f"Made-up models & {HOSTILE}", table, cells, PROFILES, folder)
+    report.write(f"Made-up models & {HOSTILE}", table, runs, PROFILES, folder)
     return folder
 
 
-def test_means_deviations_and_intervals_over_seeds_are_right(cells, table):
+def test_means_deviations_and_intervals_over_seeds_are_right(runs, table):
     row = table.row(ODD, "mentions_1")
-    own = scores(cells, ODD, "mentions_1")
+    own = scores(runs, ODD, "mentions_1")
     assert (row.mean, row.deviation, row.runs) == (pytest.approx(fmean(own)), pytest.approx(stdev(own)), 2)
-    assert (row.low, row.high) == interval(units(cells, ODD, "mentions_1"), f1)
+    assert (row.low, row.high) == interval(units(runs, ODD, "mentions_1"), f1)
     assert row.scores == {"f1": row.mean} and row.low < row.mean < row.high
 
 
-def test_scores_of_folds_are_averaged_and_deviate_over_seeds(cells, table):
+def test_scores_of_folds_are_averaged_and_deviate_over_seeds(runs, table):
     row = table.row(TEACHER, "pairs")
-    first, second = (scores(cells, TEACHER, "pairs", fold) for fold in "12")
+    first, second = (scores(runs, TEACHER, "pairs", fold) for fold in "12")
     by_seed = [fmean(pair) for pair in zip(first, second, strict=True)]
     assert (row.mean, row.deviation, row.runs) == (pytest.approx(fmean(by_seed)), pytest.approx(stdev(by_seed)), 4)
-    assert (row.low, row.high) == interval([units(cells, TEACHER, "pairs", fold) for fold in "12"], f1)
+    assert (row.low, row.high) == interval([units(runs, TEACHER, "pairs", fold) for fold in "12"], f1)
 
 
-def test_a_fold_that_is_lacking_counts_against_the_deviation_and_the_test_that_need_it(cells):
+def test_a_fold_that_is_lacking_counts_against_the_deviation_and_the_test_that_need_it(runs):
     lacking = [
-        replace(cell, state="failed", evaluation=None)
-        if (cell.model, cell.data, cell.seed, cell.fold) == (TEACHER, "pairs", 1, "2")
-        else cell
-        for cell in cells
+        replace(run, state="failed", evaluation=None)
+        if (run.model, run.data, run.seed, run.fold) == (TEACHER, "pairs", 1, "2")
+        else run
+        for run in runs
     ]
     row = build(lacking, BASE).row(TEACHER, "pairs")
-    first = scores(cells, TEACHER, "pairs", "1")
-    wanted = fmean([fmean(first), scores(cells, TEACHER, "pairs", "2")[0]])
+    first = scores(runs, TEACHER, "pairs", "1")
+    wanted = fmean([fmean(first), scores(runs, TEACHER, "pairs", "2")[0]])
     assert (row.state, row.mean, row.deviation) == ("partial", pytest.approx(wanted), None)
-    without = [c for c in cells if (c.model, c.data, c.fold) != (TEACHER, "pairs", "2")]
+    without = [c for c in runs if (c.model, c.data, c.fold) != (TEACHER, "pairs", "2")]
     assert row.test is not None and build(without, BASE).row(TEACHER, "pairs").test is None
 
 
@@ -151,23 +152,23 @@ def test_failed_and_missing_runs_are_told_and_stop_nothing(table):
     assert (partial.state, partial.runs, partial.planned, partial.deviation) == ("partial", 1, 2, None)
     assert partial.failures == (f"seed 1: out of memory at {HOSTILE}",)
     assert (missing.state, missing.mean, missing.missing, missing.test) == ("not run", None, 2, None)
-    lost = build([Cell("one", "set", 0, "", "failed", "no memory", None)], "one")
+    lost = build([Run("one", "set", 0, "", "failed", "no memory", None)], "one")
     assert lost.row("one", "set").state == "failed" and lost.columns[0].task == "" and "failed" in markdown(lost)
 
 
-def test_the_share_is_of_the_teachers_score(cells, table):
-    share = fmean(scores(cells, ODD, "mentions_1")) / fmean(scores(cells, TEACHER, "mentions_1"))
+def test_the_share_is_of_the_teachers_score(runs, table):
+    share = fmean(scores(runs, ODD, "mentions_1")) / fmean(scores(runs, TEACHER, "mentions_1"))
     assert table.row(ODD, "mentions_1").share == pytest.approx(share)
     assert table.row(TEACHER, "pairs").share == 1.0
-    assert {row.share for row in build(cells, BASE).rows} == {None}
+    assert {row.share for row in build(runs, BASE).rows} == {None}
 
 
-def test_each_model_is_tested_against_the_baseline_and_p_adjusted_over_the_table(cells, table):
+def test_each_model_is_tested_against_the_baseline_and_p_adjusted_over_the_table(runs, table):
     tested = {(row.model, row.data): row.test for row in table.rows if row.test is not None}
     wanted = {(m, d) for m in (TEACHER, ODD) for d in ("mentions_1", "pairs", "questions")} - {(ODD, "questions")}
     assert set(tested) == wanted
     found = tested[TEACHER, "pairs"]
-    a, b = ([units(cells, model, "pairs", fold) for fold in "12"] for model in (TEACHER, BASE))
+    a, b = ([units(runs, model, "pairs", fold) for fold in "12"] for model in (TEACHER, BASE))
     plain = paired(a, b, f1, repeats=table.repeats)
     assert (found.difference, found.low, found.high, found.p) == (plain.difference, plain.low, plain.high, plain.p)
     assert found.difference == pytest.approx(table.row(TEACHER, "pairs").mean - table.row(BASE, "pairs").mean)
@@ -178,7 +179,7 @@ def test_each_model_is_tested_against_the_baseline_and_p_adjusted_over_the_table
 
 def test_many_tests_get_draws_enough_to_be_able_to_find_something():
     made = [
-        Cell(f"m{i}", f"d{j}", 0, "", "done", "", evaluation("ner", [[2, 0, 0] if i else [1, 1, 1]] * 5, "a" * 64))
+        Run(f"m{i}", f"d{j}", 0, "", "done", "", evaluation("ner", [[2, 0, 0] if i else [1, 1, 1]] * 5, "a" * 64))
         for i in range(9)
         for j in range(8)
     ]
@@ -199,21 +200,21 @@ def test_many_tests_get_draws_enough_to_be_able_to_find_something():
 )
 def test_runs_that_cannot_be_compared_are_refused(change, said):
     made = evaluation("ner", [[1.0, 0.0, 0.0]] * 4, "a" * 64)
-    runs = [Cell(m, "set", 0, "", "done", "", {**made, **(change if m == "b" else {})}) for m in "ab"]
+    runs = [Run(m, "set", 0, "", "done", "", {**made, **(change if m == "b" else {})}) for m in "ab"]
     with pytest.raises(UserError, match=said):
         build(runs, "a")
 
 
-def test_scores_by_type_are_means_over_runs(cells):
-    odd = next(entry for entry in by_type(cells, "pairs") if entry.model == ODD)
+def test_scores_by_type_are_means_over_runs(runs):
+    odd = next(entry for entry in by_type(runs, "pairs") if entry.model == ODD)
     # 40 in each of two folds, whatever the number of seeds.
     assert odd.support == 80
-    wanted = fmean(scores(cells, ODD, "pairs", "1") + scores(cells, ODD, "pairs", "2"))
+    wanted = fmean(scores(runs, ODD, "pairs", "1") + scores(runs, ODD, "pairs", "2"))
     assert odd.scores == {"precision": 0.5, "recall": 0.5, "f1": pytest.approx(wanted)}
 
 
-def test_errors_are_counted_over_runs_and_shown_with_their_mention(cells):
-    (error,) = frequent(cells, TEACHER, "mentions_1")
+def test_errors_are_counted_over_runs_and_shown_with_their_mention(runs):
+    (error,) = frequent(runs, TEACHER, "mentions_1")
     assert (error.count, error.kind, error.gold) == (6, "missed", f"{HOSTILE} [Drug]")
     before, mention, after = error.excerpt
     assert (mention, before[0], after) == (HOSTILE, "…", " after")
@@ -320,7 +321,7 @@ def test_the_plots_are_files_too(out):
 
 
 def test_a_report_without_profiles_or_a_finished_run_is_a_report(tmp_path):
-    lost = [Cell("one", "set", 0, "", "failed", "no memory", None)]
+    lost = [Run("one", "set", 0, "", "failed", "no memory", None)]
     report.write("Nothing", build(lost, "one"), lost, {}, tmp_path)
     page = (tmp_path / "index.html").read_text()
     assert "no memory" in page and "<svg" not in page and "no run scored" in page
@@ -385,10 +386,10 @@ GOOD = {"models": "{a: mine}", "data": "{d: sets/NCBI}"}
         ({"data": "{d: {path: sets/NCBI, test: b.tsv}}"}, "keep one of the two"),
         ({"data": "{d: {path: sets/NCBI, task: tagging}}"}, "data.d.task: "),
         ({"seeds": "[]"}, "seeds: "),
-        ({"seeds": "[1, 1]"}, "seeds: a seed stands there twice"),
+        ({"seeds": "[1, 1]"}, "seeds: a seed is there twice"),
         ({"seeds": "[-1]"}, "seeds.0: "),
         ({"seeds": "many"}, "seeds: "),
-        ({"data": "{d: {path: sets/NCBI, seeds: [2, 2]}}"}, "data.d.seeds: a seed stands there twice"),
+        ({"data": "{d: {path: sets/NCBI, seeds: [2, 2]}}"}, "data.d.seeds: a seed is there twice"),
         ({"train_on": "test"}, "train_on: "),
         ({"models": "{a: ./gone}"}, "models.a: there is no folder"),
         ({"models": "{a: /gone/away}"}, "models.a: there is no folder /gone/away"),

@@ -8,9 +8,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from compactbio import Annotator
-from compactbio.deploy.export import _EMBEDDINGS, Quantiser, export
+from compactbio.deploy.export import export
+from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser, program_of
 from compactbio.errors import UserError
 from compactbio.modeling import loading, runtimes
+from compactbio.modeling.heads import AUTO
 from conftest import one_sentence
 from task_data import ner_folder
 
@@ -99,9 +101,7 @@ def test_what_is_left_out_stays_in_fp32(tagger, tmp_path):
     import onnx
 
     source = loading.find(str(tagger))
-    model = loading.load_for(source, runtimes.TASKS["ner"].auto).eval()
-    from compactbio.deploy.export import program_of
-
+    model = loading.load_for(source, AUTO["ner"]).eval()
     quantiser = Quantiser(program_of(model, "ner"), model, "ner", tmp_path)
     assert quantiser.groups() == [_EMBEDDINGS, "layer 0", "layer 1"]
 
@@ -123,9 +123,9 @@ def test_what_a_user_can_mend_is_one_sentence(cli, tagger, teacher_folder, expor
     one_sentence(cli("export", teacher_folder, "--out", tmp_path / "out"), "fine-tune it first")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").write_text("mine")
-    one_sentence(cli("export", tagger, "--out", tmp_path / "full"), "holds something else")
+    one_sentence(cli("export", tagger, "--out", tmp_path / "full"), "something other")
     (tmp_path / "file").write_text("")
-    one_sentence(cli("export", tagger, "--out", tmp_path / "file"), "in the way")
+    one_sentence(cli("export", tagger, "--out", tmp_path / "file"), "is a file")
     broken = tmp_path / "broken"
     shutil.copytree(exported[0], broken)
     whole = (broken / "model.onnx").read_bytes()
@@ -135,13 +135,13 @@ def test_what_a_user_can_mend_is_one_sentence(cli, tagger, teacher_folder, expor
 
 
 def test_an_exported_model_is_scored_like_any_other(cli, exported, data, tagger):
-    own = cli("evaluate", tagger, data, "--runtime", "torch-fp32", "--json")
-    other = cli("evaluate", exported[0], data, "--runtime", "onnx-fp32", "--json")
+    own = cli("evaluate", data, "--model", tagger, "--runtime", "torch-fp32", "--json")
+    other = cli("evaluate", data, "--model", exported[0], "--runtime", "onnx-fp32", "--json")
     assert own[0] == other[0] == 0, (own[2], other[2])
     first, second = json.loads(own[1]), json.loads(other[1])
     assert first["scores"] == second["scores"] and second["model"]["parameters"] is None
     assert (first["model"]["runtime"], second["model"]["runtime"]) == ("torch-fp32", "onnx-fp32")
-    status, printed, told = cli("evaluate", exported[0], data, "--json")
+    status, printed, told = cli("evaluate", data, "--model", exported[0], "--json")
     assert status == 0 and "Runtime: onnx-" in told and json.loads(printed)["f1"] > 0.5
     assert "exported" in (exported[0] / "README.md").read_text()
 

@@ -219,13 +219,13 @@ def test_types_differ_in_letters_alone_or_are_left_out_where_asked(cli, start, t
     file.write_text(
         "7|t|the patients of aspirin and insulin\n7\t16\t23\taspirin\tDrug\tD1\n7\t28\t35\tinsulin\tDrug\tD2\n\n"
     )
-    status, printed, told = cli("evaluate", model, file, "--json")
+    status, printed, told = cli("evaluate", file, "--model", model, "--json")
     assert status == 0, told
     assert json.loads(printed)["f1"] == 1.0 and list(json.loads(printed)["per_type"]) == ["Drug"]
     file.write_text(file.read_text().replace("\tDrug", "\tSpecificDrug", 1).replace("\tDrug", "\tModifier"))
-    status, _, told = cli("evaluate", model, file)
+    status, _, told = cli("evaluate", file, "--model", model)
     assert status == 2 and "--untyped" in told
-    status, printed, told = cli("evaluate", model, file, "--untyped", "--json")
+    status, printed, told = cli("evaluate", file, "--model", model, "--untyped", "--json")
     assert status == 0, told
     assert json.loads(printed)["f1"] == 1.0 and "not compared" in json.loads(printed)["notes"][-1]
 
@@ -235,13 +235,14 @@ def test_the_published_protocol_and_the_mistakes_are_shown(cli, tagged):
     file = data.parent / "odd.tsv"
     file.write_text("the\tO\nxyz\tB\n")
     words, pieces = (
-        json.loads(cli("evaluate", model, file, "--protocol", name, "--json")[1]) for name in ("word", "published")
+        json.loads(cli("evaluate", file, "--model", model, "--protocol", name, "--json")[1])
+        for name in ("word", "published")
     )
     assert pieces["protocol"] == "published" and "word pieces" in pieces["notes"][0]
     # A mention of three pieces is three mentions there, each `B` on its own.
     assert [sum(right + missed for right, _, missed in found["units"]) for found in (words, pieces)] == [1, 3]
     file.write_text("the\tB\npatients\tI\n")
-    _, shown, _ = cli("evaluate", model, file, "--mistakes", "3")
+    _, shown, _ = cli("evaluate", file, "--model", model, "--mistakes", "3")
     assert "missed" in shown and "gold: the patients" in shown
 
 
@@ -253,7 +254,9 @@ def test_gold_beside_the_data_and_a_submission_with_every_question(cli, start, t
     more = {"id": "f" * 24, "type": "factoid", "body": "no snippet?", "exact_answer": [["aspirin"]]}
     gold.write_text(json.dumps({"questions": [*asked, more]}))
     (data / "golden.json").unlink()
-    status, printed, told = cli("evaluate", model, data / "test.json", "--gold", gold, "--predictions", sent, "--json")
+    status, printed, told = cli(
+        "evaluate", data / "test.json", "--model", model, "--gold", gold, "--write-predictions", sent, "--json"
+    )
     assert status == 0, told
     assert len(json.loads(printed)["units"]) == len(asked) + 1
     entries = {one["id"]: one["exact_answer"] for one in json.loads(sent.read_text())["questions"]}
@@ -300,7 +303,7 @@ def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, star
         cases.append((data, out, name))
     for data, model, name in cases:
         file, found = tmp_path / name, []
-        for more in ((model, data, "--predictions", file), (file, data)):
+        for more in ((data, "--model", model, "--write-predictions", file), (data, "--predictions", file)):
             status, printed, told = cli("evaluate", *more, "--json")
             assert status == 0, told
             found.append(json.loads(printed))
@@ -332,7 +335,7 @@ def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, star
     ],
 )
 def test_official_scores_come_out_of_the_command_line(cli, predicted, data, expected):
-    status, printed, told = cli("evaluate", SHARED / predicted, SHARED / data, "--json")
+    status, printed, told = cli("evaluate", SHARED / data, "--predictions", SHARED / predicted, "--json")
     assert status == 0, told
     record = json.loads(printed)
     for name, value in expected.items():

@@ -9,9 +9,8 @@ import pytest
 from annotated_files import documents, mentions, pair, put
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats import read, recognise, write
+from compactbio.formats import read, read_texts, recognise, write
 from compactbio.formats.streams import Rejected
-from compactbio.formats.texts import read_texts
 from compactbio.tasks.data import find
 from conftest import SHARED
 
@@ -230,7 +229,7 @@ def test_numbers_without_names_are_refused(tmp_path, cli):
     path = put(tmp_path, tokens([0, 1, 2, 0]), "train.jsonl")
     with pytest.raises(UserError, match=r"line 1: its ner_tags are numbers without names; .*dataset_info\.json"):
         list(read(path))
-    status, _, told = cli("evaluate", path, path)
+    status, _, told = cli("evaluate", path, "--predictions", path)
     assert status == 2 and "numbers without names" in told and len(told.strip().splitlines()) == 1
 
 
@@ -240,7 +239,7 @@ def test_numbers_without_names_are_refused(tmp_path, cli):
         (tokens(["O", "O"]), "one tag for each token"),
         (tokens(["O", 1, "O", "O"]), "not strings or whole numbers"),
         (tokens([0.0, 1.0, 0.0, 0.0]), "not strings or whole numbers"),
-        (tokens(["O", "Disease", "O", "O"]), "is no tag"),
+        (tokens(["O", "Disease", "O", "O"]), "is not a tag"),
         (tokens(["O", "O", "O", True]), "not strings or whole numbers"),
         ('{"tokens": ["a b"], "ner_tags": ["O"]}\n', "not words"),
         ('{"tokens": [""], "ner_tags": ["O"]}\n', "not words"),
@@ -264,7 +263,7 @@ def test_a_folder_of_hugging_face_files_is_a_data_set(tmp_path, cli):
         put(tmp_path, tokens([0, 1, 2, 0]) * 3, f"{split}.jsonl")
     data = find(tmp_path)
     assert data.task == "ner" and [len(data.read(split)) for split in ("train", "devel", "test")] == [3, 3, 3]
-    status, printed, _ = cli("evaluate", tmp_path / "test.jsonl", tmp_path, "--json")
+    status, printed, _ = cli("evaluate", tmp_path, "--predictions", tmp_path / "test.jsonl", "--json")
     assert status == 0 and json.loads(printed)["f1"] == 1.0
 
 
@@ -315,7 +314,7 @@ def test_relations_of_brat_to_events_are_left_out_and_counted(tmp_path, caplog, 
         [document] = read(folder)
     assert len(document.spans) == 3 and document.relations == (Relation(0, 1, "Binds"),)
     assert "document d: 1 left out: relations to events" in caplog.text
-    status, printed, _ = cli("evaluate", folder / "d.txt", folder, "--json")
+    status, printed, _ = cli("evaluate", folder, "--predictions", folder / "d.txt", "--json")
     assert status == 0 and any("relations to events" in note for note in json.loads(printed)["notes"])
     with pytest.raises(UserError, match="there is no mention T9"):
         list(read(pair(tmp_path / "bad", TEXT, GIVEN + "R1\tBinds Arg1:T1 Arg2:T9\n")))

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from compactbio import Annotator, corpus, formats, recipes
-from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator, batch
+from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator
+from compactbio.annotate.files import annotate_files
 from compactbio.comparison import report, suite
 from compactbio.comparison import runs as comparing
 from compactbio.comparison.table import build
@@ -15,7 +16,7 @@ from compactbio.deploy.profile import profile
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.evaluation import predictions, scoring
-from compactbio.formats.texts import read_texts
+from compactbio.formats import read_texts
 from compactbio.modeling import loading
 from compactbio.objectives import Distiller
 from compactbio.tasks import data
@@ -71,7 +72,7 @@ def test_models_are_trained_scored_and_used(kind, made, tagger, tmp_path):
     outcome = scoring.evaluate(kind(tagger), folder)
     scoring.add_to_card(out, outcome)
     predicted = kind(tmp_path / "predicted.tsv")
-    predictions.check(predicted, folder, None)
+    predictions.check_writable(predicted, folder, None)
     predictions.write(outcome, predicted)
     assert predictions.evaluate_file(predicted, folder).outcome.main == outcome.outcome.main
     assert Annotator.from_pretrained(kind(tagger), runtime="torch-fp32")(["aspirin"])[0]
@@ -80,7 +81,7 @@ def test_models_are_trained_scored_and_used(kind, made, tagger, tmp_path):
     with pytest.raises(UserError, match="fine-tuned for ner"):
         RelationAnnotator.from_pretrained(kind(tagger), Marking("A", "B", ("@A$", "@B$")))
     annotated = kind(tmp_path / "found.jsonl")
-    done = batch.annotate([str(tagger)], [kind(made / "texts.jsonl")], annotated, runtime="torch-fp32", workers=1)
+    done = annotate_files(kind(made / "texts.jsonl"), annotated, models=kind(tagger), runtime="torch-fp32", workers=1)
     assert done.documents == 1 and list(formats.read(annotated))
 
 
@@ -102,8 +103,8 @@ def test_models_are_compared_profiled_and_exported(made, tagger, tmp_path):
     out = str(tmp_path / "compared")
     plans = suite.load(str(made / "suite.yaml"))
     comparing.check(plans, out)
-    done = comparing.run(plans, out, tell=lambda line: None)
-    assert [cell.state for cell in done] == [cell.state for cell in comparing.cells(plans, out)] == ["done"]
+    done = comparing.run_suite(plans, out, report=lambda line: None)
+    assert [run.state for run in done] == [run.state for run in comparing.kept_runs(plans, out)] == ["done"]
     report.write("made", build(done, "one"), done, {}, out)
     assert (tmp_path / "compared" / "table.md").is_file()
     [one] = profile([tagger], sentences=1, baseline=str(tagger))

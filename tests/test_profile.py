@@ -119,7 +119,7 @@ def test_every_family_is_timed_in_every_round(family):
     models = [FAMILIES[family](), bert(layers=1)]
     for times in profile.take_times(models, CONDITIONS, 3, Silent()):
         assert len(times.batch) == 3 and len(times.single) == 18 and min(times.batch) > 0
-        assert 0 < times.seconds_a_sentence <= times.slow_sentence <= max(times.single)
+        assert 0 < times.seconds_per_sentence <= times.slow_sentence <= max(times.single)
 
 
 def test_models_are_timed_in_turns():
@@ -134,7 +134,7 @@ def test_models_are_timed_in_turns():
 
 def test_medians_and_percentile_are_those_of_the_seconds_taken():
     times = Times(single=[float(i) for i in range(1, 101)], batch=[9.0, 1.0, 2.0])
-    assert (times.seconds_a_sentence, times.seconds_a_batch) == (50.5, 2.0)
+    assert (times.seconds_per_sentence, times.seconds_per_batch) == (50.5, 2.0)
     assert times.slow_sentence == pytest.approx(95.05)
 
 

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
 from compactbio import Annotator
-from compactbio.deploy.export import export, program_of, save_program
+from compactbio.deploy.export import export
+from compactbio.deploy.onnx_programs import program_of, save_program
 from compactbio.errors import UserError
 from compactbio.modeling import runtimes
 from compactbio.modeling.loading import find as find_weights
@@ -114,7 +115,7 @@ def test_the_layouts_of_the_usual_exporters_are_found(file, models, tmp_path, cl
     assert runtimes.digest(source, LAYOUTS[file]) != before
     (tmp_path / "in.txt").write_text(TEXT + "\n")
     out = tmp_path / "out.jsonl"
-    assert cli("annotate", place, tmp_path / "in.txt", "--out", out, "--workers", "1")[0] == 0
+    assert cli("annotate", "--model", place, tmp_path / "in.txt", "--out", out, "--workers", "1")[0] == 0
     assert json.loads(Path(f"{out}.run.json").read_text())["result"]["runtimes"] == {"theirs": LAYOUTS[file]}
 
 
@@ -256,7 +257,7 @@ def test_what_cannot_be_served_is_one_sentence_at_load(kind, models, tmp_path, c
     edited(file, place / "model.onnx", *edits)
     (tmp_path / "in.txt").write_text(TEXT + "\n")
     one_sentence(
-        cli("annotate", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl", "--workers", "1"),
+        cli("annotate", "--model", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl", "--workers", "1"),
         "model.onnx",
         word,
     )
@@ -304,7 +305,9 @@ def test_a_fixed_length_cuts_rows_as_the_models_own_length_does(models, tmp_path
     [found], [wanted] = annotator([text]), Annotator([tagger])([text])
     assert [(e.start, e.end, e.type) for e in found] == [(e.start, e.end, e.type) for e in wanted] and found
     (tmp_path / "test.tsv").write_text("".join(f"{word}\tB-Drug\n" for word in text.split()))
-    status, _, told = cli("evaluate", place, tmp_path / "test.tsv", "--predictions", tmp_path / "out.jsonl")
+    status, _, told = cli(
+        "evaluate", tmp_path / "test.tsv", "--model", place, "--write-predictions", tmp_path / "out.jsonl"
+    )
     assert status == 0, told
     predicted = json.loads((tmp_path / "out.jsonl").read_text())
     assert len(predicted["spans"]) == len(found)
@@ -387,8 +390,8 @@ def test_a_stale_export_is_never_used_and_refused_by_name(own_export, tmp_path, 
     with pytest.raises(UserError, match=r"model\.onnx.*other weights.*export"):
         runtimes.load(source, "onnx-fp32")
     data = ner_folder(tmp_path / "made", {"train": 2, "devel": 4, "test": 4}, kind="Drug")
-    one_sentence(cli("evaluate", place, data, "--runtime", "onnx-fp32"), "model.onnx", "other weights")
-    status, printed, _ = cli("evaluate", place, data, "--runtime", "auto", "--json")
+    one_sentence(cli("evaluate", data, "--model", place, "--runtime", "onnx-fp32"), "model.onnx", "other weights")
+    status, printed, _ = cli("evaluate", data, "--model", place, "--runtime", "auto", "--json")
     assert status == 0 and json.loads(printed)["model"]["runtime"] == "torch-fp32"
     # Exported again it is of these weights.
     export(str(place), "onnx", place)
@@ -459,7 +462,7 @@ def test_a_folder_of_unknown_onnx_files_says_what_to_name_them(models, tmp_path,
     place = only_onnx(folder, tmp_path / "theirs")
     shutil.copyfile(file, place / "bert-ner.onnx")
     (tmp_path / "in.txt").write_text(TEXT + "\n")
-    outcome = cli("annotate", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl")
+    outcome = cli("annotate", "--model", place, tmp_path / "in.txt", "--out", tmp_path / "out.jsonl")
     one_sentence(outcome, "bert-ner.onnx", "model.onnx")
 
 
@@ -494,26 +497,36 @@ def test_profile_and_evaluate_on_a_folder_without_weights(own_export, tmp_path, 
     scores = {}
     for runtime in (None, "auto", "fastest", "onnx-fp32"):
         status, printed, told = cli(
-            "evaluate", place, data, "--json", *([] if runtime is None else ["--runtime", runtime])
+            "evaluate", data, "--model", place, "--json", *([] if runtime is None else ["--runtime", runtime])
         )
         assert status == 0, told
         found = json.loads(printed)
         assert found["model"]["runtime"] == "onnx-fp32"
         scores[runtime] = (found["scores"], found["model"]["sha256"])
     assert len({json.dumps(score) for score in scores.values()}) == 1
-    one_sentence(cli("evaluate", place, data, "--runtime", "torch-fp32"), "exported")
-    one_sentence(cli("evaluate", place, data, "--runtime", "onnx-int8"), "model_int8.onnx")
+    one_sentence(cli("evaluate", data, "--model", place, "--runtime", "torch-fp32"), "exported")
+    one_sentence(cli("evaluate", data, "--model", place, "--runtime", "onnx-int8"), "model_int8.onnx")
 
 
 def test_the_runtime_is_in_every_record(own_export, tmp_path, cli):
     place = copy(own_export, tmp_path / "own")
     (tmp_path / "in.txt").write_text(TEXT + "\n")
-    status, _, told = cli("annotate", place, tmp_path / "in.txt", "--out", "-")
+    status, _, told = cli("annotate", "--model", place, tmp_path / "in.txt", "--out", "-")
     assert status == 0 and "own on onnx-fp32" in told
     out = tmp_path / "out.jsonl"
     other = copy(own_export, tmp_path / "elsewhere" / "own")
     status, printed, told = cli(
-        "annotate", f"A={place}", f"B={other}", tmp_path / "in.txt", "--out", out, "--workers", "1", "--json"
+        "annotate",
+        "--model",
+        f"A={place}",
+        "--model",
+        f"B={other}",
+        tmp_path / "in.txt",
+        "--out",
+        out,
+        "--workers",
+        "1",
+        "--json",
     )
     assert status == 0, told
     used = json.loads(printed)["runtimes"]

@@ -184,7 +184,7 @@ def test_the_command_gives_the_scores_of_the_plain_rules(cli, tmp_path, seed):
     draw = random.Random(seed)
 
     def scored(predicted, gold) -> dict:
-        status, printed, told = cli("evaluate", tmp_path / predicted, tmp_path / gold, "--json")
+        status, printed, told = cli("evaluate", tmp_path / gold, "--predictions", tmp_path / predicted, "--json")
         assert status == 0, told
         return json.loads(printed)
 

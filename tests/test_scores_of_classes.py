@@ -20,7 +20,7 @@ def scored(cli, tmp_path):
     def run(gold, predicted, *more, whole=False):
         (tmp_path / "gold.tsv").write_text(table(*gold), encoding="utf-8")
         (tmp_path / "predicted.txt").write_text("".join(f"{line}\n" for line in predicted), encoding="utf-8")
-        answer = cli("evaluate", tmp_path / "predicted.txt", tmp_path / "gold.tsv", *more, "--json")
+        answer = cli("evaluate", tmp_path / "gold.tsv", "--predictions", tmp_path / "predicted.txt", *more, "--json")
         if whole:
             return answer
         assert answer[0] == 0, answer[2]
@@ -60,7 +60,7 @@ def test_the_negative_class_can_be_named(scored):
     gold, predicted = ["treats", "kein", "kein", "causes"], ["treats", "kein", "causes", "kein"]
     record = scored(gold, predicted)
     assert record["scheme"]["negative"] == [] and sums(record)[0] == 2
-    noted(record, "None of causes, kein, treats is named", "--negative")
+    noted(record, "None of causes, kein, treats is named", "set negative")
     named = scored(gold, predicted, "--negative", "KEIN ")
     assert sums(named) == [1, 1, 1] and named["scheme"]["negative"] == ["kein"]
     both = scored([*gold, "unklar"], [*predicted, "unklar"], "--negative", "kein", "--negative", "unklar")
@@ -79,16 +79,19 @@ def test_of_two_numbered_classes_the_other_one_can_be_meant(scored):
 def test_negative_is_for_relations(cli, tmp_path):
     for name in ("gold.tsv", "predicted.tsv"):
         (tmp_path / name).write_text("Zinc\tB\n")
-    one_sentence(cli("evaluate", tmp_path / "predicted.tsv", tmp_path / "gold.tsv", "--negative", "O"), "--negative")
+    one_sentence(
+        cli("evaluate", tmp_path / "gold.tsv", "--predictions", tmp_path / "predicted.tsv", "--negative", "O"),
+        "--negative",
+    )
 
 
 def test_several_or_doubtful_classes_of_no_relation_are_reported(scored):
     two = scored(["treats", "none", "false"], ["treats", "false", "none"])
     assert two["f1"] == 1.0
-    noted(two, "false, none are all named", "--negative")
+    noted(two, "false, none are all named", "set negative")
     one = scored(["treats", "none", "false"], ["treats", "false", "none"], "--negative", "none")
     assert sums(one) == [1, 1, 1]
-    noted(scored(["Cause-Effect(e1,e2)", "Other"], ["Other", "Other"]), "Other is taken as", "--negative")
+    noted(scored(["Cause-Effect(e1,e2)", "Other"], ["Other", "Other"]), "Other is taken as", "set negative")
     noted(scored(["treats", "none", "Other"], ["Other"] * 3), "Other is scored as a relation")
 
 
@@ -106,12 +109,12 @@ def test_drugprot_is_scored_label_by_label_unless_groups_are_asked_for(scored):
     swapped = ["INDIRECT-DOWNREGULATOR", "PART-OF", "DIRECT-REGULATOR", "ACTIVATOR", "SUBSTRATE_PRODUCT-OF", "none"]
     record = scored(DRUGPROT, swapped)
     assert sums(record) == [2, 3, 3] and record["scheme"]["name"] == "labels"
-    noted(record, "DrugProt", "--scheme chemprot")
+    noted(record, "DrugProt", "scheme chemprot")
     grouped = scored(DRUGPROT, swapped, "--scheme", "chemprot")
     assert sums(grouped) == [3, 0, 0] and grouped["scheme"]["name"] == "ChemProt"
     shared = scored(["INHIBITOR", "none"], ["INDIRECT-DOWNREGULATOR", "none"])
     assert shared["f1"] == 1.0
-    noted(shared, "ChemProt and in DrugProt", "--scheme labels")
+    noted(shared, "ChemProt and in DrugProt", "scheme labels")
     assert scored(["INHIBITOR", "none"], ["INDIRECT-DOWNREGULATOR", "none"], "--scheme", "labels")["f1"] == 0
     one_sentence(scored(["treats", "none"], ["none"] * 2, "--scheme", "chemprot", whole=True), "treats", "chemprot")
 
@@ -128,10 +131,10 @@ def test_the_classes_are_those_of_all_splits(cli, tmp_path):
     (data / "train.tsv").write_text(table("DIRECT-REGULATOR", "INHIBITOR", "none"))
     (data / "test.tsv").write_text(table("INHIBITOR", "none"))
     (tmp_path / "p.txt").write_text("INDIRECT-DOWNREGULATOR\nnone\n")
-    record = json.loads(cli("evaluate", tmp_path / "p.txt", data, "--json")[1])
+    record = json.loads(cli("evaluate", data, "--predictions", tmp_path / "p.txt", "--json")[1])
     assert record["f1"] == 0 and record["scheme"]["name"] == "labels"
     (tmp_path / "p.txt").write_text("0.1\t0.8\t0.1\n0.9\t0.1\t0\n")
-    record = json.loads(cli("evaluate", tmp_path / "p.txt", data, "--json")[1])
+    record = json.loads(cli("evaluate", data, "--predictions", tmp_path / "p.txt", "--json")[1])
     assert sums(record) == [1, 1, 0]
     noted(record, "Columns", "DIRECT-REGULATOR, INHIBITOR, none")
 
@@ -191,16 +194,16 @@ def test_a_model_keeps_its_class_of_no_relation(cli, tokenizer_folder, tmp_path)
     settings = {"epochs": 1, "batch_size": 8, "max_length": 32}
     tuned = finetune(data, str(start), tmp_path / "model", overrides={**settings, "negative": ["kein"]})
     assert any("kein, the negative class" in note for note in tuned.notes)
-    record = json.loads(cli("evaluate", tmp_path / "model", data, "--json")[1])
+    record = json.loads(cli("evaluate", data, "--model", tmp_path / "model", "--json")[1])
     assert record["scheme"]["negative"] == ["kein"] and record["scheme"]["evaluated"] == ["causes", "treats"]
-    other = json.loads(cli("evaluate", tmp_path / "model", data, "--negative", "causes", "--json")[1])
+    other = json.loads(cli("evaluate", data, "--model", tmp_path / "model", "--negative", "causes", "--json")[1])
     assert other["scheme"]["negative"] == ["causes"]
     kept = json.loads((tmp_path / "model" / "evaluations.json").read_text())
     assert [one["scheme"]["negative"] for one in kept] == [["kein"], ["causes"]]
-    one_sentence(cli("evaluate", tmp_path / "model", data, "--negative", "never"), "no class 'never'")
-    from compactbio.annotate.annotator import opened
+    one_sentence(cli("evaluate", data, "--model", tmp_path / "model", "--negative", "never"), "no class 'never'")
+    from compactbio.annotate.models import load_model
 
-    assert opened(str(tmp_path / "model"), "relation", "torch-fp32", 1).scheme.negatives == ("kein",)
+    assert load_model(tmp_path / "model", "relation", runtime="torch-fp32", threads=1).scheme.negatives == ("kein",)
     status, _, told = cli(
         "finetune", data, "--model", start, "--out", tmp_path / "again", "--negative", "kein",
         *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")), "--json",
@@ -219,9 +222,9 @@ def test_a_model_of_single_labels_is_not_grouped_later(cli, tokenizer_folder, tm
     (tmp_path / "data.tsv").write_text(table(*["INHIBITOR", "INDIRECT-DOWNREGULATOR", "false", "AGONIST"] * 8))
     settings = {"epochs": 1, "batch_size": 8, "max_length": 32, "scheme": "labels"}
     finetune(tmp_path / "data.tsv", str(start), tmp_path / "model", overrides=settings)
-    record = json.loads(cli("evaluate", tmp_path / "model", tmp_path / "data.tsv", "--json")[1])
+    record = json.loads(cli("evaluate", tmp_path / "data.tsv", "--model", tmp_path / "model", "--json")[1])
     assert record["scheme"]["evaluated"] == ["AGONIST", "INDIRECT-DOWNREGULATOR", "INHIBITOR"]
     grouped = json.loads(
-        cli("evaluate", tmp_path / "model", tmp_path / "data.tsv", "--scheme", "chemprot", "--json")[1]
+        cli("evaluate", tmp_path / "data.tsv", "--model", tmp_path / "model", "--scheme", "chemprot", "--json")[1]
     )
     assert grouped["scheme"]["name"] == "ChemProt"

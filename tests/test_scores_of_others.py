@@ -27,7 +27,7 @@ def scored(cli, tmp_path):
                 place.write_text(content, encoding="utf-8")
             else:
                 formats.write(content, place, "jsonl")
-        status, printed, told = cli("evaluate", places[1], places[0], *more, "--json")
+        status, printed, told = cli("evaluate", places[0], "--predictions", places[1], *more, "--json")
         assert status == 0, told
         return json.loads(printed)
 
@@ -40,7 +40,7 @@ def refused(cli, tmp_path):
         places = [tmp_path / name for name in names]
         for place, content in zip(places, (gold, predicted), strict=True):
             place.write_text(content, encoding="utf-8")
-        one_sentence(cli("evaluate", places[1], places[0]), *words)
+        one_sentence(cli("evaluate", places[0], "--predictions", places[1]), *words)
 
     return run
 
@@ -95,7 +95,7 @@ def test_of_a_mention_in_parts_the_parts_count_and_a_line_break_makes_none(score
     gold = [Document("1", text, (Span(0, 25, "D", fragments=((0, 6), (19, 25))),))]
     whole = scored(gold, [Document("1", text, (Span(0, 25, "D"),))], names=JSONL)
     assert sums(whole) == [0, 1, 1]
-    noted(whole, "1 gold mentions stand in several parts")
+    noted(whole, "1 gold mentions are in several parts")
     other = [Document("1", text, (Span(0, 25, "D", fragments=((0, 10), (19, 25))),))]
     assert sums(scored(gold, other, names=JSONL)) == [0, 1, 1]
     broken = [Document("1", text, (Span(0, 25, "D", fragments=((0, 10), (11, 25))),))]
@@ -138,12 +138,12 @@ def test_predictions_that_do_not_stand_at_their_offsets_are_wrong(scored, cli, t
     records = [
         scored(gold, f"1|t|{TEXT}\n1|a|\n{WRONG}\n"),
         scored(gold, bioc(*PLACES), names=("gold.pubtator", "predicted.xml")),
-        json.loads(cli("evaluate", brat, tmp_path / "gold.pubtator", "--json")[1]),
+        json.loads(cli("evaluate", tmp_path / "gold.pubtator", "--predictions", brat, "--json")[1]),
     ]
     for record in records:
         assert sums(record) == [1, 3, 1] and record["precision"] == 0.25
         assert record["per_type"]["Drug"]["precision"] == 0.5 and record["per_type"]["Disease"]["precision"] == 0
-        noted(record, "3 predicted mentions do not stand at their offsets", "wrong")
+        noted(record, "3 predicted mentions do not match the text", "wrong")
         assert "data were left out" not in " ".join(record["notes"])
 
 
@@ -205,7 +205,7 @@ def test_single_type_outputs_one_after_the_other_are_joined(scored):
     drugs, diseases = ("".join(line for line in lines if kind not in line) for kind in ("\tDisease", "\tDrug"))
     record = scored(GOLD, drugs + "\n" + diseases)
     assert sums(record) == [5, 0, 0]
-    noted(record, "2 documents stand in the predictions more than once")
+    noted(record, "2 documents are in the predictions more than once")
     assert sums(scored(GOLD, diseases + "\n" + GOLD.replace("\t0\t4\tZinc", "\t0\t3\tZin"))) == [4, 1, 1]
 
 
@@ -239,7 +239,7 @@ def test_a_folder_of_texts_without_annotations_finds_nothing(scored, cli, tmp_pa
     scored(GOLD, GOLD)
     (tmp_path / "found").mkdir()
     (tmp_path / "found" / "2.txt").write_text("Gold and pain. ")
-    record = json.loads(cli("evaluate", tmp_path / "found", tmp_path / "gold.pubtator", "--json")[1])
+    record = json.loads(cli("evaluate", tmp_path / "gold.pubtator", "--predictions", tmp_path / "found", "--json")[1])
     assert sums(record) == [0, 0, 5] and record["model"]["name"] == "found"
 
 

@@ -272,4 +272,4 @@ def test_a_place_that_cannot_be_listened_at_is_one_sentence(cli, tagger):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may listen on every port")
 def test_a_port_without_the_right_to_it_is_one_sentence(cli, tagger):
-    one_sentence(cli("serve", tagger, "--port", 1), "port 1 ", "no right")
+    one_sentence(cli("serve", tagger, "--port", 1), "port 1 ", "may not use it")

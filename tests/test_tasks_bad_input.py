@@ -34,13 +34,13 @@ def typed(start, tmp_path_factory):
 
 def test_labels_that_the_model_has_never_seen(cli, typed, tmp_path):
     other = ner_folder(tmp_path / "other", {"train": 4, "test": 4}, kind="Gene")
-    one_sentence(cli("evaluate", typed[1], other), "finds Drug", "hold Gene")
+    one_sentence(cli("evaluate", other, "--model", typed[1]), "finds Drug", "hold Gene")
 
 
 def test_labels_partly_unseen_are_counted_and_told(cli, typed, tmp_path):
     file = tmp_path / "test.tsv"
     file.write_text("aspirin\tB-Drug\nof\tO\ncancer\tB-Disease\n")
-    done = cli("evaluate", typed[1], file, "--json")
+    done = cli("evaluate", file, "--model", typed[1], "--json")
     assert done[0] == 0, done
     assert any("knows no Disease" in note for note in json.loads(done[1])["notes"])
 
@@ -50,8 +50,8 @@ def test_predictions_shorter_than_the_gold(cli, typed, tmp_path):
     short, cut = tmp_path / "short.tsv", tmp_path / "cut.tsv"
     short.write_text("\n\n".join(lines[:-1]) + "\n")
     cut.write_text("\n\n".join([*lines[:-1], lines[-1].rsplit("\n", 1)[0]]) + "\n")
-    one_sentence(cli("evaluate", short, typed[0]), "gold has 6 sentences, the predictions 5")
-    one_sentence(cli("evaluate", cut, typed[0]), "Sentence 6 has")
+    one_sentence(cli("evaluate", typed[0], "--predictions", short), "gold has 6 sentences, the predictions 5")
+    one_sentence(cli("evaluate", typed[0], "--predictions", cut), "Sentence 6 has")
 
 
 def test_a_row_of_one_column_in_line_40_000(cli, start, tmp_path):
@@ -69,9 +69,9 @@ def test_an_answer_whose_offset_is_wrong_is_counted_and_shown(cli, start, tmp_pa
     (data / "devel.json").write_text(json.dumps(held))
     done = cli("finetune", data, "--model", start, "--out", tmp_path / "out", "--set", "epochs=1")
     assert done[0] == 0, done
-    _, shown, _ = cli("evaluate", tmp_path / "out", data, "--split", "devel")
+    _, shown, _ = cli("evaluate", data, "--model", tmp_path / "out", "--split", "devel")
     first = held["data"][0]["paragraphs"][0]["qas"][0]["id"]
-    assert f"2 answers do not stand where their offset says, the first of them in {first}" in shown
+    assert f"2 answers are not where their offset says, the first of them in {first}" in shown
 
 
 def test_wrong_offsets_in_the_training_data_are_counted_and_shown(cli, start, tmp_path):
@@ -81,7 +81,7 @@ def test_wrong_offsets_in_the_training_data_are_counted_and_shown(cli, start, tm
     (data / "train.json").write_text(json.dumps(held))
     _, shown, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", "--set", "epochs=1")
     assert (
-        "1 answers do not stand" in shown and "1 answers do not stand" in (tmp_path / "out" / "README.md").read_text()
+        "1 answers are not where" in shown and "1 answers are not where" in (tmp_path / "out" / "README.md").read_text()
     )
 
 
@@ -89,19 +89,31 @@ def test_a_submission_without_all_questions(cli, tmp_path):
     data = qa_folder(tmp_path / "made", {"train": 2, "devel": 2, "test": 4})
     asked = json.loads((data / "golden.json").read_text())["questions"]
     (tmp_path / "short.json").write_text(json.dumps({"questions": asked[:3]}))
-    one_sentence(cli("evaluate", tmp_path / "short.json", data), "lack 1 of the factoid questions", asked[3]["id"])
+    one_sentence(
+        cli("evaluate", data, "--predictions", tmp_path / "short.json"),
+        "lack 1 of the factoid questions",
+        asked[3]["id"],
+    )
 
 
 def test_options_that_would_change_nothing(cli, typed, tmp_path):
     file = tmp_path / "one.tsv"
     file.write_text("aspirin\tB-Drug\n")
-    one_sentence(cli("evaluate", typed[1], file, "--split", "devel"), "single file", "--split")
-    one_sentence(cli("evaluate", typed[1], typed[0], "--gold", file), "--gold is for questions")
-    one_sentence(cli("evaluate", tmp_path / "gone.tsv", typed[0]), "no such file of predictions")
-    one_sentence(cli("evaluate", typed[1], typed[0], "--predictions", tmp_path), "is a folder")
+    one_sentence(cli("evaluate", file, "--model", typed[1], "--split", "devel"), "single file", "--split")
+    one_sentence(
+        cli("evaluate", typed[0], "--model", typed[1], "--gold", file), "golden file is for questions", "--gold"
+    )
+    one_sentence(cli("evaluate", typed[0], "--predictions", tmp_path / "gone.tsv"), "no such file of predictions")
+    one_sentence(cli("evaluate", typed[0]), "--model", "--predictions")
+    one_sentence(cli("evaluate", typed[0], "--model", typed[1], "--predictions", file), "--model", "--predictions")
+    refused = cli("evaluate", typed[0], "--predictions", file, "--write-predictions", tmp_path / "out.tsv")
+    one_sentence(refused, "leave --write-predictions out")
+    one_sentence(cli("evaluate", typed[0], "--model", typed[1], "--write-predictions", tmp_path), "is a folder")
     raw = tmp_path / "raw.pubtator"
     raw.write_text("7|t|aspirin daily\n7\t0\t7\taspirin\tDrug\tD1\n\n")
-    one_sentence(cli("evaluate", typed[1], raw, "--predictions", tmp_path / "out.tsv"), "raw text", ".jsonl")
+    one_sentence(
+        cli("evaluate", raw, "--model", typed[1], "--write-predictions", tmp_path / "out.tsv"), "raw text", ".jsonl"
+    )
 
 
 def test_a_model_without_id2label(cli, tokenizer_folder, typed, tmp_path):
@@ -110,13 +122,13 @@ def test_a_model_without_id2label(cli, tokenizer_folder, typed, tmp_path):
     )
     AutoModelForTokenClassification.from_config(config).save_pretrained(tmp_path / "bare")
     AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(tmp_path / "bare")
-    one_sentence(cli("evaluate", tmp_path / "bare", typed[0]), "no id2label")
+    one_sentence(cli("evaluate", typed[0], "--model", tmp_path / "bare"), "no id2label")
 
 
 def test_a_model_with_the_wrong_head(cli, start, typed, tmp_path):
-    one_sentence(cli("evaluate", start, typed[0]), "no head for ner", "BertForMaskedLM", "finetune")
+    one_sentence(cli("evaluate", typed[0], "--model", start), "no head for ner", "BertForMaskedLM", "finetune")
     relations = relation_folder(tmp_path / "made", SIZES)
-    one_sentence(cli("evaluate", typed[1], relations), "no head for relation", "BertForTokenClassification")
+    one_sentence(cli("evaluate", relations, "--model", typed[1]), "no head for relation", "BertForTokenClassification")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_equal_sentences_of_a_file_without_names_stay_together(tmp_path):
 def test_a_named_format_is_the_one_that_is_read(tmp_path):
     # Of two lines that could be sentences with a class as well.
     path = put(tmp_path, "id 7 B\nzinc O\n", "data.txt")
-    with pytest.raises(UserError, match="is no format of data: take conll"):
+    with pytest.raises(UserError, match="is not a format of data: take conll"):
         find(path, format="iob")
     with pytest.raises(UserError, match="line 2: it has 2 columns, the first line has 3"):
         find(path, format="conll")
@@ -81,9 +81,9 @@ def test_the_command_line_takes_all_formats(cli, tmp_path):
     assert {one.value for one in options.DataFormat} == set(READABLE)
     assert {one.value for one in options.TextFormat} == set(TEXTS)
     path = put(tmp_path, CONLL, "gold.txt")
-    status, printed, _ = cli("evaluate", path, path, "--format", "conll", "--json")
+    status, printed, _ = cli("evaluate", path, "--predictions", path, "--format", "conll", "--json")
     assert status == 0 and json.loads(printed)["f1"] == 1.0
-    status, _, told = cli("evaluate", path, path, "--format", "pubtator")
+    status, _, told = cli("evaluate", path, "--predictions", path, "--format", "pubtator")
     assert status == 2 and "line 1" in told
 
 
@@ -164,7 +164,7 @@ def test_quoted_or_uneven_tables_of_sentences_are_refused_with_the_line(tmp_path
 def test_cr_alone_ends_the_lines_of_a_token_file(cli, tmp_path):
     gold = put(tmp_path, CONLL, "gold.txt")
     for name, content in (("cr.txt", CONLL.replace("\n", "\r")), ("crlf.txt", CONLL.replace("\n", "\r\n"))):
-        status, printed, told = cli("evaluate", put(tmp_path, content, name), gold, "--json")
+        status, printed, told = cli("evaluate", gold, "--predictions", put(tmp_path, content, name), "--json")
         assert status == 0, told
         assert json.loads(printed)["f1"] == 1.0
 

@@ -65,7 +65,7 @@ def test_conlleval_on_real_output_is_reproduced_to_the_printed_digit():
 def test_the_published_protocol_counts_pieces_and_says_another_number():
     gold, predicted = [["B", "O", "B", "I"]], [["B", "O", "O", "B"]]
     word = ner.score(gold, predicted)
-    published = ner.score(gold, predicted, "published", pieces=[[3, 1, 1, 1]])
+    published = ner.score(gold, predicted, "published", piece_counts=[[3, 1, 1, 1]])
     assert word["f1"] == pytest.approx(0.5)
     assert published["f1"] == pytest.approx(6 / 8)  # three right mentions of a piece each, one wrong on either side
     expanded = [["B", "B", "B", "O", "B", "I"]], [["B", "B", "B", "O", "O", "B"]]
@@ -122,7 +122,7 @@ def test_long_sentences_are_covered_by_windows_and_every_word_is_decided_once(to
         encoded = ner_encoding.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
         assert max(len(row) for row in encoded.rows) <= 24
         decided = [word for window in encoded.windows for word in window.words]
-        with_pieces = [word for word, count in enumerate(encoded.pieces[0]) if count]
+        with_pieces = [word for word, count in enumerate(encoded.piece_counts[0]) if count]
         assert sorted(decided) == with_pieces
         assert sum(int((row.labels != -100).sum()) for row in encoded.rows) == len(with_pieces)
 
@@ -145,7 +145,7 @@ def test_each_word_is_decided_in_the_window_where_it_stands_most_central(tokeniz
     found = {
         word: (window.row.input_ids.tolist(), at)
         for window in encoded.windows
-        for word, at in zip(window.words, window.at.tolist(), strict=True)
+        for word, at in zip(window.words, window.first_pieces.tolist(), strict=True)
     }
     assert found == wanted
 
@@ -196,7 +196,7 @@ def test_labels_come_back_from_logits_through_windows(tokenizer):
 def test_a_word_without_a_piece_is_counted_as_missed(tokenizer):
     document = _tokenised("the \x07 cell", ["O", "B", "B"])
     encoded = ner_encoding.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
-    assert encoded.pieces[0][1] == 0
+    assert encoded.piece_counts[0][1] == 0
     logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
     outcome = ner.outcome([document], encoded.sentences, ner_encoding.decode(encoded, logits, ["B", "I", "O"]))
     assert (outcome.units.sum(0) == [1, 0, 1]).all()

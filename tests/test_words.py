@@ -126,7 +126,9 @@ def test_the_rule_goes_with_the_model_and_its_want_is_said(cut_by_blanks, tmp_pa
     found = Annotator.from_pretrained(copied)([text])
     assert [e.text for e in found[0]] != ["a-1"] and "joined_signs" in caplog.text
     (tmp_path / "text.jsonl").write_text(json.dumps({"text": text}) + "\n")
-    status, _, stderr = cli("annotate", copied, tmp_path / "text.jsonl", "--out", tmp_path / "o.jsonl", "--workers", 1)
+    status, _, stderr = cli(
+        "annotate", "--model", copied, tmp_path / "text.jsonl", "--out", tmp_path / "o.jsonl", "--workers", 1
+    )
     assert status == 0 and stderr.count("joined_signs") == 1
 
 

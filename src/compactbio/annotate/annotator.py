@@ -1,126 +1,32 @@
 """The annotator: texts in, entities with character offsets, types and scores out."""
 
 import logging
-import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, overload
 
-import numpy as np
-from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerFast
-
+from compactbio.annotate.inputs import batched, elements_of
+from compactbio.annotate.models import LoadedModel, last_value, load_model, split_type
 from compactbio.documents import Document, Span
+from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError
-from compactbio.evaluation import scoring
-from compactbio.modeling import loading, runtimes
-from compactbio.modeling.onnx import batches
-from compactbio.modeling.packing import Row
-from compactbio.modeling.runtimes import Portable, Runtime
 from compactbio.tasks import ner_encoding
-from compactbio.tasks.registry import independent, labels_of, unknown_words
-from compactbio.tasks.relation_classes import Scheme, scheme
-
-Kind = TypeVar("Kind")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def listed(given: Iterable[Kind], kinds: type[Kind] | tuple[type[Kind], ...], noun: str) -> list[Kind]:
-    """The elements of `given`, which is read once: a list, a generator, a column of a table, an array of one axis.
-
-    Raises UserError for what is one element and not several, for a mapping, and for an element of another kind, which
-    is named by its place; `noun` says what is wanted ("text").
-    """
-    if isinstance(given, (str, bytes, Mapping)) or getattr(given, "ndim", 1) != 1:
-        raise UserError(f"Give a list of {noun}s, not {_article(given)}: [{noun}] for one alone.")
-    try:
-        elements = list(given)
-    except TypeError:
-        raise UserError(f"Give a list of {noun}s, not {_article(given)}.") from None
-    for place, element in enumerate(elements):
-        check(element, kinds, f"{noun.capitalize()} {place} (counted from 0)")
-    return elements
-
-
-def check(element: Any, kinds: type | tuple[type, ...], name: str) -> None:
-    """Refuse an element of another kind, without its content, which may be a patient's."""
-    if not isinstance(element, kinds):
-        wanted = kinds if isinstance(kinds, tuple) else (kinds,)
-        raise UserError(f"{name} is {_article(element)}; give {' or '.join(one.__name__ for one in wanted)}.")
-
-
-def whole(text: str) -> str:
-    """The text with U+FFFD, one character as well, for each half of a surrogate pair, which no tokenizer takes."""
-    return _SURROGATE.sub("\ufffd", text)
-
-
-def _article(value: Any) -> str:
-    return "None" if value is None else f"a value of type {type(value).__name__}"
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model of a task: `labels` in the order of their ids, none for questions; lengths in tokens, as in its run.
-
-    `scheme` says of a relation model's labels which are of no relation, `independent` whether several of them may hold.
-    `joined` are the neighbourhoods in which a sign stays in its word, `doubt` a sentence where
-    an NER model does not say.
-    """
-
-    name: str
-    runtime: Runtime
-    tokenizer: PreTrainedTokenizerFast
-    labels: tuple[str, ...]
-    max_length: int
-    stride: int
-    scheme: Scheme | None = None
-    independent: bool = False
-    joined: frozenset[str] = frozenset()
-    doubt: str | None = None
-
-
-def parted(name: str) -> tuple[str, str]:
-    """The type that "TYPE=MODEL" gives the mentions of a model without types, and the model; a path is a model."""
-    kind, separator, model = name.partition("=")
-    return (kind, model) if separator and not Path(name).exists() else ("", name)
-
-
-def opened(name: str, task: str, runtime: str, threads: int | None) -> Opened:
-    """Open a model by local folder or hub name; `runtime` is one of `runtimes.NAMES`, "auto" or "fastest" (see
-    `choosing.chosen`).
-
-    Raises UserError for a model of another task, without labels, or that cannot be read.
-    """
-    source = runtimes.find(name, runtime)
-    own = runtimes.task_of(source)
-    if own != task:
-        raise UserError(f"{name} is fine-tuned for {own}; name a model that is fine-tuned for {task}.")
-    labels = labels_of(source.config, source.name, task)
-    loaded = Portable(source, runtimes.chosen(source, runtime, threads), threads)
-    settings = scoring.settings_of(source, task)
-    return Opened(
-        source.public_name(),
-        loaded,
-        loading.tokenizer_of(source),
-        tuple(labels),
-        min(settings.max_length, loaded.longest or settings.max_length),
-        settings.stride,
-        scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
-        independent(source.config),
-        frozenset(settings.joined_signs or ()),
-        unknown_words(source.config, source.public_name()) if task == "ner" else None,
-    )
-
 
 _LOGGER = logging.getLogger("compactbio.annotate")
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A mention: `text` is the annotated text's characters from `start` to `end`, of `type` ("" where the model names
-    none). `score`, in (0, 1], is the mean over the mention's words of the probability that the model gives to the
-    word being part of a mention of this type."""
+    """A mention of an entity in a text.
+
+    Attributes:
+        start: Its first character in the text, counted from 0.
+        end: The character after its last one.
+        text: The text's characters from `start` to `end`.
+        type: Its type, "" where the model names none.
+        score: In (0, 1]: the probability of a mention of this type, as a mean over the mention's words.
+    """
 
     start: int
     end: int
@@ -133,7 +39,7 @@ class Entity:
 class Tagger:
     """One NER model; `unnamed` is the type of its bare labels."""
 
-    model: Opened
+    model: LoadedModel
     unnamed: str = ""
 
     @property
@@ -147,7 +53,7 @@ class Tagger:
         """Each mention with its document's place and its score; see `Annotator.steps`."""
         model = self.model
         encoded = ner_encoding.encode(documents, model.tokenizer, {}, model.max_length, model.joined)
-        logits = yield from _logits(model.runtime, encoded.rows, tokens)
+        logits = yield from model.logits_in_steps(encoded.rows, tokens)
         found = ner_encoding.mentions(encoded, logits, model.labels)
         return [(place, Span(s.start, s.end, s.type or self.unnamed), score) for place, s, score in found]
 
@@ -155,93 +61,148 @@ class Tagger:
 class Annotator:
     """Finds entities in texts of any length with one or more fine-tuned NER models.
 
-    A text is cut into sentences and words as documents are when a model is fine-tuned; a sentence that is longer than
-    a model is covered by overlapping windows, each word decided where it stands most central; nothing is cut. Where
-    entities overlap, which only those of several models do, the one with the higher score is kept, then the longer
-    one, then that of the model named first.
+    A text is cut into sentences and words as in fine-tuning. A sentence that is longer than a model is covered by
+    overlapping windows, each word decided where it stands most central; nothing is cut off. Of overlapping entities,
+    which only several models give, the one with the higher score is kept, then the longer one, then that of the model
+    that was named first. Several threads may use an annotator at the same time.
+
+    Example:
+        >>> from compactbio import Annotator
+        >>> annotator = Annotator.from_pretrained("tagger")
+        >>> annotator("Risk of lung cancer")
+        [Entity(start=8, end=19, text='lung cancer', type='Drug', score=...)]
+        >>> [len(entities) for entities in annotator(["aspirin and insulin", "the control group"])]
+        [2, 0]
     """
 
     def __init__(self, taggers: Sequence[Tagger]) -> None:
         self.taggers = tuple(taggers)
 
     @classmethod
-    def from_pretrained(cls, *names: str | Path, runtime: str = "auto", threads: int | None = None) -> Self:
-        """Load models by local folder or hub name; "TYPE=NAME" gives the mentions of a model without types one.
+    def from_pretrained(
+        cls,
+        *names: str | Path,
+        runtime: str = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        tokens_per_batch: int | None = None,
+    ) -> Self:
+        """Load one or more NER models.
 
-        `runtime` is one of `deploy.runtimes.NAMES`; "auto": what the folder was exported for, else PyTorch in fp32; or
-        "fastest": the fastest on this machine by a short measurement, which is kept. Raises UserError for what is not
-        a NER model, has no labels, or cannot be read.
+        Args:
+            names: Local folders or hub names; "TYPE=NAME" gives the mentions of a model without types this type.
+            runtime: "torch-fp32", "torch-bf16", "onnx-fp32" or "onnx-int8"; "auto" is what the folder was exported
+                for, else PyTorch in fp32; "fastest" is measured on this machine, and the answer is kept.
+            device: "cpu", "cuda", or "auto" for a CUDA GPU where there is one. ONNX Runtime runs on the CPU.
+            threads: Threads of the processor; by default one per core.
+            tokens_per_batch: Tokens that are computed together at most, which bounds the memory; by default what the
+                runtime is fastest with.
+
+        Raises:
+            UserError: For what is not an NER model, has no labels, or cannot be read, and for a device that is not
+                there.
         """
         if not names:
             raise UserError("Name at least one model to annotate with.")
-        taggers = [tagger(str(name), runtime, threads) for name in names]
+        taggers = [
+            load_tagger(str(name), runtime=runtime, device=device, threads=threads, tokens_per_batch=tokens_per_batch)
+            for name in names
+        ]
         for one in taggers:
-            if one.model.doubt:
-                _LOGGER.warning(one.model.doubt)
+            if one.model.warning:
+                _LOGGER.warning(one.model.warning)
         return cls(taggers)
 
-    def __call__(self, texts: Iterable[str | Document], *, min_score: float = 0.0) -> list[list[Entity]]:
-        """The entities of each text, in the order of their starts, with scores of at least `min_score`.
+    @overload
+    def __call__(self, texts: str | Document, *, min_score: float = 0.0) -> list[Entity]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, texts: Iterable[str | Document], *, min_score: float = 0.0) -> list[list[Entity]]: ...
+    def __call__(
+        self, texts: str | Document | Iterable[str | Document], *, min_score: float = 0.0
+    ) -> list[Entity] | list[list[Entity]]:
+        """The entities of a text, or of each of several texts, in the order of their starts.
 
-        `texts` may be any iterable, and is read once; several threads may call at the same time. Raises UserError
-        where an element is neither a str nor a Document.
+        Args:
+            texts: A text or a Document, or any iterable of them, which is read once.
+            min_score: The lowest score of an entity, in [0, 1].
+
+        Raises:
+            UserError: Where an element is neither a str nor a Document.
         """
-        work = self.steps(texts, min_score=min_score)
-        try:
-            while True:
-                next(work)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+        if isinstance(texts, (str, Document)):
+            return self([texts], min_score=min_score)[0]
+        return last_value(self.steps(texts, min_score=min_score))
+
+    def stream(
+        self, texts: Iterable[str | Document], *, min_score: float = 0.0, batch_size: int = 128
+    ) -> Iterator[list[Entity]]:
+        """The entities of each text as they are ready, in the texts' order; memory does not grow with their number.
+
+        Args:
+            texts: Any iterable of texts or Documents, which is read once, a batch at a time.
+            min_score: The lowest score of an entity, in [0, 1].
+            batch_size: Texts that are read and computed together, 1 or more.
+
+        Raises:
+            UserError: Where an element is neither a str nor a Document, at its turn.
+
+        Example:
+            >>> from compactbio import Annotator
+            >>> annotator = Annotator.from_pretrained("tagger")
+            >>> texts = ("aspirin " * (i % 3) for i in range(6))
+            >>> [len(entities) for entities in annotator.stream(texts, batch_size=4)]
+            [0, 1, 2, 0, 1, 2]
+        """
+        given = batched(elements_of(texts, (str, Document), "text"), batch_size)
+        return (found for batch in given for found in self(batch, min_score=min_score))
 
     def steps(
         self, texts: Iterable[str | Document], *, min_score: float = 0.0, tokens: int | None = None
     ) -> Generator[None, None, list[list[Entity]]]:
         """What a call does, in steps of at most `tokens` tokens of a model, so that long work can be left or shared.
 
-        Yields after each step, and returns what a call returns. Without `tokens` a model has all at once.
+        Yields after each step, and returns what a call returns. Without `tokens` a step is as large as the annotator's
+        `tokens_per_batch`, or everything.
         """
-        given = listed(texts, (str, Document), "text")
+        given = list(elements_of(texts, (str, Document), "text"))
         documents = [_document(text) for text in given]
         found: list[list[tuple[float, int, Span]]] = [[] for _ in documents]
         for tagger in self.taggers:
             for place, span, score in (yield from tagger.mentions(documents, tokens)):
                 if score >= min_score:
                     found[place].append((score, len(found[place]), span))
-        own = [text.text if isinstance(text, Document) else text for text in given]
+        originals = [text.text if isinstance(text, Document) else text for text in given]
         return [
             [
                 Entity(span.start, span.end, text[span.start : span.end], span.type, score)
-                for span, score in _apart(all_)
+                for span, score in _without_overlaps(mentions)
             ]
-            for text, all_ in zip(own, found, strict=True)
+            for text, mentions in zip(originals, found, strict=True)
         ]
 
 
-def _logits(
-    runtime: Runtime, rows: Sequence[Row], tokens: int | None
-) -> Generator[None, None, list[NDArray[np.float32]]]:
-    if tokens is None:
-        return runtime.logits(rows)
-    found: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
-    for places in batches([len(row) for row in rows], tokens):
-        for place, own in zip(places, runtime.logits([rows[place] for place in places]), strict=True):
-            found[place] = own
-        yield
-    return found
-
-
-def tagger(name: str, runtime: str, threads: int | None) -> Tagger:
-    """Load a model, named as of `Annotator.from_pretrained`."""
-    unnamed, model = parted(name)
-    return Tagger(opened(model, "ner", runtime, threads), unnamed)
+def load_tagger(
+    name: str,
+    *,
+    runtime: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    tokens_per_batch: int | None = None,
+) -> Tagger:
+    """Load one model; the arguments are those of `Annotator.from_pretrained`."""
+    unnamed, model = split_type(name)
+    loaded = load_model(
+        model, "ner", runtime=runtime, device=device, threads=threads, tokens_per_batch=tokens_per_batch
+    )
+    return Tagger(loaded, unnamed)
 
 
 def _document(text: str | Document) -> Document:
     document = text if isinstance(text, Document) else Document("", text)
-    return Document(document.id, whole(document.text), tokenised=document.tokenised)
+    return Document(document.id, without_surrogates(document.text), tokenised=document.tokenised)
 
 
-def _apart(found: Sequence[tuple[float, int, Span]]) -> list[tuple[Span, float]]:
+def _without_overlaps(found: Sequence[tuple[float, int, Span]]) -> list[tuple[Span, float]]:
     """What is kept of (score, place in the order of models, mention), by start."""
     taken = bytearray(max((span.end for _, _, span in found), default=0))  # (characters,): 1 where a kept mention is
     kept: list[tuple[Span, float]] = []

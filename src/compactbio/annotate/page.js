@@ -25,7 +25,7 @@ async function ask(path, options) {
   let body = {};
   try {
     body = await response.json();
-  } catch { /* told below */ }
+  } catch { /* reported below */ }
   if (!response.ok) throw new Error(body.error || "The server answered with status " + response.status + ".");
   return body;
 }

@@ -1,4 +1,4 @@
-"""Requests that arrive together share batches, and long texts are computed in steps between the others."""
+"""Shared batches of concurrent requests, computed in steps, so that a long text delays no other."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ Found = list[Entity] | Exception
 
 
 class FullError(Exception):
-    """As many documents or characters wait as may."""
+    """The queue is full of documents or of characters."""
 
 
 @dataclass(eq=False)
 class _Request:
-    """`found` are the answers by the place of the text; the first `taken` texts are in batches."""
+    """Texts of one request; `found` are the results by place, and the first `taken` texts are in batches."""
 
     texts: Sequence[str]
     done: "asyncio.Future[None]"
@@ -31,19 +31,24 @@ class _Request:
 
 @dataclass(eq=False)
 class _Batch:
-    """Texts by their request and their place in it, and their work once it began."""
+    """Texts by their request and their place in it; `steps` computes them, None before the first step."""
 
     texts: list[tuple[_Request, int]]
-    work: Generator[None, None, list[list[Entity]]] | None = None
+    steps: Generator[None, None, list[list[Entity]]] | None = None
 
 
 class Batcher:
     """Annotates the texts of concurrent requests in shared batches, in one thread of its own.
 
-    Each request gives a text in turn until a batch has `together` of them or enough characters. Batches are computed
-    in steps by turns, so that a long text holds nobody up; what nobody waits for any more is not computed. At most
-    `waiting` documents and `characters` are taken that have no answer yet, but always one request. `on_batch` is
-    called with the documents of each batch. All methods belong to one event loop.
+    A batch takes one text of each request in turn. Batches are computed in steps by turns; texts whose request was
+    cancelled are not computed. All methods belong to one event loop.
+
+    Args:
+        annotator: What annotates.
+        waiting: Documents without an answer that are accepted; one request is always accepted.
+        characters: Characters without an answer that are accepted, likewise.
+        together: Documents of a batch at most.
+        on_batch: Is called with the number of documents of each batch.
     """
 
     def __init__(
@@ -60,25 +65,25 @@ class Batcher:
         self._on_batch = on_batch or (lambda documents: None)
         self._queue: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(1, "annotator")
-        self._work: asyncio.Task[None] | None = None
+        self._worker: asyncio.Task[None] | None = None
         self._began: float | None = None
         self.documents = self.characters = 0
-        """What was taken and has no answer yet."""
+        """What was accepted and has no answer yet."""
 
     @property
     def full(self) -> bool:
-        """Whether no more is taken."""
+        """Whether no more is accepted."""
         return self.documents >= self._limits[0] or self.characters >= self._limits[1]
 
     @property
     def busy(self) -> float:
-        """For how many seconds the step under way has been computed, 0 where there is none."""
+        """Seconds since the current step began, 0.0 where there is none."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
     async def annotate(self, texts: Sequence[str]) -> list[Found]:
-        """The entities of each text, or what it failed with. Raises FullError where they are not taken.
+        """The entities of each text, or the exception that it failed with.
 
-        Where this is cancelled, what is not computed yet is left.
+        Raises FullError where they are not accepted. Where this is cancelled, what is not computed yet never is.
         """
         documents, characters = len(texts), sum(map(len, texts))
         most_documents, most_characters = self._limits
@@ -90,8 +95,8 @@ class Batcher:
         self.documents += documents
         self.characters += characters
         self._queue.append(request)
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._drain())
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._drain())
         try:
             await request.done
         finally:
@@ -100,16 +105,16 @@ class Batcher:
         return [request.found[place] for place in range(documents)]
 
     async def stop(self) -> None:
-        """Finish all that was taken."""
-        if self._work is not None:
-            await self._work
+        """Finish all that was accepted."""
+        if self._worker is not None:
+            await self._worker
         self._thread.shutdown()
 
     async def _drain(self) -> None:
         batches: deque[_Batch] = deque()
         while self._queue or batches:
-            # What arrives while a batch waits for its first turn makes up one batch with all that arrives then.
-            if (not batches or batches[-1].work is not None) and (new := self._next()):
+            # No new batch while one waits for its first step: all that arrives meanwhile shares the next one.
+            if (not batches or batches[-1].steps is not None) and (new := self._next()):
                 self._on_batch(len(new.texts))
                 batches.append(new)
             if not batches:
@@ -122,7 +127,7 @@ class Batcher:
                 found = await asyncio.get_running_loop().run_in_executor(self._thread, self._step, batch)
             except Exception as error:
                 if len(batch.texts) > 1:
-                    # One of them is at fault: each on its own.
+                    # One of them fails: each on its own.
                     batches.extend(_Batch([one]) for one in batch.texts)
                 else:
                     _answer(batch, [error])
@@ -152,12 +157,12 @@ class Batcher:
         return _Batch(texts) if texts else None
 
     def _step(self, batch: _Batch) -> list[list[Entity]] | None:
-        """Compute a step of a batch in the thread; what was found, or None where there is more to do."""
-        if batch.work is None:
+        """Compute a step of a batch, in the thread; the results after the last step, else None."""
+        if batch.steps is None:
             texts = [request.texts[place] for request, place in batch.texts]
-            batch.work = self._annotator.steps(texts, tokens=_TOKENS)
+            batch.steps = self._annotator.steps(texts, tokens=_TOKENS)
         try:
-            next(batch.work)
+            next(batch.steps)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         return None

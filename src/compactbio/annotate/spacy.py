@@ -10,17 +10,22 @@ from spacy.util import filter_spans, raise_error
 
 from compactbio.annotate.annotator import Annotator, Entity
 
-_UNNAMED = "ENTITY"
-# Of a component's name, the component, the documents and the error.
+_UNTYPED = "ENTITY"
+# Takes the component's name, the component, the documents and the error.
 ErrorHandler = Callable[[str, Any, list[Doc], Exception], None]
 if not Span.has_extension("score"):
     Span.set_extension("score", default=None)
 
 
 def make(nlp: Language, name: str, model: str | list[str], runtime: str, min_score: float) -> "Component":
-    """Make the component. `model` is a folder or hub name, "TYPE=NAME", or a list of these; `runtime` as of Annotator.
+    """Make the component, which spaCy calls with its configuration.
 
-    Entities of a model without types have the label "ENTITY".
+    Args:
+        nlp: The pipeline.
+        name: The component's name in it.
+        model: A folder or hub name, "TYPE=NAME", or a list of these. Entities without a type get the label "ENTITY".
+        runtime: As for `Annotator.from_pretrained`.
+        min_score: The lowest score of an entity, in [0, 1].
     """
     names = [model] if isinstance(model, str) else model
     return Component(name, Annotator.from_pretrained(*names, runtime=runtime), min_score)
@@ -35,10 +40,10 @@ Language.factory(
 
 
 class Component:
-    """Sets `doc.ents`, each with its score as `span._.score`; what other components found stays where it is free.
+    """Sets `doc.ents`, each with its score as `span._.score`; entities of other components stay where none overlaps.
 
-    Its pipeline may be copied, pickled, written, and run in processes that are forked or spawned: the models are read
-    again from where they were.
+    A pipeline with it can be copied, pickled, written to disk, and run in forked or spawned processes, which load the
+    models again from where they were.
     """
 
     def __init__(self, name: str, annotator: Annotator, min_score: float) -> None:
@@ -59,7 +64,7 @@ class Component:
         return _set(doc, entities)
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        """Annotate documents, `batch_size` at once; one that fails is left out and leaves the others alone."""
+        """Annotate documents, `batch_size` together; one that fails is left out, the others are not affected."""
         docs = iter(stream)
         while batch := list(islice(docs, batch_size)):
             try:
@@ -75,16 +80,15 @@ class Component:
 
 
 def _set(doc: Doc, entities: Iterable[Entity]) -> Doc:
-    own = [_span(doc, entity) for entity in entities]
-    # Of spans that share a token after widening the longer is kept, ours before what was there.
-    kept = filter_spans(own)
+    # Of spans that share a token after widening the longer is kept, and ours before those of other components.
+    kept = filter_spans([_span(doc, entity) for entity in entities])
     taken = {token.i for span in kept for token in span}
     doc.ents = [*kept, *(span for span in doc.ents if not taken.intersection(range(span.start, span.end)))]
     return doc
 
 
 def _span(doc: Doc, entity: Entity) -> Any:
-    # An entity that ends within a token of spaCy's takes the whole token.
-    span = doc.char_span(entity.start, entity.end, label=entity.type or _UNNAMED, alignment_mode="expand")
+    # An entity that ends within a token of spaCy takes the whole token.
+    span = doc.char_span(entity.start, entity.end, label=entity.type or _UNTYPED, alignment_mode="expand")
     span._.score = entity.score
     return span

@@ -9,24 +9,25 @@ from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from compactbio.cli import options
 
 if TYPE_CHECKING:
-    from compactbio.annotate import batch, run_units
+    from compactbio.annotate.files import AnnotatedFile
+    from compactbio.annotate.worker import Failure
     from compactbio.documents import Document
 
 EXAMPLE = """\
 Examples:
 
-compactbio annotate tagger-int8 pubmed/*.xml.gz --out entities.jsonl
+compactbio annotate pubmed/*.xml.gz --model tagger-int8 --out entities.jsonl
 
-compactbio annotate Disease=ncbi Chemical=chem notes/ --out entities.parquet
+compactbio annotate notes/ --model Disease=ncbi --model Chemical=chem --out entities.parquet
 
-echo 'Aspirin for lung cancer.' | compactbio annotate tagger - --out -
+echo 'Aspirin for lung cancer.' | compactbio annotate - --model tagger --out -
 """
 
 
@@ -39,20 +40,22 @@ class Format(StrEnum):
 
 
 def annotate(
-    model: Annotated[
-        str, typer.Argument(help="A fine-tuned NER model, or TYPE=MODEL to name its mentions.", show_default=False)
-    ],
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="Files, folders, patterns, - for standard input; TYPE=MODEL adds a model.",
+        typer.Argument(metavar="INPUT...", help="Files, folders or patterns; - is standard input.", show_default=False),
+    ],
+    models: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="A fine-tuned NER model (folder or hub name), or TYPE=MODEL to name its mentions; repeatable.",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="The file to write; - is standard output.", show_default=False)],
     format: Annotated[
-        Format | None, typer.Option(help="By default as the name of --out shows.", show_default=False)
+        Format | None, typer.Option(help="By default as the suffix of --out says.", show_default=False)
     ] = None,
     input_format: options.TextsFormat = None,
     text_field: Annotated[
@@ -70,67 +73,45 @@ def annotate(
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find entities in PubMed XML, PubTator, BioC, BRAT, JSON lines, Parquet or plain text (a document a line).
+    """Find entities in PubMed XML, PubTator, BioC, BRAT, JSON lines, Parquet or plain text (a document per line).
 
-    Standard input and .txt files are plain text unless they hold XML, JSON or PubTator, or --input-format says so. Of
-    PubMed records the newest of each PMID is annotated, and none that the NLM has withdrawn.
+    Standard input and .txt files are plain text unless they hold XML, JSON or PubTator, or --input-format names a
+    format. Of PubMed records the newest of each PMID is annotated, and none that the NLM has withdrawn.
 
-    A run that was stopped goes on where it was when the same command is run again. Documents that cannot be read are
-    set aside with their reason in OUT.failed.jsonl, or on standard error. The exit status is 0 where any document was
-    annotated, 2 where none was.
+    A run that was stopped resumes when the same command is run again. Documents that cannot be read are set aside with
+    their reason in OUT.failed.jsonl, or on standard error. The exit status is 0 where any document was annotated, 2
+    where none was.
     """
     from rich.console import Console
 
-    options.use(device)
-    from compactbio.annotate import batch
+    from compactbio.annotate.files import annotate_files, stream
     from compactbio.errors import UserError
     from compactbio.progress import Reporter
 
-    chosen, read_as = format.value if format else None, input_format.value if input_format else None
+    chosen = format.value if format else None
     if str(out) == "-" and chosen not in (None, "jsonl"):
-        raise UserError(f"Standard output takes jsonl alone, not {chosen}: name a file with --out.")
-    models = [model, *(one for one in inputs if _is_model(one))]
-    given = [one for one in inputs if not _is_model(one)]
+        raise UserError(f"Standard output takes jsonl only, not {chosen}: name a file.", setting="out")
+    given: dict[str, Any] = {
+        "models": models,
+        "input_format": input_format.value if input_format else None,
+        "text_field": text_field,
+        "min_score": min_score,
+        "keep": keep,
+        "runtime": runtime.value,
+        "device": device.value,
+    }
     try:
-        with Reporter(Console(stderr=True)) as reporter, _on_disk(given) as files:
+        with Reporter(Console(stderr=True)) as reporter, _on_disk(inputs) as files:
             if str(out) == "-":
-                _print_lines(
-                    batch.stream(
-                        models,
-                        files,
-                        input_format=read_as,
-                        text_field=text_field,
-                        min_score=min_score,
-                        keep=keep,
-                        runtime=runtime.value,
-                        workers=workers or 1,
-                        listener=reporter,
-                    )
-                )
+                _print_lines(stream(files, **given, workers=workers or 1, listener=reporter))
                 return
-            found = batch.annotate(
-                models,
-                files,
-                out,
-                format=chosen,
-                input_format=read_as,
-                text_field=text_field,
-                min_score=min_score,
-                keep=keep,
-                runtime=runtime.value,
-                workers=workers,
-                on_cluster=on_cluster,
-                listener=reporter,
+            found = annotate_files(
+                files, out, **given, format=chosen, workers=workers, on_cluster=on_cluster, listener=reporter
             )
     except KeyboardInterrupt:
-        typer.echo("Stopped; finished parts are kept. Run the same command again to go on.", err=True)
+        typer.echo("Stopped; finished work is kept. Run the same command again to resume.", err=True)
         raise typer.Exit(130) from None
     typer.echo(json.dumps(asdict(found), indent=2) if as_json else _text(found))
-
-
-def _is_model(word: str) -> bool:
-    name, separator, model = word.partition("=")
-    return bool(separator and name and model) and not Path(word).exists()
 
 
 @contextmanager
@@ -146,27 +127,27 @@ def _on_disk(inputs: list[str]) -> Iterator[list[str]]:
         yield [str(place) if one == "-" else one for one in inputs]
 
 
-def _print_lines(found: "Iterator[Document | run_units.Failure]") -> None:
-    from compactbio.annotate.run_units import Failure, none_annotated
-    from compactbio.formats.json_lines import said
+def _print_lines(results: "Iterator[Document | Failure]") -> None:
+    from compactbio.annotate.worker import Failure, none_annotated
+    from compactbio.formats.json_lines import serialise
 
     written = failed = 0
     first = None
-    for one in found:
-        if isinstance(one, Failure):
-            failed, first = failed + 1, first or one
-            typer.echo(f"set aside: {' '.join(filter(None, (one.source, one.place)))}: {one.reason}", err=True)
+    for result in results:
+        if isinstance(result, Failure):
+            failed, first = failed + 1, first or result
+            typer.echo(f"set aside: {result}", err=True)
         else:
             written += 1
             # As bytes: JSON lines are UTF-8, whatever the terminal is set to.
-            typer.echo(said(one).encode(), nl=False)
+            typer.echo(serialise(result).encode(), nl=False)
     if not written:
         raise none_annotated(first)
     if failed:
         typer.echo(f"{failed:,} of {written + failed:,} documents were set aside.", err=True)
 
 
-def _text(found: "batch.Annotated") -> str:
+def _text(found: "AnnotatedFile") -> str:
     entities = ", ".join(f"{kind or 'no type'} {count:,}" for kind, count in found.entities.items()) or "none"
     lines = [
         f"wrote        {found.out} ({found.format}, {found.state})",

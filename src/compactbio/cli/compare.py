@@ -12,10 +12,8 @@ import typer
 from compactbio.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from compactbio.comparison.suite import Suite
-    from compactbio.comparison.table import Cell, Profile
+    from compactbio.comparison.table import Profile
 
 EXAMPLE = """\
 Example of a SUITE.yaml:
@@ -50,49 +48,48 @@ def compare(
 ) -> None:
     """Fine-tune and score every model on every data set, and write the table of the paper from it.
 
-    What was run is kept and not run again; a run that fails is told in the report, and tried again the next time.
+    What was run is kept and not run again; a run that fails is reported, and tried again the next time.
     """
-    from compactbio.comparison import report, runs
+    from compactbio.comparison import report
+    from compactbio.comparison import runs as running
+    from compactbio.comparison.rendering import markdown
     from compactbio.comparison.suite import load
     from compactbio.comparison.table import build
-    from compactbio.comparison.text_tables import markdown
     from compactbio.files import locked
 
     loaded = load(suite)
     context.with_resource(locked(out))
-    runs.check(loaded, out)
+    running.check(loaded, out)
     report.check()
     try:
         if report_only:
-            cells = runs.cells(loaded, out)
+            runs = running.kept_runs(loaded, out)
         else:
-            tokens = tokens_per_batch
-            cells = runs.run(loaded, out, precision=precision.value, tokens_per_batch=tokens, tell=_tell)
-    except (runs.Stopped, KeyboardInterrupt):
-        typer.echo(
-            f"Stopped; what was run is kept. Go on with: compactbio {shlex.join(sys.argv[1:])}",
-            err=True,
-        )
+            runs = running.run_suite(
+                loaded, out, precision=precision.value, tokens_per_batch=tokens_per_batch, report=_report
+            )
+    except (running.Stopped, KeyboardInterrupt):
+        _report(f"Stopped; what was run is kept. Resume with: compactbio {shlex.join(sys.argv[1:])}")
         raise typer.Exit(130) from None
-    table = build(cells, loaded.baseline, loaded.teacher)
+    table = build(runs, loaded.baseline, loaded.teacher)
     try:
-        profiles = _profiles(loaded, cells, out)
+        profiles = _profiles(loaded, out)
     except KeyboardInterrupt:
-        _tell("Stopped while speed was measured; what was run is kept. Add --report-only to go on.")
+        _report("Stopped while speed was measured; what was run is kept. Resume with --report-only.")
         raise typer.Exit(130) from None
-    report.write(suite.stem, table, cells, profiles, out)
+    report.write(suite.stem, table, runs, profiles, out)
     typer.echo(json.dumps(asdict(table), indent=2) + "\n" if as_json else markdown(table), nl=False)
-    _tell(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)")
-    if not any(cell.state == "done" for cell in cells):
-        _tell("No run is done, so there is nothing to compare yet.")
+    _report(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)")
+    if not any(run.state == "done" for run in runs):
+        _report("No run is done, so there is nothing to compare yet.")
         raise typer.Exit(2)
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _profiles(suite: "Suite", cells: "Sequence[Cell]", out: Path) -> "dict[str, Profile]":
+def _profiles(suite: "Suite", out: Path) -> "dict[str, Profile]":
     """Size and speed of each model, measured on this machine once and kept in `profiles.json`."""
     from compactbio.deploy.profile import profile
     from compactbio.files import read_json, write_json
@@ -107,7 +104,7 @@ def _profiles(suite: "Suite", cells: "Sequence[Cell]", out: Path) -> "dict[str, 
     if isinstance(known, dict) and known.get("digests") == digests and "profiles" in known:
         return known["profiles"]  # type: ignore[no-any-return]
     places = list(dict.fromkeys(suite.models.values()))
-    _tell(f"Measuring the speed of {len(places)} models ...")
+    _report(f"Measuring the speed of {len(places)} models ...")
     measured = dict(zip(places, profile(places), strict=True))
     profiles: dict[str, Profile] = {
         name: {

@@ -1,4 +1,4 @@
-"""`compactbio evaluate`: a model or a file of predictions, and a data set in; scores with an interval out."""
+"""`compactbio evaluate`: a data set and a model or a file of predictions in; scores with an interval out."""
 
 import json
 from enum import StrEnum
@@ -11,22 +11,19 @@ from compactbio.cli import options
 from compactbio.cli.finetune import TaskName
 
 if TYPE_CHECKING:
-    from compactbio.evaluation.scoring import Evaluation, Opened
+    from compactbio.evaluation.scoring import Evaluation
 
 EXAMPLE = """\
 Examples:
 
-compactbio evaluate tagger NER/NCBI-disease --predictions predicted.tsv
+compactbio evaluate NER/NCBI-disease --model tagger --write-predictions predicted.tsv
 
-compactbio evaluate OWNER/TAGGER corpus.pubtator --untyped
+compactbio evaluate corpus.pubtator --model OWNER/TAGGER --untyped
 
-compactbio evaluate reader QA/test-7b.json --gold QA/7B_golden.json
+compactbio evaluate QA/test-7b.json --model reader --gold QA/7B_golden.json
 
-compactbio evaluate predicted.tsv NER/NCBI-disease
+compactbio evaluate NER/NCBI-disease --predictions predicted.tsv
 """
-
-# No model is named so: a name that ends in one of these is a file of predictions.
-_SUFFIXES = frozenset((".tsv", ".conll", ".txt", ".json", ".jsonl", ".xml", ".pubtator"))
 
 
 class Protocol(StrEnum):
@@ -41,17 +38,19 @@ class SplitName(StrEnum):
 
 def evaluate(
     context: typer.Context,
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Folder or hub name of a fine-tuned model; or predictions in a format of the data, a file or a BRAT "
-            "folder.",
-            show_default=False,
-        ),
-    ],
     data: Annotated[
         Path, typer.Argument(help="A folder, whose test split is scored, or one file.", show_default=False)
     ],
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub name of a fine-tuned model.", show_default=False)
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score another system's predictions instead: a file in a format of the data, or a BRAT folder.",
+            show_default=False,
+        ),
+    ] = None,
     task: Annotated[
         TaskName | None, typer.Option(help="By default recognised from the data.", show_default=False)
     ] = None,
@@ -70,11 +69,11 @@ def evaluate(
     ] = False,
     negative: options.Negative = None,
     scheme: options.SchemeChoice = None,
-    predictions: Annotated[
+    write_predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Write what the model predicted: mentions (.tsv, .conll, .pubtator, .xml or .jsonl), a class a line, "
-            "or a BioASQ submission.",
+            help="Write what the model predicted: mentions (.tsv, .conll, .pubtator, .xml or .jsonl), a class per "
+            "line, or a BioASQ submission.",
             show_default=False,
         ),
     ] = None,
@@ -90,25 +89,21 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
-    """Score a model on a data set as the field does, with a 95 % bootstrap interval.
+    """Score a model, or another system's predictions, on a data set with a 95 % bootstrap interval.
 
-    The score is added to the card of a model that `compactbio finetune` made. A folder that holds an exported model
-    alone is scored by it.
+    The score is added to the card of a model that `compactbio finetune` made. A folder that holds only an exported
+    model is scored by that.
     """
     from compactbio.errors import UserError
-    from compactbio.evaluation import predictions as predicted
+    from compactbio.evaluation import predictions as files
     from compactbio.evaluation import scoring
     from compactbio.files import locked
+    from compactbio.modeling import loading
 
-    named = task.value if task else None
-    if predictions:
-        predicted.check(predictions, data, named, format.value if format else None)
-        context.with_resource(locked(predictions))
-    given = Path(model)
-    if given.suffix.lower() in _SUFFIXES and not given.exists():
-        raise UserError(f"{model}: there is no such file of predictions.")
+    if (model is None) == (predictions is None):
+        raise UserError("Name either a model (--model) or a file of predictions (--predictions) to score.")
     asked: dict[str, Any] = {
-        "task": named,
+        "task": task.value if task else None,
         "protocol": protocol.value,
         "split": split.value,
         "gold": gold,
@@ -117,21 +112,34 @@ def evaluate(
         "negative": negative,
         "scheme": scheme.value if scheme else None,
     }
+    if write_predictions:
+        if model is None:
+            raise UserError("Only a model's predictions can be written: leave --write-predictions out.")
+        files.check_writable(write_predictions, data, asked["task"], asked["format"])
+        context.with_resource(locked(write_predictions))
     try:
-        if given.is_file() or _is_brat(given):
-            opened = None
-            result = predicted.evaluate_file(given, data, **asked)
+        if model is None:
+            assert predictions is not None
+            result = files.evaluate_file(predictions, data, **asked)
         else:
-            asked |= {"precision": precision.value, "tokens_per_batch": tokens_per_batch}
-            opened = _opened(model, runtime.value if runtime else None)
-            result = scoring.evaluate(model, data, opened=opened, **asked)
+            result = scoring.evaluate(
+                model,
+                data,
+                precision=precision.value,
+                tokens_per_batch=tokens_per_batch,
+                runtime=runtime.value if runtime else None,
+                **asked,
+            )
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing was scored.", err=True)
         raise typer.Exit(130) from None
     typer.echo(json.dumps(result.record(), ensure_ascii=False) if as_json else _text(result, mistakes))
-    if predictions:
-        predicted.write(result, predictions)
-    if opened is not None:
+    if write_predictions:
+        files.write(result, write_predictions)
+    if model is None:
+        return
+    if runtime or not loading.configured(model).weights:
+        typer.echo(f"Runtime: {result.model['runtime']}", err=True)
         return
     try:
         scoring.add_to_card(Path(model), result)
@@ -140,33 +148,15 @@ def evaluate(
         typer.echo(f"The score was not added to the model's card: {reason}.", err=True)
 
 
-def _is_brat(place: Path) -> bool:
-    """Whether a folder holds texts and annotations of BRAT; a model's may hold a vocab.txt."""
-    return any(place.glob("*.ann")) or (any(place.glob("*.txt")) and not (place / "config.json").exists())
-
-
-def _opened(model: str, runtime: str | None) -> "Opened | None":
-    """The model on a runtime, where one is asked for or it is an exported one; None for PyTorch as training has it."""
-    from compactbio.evaluation.scoring import Opened
-    from compactbio.modeling import loading, runtimes
-
-    if runtime is None and loading.configured(model).weights:
-        return None
-    source = runtimes.find(model, runtime or "auto")
-    loaded = runtimes.load(source, runtimes.chosen(source, runtime or "auto"))
-    typer.echo(f"Runtime: {loaded.name}", err=True)
-    return Opened(source, loaded.name, runtimes.digest(source, loaded.name), loaded.logits, loaded.longest)
-
-
 def _text(result: "Evaluation", mistakes: int) -> str:
     record = result.record()
     low, high = record["interval"]
     data = record["data"]
     metric = record["metric"]
-    said = metric.replace("_", " ").upper() if metric in ("f1", "mrr") else metric
+    shown = metric.upper() if metric in ("f1", "mrr") else metric
     counted = ", ".join(f"{value:,} {key}" for key, value in data.items() if isinstance(value, int))
     lines = [
-        f"{said} {100 * record['scores'][metric]:.2f}  (95 % interval {100 * low:.2f} to {100 * high:.2f}, "
+        f"{shown} {100 * record['scores'][metric]:.2f}  (95 % interval {100 * low:.2f} to {100 * high:.2f}, "
         f"bootstrap over {len(record['units']):,} {record['unit']}s)",
         "  ".join(f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in record["scores"].items()),
         f"{'model' if 'runtime' in record['model'] else 'predictions'} {record['model']['name']}",

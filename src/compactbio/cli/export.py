@@ -47,7 +47,7 @@ def export(
     """Export a fine-tuned model to ONNX, checked against the original.
 
     Int8 is scored on the data; where it loses too much, weights are quantised by channel, then the layers that suffer
-    most are left in fp32, and where nothing helps it is refused.
+    most are left in fp32; where it still loses too much, it is refused.
     """
     from rich.console import Console
 

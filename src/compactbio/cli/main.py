@@ -1,4 +1,4 @@
-"""The entry point: commands put together, errors turned into sentences and exit statuses."""
+"""The entry point: all commands in one application, and errors turned into sentences and exit statuses."""
 
 import os
 import sys
@@ -53,34 +53,34 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run the command line; leaves with 0 done, 2 the user's mistake, 1 our fault, 130 interrupted."""
+    """Run the command line; the exit status is 0 done, 2 the user's mistake, 1 an error of ours, 130 interrupted."""
     # Word pieces are made in worker processes; the tokenizers' own threads would warn at each fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
     except UserError as error:
-        # Of several processes, which all meet it, only the first speaks.
+        # Of several processes, which all raise it, only the first prints it.
         if os.environ.get("RANK", "0") == "0":
             option = f" (option --{error.setting.replace('_', '-')})" if error.setting else ""
             sys.stderr.write(f"{error}{option}\n")
         status = 2
     except SystemExit as leaving:
-        # What typer makes of a pipe that is closed is an error.
+        # typer ends with status 1 where the output's reader has closed the pipe.
         if not isinstance(leaving.__context__, BrokenPipeError):
             raise
-        # Whoever read our output has gone; nothing more can be said there.
+        # Nothing more can be written there, not even at Python's own end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:
         sentence = sentence_for(error) if isinstance(error, OSError) else None
-        fault = "This is a fault of compactbio, not yours; please report it with the lines above."
-        sys.stderr.write(f"{sentence or traceback.format_exc() + fault}\n")
+        ours = "This is an error in compactbio, not yours; please report it with the lines above."
+        sys.stderr.write(f"{sentence or traceback.format_exc() + ours}\n")
         status = 2 if sentence else 1
     sys.exit(status)

@@ -160,17 +160,3 @@ def stopped(what: str, out: Path) -> typer.Exit:
 def speaks() -> bool:
     """Whether this process, of those that torchrun started, is the one that prints results."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def use(device: Device) -> None:
-    """Keep PyTorch, here and in worker processes, to a device. Raises UserError for a GPU that is not there."""
-    if device is Device.cpu:
-        # Read when PyTorch first looks for GPUs, which it has not done yet.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif device is Device.cuda:
-        import torch
-
-        from compactbio.errors import UserError
-
-        if not torch.cuda.is_available():
-            raise UserError("There is no CUDA GPU that PyTorch can use: leave --device out, or take --device cpu.")

@@ -1,6 +1,7 @@
-"""`compactbio profile`: what models cost, beside a baseline."""
+"""`compactbio profile`: the size, speed and memory of models, beside a baseline."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,11 +20,11 @@ def profile(
     baseline: Annotated[
         str | None, typer.Option(help="The model to compare with; by default the first.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object a model as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object per model as JSON.")] = False,
 ) -> None:
     """Measure parameters, size, FLOPs, latency, throughput and memory of encoders, beside a baseline.
 
-    The models run in turns on random tokens, so that other work on the machine hits all alike.
+    The models run in turns on random tokens, so that other load on the machine affects all alike.
     """
     from rich.console import Console
 
@@ -37,7 +38,7 @@ def profile(
         typer.echo("Stopped; nothing was measured.", err=True)
         raise typer.Exit(130) from None
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], indent=2))
+        typer.echo(json.dumps([asdict(own) for own in found], indent=2))
         return
     Console(width=max(110, Console().width)).print(_table(found))
     typer.echo(_machine(found[0].conditions))
@@ -48,36 +49,25 @@ def _table(found: list["Profile"]) -> "Table":
 
     table = Table(title=f"Below each figure its ratio to that of {found[0].baseline}")
     table.add_column("model", overflow="fold")
-    for name in (
-        "parameters\nM",
-        "embeddings\nM",
-        "layers\nM",
-        "disk\nMB",
-        "FLOPs\nM/token",
-        "latency\nms",
-        "95 %\nms",
-        "throughput\ntokens/s",
-        "memory\nMB",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in found:
-        table.add_row(*_cells(one))
+    for heading in _COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for own in found:
+        table.add_row(own.model, *(column(own) for column in _COLUMNS.values()))
     return table
 
 
-def _cells(one: "Profile") -> list[str]:
-    return [
-        one.model,
-        f"{one.parameters / 1e6:.2f}\n{one.ratios['parameters']:.2f}x",
-        f"{one.embedding_parameters / 1e6:.2f}",
-        f"{(one.encoder_parameters - one.embedding_parameters) / 1e6:.2f}",
-        f"{one.disk_bytes / 1e6:.1f}\n{one.ratios['disk']:.2f}x",
-        f"{one.flops_per_token / 1e6:.2f}\n{one.ratios['flops']:.2f}x",
-        f"{one.latency_ms:.1f}\n{one.ratios['latency']:.2f}x",
-        f"{one.latency_p95_ms:.1f}",
-        f"{one.throughput_tokens_per_second:,.0f}\n{one.ratios['throughput']:.2f}x",
-        f"{one.peak_memory_bytes / 1e6:.0f}\n{one.ratios['memory']:.2f}x",
-    ]
+# Headings of the table, and what is in a model's row.
+_COLUMNS: dict[str, Callable[["Profile"], str]] = {
+    "parameters\nM": lambda p: f"{p.parameters / 1e6:.2f}\n{p.ratios['parameters']:.2f}x",
+    "embeddings\nM": lambda p: f"{p.embedding_parameters / 1e6:.2f}",
+    "layers\nM": lambda p: f"{(p.encoder_parameters - p.embedding_parameters) / 1e6:.2f}",
+    "disk\nMB": lambda p: f"{p.disk_bytes / 1e6:.1f}\n{p.ratios['disk']:.2f}x",
+    "FLOPs\nM/token": lambda p: f"{p.flops_per_token / 1e6:.2f}\n{p.ratios['flops']:.2f}x",
+    "latency\nms": lambda p: f"{p.latency_ms:.1f}\n{p.ratios['latency']:.2f}x",
+    "95 %\nms": lambda p: f"{p.latency_p95_ms:.1f}",
+    "throughput\ntokens/s": lambda p: f"{p.throughput_tokens_per_second:,.0f}\n{p.ratios['throughput']:.2f}x",
+    "memory\nMB": lambda p: f"{p.peak_memory_bytes / 1e6:.0f}\n{p.ratios['memory']:.2f}x",
+}
 
 
 def _machine(conditions: "Conditions") -> str:

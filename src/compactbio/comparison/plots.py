@@ -20,8 +20,8 @@ _STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
 }
 _NO_METADATA: dict[str, None] = {"Date": None, "Creator": None, "Type": None, "Format": None}
-# In shares of the axes: a label's height, the width of one of its signs, and its distance from its point.
-_LINE, _SIGN, _GAP = 0.055, 0.0135, 0.025
+# In shares of the axes: a label's height, the width of one of its characters, and its distance from its point.
+_LINE, _CHARACTER, _GAP = 0.055, 0.0135, 0.025
 
 
 class Point(NamedTuple):
@@ -42,15 +42,15 @@ class Plot:
     left_out: tuple[str, ...]
 
     def svg(self) -> str:
-        """As an SVG file with a white ground."""
+        """As an SVG file with a white background."""
         return self._saved("svg", transparent=False).decode()
 
     def png(self) -> bytes:
-        """As a PNG file of 200 dots an inch."""
+        """As a PNG file of 200 dots per inch."""
         return self._saved("png", transparent=False)
 
     def inline(self) -> str:
-        """As an `<svg>` element for a page: the page's own ink, no ground, ids that no other plot has."""
+        """As an `<svg>` element for a page: in the page's text colour, transparent, with ids that no other plot has."""
         text = self._saved("svg", transparent=True).decode()
         text = text[text.index("<svg") :].replace(_INK, "currentColor")
         return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", text)
@@ -154,11 +154,11 @@ class _Label(NamedTuple):
 
 
 def _labels(names: Sequence[str], places: Sequence[Sequence[float]]) -> list[_Label]:
-    """Each name beside its point, on the roomier side, moved up until it covers none placed before."""
+    """Each name beside its point, on the side with more room, moved up until it covers no earlier one."""
     placed: dict[int, _Label] = {}
     for i in sorted(range(len(places)), key=lambda i: places[i][1]):
         x, y = places[i]
-        width = _SIGN * len(names[i])
+        width = _CHARACTER * len(names[i])
         right_of = x < 0.55
         left = x + _GAP if right_of else x - _GAP - width
         label = _Label(left, left + width, y, right_of)

@@ -5,27 +5,23 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-
-from compactbio.comparison import text_tables
-from compactbio.comparison.plots import Plot
-from compactbio.comparison.table import Cell, Profile, Table, over_runs
-from compactbio.comparison.text_tables import latex, markdown
+from compactbio.comparison.rendering import latex, markdown, page
+from compactbio.comparison.table import Profile, Run, Table, over_runs
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, write_json, write_text
 
 TOP = 15
+_SOFTWARE = ("compactbio", "torch", "transformers")
 _WIDTH = 200
 
 
 class Excerpt(NamedTuple):
-    """A piece of a text around a mention; `mention` is "" where the text does not hold it."""
+    """A part of a text around a mention; `mention` is "" where it is not in the text."""
 
     before: str
     mention: str
@@ -34,7 +30,7 @@ class Excerpt(NamedTuple):
 
 @dataclass(frozen=True)
 class Error:
-    """An error as often as it was made over all runs, with one place where it was."""
+    """An error with its count over all runs and one place where it was made."""
 
     kind: str
     gold: str
@@ -53,37 +49,37 @@ class TypeScores:
     scores: dict[str, float]
 
 
-def by_type(cells: Iterable[Cell], data: str) -> list[TypeScores]:
+def by_type(runs: Iterable[Run], data: str) -> list[TypeScores]:
     """The scores of every model on every type of a data set, types in alphabetical order, models in the suite's."""
-    done = [cell for cell in cells if cell.data == data and cell.state == "done"]
-    types = sorted({name for cell in done for name in cell.scored["per_type"]})
-    models = list(dict.fromkeys(cell.model for cell in done))
+    done = [run for run in runs if run.data == data and run.state == "done"]
+    types = sorted({name for run in done for name in run.scored["per_type"]})
+    models = list(dict.fromkeys(run.model for run in done))
     return [
-        _type_scores(name, runs)
+        _type_scores(name, scored)
         for name in types
         for model in models
-        if (runs := [cell for cell in done if cell.model == model and name in cell.scored["per_type"]])
+        if (scored := [run for run in done if run.model == model and name in run.scored["per_type"]])
     ]
 
 
-def frequent(cells: Iterable[Cell], model: str, data: str, top: int = TOP) -> list[Error]:
+def frequent(runs: Iterable[Run], model: str, data: str, top: int = TOP) -> list[Error]:
     """The `top` most frequent errors of a model on a data set, all its runs together; ties in alphabetical order."""
     counts: dict[tuple[str, str, str], int] = {}
     excerpts: dict[tuple[str, str, str], Excerpt] = {}
-    for cell in cells:
-        if (cell.model, cell.data, cell.state) != (model, data, "done"):
+    for run in runs:
+        if (run.model, run.data, run.state) != (model, data, "done"):
             continue
-        for mistake in cell.scored["mistakes"]:
+        for mistake in run.scored["mistakes"]:
             key = (mistake["kind"], mistake["gold"], mistake["predicted"])
             counts[key] = counts.get(key, 0) + mistake["count"]
-            mentions = [_bare(text) for text in key[1:]] if cell.scored["task"] == "ner" else []
+            mentions = [_bare(text) for text in key[1:]] if run.scored["task"] == "ner" else []
             excerpts.setdefault(key, excerpt(mistake["context"], mentions))
     ordered = sorted(counts, key=lambda key: (-counts[key], key))
     return [Error(*key, counts[key], excerpts[key]) for key in ordered[:top]]
 
 
 def excerpt(context: str, mentions: Sequence[str], width: int = _WIDTH) -> Excerpt:
-    """Some `width` characters of `context`; amid it the longest of `mentions` that is there as whole words."""
+    """Some `width` characters of `context`, around the longest of `mentions` that is in it as whole words."""
     patterns = (rf"(?<!\w){re.escape(text)}(?!\w)" for text in sorted(mentions, key=len, reverse=True) if text)
     place = next((found for pattern in patterns if (found := re.search(pattern, context))), None)
     mention, at = (place[0], place.start()) if place else ("", 0)
@@ -95,72 +91,37 @@ def excerpt(context: str, mentions: Sequence[str], width: int = _WIDTH) -> Excer
 
 
 def _bare(mention: str) -> str:
-    """A mention's text without its type: "fever [Disease]" is found in a text as "fever"."""
+    """A mention's text without its type: "fever" of "fever [Disease]"."""
     return re.sub(r" \[[^\[\]]*\]$", "", mention)
 
 
-def _type_scores(name: str, runs: Sequence[Cell]) -> TypeScores:
+def _type_scores(name: str, runs: Sequence[Run]) -> TypeScores:
     names = [key for key in runs[0].scored["per_type"][name] if key != "support"]
-    folds = len({cell.fold for cell in runs})
+    folds = len({run.fold for run in runs})
     scores = {key: _mean(runs, name, key) for key in names}
     return TypeScores(name, runs[0].model, round(folds * _mean(runs, name, "support")), scores)
 
 
-def _mean(runs: Sequence[Cell], name: str, key: str) -> float:
-    return over_runs(runs, lambda run: float(run["per_type"][name][key]))
-
-
-def render(
-    title: str,
-    table: Table,
-    cells: Sequence[Cell],
-    profiles: Mapping[str, Profile],
-    plots: Sequence[Plot],
-    software: Sequence[str],
-) -> str:
-    """The page as HTML; every text from a suite, a data set or a model is escaped."""
-    here = resources.files("compactbio.comparison")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=text_tables.percent, signed=text_tables.signed, p_value=text_tables.p_value)
-    return environment.from_string((here / "report.html").read_text(encoding="utf-8")).render(
-        title=title,
-        css=(here / "report.css").read_text(encoding="utf-8"),
-        table=table,
-        profiles=profiles,
-        plots=plots,
-        software=software,
-        bounds=text_tables.bounds,
-        signed_bounds=text_tables.signed_bounds,
-        tested=[row for row in table.rows if row.test is not None],
-        types=[(column.data, by_type(cells, column.data)) for column in table.columns],
-        errors=[(column.data, _errors(table, cells, column.data)) for column in table.columns],
-        top=TOP,
-        protocols=list(dict.fromkeys(column.protocol for column in table.columns if column.protocol)),
-        failures=[(row.data, row.model, reason) for row in table.rows for reason in row.failures],
-        runs=sum(row.runs for row in table.rows),
-        failed=sum(len(row.failures) for row in table.rows),
-        missing=sum(row.missing for row in table.rows),
-    )
-
-
-def _errors(table: Table, cells: Sequence[Cell], data: str) -> list[tuple[str, object]]:
-    found = [(model, frequent(cells, model, data)) for model in table.models]
-    return [(model, errors) for model, errors in found if errors]
-
-
-_SOFTWARE = ("compactbio", "torch", "transformers")
+def _mean(runs: Sequence[Run], name: str, key: str) -> float:
+    return over_runs(runs, lambda record: float(record["per_type"][name][key]))
 
 
 def check() -> None:
-    """Raise UserError where matplotlib, which draws the plots, is missing; to be called before the first run."""
+    """Raise UserError where matplotlib, which draws the plots, is missing."""
     if find_spec("matplotlib") is None:
         raise UserError("The plots of a comparison need matplotlib: pip install 'compactbio[plots]'.")
 
 
-def write(title: str, table: Table, cells: Sequence[Cell], profiles: Mapping[str, Profile], out: str | Path) -> None:
-    """Write the report of `cells`, of which `table` is made, into the folder `out`.
+def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, Profile], out: str | Path) -> None:
+    """Write the report of a comparison.
 
-    `profiles` hold what is known of the models' size and speed; models without one have no point in the plots.
+    Args:
+        title: of the page and the tables.
+        table: what `table.build` made of `runs`.
+        runs: all runs, done or not.
+        profiles: size and speed by model; models without one have no point in the plots.
+        out: the folder to write.
+
     Raises UserError where matplotlib is missing.
     """
     check()
@@ -169,24 +130,35 @@ def write(title: str, table: Table, cells: Sequence[Cell], profiles: Mapping[str
 
     drawn = plots.draw(table, profiles)
     versions = {name: version(name) for name in _SOFTWARE} | {"Python": platform.python_version()}
-    # A plot of fewer cells, from before, would be left.
+    # A plot of an earlier report, of other runs, would be left.
     shutil.rmtree(out / "plots", ignore_errors=True)
     (out / "plots").mkdir(parents=True)
     names = [column.data for column in table.columns]
-    behind = {
-        "per_type": {name: [asdict(one) for one in by_type(cells, name)] for name in names},
-        "errors": {
-            name: {model: [asdict(one) for one in frequent(cells, model, name)] for model in table.models}
-            for name in names
-        },
+    types = {name: by_type(runs, name) for name in names}
+    errors = {name: {model: frequent(runs, model, name) for model in table.models} for name in names}
+    record = {
+        "title": title,
+        **asdict(table),
+        "per_type": {name: list(map(asdict, scores)) for name, scores in types.items()},
+        "errors": {name: {m: list(map(asdict, found)) for m, found in own.items()} for name, own in errors.items()},
+        "profiles": dict(profiles),
+        "versions": versions,
     }
-    about = {"profiles": dict(profiles), "versions": versions}
-    write_json(out / "table.json", {"title": title, **asdict(table), **behind, **about})
+    write_json(out / "table.json", record)
     write_text(out / "table.md", markdown(table))
     write_text(out / "table.tex", latex(table, title))
     for plot in drawn:
         write_text(out / "plots" / f"{plot.name}.svg", plot.svg())
         with atomic_file(out / "plots" / f"{plot.name}.png") as partial:
             partial.write_bytes(plot.png())
-    software = [f"{name} {number}" for name, number in versions.items()]
-    write_text(out / "index.html", render(title, table, cells, profiles, drawn, software))
+    html = page(
+        title=title,
+        table=table,
+        profiles=profiles,
+        plots=drawn,
+        software=[f"{name} {number}" for name, number in versions.items()],
+        types=types,
+        errors={name: {m: found for m, found in own.items() if found} for name, own in errors.items()},
+        top=TOP,
+    )
+    write_text(out / "index.html", html)

@@ -19,8 +19,16 @@ class _Strict(BaseModel):
 
 
 class DataSet(_Strict):
-    """A data set: a folder in `path`, or its files one by one, in a `format` of `formats.READABLE` or a recognised one.
-    `seeds` and `settings` go before the suite's."""
+    """A data set: a folder in `path`, or its files one by one.
+
+    Args:
+        path: the folder; a folder with numbered folders holds folds.
+        train, devel, test, gold: the files, where there is no folder; `gold` holds the answers of test questions.
+        task: by default recognised.
+        format: one of `formats.READABLE`; by default recognised.
+        seeds: instead of the suite's.
+        settings: of fine-tuning, in addition to the suite's.
+    """
 
     path: Path | None = None
     train: Path | None = None
@@ -41,7 +49,7 @@ class DataSet(_Strict):
     def _folder_or_files(self) -> Self:
         named = [key for key in FILES if getattr(self, key) is not None]
         if self.path is not None and named:
-            raise ValueError(f"path names the folder, so {named[0]} cannot be named beside it; keep one of the two")
+            raise ValueError(f"path names the folder, so {named[0]} cannot be given too; keep one of the two")
         if self.path is None and (self.train is None or self.test is None):
             raise ValueError("a data set needs path, or both train and test")
         return self
@@ -56,9 +64,16 @@ class DataSet(_Strict):
 
 
 class Suite(_Strict):
-    """What `compare` runs. Paths are absolute, or relative to where the program runs; hub names stand as they are.
+    """What is compared.
 
-    `baseline` is the model that the others are tested against; `teacher` the one whose score theirs are a share of.
+    Args:
+        models: folders or hub names by the name in the table.
+        data: data sets by the name in the table.
+        seeds: a run each.
+        baseline: the model that the others are tested against; by default the first.
+        teacher: the model whose score theirs are a share of.
+        settings: of fine-tuning.
+        train_on: the splits to train on.
     """
 
     models: Annotated[dict[str, str], Field(min_length=1)]
@@ -94,7 +109,7 @@ class Suite(_Strict):
         return self.data[data].seeds or self.seeds
 
     def settings_for(self, data: str) -> Settings:
-        """The settings of fine-tuning on a data set: the suite's, with its own laid over them."""
+        """The settings of fine-tuning on a data set: the suite's, overridden by its own."""
         return {**self.settings, **self.data[data].settings}
 
 
@@ -117,7 +132,7 @@ def load(path: str | Path) -> Suite:
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed stands there twice; name each once")
+        raise ValueError("a seed is there twice; name each once")
     return seeds
 
 
@@ -140,7 +155,7 @@ def _model(suite: Path, name: str, where: str) -> str:
     if local.exists():
         return str(local)
     if where.startswith((".", "/", "~")):
-        raise UserError(f"Suite {suite}: models.{name}: there is no folder {local}; mend the path.")
+        raise UserError(f"Suite {suite}: models.{name}: there is no folder {local}; fix the path.")
     return where
 
 
@@ -153,5 +168,5 @@ def _data(suite: Path, name: str, data: DataSet) -> DataSet:
         found[key] = suite.parent / where.expanduser()
         if not found[key].exists():
             place = f"data.{name}" if key == "path" else f"data.{name}.{key}"
-            raise UserError(f"Suite {suite}: {place}: there is no {found[key]}; mend the path.")
+            raise UserError(f"Suite {suite}: {place}: there is no {found[key]}; fix the path.")
     return data.model_copy(update=found)

@@ -16,7 +16,7 @@ State = Literal["done", "failed", "not run"]
 
 
 class Profile(TypedDict):
-    """A model's parameters (a count), tokens a second, and milliseconds for one sentence; None: not measured."""
+    """A model's number of parameters, tokens per second, and milliseconds per sentence; None: not measured."""
 
     parameters: int
     tokens_per_second: float | None
@@ -24,11 +24,17 @@ class Profile(TypedDict):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One model, fine-tuned on one data set (or one of its folds, "" where it has none) from one seed, and scored.
+class Run:
+    """One model, fine-tuned on one data set with one seed, and scored.
 
-    `error` is the reason of a failed run. `evaluation` is the JSON object of the scored test set: an `Outcome`'s
-    record with `task`, `protocol`, `data`, `model`, `seed` and `train_on` beside it.
+    Args:
+        model: its name in the suite.
+        data: the data set's name in the suite.
+        seed: of the run.
+        fold: of the data set, "" where it has none.
+        state: "done", "failed" or "not run".
+        error: the reason of a failed run.
+        evaluation: of the test set, as `evaluation.scoring.Evaluation.record` gives it; None where it is not done.
     """
 
     model: str
@@ -43,7 +49,7 @@ class Cell:
     def scored(self) -> dict[str, Any]:
         """The evaluation of a run that is done. Raises ValueError for one that is not."""
         if self.evaluation is None:
-            raise ValueError(f"{self.run} of {self.model} on {self.data} has no evaluation")
+            raise ValueError(f"{self.label} of {self.model} on {self.data} has no evaluation")
         return self.evaluation
 
     @property
@@ -52,15 +58,15 @@ class Cell:
         return float(self.scored["scores"][self.scored["metric"]])
 
     @property
-    def run(self) -> str:
+    def label(self) -> str:
         """Which run of its model and data set this is, in words."""
         return f"fold {self.fold}, seed {self.seed}" if self.fold else f"seed {self.seed}"
 
 
 ALPHA = 0.05
-# With 2 / (repeats + 1) the least p, this many draws a test keep the least adjusted p at 0.02.
+# The least p is 2 / (repeats + 1), so that this many draws per test keep the least adjusted p at 0.02.
 _REPEATS_PER_TEST = 100
-# What all runs on one test set have in common, and the word for it.
+# What all runs on one test set must have in common, and the word for it.
 _COMMON = {"task": "tasks", "metric": "metrics", "protocol": "protocols", "train_on": "training splits"}
 
 
@@ -158,79 +164,78 @@ class Table:
         return fmean(means) if len(means) == len(self.columns) else None
 
 
-def build(cells: Sequence[Cell], baseline: str, teacher: str | None = None) -> Table:
+def build(runs: Sequence[Run], baseline: str, teacher: str | None = None) -> Table:
     """Make the table of all runs, done or not, tested against `baseline`; shares are of `teacher`'s scores.
 
     A model is tested where it and the baseline were scored on the same folds. There are at least 2,000 draws, more
     where there are more than 20 tests. Raises UserError where runs on one data set were not scored on the same
     units in the same way.
     """
-    models, data = _names(cell.model for cell in cells), _names(cell.data for cell in cells)
-    done = {(m, d): _done(cells, m, d) for d in data for m in models}
+    models, data = _names(run.model for run in runs), _names(run.data for run in runs)
+    done = {(m, d): _done(runs, m, d) for d in data for m in models}
     for name in data:
-        _check_alike(name, [cell for (_, d), group in done.items() if d == name for cell in group])
+        _check_alike(name, [run for (_, d), group in done.items() if d == name for run in group])
     pairs = [(m, d) for (m, d), group in done.items() if m != baseline and _same_folds(group, done.get((baseline, d)))]
     repeats = max(REPEATS, _REPEATS_PER_TEST * len(pairs))
     tests = _tests(done, pairs, baseline, repeats)
-    plain = {key: _row(*key, [c for c in cells if (c.model, c.data) == key], repeats) for key in done}
+    plain = {key: _row(*key, [run for run in runs if (run.model, run.data) == key], repeats) for key in done}
     rows = (
         replace(row, test=tests.get(key), share=_share(row, plain.get((teacher or "", row.data))))
         for key, row in plain.items()
     )
-    columns = (_column(name, [cell for cell in cells if cell.data == name]) for name in data)
+    columns = (_column(name, [run for run in runs if run.data == name]) for name in data)
     return Table(baseline, teacher, repeats, tuple(models), tuple(columns), tuple(rows))
 
 
-def over_runs(done: Iterable[Cell], value: Callable[[dict[str, Any]], float]) -> float:
+def over_runs(done: Iterable[Run], value: Callable[[dict[str, Any]], float]) -> float:
     """The mean over folds of the mean over their seeds, of what `value` takes from a run's evaluation."""
-    return fmean(fmean(value(cell.scored) for cell in cells) for cells in _folds(done).values())
+    return fmean(fmean(value(run.scored) for run in runs) for runs in _folds(done).values())
 
 
 def _names(found: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _done(cells: Iterable[Cell], model: str, data: str) -> list[Cell]:
-    return [cell for cell in cells if (cell.model, cell.data, cell.state) == (model, data, "done")]
+def _done(runs: Iterable[Run], model: str, data: str) -> list[Run]:
+    return [run for run in runs if (run.model, run.data, run.state) == (model, data, "done")]
 
 
-def _check_alike(data: str, done: Sequence[Cell]) -> None:
+def _check_alike(data: str, done: Sequence[Run]) -> None:
     for key, word in _COMMON.items():
-        found = sorted({str(cell.scored[key]) for cell in done})
+        found = sorted({str(run.scored[key]) for run in done})
         if len(found) > 1:
             raise UserError(f"Runs on {data} differ in their {word} ({', '.join(found)}); run them again in one way.")
-    for fold in _names(cell.fold for cell in done):
-        runs = [cell.scored for cell in done if cell.fold == fold]
-        if len({(*_digests(run), len(run["units"])) for run in runs}) > 1:
+    for fold in _names(run.fold for run in done):
+        scored = [run.scored for run in done if run.fold == fold]
+        if len({(*_digests(record), len(record["units"])) for record in scored}) > 1:
             place = f"{data}, fold {fold}," if fold else data
             raise UserError(f"Runs on {place} were not scored on the same test file; run the older ones again.")
 
 
-def _digests(run: dict[str, Any]) -> tuple[str, ...]:
-    # The answers of a question answering test set may stand in a file of their own.
-    return tuple(run["data"][key] for key in ("sha256", "gold_sha256") if key in run["data"])
+def _digests(record: dict[str, Any]) -> tuple[str, ...]:
+    # The answers of a question answering test set may be in a file of their own.
+    return tuple(record["data"][key] for key in ("sha256", "gold_sha256") if key in record["data"])
 
 
-def _folds(done: Iterable[Cell]) -> dict[str, list[Cell]]:
-    folds: dict[str, list[Cell]] = {}
-    for cell in done:
-        folds.setdefault(cell.fold, []).append(cell)
+def _folds(done: Iterable[Run]) -> dict[str, list[Run]]:
+    folds: dict[str, list[Run]] = {}
+    for run in done:
+        folds.setdefault(run.fold, []).append(run)
     return dict(sorted(folds.items()))
 
 
-def _units(done: Iterable[Cell]) -> list[NDArray[np.float64]]:
+def _units(done: Iterable[Run]) -> list[NDArray[np.float64]]:
     return [
-        np.stack([np.asarray(cell.scored["units"], dtype=np.float64) for cell in cells])
-        for cells in _folds(done).values()
+        np.stack([np.asarray(run.scored["units"], dtype=np.float64) for run in runs]) for runs in _folds(done).values()
     ]
 
 
-def _same_folds(a: Sequence[Cell], b: Sequence[Cell] | None) -> bool:
+def _same_folds(a: Sequence[Run], b: Sequence[Run] | None) -> bool:
     return bool(a and b) and _folds(a).keys() == _folds(b or ()).keys()
 
 
 def _tests(
-    done: dict[tuple[str, str], list[Cell]], pairs: Sequence[tuple[str, str]], baseline: str, repeats: int
+    done: dict[tuple[str, str], list[Run]], pairs: Sequence[tuple[str, str]], baseline: str, repeats: int
 ) -> dict[tuple[str, str], PairedTest]:
     plain = {pair: _paired(done[pair], done[baseline, pair[1]], repeats) for pair in pairs}
     adjusted = holm([test.p for test in plain.values()])
@@ -240,7 +245,7 @@ def _tests(
     }
 
 
-def _paired(a: Sequence[Cell], b: Sequence[Cell], repeats: int) -> Paired:
+def _paired(a: Sequence[Run], b: Sequence[Run], repeats: int) -> Paired:
     return paired(_units(a), _units(b), STATISTICS[a[0].scored["statistic"]], repeats=repeats)
 
 
@@ -248,17 +253,17 @@ def _share(row: Row, teacher: Row | None) -> float | None:
     return row.mean / teacher.mean if teacher is not None and row.mean is not None and teacher.mean else None
 
 
-def _row(model: str, data: str, cells: Sequence[Cell], repeats: int) -> Row:
-    done = [cell for cell in cells if cell.state == "done"]
-    failures = tuple(f"{cell.run}: {cell.error}" for cell in cells if cell.state == "failed")
-    missing = len(cells) - len(done) - len(failures)
+def _row(model: str, data: str, runs: Sequence[Run], repeats: int) -> Row:
+    done = [run for run in runs if run.state == "done"]
+    failures = tuple(f"{run.label}: {run.error}" for run in runs if run.state == "failed")
+    missing = len(runs) - len(done) - len(failures)
     if not done:
         return Row(model, data, "failed" if failures else "not run", 0, failures, missing)
     low, high = interval(_units(done), STATISTICS[done[0].scored["statistic"]], repeats=repeats)
     return Row(
         model,
         data,
-        "done" if len(done) == len(cells) else "partial",
+        "done" if len(done) == len(runs) else "partial",
         len(done),
         failures,
         missing,
@@ -270,22 +275,22 @@ def _row(model: str, data: str, cells: Sequence[Cell], repeats: int) -> Row:
     )
 
 
-def _mean(done: Sequence[Cell], score: str) -> float:
-    return over_runs(done, lambda run: float(run["scores"][score]))
+def _mean(done: Sequence[Run], score: str) -> float:
+    return over_runs(done, lambda record: float(record["scores"][score]))
 
 
-def _deviation(done: Sequence[Cell]) -> float | None:
+def _deviation(done: Sequence[Run]) -> float | None:
     folds = len(_folds(done))
-    by_seed = [[cell.main for cell in done if cell.seed == seed] for seed in {cell.seed for cell in done}]
+    by_seed = [[run.main for run in done if run.seed == seed] for seed in {run.seed for run in done}]
     whole = [fmean(scores) for scores in by_seed if len(scores) == folds]
     return stdev(whole) if len(whole) > 1 else None
 
 
-def _column(data: str, cells: Sequence[Cell]) -> Column:
-    folds = _folds(cell for cell in cells if cell.state == "done")
+def _column(data: str, runs: Sequence[Run]) -> Column:
+    folds = _folds(run for run in runs if run.state == "done")
     if not folds:
         return Column(data)
-    firsts = [runs[0].scored for runs in folds.values()]
+    firsts = [fold[0].scored for fold in folds.values()]
     digests = [first["data"]["sha256"] for first in firsts]
     first = firsts[0]
     return Column(
@@ -295,10 +300,10 @@ def _column(data: str, cells: Sequence[Cell]) -> Column:
         first["protocol"],
         first["data"]["split"],
         first["unit"],
-        units=sum(len(run["units"]) for run in firsts),
+        units=sum(len(record["units"]) for record in firsts),
         sha256=digests[0] if len(digests) == 1 else value_digest(digests),
         train_on=first["train_on"] or "",
-        seeds=tuple(sorted({cell.seed for cell in cells})),
+        seeds=tuple(sorted({run.seed for run in runs})),
         folds=len([fold for fold in folds if fold]),
-        notes=tuple(_names(note for runs in folds.values() for cell in runs for note in cell.scored["notes"])),
+        notes=tuple(_names(note for fold in folds.values() for run in fold for note in run.scored["notes"])),
     )

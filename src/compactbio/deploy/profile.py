@@ -4,10 +4,10 @@ import json
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -24,16 +24,33 @@ from compactbio.modeling.packing import Packed, encode
 from compactbio.progress import Listener, Silent
 
 ROUNDS = 5
-_PASSES = 6  # single sentences a round
-_SEED = 0
+_SENTENCES_PER_ROUND = 6  # single ones
+_LATENCY_TOKENS = 32
+_SENTENCE_TOKENS = 128
+_FLOATING = ("F16", "BF16", "F32", "F64")
+_RATIOS = {
+    "parameters": "parameters",
+    "disk": "disk_bytes",
+    "flops": "flops_per_token",
+    "latency": "latency_ms",
+    "throughput": "throughput_tokens_per_second",
+    "memory": "peak_memory_bytes",
+}
 
 
 @dataclass(frozen=True)
 class Conditions:
     """What the models are run on, and how.
 
-    `precision` is that of weights and arithmetic, "bf16" or "fp32". Latency is taken on one sentence of
-    `latency_tokens`, throughput and memory on `sentences` of `sentence_tokens` each, packed end to end.
+    Args:
+        processor: its name.
+        device: "cpu", or the GPU's name.
+        threads: of torch.
+        precision: of weights and arithmetic, "bf16" or "fp32".
+        torch: its version.
+        latency_tokens: of the one sentence that latency is of.
+        sentence_tokens: of each sentence of a batch.
+        sentences: per batch, packed end to end, that throughput and memory are of.
     """
 
     processor: str
@@ -47,135 +64,17 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Times:
-    """Seconds that one model took: of every single sentence, and of every batch."""
-
-    single: list[float]
-    batch: list[float]
-
-    @property
-    def seconds_a_sentence(self) -> float:
-        """The median of a single sentence, in seconds."""
-        return statistics.median(self.single)
-
-    @property
-    def slow_sentence(self) -> float:
-        """What 95 % of the single sentences stayed below, in seconds."""
-        return statistics.quantiles(self.single, n=20, method="inclusive")[-1]
-
-    @property
-    def seconds_a_batch(self) -> float:
-        """The median of a batch, in seconds."""
-        return statistics.median(self.batch)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Within it torch computes with `count` threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def load(source: Source, precision: str) -> PreTrainedModel:
-    """The encoder of a source without pooler and head, on the device, in eval mode, weights in `precision`.
-
-    Raises UserError as `loading.load_for` does.
-    """
-    model = load_for(source, AutoModel, new_head=True, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    if hasattr(model, "pooler"):
-        model.pooler = None
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def random_batch(model: PreTrainedModel, sentences: int, length: int) -> Packed:
-    """`sentences` of `length` tokens each, drawn from the model's vocabulary; the same ones at every call."""
-    generator = torch.Generator().manual_seed(_SEED)
-    rows = list(torch.randint(model.config.vocab_size, (sentences, length), generator=generator))
-    return Packed.from_rows(rows, [torch.full_like(row, -100) for row in rows]).to(device_of(model))
-
-
-def take_times(
-    models: Sequence[PreTrainedModel], conditions: Conditions, rounds: int, listener: Listener
-) -> list[Times]:
-    """Time the models in turns, `rounds` times over, so that what else the machine does hits all alike.
-
-    A first turn, in which kernels are chosen and memory is taken, does not count.
-    """
-    singles = [random_batch(model, 1, conditions.latency_tokens) for model in models]
-    batches = [random_batch(model, conditions.sentences, conditions.sentence_tokens) for model in models]
-    times = [Times([], []) for _ in models]
-    for model, single, batch in zip(models, singles, batches, strict=True):
-        _seconds(model, single)
-        _seconds(model, batch)
-    for done in range(1, rounds + 1):
-        for model, single, batch, taken in zip(models, singles, batches, times, strict=True):
-            taken.single.extend(_seconds(model, single) for _ in range(_PASSES))
-            taken.batch.append(_seconds(model, batch))
-        listener.step("rounds", done, rounds)
-    return times
-
-
-def peak_memory(source: Source, conditions: Conditions) -> int:
-    """Bytes by which loading a model and running one batch raise the peak of a fresh process.
-
-    What the libraries take before the model is loaded is not counted. On CUDA it is the device's memory instead.
-    """
-    task = json.dumps([str(source.folder), asdict(conditions)])
-    # In a session of its own, so that Ctrl-C is answered by this process alone, which then ends the other.
-    child = subprocess.run(
-        [sys.executable, "-m", "compactbio.deploy.profile", task],
-        stdout=subprocess.PIPE,
-        check=True,
-        start_new_session=True,
-    )
-    return int(child.stdout)
-
-
-def _measure_own_memory() -> None:
-    folder, fields = json.loads(sys.argv[1])
-    conditions = Conditions(**fields)
-    before = peak()
-    with torch_threads(conditions.threads):
-        model = load(find(folder), conditions.precision)
-        _seconds(model, random_batch(model, conditions.sentences, conditions.sentence_tokens))
-    sys.stdout.write(str(peak() - before))
-
-
-def _seconds(model: PreTrainedModel, batch: Packed) -> float:
-    with torch.inference_mode():
-        _wait()
-        began = time.perf_counter()
-        encode(model, batch, {depth(model)}, set())
-        _wait()
-    return time.perf_counter() - began
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-if __name__ == "__main__":
-    _measure_own_memory()
-
-
-_LATENCY_TOKENS = 32
-_SENTENCE_TOKENS = 128
-_FLOATING = ("F16", "BF16", "F32", "F64")
-
-
-@dataclass(frozen=True)
 class Profile:
     """The figures of one model; all but `parameters` and `disk_bytes` are of the encoder, without pooler and head.
 
-    `parameters` counts what the weight files hold, `encoder_parameters` embeddings and layers together,
-    `embedding_parameters` the former alone. `flops_per_token` is at `conditions.sentence_tokens`. `latency_ms` is a
-    median, `latency_p95_ms` the 95th percentile. `peak_memory_bytes` is what loading and a batch add to a process.
-    `ratios` are this model's figures over those of `baseline`.
+    Args:
+        parameters: what the weight files hold.
+        embedding_parameters: of `encoder_parameters`.
+        encoder_parameters: embeddings and layers.
+        flops_per_token: at `conditions.sentence_tokens`.
+        latency_ms: a median; `latency_p95_ms` the 95th percentile.
+        peak_memory_bytes: what loading and a batch add to a process.
+        ratios: this model's figures over those of `baseline`.
     """
 
     model: str
@@ -205,18 +104,36 @@ def profile(
     threads: int | None = None,
     listener: Listener | None = None,
 ) -> list[Profile]:
-    """Profile models, named by folder or hub name, in the order given; each name once.
+    """Profile models in turns, in the precision that is this machine's default.
 
-    All run in the precision that is this machine's default, in turns, with `threads` threads (by default torch's
-    own number), on `sentences` a batch of 128 tokens, or of as many as every model has positions. The baseline is the
-    first model unless named; one that is not among the models comes first. Raises UserError for no models, a model
-    that is not there or not served, and weights that cannot be read.
+    Args:
+        models: folders or hub names; each is measured once, in this order.
+        baseline: the first model unless named; one that is not among the models comes first.
+        sentences: per batch, of 128 tokens, or of as many as every model has positions.
+        threads: by default torch's own number.
+        listener: is told of the progress.
+
+    Raises UserError for no models, a model that does not exist or is not supported, and weights that cannot be read.
+
+    Example:
+        >>> [p.parameters for p in profile(["models/teacher", "models/distil-biobert"])]  # doctest: +SKIP
+        [108341760, 65813760]
     """
     listener = listener or Silent()
     baseline = str(baseline) if baseline else None
     names = in_order(list(map(str, models)), baseline)
-    sources = [_found(name) for name in names]
-    conditions = _conditions(sources, sentences, threads or torch.get_num_threads())
+    sources = [_find(name) for name in names]
+    positions = min(source.config.max_position_embeddings for source in sources)
+    conditions = Conditions(
+        processor=hardware.processor(),
+        device=hardware.device(),
+        threads=threads or torch.get_num_threads(),
+        precision=hardware.precision("auto"),
+        torch=torch.__version__,
+        latency_tokens=min(_LATENCY_TOKENS, positions),
+        sentence_tokens=min(_SENTENCE_TOKENS, positions),
+        sentences=sentences,
+    )
     with torch_threads(conditions.threads):
         loaded = [load(source, conditions.precision) for source in sources]
         memory = []
@@ -224,9 +141,16 @@ def profile(
             memory.append(peak_memory(source, conditions))
             listener.step("memory", len(memory), len(sources))
         times = take_times(loaded, conditions, ROUNDS, listener)
-    found = [_figures(*parts, conditions) for parts in zip(sources, loaded, times, memory, strict=True)]
+    found = [_figures(*figures, conditions) for figures in zip(sources, loaded, times, memory, strict=True)]
     reference = found[names.index(baseline or names[0])]
-    return [replace(one, baseline=reference.model, ratios=ratios(one, reference)) for one in found]
+    return [
+        replace(
+            own,
+            baseline=reference.model,
+            ratios={name: getattr(own, figure) / getattr(reference, figure) for name, figure in _RATIOS.items()},
+        )
+        for own in found
+    ]
 
 
 def in_order(models: Sequence[str], baseline: str | None) -> list[str]:
@@ -237,7 +161,7 @@ def in_order(models: Sequence[str], baseline: str | None) -> list[str]:
     return names if baseline is None or baseline in names else [baseline, *names]
 
 
-def _found(name: str) -> Source:
+def _find(name: str) -> Source:
     source = configured(name)
     if not source.weights and any(source.folder.rglob("*.onnx")):
         raise UserError(
@@ -247,16 +171,110 @@ def _found(name: str) -> Source:
     return find(name)
 
 
-def ratios(one: Profile, baseline: Profile) -> dict[str, float]:
-    """The figures of a model over those of the baseline: below 1 is less, which for throughput is worse."""
-    return {
-        "parameters": one.parameters / baseline.parameters,
-        "disk": one.disk_bytes / baseline.disk_bytes,
-        "flops": one.flops_per_token / baseline.flops_per_token,
-        "latency": one.latency_ms / baseline.latency_ms,
-        "throughput": one.throughput_tokens_per_second / baseline.throughput_tokens_per_second,
-        "memory": one.peak_memory_bytes / baseline.peak_memory_bytes,
-    }
+def load(source: Source, precision: str) -> PreTrainedModel:
+    """The encoder of a source without pooler and head, on the device, in eval mode, weights in `precision`.
+
+    Raises UserError as `loading.load_for` does.
+    """
+    model = load_for(source, AutoModel, new_head=True, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return model.to("cuda" if hardware.uses_gpu() else "cpu")
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Within it torch computes with `count` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def random_batch(model: PreTrainedModel, sentences: int, length: int) -> Packed:
+    """`sentences` of `length` tokens each, drawn from the model's vocabulary; the same ones at every call."""
+    generator = torch.Generator().manual_seed(0)
+    rows = list(torch.randint(model.config.vocab_size, (sentences, length), generator=generator))
+    return Packed.from_rows(rows, [torch.full_like(row, -100) for row in rows]).to(device_of(model))
+
+
+def _run(model: PreTrainedModel, batch: Packed) -> None:
+    with torch.inference_mode():
+        encode(model, batch, {depth(model)}, set())
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one model: of every single sentence, and of every batch."""
+
+    single: list[float]
+    batch: list[float]
+
+    @property
+    def seconds_per_sentence(self) -> float:
+        """The median of a single sentence, in seconds."""
+        return statistics.median(self.single)
+
+    @property
+    def slow_sentence(self) -> float:
+        """The 95th percentile of the single sentences, in seconds."""
+        return statistics.quantiles(self.single, n=20, method="inclusive")[-1]
+
+    @property
+    def seconds_per_batch(self) -> float:
+        """The median of a batch, in seconds."""
+        return statistics.median(self.batch)
+
+
+def take_times(
+    models: Sequence[PreTrainedModel], conditions: Conditions, rounds: int, listener: Listener
+) -> list[Times]:
+    """Time the models in turns, `rounds` times: some single sentences, then a batch."""
+    calls: dict[tuple[int, int], Callable[[], object]] = {}
+    for index, model in enumerate(models):
+        single = random_batch(model, 1, conditions.latency_tokens)
+        batch = random_batch(model, conditions.sentences, conditions.sentence_tokens)
+        calls |= {(index, turn): partial(_run, model, single) for turn in range(_SENTENCES_PER_ROUND)}
+        calls[index, _SENTENCES_PER_ROUND] = partial(_run, model, batch)
+    seconds = hardware.time_in_turns(calls, rounds, lambda done: listener.step("rounds", done, rounds))
+    return [
+        Times(
+            [taken for turn in range(_SENTENCES_PER_ROUND) for taken in seconds[index, turn]],
+            seconds[index, _SENTENCES_PER_ROUND],
+        )
+        for index in range(len(models))
+    ]
+
+
+def peak_memory(source: Source, conditions: Conditions) -> int:
+    """Bytes by which loading a model and running one batch raise the peak of a fresh process.
+
+    What the libraries use before the model is loaded is not counted. On CUDA it is the device's memory instead.
+    """
+    arguments = json.dumps([str(source.folder), asdict(conditions)])
+    # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the other.
+    child = subprocess.run(
+        [sys.executable, "-m", "compactbio.deploy.profile", arguments],
+        stdout=subprocess.PIPE,
+        check=True,
+        start_new_session=True,
+    )
+    return int(child.stdout)
+
+
+def _print_peak_memory() -> None:
+    """What `peak_memory` runs in a fresh process."""
+    folder, fields = json.loads(sys.argv[1])
+    conditions = Conditions(**fields)
+    before = peak()
+    with torch_threads(conditions.threads):
+        model = load(find(folder), conditions.precision)
+        _run(model, random_batch(model, conditions.sentences, conditions.sentence_tokens))
+        if hardware.uses_gpu():
+            torch.cuda.synchronize()
+    sys.stdout.write(str(peak() - before))
 
 
 def stored_parameters(weights: Sequence[Path]) -> int:
@@ -270,27 +288,13 @@ def stored_parameters(weights: Sequence[Path]) -> int:
             continue
         with safe_open(file, framework="pt") as tensors:
             slices = [tensors.get_slice(key) for key in tensors.keys()]  # noqa: SIM118
-            total += sum(prod(one.get_shape()) for one in slices if one.get_dtype() in _FLOATING)
+            total += sum(prod(tensor.get_shape()) for tensor in slices if tensor.get_dtype() in _FLOATING)
     return total
 
 
 def disk_bytes(weights: Sequence[Path]) -> int:
     """The size of files of weights."""
     return sum(file.stat().st_size for file in weights)
-
-
-def _conditions(sources: Sequence[Source], sentences: int, threads: int) -> Conditions:
-    positions = min(source.config.max_position_embeddings for source in sources)
-    return Conditions(
-        processor=hardware.processor(),
-        device=hardware.device(),
-        threads=threads,
-        precision=hardware.precision("auto"),
-        torch=torch.__version__,
-        latency_tokens=min(_LATENCY_TOKENS, positions),
-        sentence_tokens=min(_SENTENCE_TOKENS, positions),
-        sentences=sentences,
-    )
 
 
 def _figures(source: Source, model: PreTrainedModel, times: Times, memory: int, conditions: Conditions) -> Profile:
@@ -305,9 +309,13 @@ def _figures(source: Source, model: PreTrainedModel, times: Times, memory: int, 
         encoder_parameters=encoder_parameters(model),
         disk_bytes=disk_bytes(source.weights),
         flops_per_token=int(flops_per_token(model, conditions.sentence_tokens)),
-        latency_ms=1000 * times.seconds_a_sentence,
+        latency_ms=1000 * times.seconds_per_sentence,
         latency_p95_ms=1000 * times.slow_sentence,
-        throughput_tokens_per_second=conditions.sentences * conditions.sentence_tokens / times.seconds_a_batch,
+        throughput_tokens_per_second=conditions.sentences * conditions.sentence_tokens / times.seconds_per_batch,
         peak_memory_bytes=memory,
         conditions=conditions,
     )
+
+
+if __name__ == "__main__":
+    _print_peak_memory()

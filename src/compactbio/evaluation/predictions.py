@@ -1,4 +1,4 @@
-"""Predictions as files: a model's written for others to score, another system's read and scored."""
+"""Predictions as files: another system's read and scored, a model's written for others to score."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,26 +6,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compactbio import formats
-from compactbio.documents import Document, Question, Span
+from compactbio.documents import Document, Question
 from compactbio.documents.names import clean, key
 from compactbio.errors import UserError
-from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described, without_types
+from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described
 from compactbio.files import write_text
 from compactbio.formats.bioasq import read_answers, write_answers
-from compactbio.formats.checks import counting_left_out, numbered
+from compactbio.formats.checks import counting_left_out
+from compactbio.formats.streams import lines, named_errors
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
-from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.outcome import Outcome, counted
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import looks_negative
 from compactbio.tasks.statistics import interval_of
 
 _HEADERS = frozenset(("label", "class", "relation", "prediction", "predicted"))
 _NUMBER = re.compile(r"[-+]?([0-9.]+(e[-+]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
-_BY_SUFFIX = {".tsv": "conll", ".conll": "conll", ".xml": "bioc", ".pubtator": "pubtator", ".jsonl": "jsonl"}
+_FORMATS = {".tsv": "conll", ".conll": "conll", ".xml": "bioc", ".pubtator": "pubtator", ".jsonl": "jsonl"}
+_EITHER = "give a class per line, or one probability per class"
 
 
 def evaluate_file(
@@ -41,138 +44,111 @@ def evaluate_file(
     negative: Sequence[str] | None = None,
     scheme: str | None = None,
 ) -> Evaluation:
-    """Score a file of predictions on a split of a data set.
+    """Score a file of another system's predictions on a split of a data set.
 
     NER: documents in any format that `formats.read` knows, of a token file with several columns the last one.
     Relations: a class per line, or a row of probabilities per line under a header of the classes, by default in the
-    order of the sorted classes of all splits; `negative` and `scheme` as of `tasks.scheme.scheme`. QA: a BioASQ
-    submission. What is wrong in the predictions counts against them and stands in the notes. Raises UserError where
-    they do not fit.
+    order of the sorted classes of all splits. QA: a BioASQ submission. What is wrong in the predictions counts against
+    them and is reported in the notes.
+
+    Args:
+        predicted: the file, or a BRAT folder.
+        data, task, split, gold, untyped, format: as of `scoring.evaluate`.
+        protocol: "word"; the published one needs a model.
+        negative: the classes of no relation; by default known by their names.
+        scheme: "chemprot" or "labels"; by default known by the labels.
+
+    Raises UserError where the predictions do not fit the data.
     """
     predicted = Path(predicted)
+    if not predicted.exists():
+        raise UserError(f"{predicted}: there is no such file of predictions.")
     if protocol != "word":
-        raise UserError("Only a model can be scored by the published protocol: a file does not say its word pieces.")
+        raise UserError(
+            "Only a model can be scored by the published protocol: a file does not say its word pieces.",
+            setting="protocol",
+        )
     found = datasets.find(data, task, gold=gold, format=format)
-    protocol = TASKS[found.task].protocol
-    check_options(found, split, gold, untyped=untyped, classes=negative or scheme)
+    check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=True)
     golden = found.golden() if split == "test" else None
     if found.task == "ner":
-        outcome = _mentions(documents, predicted, untyped=untyped)
+        outcome = _score_mentions(documents, predicted, untyped=untyped)
     elif found.task == "relation":
-        others = [] if found.single else [one for other in found.files if other != split for one in found.read(other)]
+        # One split alone may lack some labels, the negative one too.
+        others = [] if found.single else [d for other in found.files if other != split for d in found.read(other)]
         labels = {relation.label_of(document) for document in (*documents, *others)}
-        outcome = _relations(documents, predicted, labels, negative or None, scheme)
+        outcome = _score_relations(documents, predicted, labels, negative or None, scheme)
     else:
-        outcome = _answers(documents, read_answers(predicted), golden)
+        outcome = _score_answers(documents, read_answers(predicted), golden)
     outcome = replace(outcome, notes=(*outcome.notes, *left_out))
-    model = {"name": predicted.name, "sha256": datasets.digest(predicted), "parameters": None}
-    about = described(found, split, documents, whole=found.single)
-    interval = interval_of(outcome)
-    return Evaluation(found.task, protocol, outcome, interval, about, model, None, None, documents, golden, None)
+    return Evaluation(
+        task=found.task,
+        protocol=TASKS[found.task].protocol,
+        outcome=outcome,
+        interval=interval_of(outcome),
+        data=described(found, split, documents, whole=found.single),
+        model={"name": predicted.name, "sha256": datasets.digest(predicted), "parameters": None},
+        seed=None,
+        train_on=None,
+        documents=documents,
+        golden=golden,
+        predictions=None,
+    )
 
 
-def check(path: str | Path, data: str | Path, task: str | None, format: str | None = None) -> None:
-    """Raise UserError where predictions for a data set could not be written to `path`, before any are made."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent} to write the predictions to; make it first.")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file for the predictions.")
-    found = datasets.find(data, task, format=format)
-    if found.task != "ner":
-        return
-    suffix = path.suffix.lower()
-    if suffix not in _BY_SUFFIX:
-        raise UserError(f"{path}: predictions are written to a file named {', '.join(_BY_SUFFIX)}.")
-    if _BY_SUFFIX[suffix] == "conll" and not _is_tokenised(found):
-        raise UserError(
-            f"{path}: a token file cannot say where in {found.name}, which is raw text, a mention stands; "
-            "name a file .jsonl, .pubtator or .xml."
-        )
-
-
-def _is_tokenised(found: datasets.Data) -> bool:
-    first = next(iter(formats.read(next(iter(found.files.values())), found.format)), None)
-    return first is not None and first.tokenised
-
-
-def write(evaluation: Evaluation, path: str | Path) -> None:
-    """Write a model's predictions: documents by the suffix (.tsv, .xml, .pubtator, .jsonl), a class a line, or a BioASQ
-    submission."""
-    path = Path(path)
-    if evaluation.task == "relation":
-        write_text(path, "".join(f"{label}\n" for label in evaluation.predictions))
-        return
-    if evaluation.task == "qa":
-        ranked = {key: [text for text, _ in answers] for key, answers in evaluation.predictions.items()}
-        # All questions of the gold: the official evaluator stops at one without an entry.
-        asked = evaluation.golden or qa.questions(evaluation.documents)
-        write_answers(path, ranked, asked)
-        return
-    format_ = _BY_SUFFIX[path.suffix.lower()]
-    parts = ner.split(evaluation.documents)
-    found: list[list[Span]] = [[] for _ in evaluation.documents]
-    for part, tags in zip(parts, evaluation.predictions, strict=True):
-        found[part.document] += ner.spans(part, tags)
-    pairs = zip(evaluation.documents, found, strict=True)
-    formats.write((replace(d, spans=tuple(own), relations=()) for d, own in pairs), path, format_)
-
-
-def _mentions(documents: Sequence[Document], predicted: Path, *, untyped: bool) -> Outcome:
+def _score_mentions(documents: Sequence[Document], path: Path, *, untyped: bool) -> Outcome:
     with counting_left_out("the predictions") as left_out:
-        others = list(formats.read(predicted))
+        predicted = list(formats.read(path))
     misplaced = left_out.mentions
     if untyped:
-        documents, others = without_types(documents), without_types(others)
+        documents, predicted = ner.without_types(documents), ner.without_types(predicted)
         misplaced = {name: [""] * len(kinds) for name, kinds in misplaced.items()}
-    outcome = ner.outcome_of_documents(documents, others, misplaced)
+    outcome = ner.outcome_of_documents(documents, predicted, misplaced)
     return replace(outcome, notes=(*outcome.notes, *left_out, *([UNTYPED] if untyped else [])))
 
 
-def _relations(
+def _score_relations(
     documents: Sequence[Document],
-    predicted: Path,
+    path: Path,
     labels: set[str],
     negative: Sequence[str] | None,
     name: str | None,
 ) -> Outcome:
     """`labels` are those of all splits: one alone may lack some, the negative one too."""
-    rows = [tuple(map(clean, line.split("\t"))) for _, line in numbered(predicted)]
+    with named_errors(path):
+        rows = [tuple(map(clean, line.split("\t"))) for _, line in lines(path)]
     # A class that only the system gives can be named as negative too.
     given = {row[0] for row in rows if len(row) == 1 and key(row[0]) in map(key, negative or ())}
     scheme = relation.scheme(labels | given, negative, name)
     if all(len(row) == 1 for row in rows):
-        return _of_classes(documents, predicted, [row[0] for row in rows], scheme)
+        return _score_classes(documents, path, [row[0] for row in rows], scheme)
     classes = scheme.classes
     if _is_header(rows[0], classes, rows=len(rows), examples=len(documents)):
         classes, rows = rows[0], rows[1:]
     foreign = [name for name in classes if not looks_negative(name) and scheme.find(name) is None]
     if foreign or len(set(classes)) < len(classes):
         raise UserError(
-            f"{predicted}: its first line {', '.join(classes)[:80]!r} does not name classes once each, which are "
-            f"{', '.join(scheme.classes)}; give a class per line, or one probability per class."
+            f"{path}: its first line {', '.join(classes)[:80]!r} does not name classes once each, which are "
+            f"{', '.join(scheme.classes)}; {_EITHER}."
         )
-    _same_number(documents, rows, predicted)
-    best = _probabilities(predicted, rows, len(classes)).argmax(-1)
+    _check_number(documents, rows, path)
+    best = _probabilities(path, rows, len(classes)).argmax(-1)
     outcome = relation.outcome(documents, [classes[i] for i in best], scheme)
     return replace(outcome, notes=(*outcome.notes, f"Columns are taken as the probabilities of {', '.join(classes)}."))
 
 
-def _of_classes(documents: Sequence[Document], path: Path, labels: list[str], scheme: relation.Scheme) -> Outcome:
+def _score_classes(documents: Sequence[Document], path: Path, labels: list[str], scheme: relation.Scheme) -> Outcome:
     if len(labels) == len(documents) + 1 and labels[0].casefold() in _HEADERS:
         del labels[0]
-    _same_number(documents, labels, path)
+    _check_number(documents, labels, path)
     if not any(looks_negative(label) or scheme.find(label) for label in labels):
-        raise UserError(
-            f"{path}: no line is one of the classes {', '.join(scheme.classes)}; give a class per line, or one "
-            "probability per class."
-        )
+        raise UserError(f"{path}: no line is one of the classes {', '.join(scheme.classes)}; {_EITHER}.")
     return relation.outcome(documents, labels, scheme)
 
 
-def _same_number(documents: Sequence[Document], rows: Sequence[object], path: Path) -> None:
+def _check_number(documents: Sequence[Document], rows: Sequence[object], path: Path) -> None:
     if len(rows) != len(documents):
         raise UserError(
             f"{path} holds {len(rows):,} predictions for {len(documents):,} examples: give one per line, in the order "
@@ -187,40 +163,82 @@ def _is_header(row: Sequence[str], classes: Sequence[str], *, rows: int, example
     return True
 
 
-def _probabilities(path: Path, rows: Sequence[Sequence[str]], classes: int) -> "np.ndarray[tuple[int, int]]":
+def _probabilities(path: Path, rows: Sequence[Sequence[str]], classes: int) -> NDArray[np.float64]:
     for number, row in enumerate(rows, 1):
         if len(row) != classes:
             raise UserError(f"{path}, line {number}: {len(row)} columns for {classes} classes; give one for each.")
     try:
         found = np.array(rows, dtype=np.float64)
     except ValueError as error:
-        raise UserError(f"{path}: {error}; give a class per line, or one probability per class.") from None
-    # Neither a NaN nor an infinite number lies there.
+        raise UserError(f"{path}: {error}; {_EITHER}.") from None
+    # A comparison with NaN is false.
     inside = np.all((found >= 0) & (found <= 1), axis=-1)
     wrong = ~inside | (np.abs(np.where(inside[:, None], found, 0).sum(-1) - 1) >= 0.01)
     if wrong.any():
         raise UserError(
-            f"{path}: row {int(wrong.argmax()) + 1} holds no probabilities, which lie in [0, 1] and have the sum 1; "
-            "give these, or a class per line."
+            f"{path}: row {int(wrong.argmax()) + 1} does not hold probabilities, which are in [0, 1] and have the sum "
+            "1; give these, or a class per line."
         )
     return found
 
 
-def _answers(
+def _score_answers(
     documents: Sequence[Document], predicted: Mapping[str, Sequence[str]], golden: Mapping[str, Question] | None
 ) -> Outcome:
     asked = golden or qa.questions(documents)
-    missing = [key for key, one in asked.items() if one.kind == "factoid" and one.answers and key not in predicted]
+    missing = [name for name, q in asked.items() if q.kind == "factoid" and q.answers and name not in predicted]
     if missing:
         raise UserError(
             f"The predictions lack {len(missing)} of the factoid questions, the first is {missing[0]}; give every "
             "question, with an empty list where no answer was found."
         )
-    # Places stand for probabilities, which a submission does not hold.
-    ranked = {
-        key: [(answer, 1.0 / place) for place, answer in enumerate(answers, 1)] for key, answers in predicted.items()
-    }
+    # A submission holds no probabilities: those of the ranks decide.
+    ranked = {name: [(text, 1.0 / rank) for rank, text in enumerate(texts, 1)] for name, texts in predicted.items()}
     outcome = qa.outcome(documents, ranked, golden)
-    more = len(predicted.keys() - asked.keys())
-    note = f"{more:,} questions of the predictions are not in the data and are left out."
-    return replace(outcome, notes=(*outcome.notes, *([note] if more else [])))
+    extra = counted(
+        {"questions of the predictions are not in the data and are left out": len(predicted.keys() - asked.keys())}
+    )
+    return replace(outcome, notes=(*outcome.notes, *extra))
+
+
+def check_writable(path: str | Path, data: str | Path, task: str | None, format: str | None = None) -> None:
+    """Raise UserError where predictions for a data set could not be written to `path`, before any are made."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent} to write the predictions to; make it first.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file for the predictions.")
+    found = datasets.find(data, task, format=format)
+    if found.task != "ner":
+        return
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise UserError(f"{path}: predictions are written to a file named {', '.join(_FORMATS)}.")
+    first = next(iter(formats.read(next(iter(found.files.values())), found.format)), None)
+    if _FORMATS[suffix] == "conll" and not (first and first.tokenised):
+        raise UserError(
+            f"{path}: a token file cannot hold the offsets of mentions in {found.name}, which is raw text; "
+            "name a file .jsonl, .pubtator or .xml."
+        )
+
+
+def write(evaluation: Evaluation, path: str | Path) -> None:
+    """Write a model's predictions.
+
+    Args:
+        evaluation: of a model.
+        path: for NER the suffix (.tsv, .conll, .xml, .pubtator, .jsonl) says the format; relations are a class per
+            line, QA answers a BioASQ submission.
+    """
+    path = Path(path)
+    documents, predictions = evaluation.documents, evaluation.predictions
+    if evaluation.task == "relation":
+        write_text(path, "".join(f"{label}\n" for label in predictions))
+    elif evaluation.task == "qa":
+        ranked = {name: [text for text, _ in answers] for name, answers in predictions.items()}
+        # All questions of the gold: the official evaluator stops at one without an entry.
+        write_answers(path, ranked, evaluation.golden or qa.questions(documents))
+    else:
+        found = ner.document_spans(documents, ner.split(documents), predictions)
+        annotated = (replace(d, spans=tuple(s), relations=()) for d, s in zip(documents, found, strict=True))
+        formats.write(annotated, path, _FORMATS[path.suffix.lower()])

@@ -1,4 +1,4 @@
-"""Scoring a fine-tuned model on a split of a data set: predictions, official measures, interval, what was counted."""
+"""Scoring a fine-tuned model on a split of a data set: data, rows, logits, predictions, scores with an interval."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,41 +9,44 @@ from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.files import locked, read_json, write_json, write_text
 from compactbio.formats.checks import counting_left_out
-from compactbio.modeling import hardware, loading
+from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters
+from compactbio.modeling.loading import Source
 from compactbio.modeling.prediction import Predictor, predictor_of
 from compactbio.tasks import data as datasets
+from compactbio.tasks import ner
 from compactbio.tasks.data import Data, Split
+from compactbio.tasks.model_config import stored_settings, unknown_words
 from compactbio.tasks.outcome import Outcome
-from compactbio.tasks.registry import TASKS, Task, remembered, score, unknown_words
+from compactbio.tasks.registry import TASKS, Task, score
 from compactbio.tasks.settings import Settings, settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card
 
 EVALUATIONS = "evaluations.json"
-_PATIENCE = 60.0  # seconds that a card may be taken by another evaluation
-UNTYPED = "Types are not compared, as was asked (--untyped)."
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model whose logits something else than PyTorch in training's precision computes: the `runtime`'s name, the
-    `digest` of what it reads, the `longest` row in tokens that it takes, None for the model's own."""
-
-    source: loading.Source
-    runtime: str
-    digest: str
-    predictor: Predictor
-    longest: int | None = None
+UNTYPED = "Types were left out of the comparison (untyped)."
+_CARD_SECONDS = 60.0  # how long another evaluation may keep the card
+# What an entry of EVALUATIONS needs to be shown in a card.
+_CARD_KEYS = ("task", "metric", "scores", "interval", "protocol", "data", "notes")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's score on a split, with all that says what it is worth; `interval` is the 95 % bootstrap one.
+    """A model's score on a split, one run of one model.
 
-    `data` and `model` name and hash what was used. `seed` and `train_on` are those of the model's own run, None where
-    it was not made here. One model is one run.
+    Args:
+        task: "ner", "relation" or "qa".
+        protocol: how was counted.
+        outcome: scores and counts.
+        interval: the 95 % bootstrap interval of the main score.
+        data: name, split, SHA-256 and counts of what was scored.
+        model: name, SHA-256, parameters and runtime.
+        seed: of the model's own training run, None where it was not made here.
+        train_on: likewise, the splits that it was trained on.
+        documents: what was scored.
+        golden: QA answers that are not in the documents.
+        predictions: the model's, as of the task; None for another system's.
     """
 
     task: str
@@ -74,6 +77,15 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A loaded model: what computes its logits, its row length where that is fixed, and how a report names it."""
+
+    logits: Predictor
+    longest: int | None
+    about: dict[str, Any]
+
+
 def evaluate(
     model: str | Path,
     data: str | Path | Mapping[str, str | Path],
@@ -89,120 +101,178 @@ def evaluate(
     name: str | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
-    opened: Opened | None = None,
+    runtime: str | None = None,
 ) -> Evaluation:
-    """Score a fine-tuned model, a folder or hub name, on a split of a data set (see `tasks.data.find`, also for
-    `format`).
+    """Score a fine-tuned model on a split of a data set.
 
-    A single file is scored whole, unless the model was trained on a part of this very file: then on the part of the
-    split. `untyped` compares the extents of mentions alone. `negative` and `scheme` are those of relations (see
-    `tasks.scheme.scheme`), by default what the model was fine-tuned with. `opened` is the model where something else
-    than PyTorch in `precision` computes its logits. Raises UserError for a model without the task's head or labels,
-    labels that it has never seen, and whatever else the user can mend.
+    A single file is scored whole, unless the model was trained on a part of this file: then on the part of the split.
+
+    Args:
+        model: folder or hub name.
+        data: folder, file, or files by split (see `tasks.data.find`).
+        task: "ner", "relation" or "qa"; by default recognised from the data.
+        protocol: of NER, "word" (conlleval's rules) or "published" (over word pieces, as the published script).
+        split: "train", "devel" or "test".
+        gold: BioASQ's golden file, for a test split without answers.
+        untyped: compare the extents of mentions alone (NER).
+        format: one of `formats.READABLE`; by default recognised.
+        negative: the classes of no relation; by default those that the model was fine-tuned with.
+        scheme: "chemprot" or "labels"; by default that which the model was fine-tuned with.
+        name: of the data, for the report.
+        precision: "bf16", "fp32" or "auto" (bf16 where the hardware has it).
+        tokens_per_batch: the unit of memory.
+        runtime: one of `runtimes.NAMES`, "auto" or "fastest"; None for PyTorch in `precision`, or "auto" where the
+            folder has no weights for PyTorch.
+
+    Raises UserError for a model without the task's head or labels, labels that it has never seen, and whatever else
+    the user can fix.
+
+    Example:
+        >>> evaluate("tagger", "NER/NCBI-disease").outcome.scores["f1"]  # doctest: +SKIP
+        0.871
     """
-    source = opened.source if opened else loading.find(model)
+    source = _find(model, runtime)
     found = datasets.find(data, task, name, gold, format=format)
-    run = _run_of(source)
-    used_before = run.get("data", {})
-    seen = used_before.get("train") == found.digests.get(split)
-    single = found.single and seen and bool(used_before.get("single"))
-    check_options(found, split, gold, untyped=untyped, classes=negative or scheme, parted=single)
+    kind, run = TASKS[found.task], _run_of(source)
+
+    trained_on = run.get("data", {})
+    same_file = trained_on.get("train") == found.digests.get(split)
+    in_part = found.single and same_file and bool(trained_on.get("single"))
+    check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme, in_part=in_part)
     with counting_left_out() as left_out:
-        documents = found.read(split, whole=not single)
+        documents = found.read(split, whole=not in_part)
     if untyped:
-        documents = without_types(documents)
-    kind = TASKS[found.task]
-    _check_head(source, kind, found.task)
-    check_protocol(protocol, found.task)
+        documents = ner.without_types(documents)
     golden = found.golden() if split == "test" else None
-    _check_answers(documents, found, golden)
-    labels = kind.check(source.config, source.name, documents)
-    parameters = None
-    if opened:
-        predictor = opened.predictor
-    else:
-        with loading.quiet():
-            loaded = loading.load_for(source, kind.auto)
-        parameters = encoder_parameters(loaded)
-        predictor = predictor_of(loaded, found.task, tokens_per_batch or hardware.tokens(), precision)
-    given = {"negative": list(negative) if negative else None, "scheme": scheme}
+    _check_head(source, kind, found.task)
+    found.check_answers(documents, split)
+
+    labels = kind.model_labels(source.config, source.name, documents)
+    loaded = _load(source, kind, found.task, runtime, precision, tokens_per_batch)
+    given = {"negative": list(negative or ()), "scheme": scheme}
     chosen = settings_of(source, found.task, {key: value for key, value in given.items() if value})
-    if opened and opened.longest:
-        chosen = chosen.model_copy(update={"max_length": min(chosen.max_length, opened.longest)})
+    if loaded.longest:
+        chosen = chosen.model_copy(update={"max_length": min(chosen.max_length, loaded.longest)})
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
     predictions, outcome = score(
-        predictor, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
+        loaded.logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
     )
+
+    notes = [*outcome.notes, *left_out]
     if found.task == "ner" and not all(document.tokenised for document in documents):
-        left_out += filter(None, [unknown_words(source.config, source.public_name())])
-    outcome = replace(outcome, notes=(*outcome.notes, *left_out))
-    if seen and not single:
-        outcome = replace(outcome, notes=(*outcome.notes, "The model was trained on this very file."))
+        notes += filter(None, [unknown_words(source.config, source.public_name())])
+    if same_file and not in_part:
+        notes.append("The model was trained on this very file.")
     if untyped:
-        outcome = replace(outcome, notes=(*outcome.notes, UNTYPED))
+        notes.append(UNTYPED)
     return Evaluation(
-        found.task,
-        protocol if found.task == "ner" else kind.protocol,
-        outcome,
-        interval_of(outcome),
-        described(found, split, documents, whole=found.single and not single),
-        {
-            "name": source.public_name(),
-            "sha256": opened.digest if opened else source.digest,
-            "parameters": parameters,
-            "runtime": opened.runtime if opened else f"torch, {hardware.precision(precision)}",
-        },
-        run.get("settings", {}).get("seed"),
-        run.get("train_on"),
-        documents,
-        golden,
-        predictions,
+        task=found.task,
+        protocol=protocol if found.task == "ner" else kind.protocol,
+        outcome=replace(outcome, notes=tuple(notes)),
+        interval=interval_of(outcome),
+        data=described(found, split, documents, whole=found.single and not in_part),
+        model=loaded.about,
+        seed=run.get("settings", {}).get("seed"),
+        train_on=run.get("train_on"),
+        documents=documents,
+        golden=golden,
+        predictions=predictions,
     )
 
 
-def without_types(documents: Sequence[Document]) -> list[Document]:
-    """The documents with mentions of no type."""
-    return [replace(d, spans=tuple(replace(span, type="") for span in d.spans)) for d in documents]
+def _find(model: str | Path, runtime: str | None) -> Source:
+    if runtime is None and loading.configured(model).weights:
+        return loading.find(model)
+    return runtimes.find(model, runtime or "auto")
 
 
 def check_options(
-    found: Data, split: Split, gold: str | Path | None, *, untyped: bool, classes: object = None, parted: bool = False
+    found: Data,
+    split: Split,
+    gold: str | Path | None,
+    protocol: str,
+    *,
+    untyped: bool,
+    classes: object = None,
+    in_part: bool = False,
 ) -> None:
-    """Raise UserError for an option that would change nothing; `parted`: a single file that has splits."""
-    if gold is not None and found.task != "qa":
-        raise UserError(f"--gold is for questions, the data are of {found.task}: leave it out.")
-    if untyped and found.task != "ner":
-        raise UserError(f"--untyped is for mentions, the data are of {found.task}: leave it out.")
-    if classes and found.task != "relation":
-        raise UserError(f"--negative and --scheme are for relations, the data are of {found.task}: leave them out.")
-    if split != "test" and found.single and not parted:
+    """Raise UserError for an option that has no effect on the data; `in_part`: a single file that has splits."""
+    wrong = {
+        "gold": (gold is not None and found.task != "qa", "A golden file is for questions"),
+        "untyped": (untyped and found.task != "ner", "Scores without types are for mentions"),
+        "negative": (
+            bool(classes) and found.task != "relation",
+            "The class of no relation and the scheme of classes are for relations",
+        ),
+        "protocol": (protocol == "published" and found.task != "ner", "Protocol 'published' is for NER"),
+    }
+    for setting, (holds, sentence) in wrong.items():
+        if holds:
+            raise UserError(f"{sentence}, the data are of {found.task}: leave it out.", setting=setting)
+    if split != "test" and found.single and not in_part:
         raise UserError(
             f"{found.name} is a single file, which is scored whole unless the model was trained on a part of it: "
-            "leave --split out."
+            "do not name a split.",
+            setting="split",
         )
 
 
-def check_protocol(protocol: str, task: str) -> None:
-    """Raise UserError for the published protocol where the task is not NER, which alone has another one."""
-    if protocol == "published" and task != "ner":
-        raise UserError(f"Protocol 'published' is one of NER, the data are of {task}: leave --protocol out.")
-
-
-def _check_answers(documents: Sequence[Document], found: Data, golden: Mapping[str, Question] | None) -> None:
-    if found.task == "qa" and golden is None and not any(q.answers for d in documents for q in d.questions):
-        raise UserError(
-            f"{found.name}: its questions have no answers to compare with; put BioASQ's golden file (with 'golden' in "
-            "its name) into the folder, or name it with --gold."
-        )
-
-
-def _check_head(source: loading.Source, kind: Task, task: str) -> None:
+def _check_head(source: Source, kind: Task, task: str) -> None:
     architecture = (source.config.architectures or ["model without a head"])[0]
     if not architecture.endswith(kind.architecture):
         raise UserError(
-            f"{source.name} has no head for {task}, it is a {architecture}: fine-tune it first "
-            f"(compactbio finetune DATA --model {source.name} --out DIR), or name the task of the data with --task."
+            f"{source.name} has no head for {task}, it is a {architecture}: fine-tune it first with `compactbio "
+            "finetune`, or name the task of the data.",
+            setting="task",
         )
+
+
+def _load(
+    source: Source, kind: Task, task: str, runtime: str | None, precision: str, tokens_per_batch: int | None
+) -> _Model:
+    about: dict[str, Any] = {"name": source.public_name(), "sha256": source.digest, "parameters": None}
+    if runtime is not None or not source.weights:
+        loaded = runtimes.load(source, runtimes.chosen(source, runtime or "auto"))
+        about |= {"sha256": runtimes.digest(source, loaded.name), "runtime": loaded.name}
+        return _Model(loaded.logits, loaded.longest, about)
+    with loading.quiet():
+        model = loading.load_for(source, kind.auto)
+    logits = predictor_of(model, task, tokens_per_batch or hardware.tokens(), precision)
+    about |= {"parameters": encoder_parameters(model), "runtime": f"torch, {hardware.precision(precision)}"}
+    return _Model(logits, None, about)
+
+
+def settings_of(source: Source, task: str, given: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that documents are encoded with for a fine-tuned model.
+
+    Those `given` come first, then what its configuration says, then the lengths of its training run, or of its
+    positions where it was trained elsewhere.
+    """
+    trained = _run_of(source).get("settings", {})
+    lengths = {key: trained[key] for key in ("max_length", "stride") if key in trained}
+    positions = int(source.config.max_position_embeddings)
+    if not lengths and positions < 512:
+        lengths = {"max_length": positions}
+    stored = stored_settings(source.config, task)
+    return settings(task, int(source.config.hidden_size), {**lengths, **stored, **(given or {})})
+
+
+def _run_of(source: Source) -> dict[str, Any]:
+    """The identity of the fine-tuning run that made a model, {} where it was made elsewhere."""
+    try:
+        record = run_folder.record(source.folder)
+    except UserError:
+        return {}
+    identity: dict[str, Any] = record["identity"] if record else {}
+    return identity if "task" in identity else {}
+
+
+def described(found: Data, split: Split, documents: Sequence[Document], *, whole: bool) -> dict[str, Any]:
+    """What was scored, for a record: name, split, SHA-256 of the files, counts."""
+    digests = {"sha256": found.digests[split]}
+    if "gold" in found.digests and split == "test":
+        digests["gold_sha256"] = found.digests["gold"]
+    return {"name": found.name, "split": "whole file" if whole else split, **digests, **datasets.count(documents)}
 
 
 def add_to_card(model: str | Path, evaluation: Evaluation) -> None:
@@ -215,61 +285,25 @@ def add_to_card(model: str | Path, evaluation: Evaluation) -> None:
     if record is None or record["result"] is None or "task" not in record["identity"]:
         return
     new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
-    # Two evaluations that end together: the second adds to what the first has written.
-    with locked(model, seconds=_PATIENCE):
-        all_ = [old for old in _kept(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
+    # Of two evaluations that end together the second adds to what the first has written.
+    with locked(model, seconds=_CARD_SECONDS):
+        all_ = [old for old in _earlier(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
         write_json(model / EVALUATIONS, all_)
         name = model.resolve().name
         text = finetuned_card(name, record["identity"], record["result"], new["model"]["parameters"], all_)
         write_text(model / "README.md", text)
 
 
-def _kept(path: Path) -> list[dict[str, Any]]:
-    """The evaluations of before; a file that is damaged holds none."""
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """The earlier evaluations; none in a file that is damaged."""
     try:
         found = read_json(path)
     except (OSError, ValueError):
         return []
-    known = ("task", "metric", "scores", "interval", "protocol", "data", "notes")
-    return [one for one in found if isinstance(one, dict) and all(key in one for key in known)]
+    return [entry for entry in found if isinstance(entry, dict) and all(key in entry for key in _CARD_KEYS)]
 
 
 def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    data, untyped = record["data"], UNTYPED in record["notes"]
+    """What tells two evaluations of a model apart."""
+    data, untyped = record["data"], any("untyped" in note for note in record["notes"])
     return data.get("sha256"), data.get("split"), record["protocol"], untyped, record.get("scheme")
-
-
-def _run_of(source: loading.Source) -> dict[str, Any]:
-    """The identity of the fine-tuning run that made a model, {} where it was made elsewhere."""
-    try:
-        record = run_folder.record(source.folder)
-    except UserError:
-        return {}
-    identity: dict[str, Any] = record["identity"] if record else {}
-    return identity if "task" in identity else {}
-
-
-def _lengths(run: dict[str, Any], source: loading.Source) -> dict[str, Any]:
-    own = run.get("settings", {})
-    kept = {key: own[key] for key in ("max_length", "stride") if key in own}
-    longest = int(source.config.max_position_embeddings)
-    return kept or ({"max_length": longest} if longest < 512 else {})
-
-
-def settings_of(source: loading.Source, task: str, given: Mapping[str, Any] | None = None) -> Settings:
-    """The settings that documents are encoded with for a fine-tuned model: those of its own run, where it has one.
-
-    Those `given` go before its own.
-    """
-    kept = remembered(source.config, task)
-    return settings(
-        task, int(source.config.hidden_size), {**_lengths(_run_of(source), source), **kept, **(given or {})}
-    )
-
-
-def described(found: Data, split: Split, documents: Sequence[Document], *, whole: bool) -> dict[str, Any]:
-    """What was scored, for a record: name, split, SHA-256 of the files, counts."""
-    digests = {"sha256": found.digests[split]}
-    if "gold" in found.digests and split == "test":
-        digests["gold_sha256"] = found.digests["gold"]
-    return {"name": found.name, "split": "whole file" if whole else split, **digests, **datasets.count(documents)}

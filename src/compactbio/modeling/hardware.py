@@ -1,11 +1,15 @@
-"""What this machine can do, what accelerators can do by their data sheets, and the FLOPs of a model."""
+"""What this machine can do, how fast calls are on it, what accelerators can do, and the FLOPs of a model."""
 
 import os
 import platform
 import re
 import resource
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -13,37 +17,63 @@ from transformers import PreTrainedModel
 
 from compactbio.errors import UserError
 
+Key = TypeVar("Key", bound=Hashable)
+
 CUDA_TOKENS = 32_768
 _STATUS = Path("/proc/self/status")
+DEVICES = ("auto", "cpu", "cuda")
+_chosen = ContextVar("device", default="auto")
+
+
+@contextmanager
+def on_device(name: str) -> Iterator[None]:
+    """Within it models are loaded, trained and timed on the device `name`, one of DEVICES; "auto" leaves it as it is.
+
+    Raises UserError for another name, and for "cuda" where PyTorch finds no GPU.
+    """
+    if name not in DEVICES:
+        raise UserError(f"{name!r} is not a device: take {', '.join(DEVICES)}.", setting="device")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("There is no CUDA GPU that PyTorch can use; take the device auto or cpu.", setting="device")
+    token = _chosen.set(_chosen.get() if name == "auto" else name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def uses_gpu() -> bool:
+    """Whether models run on a CUDA GPU: there is one, and `on_device` does not keep them from it."""
+    return _chosen.get() != "cpu" and torch.cuda.is_available()
 
 
 def has_bf16() -> bool:
-    """Whether the device multiplies in bf16 itself; where it does not, PyTorch emulates it, many times as slowly."""
-    if torch.cuda.is_available():
+    """Whether the device multiplies in bf16 itself; where it does not, PyTorch emulates it, many times slower."""
+    if uses_gpu():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def precision(wanted: str) -> str:
-    """ "bf16" or "fp32"; of "auto" the first where the hardware has it."""
+    """The precision that `wanted` means: "bf16", "fp32", or for "auto" bf16 where the hardware has it."""
     if wanted == "auto":
         return "bf16" if has_bf16() else "fp32"
     return wanted
 
 
 def tokens() -> int:
-    """Tokens a micro-batch."""
-    return CUDA_TOKENS if torch.cuda.is_available() else 4096
+    """Tokens per micro-batch on this device."""
+    return CUDA_TOKENS if uses_gpu() else 4096
 
 
 def gpus() -> tuple[str, ...]:
-    """What CUDA_VISIBLE_DEVICES names each GPU that this process may use."""
-    return named(torch.cuda.device_count() if torch.cuda.is_available() else 0, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    """The name of each GPU that this process may use, as CUDA_VISIBLE_DEVICES takes it."""
+    count = torch.cuda.device_count() if uses_gpu() else 0
+    return gpu_names(count, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def named(count: int, visible: str | None) -> tuple[str, ...]:
-    """The names of `count` GPUs where CUDA_VISIBLE_DEVICES is `visible`: numbers, or the names of cards and their
-    parts."""
+def gpu_names(count: int, visible: str | None) -> tuple[str, ...]:
+    """The names of `count` GPUs where CUDA_VISIBLE_DEVICES is `visible`: numbers, or ids of cards and their parts."""
     names = map(str, range(count)) if visible is None else (name.strip() for name in visible.split(","))
     return tuple(names)[:count]
 
@@ -56,12 +86,12 @@ def processor() -> str:
 
 def device() -> str:
     """The name of the device that models run on: "cpu", or the GPU's own."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return torch.cuda.get_device_name() if uses_gpu() else "cpu"
 
 
 def peak() -> int:
-    """The most memory in bytes that this process has taken so far; on CUDA the device's."""
-    if torch.cuda.is_available():
+    """The most memory in bytes that this process has used so far; on CUDA the device's."""
+    if uses_gpu():
         return torch.cuda.max_memory_allocated()
     # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.
     found = re.search(r"^VmHWM:\s*(\d+) kB$", _text(_STATUS), re.MULTILINE)
@@ -74,16 +104,47 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def time_in_turns(
+    calls: Mapping[Key, Callable[[], object]], rounds: int, on_round: Callable[[int], object] = lambda number: None
+) -> dict[Key, list[float]]:
+    """The seconds of each call in each round, all calls in turns, so that other load on the machine affects all alike.
+
+    A first round, in which kernels are chosen and memory is allocated, does not count.
+
+    Args:
+        calls: by name, in the order of a round.
+        rounds: how often each is timed.
+        on_round: called after each round with its number, from 1.
+    """
+    seconds: dict[Key, list[float]] = {key: [] for key in calls}
+    for number in range(rounds + 1):
+        for key, call in calls.items():
+            _wait_for_device()
+            began = time.perf_counter()
+            call()
+            _wait_for_device()
+            if number:
+                seconds[key].append(time.perf_counter() - began)
+        if number:
+            on_round(number)
+    return seconds
+
+
+def _wait_for_device() -> None:
+    if uses_gpu():
+        torch.cuda.synchronize()
+
+
 class Accelerator(NamedTuple):
-    """Dense bf16 matrix operations a second with float32 sums, and memory in bytes, as the data sheet prints them."""
+    """Dense bf16 matrix operations per second with float32 sums, and memory in bytes, as the data sheet says."""
 
     name: str
     flops: float
     memory: float
 
 
-# NVIDIA's data sheets print the sparse rate of the newer ones, which is twice the dense one that stands here.
-_TABLE = (
+# NVIDIA's data sheets print the sparse rate of the newer ones, which is twice the dense one given here.
+_ACCELERATORS = (
     Accelerator("B200", 2250e12, 180e9),
     Accelerator("H200", 989e12, 141e9),
     Accelerator("H100", 989e12, 80e9),  # SXM
@@ -101,18 +162,18 @@ _WANTED = re.compile(r"(?:([1-9]\d{0,4})x)?(.+)", re.IGNORECASE)
 
 
 def find(wanted: str) -> tuple[int, Accelerator]:
-    """How many of which accelerator "8xH100" or "L4" means. Raises UserError for one that is not in the table."""
+    """The number and the accelerator that "8xH100" or "L4" means. Raises UserError for an unknown one."""
     match = _WANTED.fullmatch(wanted.strip())
     name = match[2].replace(" ", "").lower() if match else ""
-    for one in _TABLE:
-        if match and one.name.lower() == name:
-            return int(match[1] or 1), one
-    known = ", ".join(one.name for one in _TABLE)
-    raise UserError(f"{wanted!r} is no accelerator of the table: write 8xH100 or the like, with one of {known}.")
+    for accelerator in _ACCELERATORS:
+        if match and accelerator.name.lower() == name:
+            return int(match[1] or 1), accelerator
+    known = ", ".join(accelerator.name for accelerator in _ACCELERATORS)
+    raise UserError(f"{wanted!r} is not a known accelerator: write 8xH100 or the like, with one of {known}.")
 
 
 def flops_per_token(model: PreTrainedModel, length: float) -> float:
-    """Floating-point operations of an encoder's forward pass a token, in sentences of `length` tokens.
+    """Floating-point operations per token of an encoder's forward pass, in sentences of `length` tokens.
 
     Two for every weight of a linear module, and in every layer 4 * `length` * width for the scores of attention and
     the sum over values, the width being that of the queries. Norms, activations, softmax and biases are left out.

@@ -1,4 +1,4 @@
-"""ONNX files of a model's folder, and an ONNX file as a runtime, whoever exported it."""
+"""ONNX files: those of a model's folder, and one as a runtime, whatever exported it."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ FILES = {
     "onnx-fp32": ("model.onnx", "model_optimized.onnx", "onnx/model.onnx", "onnx/model_optimized.onnx"),
     "onnx-int8": ("model_int8.onnx", "model_quantized.onnx", "onnx/model_int8.onnx", "onnx/model_quantized.onnx"),
 }
-# Whose an ONNX file is: exported from the weights beside it (or with none beside it), from other ones, from ones that
-# a damaged record does not say, or made elsewhere.
+# Where an ONNX file is from: exported from the weights beside it (or with none beside it), from other weights, from
+# weights that a damaged record does not name, or made elsewhere.
 Origin = Literal["own", "stale", "unclear", "elsewhere"]
 
 
@@ -33,7 +33,7 @@ def patterns(names: tuple[str, ...] = tuple(FILES)) -> list[str]:
 
 
 def find(source: Source, name: str) -> Path | None:
-    """The ONNX file that the runtime `name` reads."""
+    """The ONNX file that a runtime reads, None where there is none."""
     return next((source.folder / file for file in FILES[name] if (source.folder / file).is_file()), None)
 
 
@@ -45,7 +45,7 @@ def others(source: Source) -> list[str]:
 
 
 def exports(folder: Path) -> dict[str, dict[str, Any]] | None:
-    """What the folder's record says of each exported file; None for a damaged record, {} where there is none."""
+    """The folder's record of each exported file; None for a damaged record, {} where there is none."""
     try:
         found = read_json(folder / RECORD)
     except FileNotFoundError:
@@ -53,25 +53,25 @@ def exports(folder: Path) -> dict[str, dict[str, Any]] | None:
     except (OSError, ValueError):
         return None
     made = found.get("exports") if isinstance(found, dict) else None
-    if not isinstance(made, dict) or not all(isinstance(one, dict) for one in made.values()):
+    if not isinstance(made, dict) or not all(isinstance(record, dict) for record in made.values()):
         return None
-    # Before each export named its weights, all of a folder were of the same.
-    return {file: {"model": found.get("model"), **one} for file, one in made.items()}
+    # Older records name the weights once for all exports of the folder.
+    return {file: {"model": found.get("model"), **record} for file, record in made.items()}
 
 
 def origin(source: Source, path: Path) -> Origin:
-    """Whose the ONNX file `path` of a source is."""
+    """Where the ONNX file `path` of a source is from."""
     made, beside = exports(source.folder), bool(source.weights)
     if made is None:
         return "unclear" if beside else "elsewhere"
-    one = made.get(path.relative_to(source.folder).as_posix())
-    if one is None:
+    record = made.get(path.relative_to(source.folder).as_posix())
+    if record is None:
         return "elsewhere"
     if not beside:
         return "own"
-    if "sha256" in one and one["sha256"] != onnx_digest(path):
+    if "sha256" in record and record["sha256"] != onnx_digest(path):
         return "elsewhere"
-    same = one["weights"] == weights_digest(source) if "weights" in one else one["model"] == source.digest
+    same = record["weights"] == weights_digest(source) if "weights" in record else record["model"] == source.digest
     return "own" if same else "stale"
 
 
@@ -95,7 +95,7 @@ def external(path: Path) -> list[str]:
     try:
         graphs = onnx_ir.load(str(path)).graphs()
     except Exception:
-        # What is wrong with it is said where it is loaded.
+        # What is wrong with it is reported where it is loaded.
         return []
     values = (value.const_value for graph in graphs for value in graph.initializers.values())
     return sorted({str(value.location) for value in values if isinstance(value, onnx_ir.ExternalTensor)})
@@ -112,7 +112,7 @@ def _digest(path: Path, size: int, changed: int) -> str:
     return file_digest(path)
 
 
-# What exporters of PyTorch and TensorFlow call a model's inputs, without the number that some append.
+# The names of a model's inputs in exports of PyTorch and TensorFlow, without the number that some append.
 _ROLES = {
     **dict.fromkeys(("input_ids", "input", "ids", "tokens", "token_ids", "input_word_ids"), "ids"),
     **dict.fromkeys(("attention_mask", "input_mask", "mask", "attn_mask"), "mask"),
@@ -129,20 +129,20 @@ _TYPES: dict[str, type[np.generic]] = {
 }
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _LOGITS = {"ner": "logits", "relation": "logits", "qa": "start_logits and end_logits"}
-# Outputs of starts and ends, as transformers' own exporters of then and now name them.
+# The names of the outputs of starts and ends in exports of transformers, older and newer.
 _PAIRS = ((r"(.*_)?start(_logits|s)?", r"(.*_)?end(_logits|s)?"), ("output_0", "output_1"))
-# Tokens a batch: more would only leave the processor's caches.
+# Tokens per batch: more do not fit the processor's caches.
 _TOKENS = 1024
 _SHORTEST = 8  # tokens that a row must be able to have
-# The largest change of a logit, as a share of the largest logit, by other rows in the batch and by padding: rounding.
-# Int8 takes the range of activations from the whole batch.
+# The largest change of a logit, as a share of the largest logit, by other rows in the batch and by padding. In fp32 it
+# is rounding; int8 takes the range of activations from the whole batch.
 _BY_ROWS = {"onnx-fp32": 0.05, "onnx-int8": 1.0}
 _BY_PADDING = {"onnx-fp32": 1e-3, "onnx-int8": 0.25}
 
 
 @dataclass(frozen=True)
 class _Input:
-    """An input: its role (a value of _ROLES), and the rows and tokens that it always has, None for any number."""
+    """An input: its role (a value of _ROLES), and its fixed numbers of rows and tokens, None for any number."""
 
     role: str
     name: str
@@ -152,14 +152,17 @@ class _Input:
 
 
 class OnnxRuntime:
-    """An exported model on batches of rows of like length, padded where its mask hides padding exactly.
+    """An exported model on batches of rows of similar length, padded where its mask hides padding.
 
     `longest` is the number of tokens of its rows where that is fixed, else None.
     """
 
     def __init__(self, path: Path, task: str, name: str, config: PretrainedConfig, threads: int | None = None) -> None:
-        """Load the file of a model of `config` that is fine-tuned for `task`; `threads` are by default the processor's
-        own number. Raises UserError for a file that cannot be read, or served rightly."""
+        """Load the file of a model of `config`, fine-tuned for `task`, as the runtime `name`.
+
+        `threads` are as many as the cores by default. Raises UserError for a file that cannot be read, or whose logits
+        would be wrong.
+        """
         self.name = name
         self._path, self._task, self._config = path, task, config
         self._session = _session(path, threads)
@@ -167,14 +170,14 @@ class OnnxRuntime:
         self._outputs = self._find_outputs()
         self._rows = self._fixed("rows")
         self.longest = self._fixed("tokens")
-        self._pads = self._try()
+        self._pads = self._check_runs()
 
     def logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """See Runtime."""
         found: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
         for places in batches([len(row) for row in rows], _TOKENS, self._rows, padded=self._pads):
-            for place, own in zip(places, self._run([rows[place] for place in places]), strict=True):
-                found[place] = own
+            for place, logits in zip(places, self._run([rows[place] for place in places]), strict=True):
+                found[place] = logits
         return found
 
     def _run(self, batch: Sequence[Row], padding: int | None = None) -> list[NDArray[np.float32]]:
@@ -182,7 +185,8 @@ class OnnxRuntime:
         # (rows, longest, 2) for QA, (rows, longest, labels) for NER, (rows, classes) for relations
         joined = np.stack(values, axis=-1) if len(values) > 1 else values[0]
         # A fixed number of rows may be more than there are.
-        return [own if self._task == "relation" else own[: len(row)] for row, own in zip(batch, joined, strict=False)]
+        pairs = zip(batch, joined, strict=False)
+        return [logits if self._task == "relation" else logits[: len(row)] for row, logits in pairs]
 
     def _feed(self, batch: Sequence[Row], padding: int | None) -> dict[str, NDArray[np.generic]]:
         rows = [*batch, *[batch[-1]] * ((self._rows or 0) - len(batch))]
@@ -198,21 +202,21 @@ class OnnxRuntime:
             values["mask"][i, : len(row)] = 1
             if row.segments is not None:
                 values["types"][i, : len(row)] = row.segments
-        return {one.name: values[one.role].astype(one.type) for one in self._inputs}
+        return {given.name: values[given.role].astype(given.type) for given in self._inputs}
 
     def _find_inputs(self) -> list[_Input]:
         given = self._session.get_inputs()
-        found = [self._input(one, alone=len(given) == 1) for one in given]
-        roles = [one.role for one in found]
+        found = [self._input(value, alone=len(given) == 1) for value in given]
+        roles = [value.role for value in found]
         if "ids" not in roles or len(set(roles)) < len(roles):
             raise UserError(
-                f"{self._path}: what its inputs are cannot be told from their names ({_listed(given)}); export the "
-                "model with input_ids, attention_mask and token_type_ids as names."
+                f"{self._path}: its inputs cannot be recognised by their names ({_listed(given)}); export the model "
+                "with input_ids, attention_mask and token_type_ids as names."
             )
         segments = int(getattr(self._config, "type_vocab_size", 0) or 0)
         if self._task == "qa" and segments > 1 and "types" not in roles:
             raise UserError(
-                f"{self._path}: it has no input token_type_ids, by which the model tells question and passage apart; "
+                f"{self._path}: it has no input token_type_ids, which tells the model the question from the passage; "
                 "export the model again."
             )
         return found
@@ -222,38 +226,38 @@ class OnnxRuntime:
         shape = list(given.shape or [])
         if not role:
             raise UserError(
-                f"{self._path}: it needs an input {given.name!r}, which nothing here can fill; export the model with "
+                f"{self._path}: it needs an input {given.name!r}, which is unknown here; export the model with "
                 "input_ids, attention_mask and token_type_ids alone."
             )
         if given.type not in _TYPES or len(shape) != 2:
             raise UserError(
-                f"{self._path}: its input {given.name!r} is a {given.type} of shape {shape}, where numbers of shape "
-                "(rows, tokens) are served; export the model again."
+                f"{self._path}: its input {given.name!r} is a {given.type} of shape {shape}, not of numbers of shape "
+                "(rows, tokens); export the model again."
             )
         rows, tokens = (size if isinstance(size, int) and size > 0 else None for size in shape)
         return _Input(role, given.name, _TYPES[given.type], rows, tokens)
 
     def _fixed(self, kind: str) -> int | None:
         """The number of rows, or of tokens, that all batches have."""
-        sizes = {size for one in self._inputs if (size := getattr(one, kind)) is not None}
+        sizes = {size for value in self._inputs if (size := getattr(value, kind)) is not None}
         if len(sizes) > 1:
-            raise UserError(f"{self._path}: its inputs ask for different numbers of {kind}; export the model again.")
+            raise UserError(f"{self._path}: its inputs have different numbers of {kind}; export the model again.")
         return sizes.pop() if sizes else None
 
     def _find_outputs(self) -> list[str]:
         """The names of the outputs to read: one, or for QA one of starts and one of ends."""
-        given = [one for one in self._session.get_outputs() if one.type in _FLOATS]
+        given = [value for value in self._session.get_outputs() if value.type in _FLOATS]
         for pair in _PAIRS if self._task == "qa" else ():
-            named = [[one.name for one in given if re.fullmatch(part, _bare(one.name))] for part in pair]
+            named = [[value.name for value in given if re.fullmatch(name, _bare(value.name))] for name in pair]
             if all(len(names) == 1 for names in named):
                 return [names[0] for names in named]
-        exact = [one.name for one in given if _bare(one.name) == "logits"]
-        fitting = [one.name for one in given if self._fits(list(one.shape or []))]
-        for names in (exact, fitting, [one.name for one in given]):
+        exact = [value.name for value in given if _bare(value.name) == "logits"]
+        fitting = [value.name for value in given if self._fits(list(value.shape or []))]
+        for names in (exact, fitting, [value.name for value in given]):
             if len(names) == 1:
                 return names
         raise UserError(
-            f"{self._path}: which output holds the logits cannot be told, there are "
+            f"{self._path}: it is unclear which output holds the logits, there are "
             f"{_listed(self._session.get_outputs())}; export the model with {_LOGITS[self._task]} as output."
         )
 
@@ -265,8 +269,8 @@ class OnnxRuntime:
     def _classes(self) -> int:
         return 2 if self._task == "qa" else int(self._config.num_labels)
 
-    def _try(self) -> bool:
-        """Run rows alone and together, settle how many go together, and give whether they may be padded."""
+    def _check_runs(self) -> bool:
+        """Run rows alone and together, fix how many a batch may have, and return whether they may be padded."""
         positions = int(self._config.max_position_embeddings)
         most = min(self.longest or positions, positions)
         if most < _SHORTEST:
@@ -274,10 +278,11 @@ class OnnxRuntime:
         draw, vocabulary = np.random.default_rng(0), int(self._config.vocab_size)
         some = [_row(draw.integers(0, vocabulary, length)) for length in (3, _SHORTEST, _SHORTEST, most)]
         alone = [self._alone(row) for row in some]
-        if self._task == "ner" and all((one >= 0).all() and np.allclose(one.sum(-1), 1, atol=1e-3) for one in alone):
+        if self._task == "ner" and all((row >= 0).all() and np.allclose(row.sum(-1), 1, atol=1e-3) for row in alone):
             raise UserError(f"{self._path}: its output holds probabilities, not logits; export it without a softmax.")
-        # MobileBERT's embeddings of a token take in its neighbours, also those that are padding.
-        masks = any(one.role == "mask" for one in self._inputs) and not getattr(self._config, "trigram_input", False)
+        # MobileBERT's embedding of a token includes its neighbours, padding too.
+        mixes = getattr(self._config, "trigram_input", False)
+        masks = any(value.role == "mask" for value in self._inputs) and not mixes
         if self.longest is not None:
             another = ((self._config.pad_token_id or 0) + 1) % vocabulary
             if masks and self._change(some[:1], alone[:1], padding=another) <= _BY_PADDING[self.name]:
@@ -310,19 +315,19 @@ class OnnxRuntime:
         return found
 
     def _change(self, rows: Sequence[Row], alone: Sequence[NDArray[np.float32]], padding: int | None = None) -> float:
-        """What running rows together, or padding with another token, does to their logits, infinite where it fails."""
+        """How much running rows together, or padding with another token, changes their logits; infinite on failure."""
         try:
             found = self._run(rows, padding)
             worst = max(float(np.abs(a - b).max()) for a, b in zip(found, alone, strict=True))
         except Exception:
             return float("inf")
-        return worst / (max(float(np.abs(one).max()) for one in alone) or 1.0)
+        return worst / (max(float(np.abs(logits).max()) for logits in alone) or 1.0)
 
 
 def batches(
     lengths: Sequence[int], tokens: int, most: int | None = None, *, padded: bool = True
 ) -> Iterator[list[int]]:
-    """The places of rows in batches of like length, shortest first, or of the same length where they are not `padded`.
+    """The indices of rows in batches of similar length, shortest first, or of one length where they are not `padded`.
 
     A batch has at most `tokens` tokens with padding and `most` rows, and at least one row.
     """
@@ -350,7 +355,7 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What ONNX Runtime says, without its own places in source and on disk."""
+    """ONNX Runtime's message, without the places in its source and on disk."""
     text = (str(error).strip() or type(error).__name__).partition("\n")[0].rpartition(" failed:")[2]
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:200]
 
@@ -370,10 +375,10 @@ def _session(path: Path, threads: int | None) -> Any:
         found = error
     missing = [name for name in external(path) if not (path.parent / name).is_file()]
     if missing:
-        raise UserError(f"{path}: its weights are in {missing[0]}, which is not beside it; fetch or copy that too.")
+        raise UserError(f"{path}: its weights are in {missing[0]}, which is not beside it; download or copy that too.")
     if re.search(r"Opset \d+ is under development|IR version", str(found)):
         raise UserError(
             f"{path}: it is of a newer ONNX version than ONNX Runtime {onnxruntime.__version__} reads; update "
             "onnxruntime, or export the model with an older opset."
         )
-    raise UserError(f"{path}: ONNX Runtime cannot read it ({_reason(found)}); export or fetch the model again.")
+    raise UserError(f"{path}: ONNX Runtime cannot read it ({_reason(found)}); export or download the model again.")

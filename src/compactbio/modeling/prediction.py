@@ -1,6 +1,7 @@
-"""A model's logits for rows, batched by tokens and length so that nothing is spent on padding."""
+"""A PyTorch model's logits for rows, packed into batches by tokens and length, without padding."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from compactbio.modeling.sharing import evaluating
 def predict(
     model: PreTrainedModel, task: str, rows: Sequence[Row], *, tokens: int, bf16: bool
 ) -> list[NDArray[np.float32]]:
-    """The logits of each row in the rows' order (shapes: see `heads.row_logits`); the model's mode is kept."""
+    """The logits of each row in the rows' order (shapes as of `heads.row_logits`), in batches of `tokens`; with `bf16`
+    under autocast. The model's mode is kept."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found: list[NDArray[np.float32]] = []
     device = device_of(model)
@@ -28,11 +30,17 @@ def predict(
     return [found[places[i]] for i in range(len(rows))]
 
 
-# Gives the logits of rows in the rows' order (shapes: see `heads.row_logits`).
+# Gives the logits of rows in the rows' order (shapes as of `heads.row_logits`).
 Predictor = Callable[[Sequence[Row]], list[NDArray[np.float32]]]
 
 
 def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str) -> Predictor:
-    """What computes the logits of rows with a loaded model; `precision` as of `hardware.precision`."""
+    """A function from rows to logits, for a loaded model; `precision` as of `hardware.precision`."""
     bf16 = hardware.precision(precision) == "bf16"
     return lambda rows: predict(model, task, rows, tokens=tokens, bf16=bf16)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """The softmax over the last axis."""
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)  # type: ignore[no-any-return]

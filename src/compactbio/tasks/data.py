@@ -1,4 +1,4 @@
-"""A data set on disk: which files are its splits, which task it is of, and what they hold."""
+"""A data set on disk: its splits, its task, and its documents."""
 
 import hashlib
 import re
@@ -14,12 +14,11 @@ from compactbio.documents import Document, Question, names
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
 from compactbio.formats.bioasq import read_questions
-from compactbio.formats.brat import ANNOTATIONS, is_standoff
-from compactbio.formats.sources import folds, has_splits, splits, visible
+from compactbio.formats.sources import ANNOTATIONS, folds, has_splits, is_standoff, splits, visible
 from compactbio.tasks import qa
 
 Split = Literal["train", "devel", "test"]
-TASKS = ("ner", "relation", "qa")
+_TASKS = ("ner", "relation", "qa")
 _ONLY_NER = {"conll": "ner", "hf-jsonl": "ner"}
 _TASK_OF = {"marked": "relation", "marked-jsonl": "relation", "squad": "qa", "bioasq": "qa"}
 _MARKS = re.compile(r"<<|>>|\[\[|\]\]")
@@ -29,13 +28,20 @@ _TENTHS: tuple[Split, ...] = ("train",) * 7 + ("devel",) + ("test",) * 2
 
 @dataclass(frozen=True)
 class Data:
-    """The files of a data set by split; `gold` holds the answers of a test split without any; `format` is that of the
-    splits, None to have it recognised.
+    """A data set.
 
     Of a data set in a single file all three splits are that file: `train`, `devel` and `test` are 70, 10 and 20 % of
     its documents by a hash of their names; what belongs together (a question's snippets, one sentence with other
     pairs marked, the sentences of a document) stays together. Where there are fewer than ten documents, or no names of
     them, each sentence is one.
+
+    Args:
+        name: for reports.
+        task: "ner", "relation" or "qa".
+        files: by split.
+        gold: the file of the answers of a test split without any.
+        single: whether all splits are one file.
+        format: of the splits, None to recognise it.
     """
 
     name: str
@@ -54,7 +60,7 @@ class Data:
     def read(self, split: Split, *, whole: bool = False) -> list[Document]:
         """The documents of a split; `whole`: all of a single file's. Raises UserError where there are none."""
         if split not in self.files:
-            raise UserError(f"{self.name}: there is no {split} file in it (a file with {split!r} in its name).")
+            raise UserError(f"{self.name}: it has no {split} file (a file with {split!r} in its name).")
         documents = names.unified(list(formats.read(self.files[split], self.format)))
         if self.task == "qa" and split != "train":
             # Refuses two questions of one id, which would be scored as one, before a model is loaded or trained.
@@ -64,12 +70,21 @@ class Data:
             documents = [document for document, tenth in tenths if _TENTHS[tenth] == split]
         # A file of few documents has none to choose by.
         if not documents and not (self.single and split == "devel"):
-            raise UserError(f"{self.files[split]}: no document of the {split} split is in it.")
+            raise UserError(f"{self.files[split]}: it has no document of the {split} split.")
         return documents
 
     def golden(self) -> dict[str, Question] | None:
-        """The answers of a test split that stand in a file of their own, by question."""
+        """The answers of a test split that are in a file of their own, by question."""
         return read_questions(self.gold) if self.gold else None
+
+    def check_answers(self, documents: Sequence[Document], split: Split) -> None:
+        """Raise UserError where the questions of a split have no answers to compare with."""
+        answered = any(question.answers for document in documents for question in document.questions)
+        if self.task == "qa" and not answered and not (self.gold and split == "test"):
+            raise UserError(
+                f"{self.name}: its {split} questions have no answers to compare with; put BioASQ's golden file (with "
+                "'golden' in its name) into the folder, or name it as gold."
+            )
 
 
 def find(
@@ -80,17 +95,22 @@ def find(
     *,
     format: str | None = None,
 ) -> Data:
-    """A data set by its folder, its single file, or its files by split (train, devel, test, gold).
+    """Find the files of a data set.
 
-    `gold` holds the answers of a test split without any, where it does not stand with the data.
-    The format, one of `formats.READABLE`, is recognised from the content unless it is named, and so is the task.
-    Raises UserError for what does not exist, a folder without a split, splits of different tasks, and a task or format
-    that there is none of.
+    Args:
+        path: its folder, its single file, or its files by split (train, devel, test, gold).
+        task: "ner", "relation" or "qa"; by default recognised from the content.
+        name: for reports; by default that of the folder or file.
+        gold: the answers of a test split without any, where they are not in the folder.
+        format: one of `formats.READABLE`; by default recognised from the content.
+
+    Raises UserError for what does not exist, a folder without a split, splits of different tasks, and an unknown task
+    or format.
     """
-    if task is not None and task not in TASKS:
-        raise UserError(f"{task!r} is no task: take {', '.join(TASKS)}.")
+    if task is not None and task not in _TASKS:
+        raise UserError(f"{task!r} is not a task: take {', '.join(_TASKS)}.", setting="task")
     if format is not None and format not in formats.READABLE:
-        raise UserError(f"{format!r} is no format of data: take {', '.join(formats.READABLE)}.")
+        raise UserError(f"{format!r} is not a format of data: take {', '.join(formats.READABLE)}.", setting="format")
     if isinstance(path, Mapping):
         files = {split: Path(path[split]) for split in ("train", "devel", "test") if split in path}
         answers = Path(path["gold"]) if path.get("gold") else None
@@ -103,7 +123,7 @@ def find(
         single: dict[str, Path] = {"train": path, "devel": path, "test": path}
         return _data(called, single, gold, task, format, single=True)
     if folds(path):
-        raise UserError(f"{path}: its folders are folds; name one of them, or all in a suite of `compactbio compare`.")
+        raise UserError(f"{path}: its folders are folds; name one of them, or compare models on all in a suite.")
     found = splits(path)
     files = {split: file for split in ("train", "devel", "test") if (file := getattr(found, split))}
     return _data(called, files, gold or found.gold, task, format)
@@ -128,15 +148,15 @@ def _data(
 
 
 def _check_alike(name: str, files: Mapping[str, Path]) -> None:
-    """Refuse splits whose formats are of different tasks; one of no known format is told of when it is read."""
+    """Refuse splits whose formats are of different tasks; an unknown format is reported when it is read."""
     tasks: dict[str, str] = {}
     for split, path in files.items():
         with suppress(UserError):
             found = formats.recognise(path)
             tasks[split] = _ONLY_NER.get(found) or _TASK_OF.get(found, "")
     if len(set(filter(None, tasks.values()))) > 1:
-        said = ", ".join(f"{files[split].name} is of {task}" for split, task in tasks.items() if task)
-        raise UserError(f"{name}: its splits are of different tasks ({said}); leave those of one task in it.")
+        listed = ", ".join(f"{files[split].name} is of {task}" for split, task in tasks.items() if task)
+        raise UserError(f"{name}: its splits are of different tasks ({listed}); keep those of one task in it.")
 
 
 def _task(path: Path, format: str | None) -> str:
@@ -150,7 +170,7 @@ def _task(path: Path, format: str | None) -> str:
             return "ner"
         if document.relations:
             return "relation"
-    raise UserError(f"{path}: it holds no mention, relation or question to score; name the task with --task.")
+    raise UserError(f"{path}: it holds no mention, relation or question to score; name its task.", setting="task")
 
 
 def _is_brat(path: Path) -> bool:
@@ -165,9 +185,9 @@ def digest(path: Path) -> str:
 
 
 def _group(document: Document) -> str:
-    """What must not be divided between splits has one name."""
+    """The name that documents share which must be in the same split."""
     if document.questions:
-        return qa.identity(document.questions[0])
+        return qa.question_key(document.questions[0])
     if document.relations and not document.tokenised:
         return " ".join(_MARKS.sub(" ", document.text).split())
     name = document.id.rpartition(".")[0] if document.tokenised else ""
@@ -185,7 +205,7 @@ def _tenths(documents: Sequence[Document]) -> list[int]:
 
 
 def count(documents: Sequence[Document]) -> dict[str, int]:
-    """How many documents, mentions, relations and questions there are; what there is none of is left out."""
+    """How many documents, mentions, relations and questions there are, without zeros."""
     counts = {
         "documents": len(documents),
         "mentions": sum(len(document.spans) for document in documents),

@@ -1,17 +1,23 @@
-"""NER rows: words to pieces, long sentences in overlapping windows, and a model's logits back to a tag a word."""
+"""NER models: words to pieces, long sentences in overlapping windows, and logits back to one tag per word."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Span
+from compactbio.documents.names import key, spellings
 from compactbio.documents.tags import chunks, parse, repaired
 from compactbio.documents.words import visible
+from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row
-from compactbio.tasks.ner import Sentence, split, tags
+from compactbio.modeling.prediction import softmax
+from compactbio.tasks import ner
+from compactbio.tasks.model_config import named_labels
+from compactbio.tasks.ner import Sentence
+from compactbio.tasks.outcome import Outcome, listed
 
 # The share of a window that the next one repeats.
 _OVERLAP = 0.25
@@ -19,26 +25,63 @@ _OVERLAP = 0.25
 
 @dataclass(frozen=True)
 class Window:
-    """A run of a sentence's words as one row. `words` are the words that this window decides, `at` where the first
-    piece of each stands in the row."""
+    """A run of a sentence's words as one row.
+
+    `sentence` is the sentence's index, `words` are the words that this window decides, `first_pieces` the index in the
+    row of the first piece of each.
+    """
 
     sentence: int
     words: tuple[int, ...]
-    at: NDArray[np.int64]
+    first_pieces: NDArray[np.int64]
     row: Row
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as rows. `pieces[i]` are the numbers of pieces of the words of sentence i; a word may have none."""
+    """Documents as rows. `piece_counts[i]` are the numbers of pieces of the words of sentence i; a word may have 0."""
 
     sentences: tuple[Sentence, ...]
-    pieces: tuple[tuple[int, ...], ...]
+    piece_counts: tuple[tuple[int, ...], ...]
     windows: tuple[Window, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[Row]:
         return [window.row for window in self.windows]
+
+
+def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Document] = ()) -> list[str]:
+    """A model's labels by id, their types spelt as in the documents that it is to be scored on.
+
+    Where one side has a single type and the other none, the documents' is taken; where the documents have none and the
+    model several, all its types become none. Raises UserError for labels of another task, and where no type of the
+    documents is among the model's.
+    """
+    labels = named_labels(config, name)
+    try:
+        tags = [parse(label) for label in labels]
+    except ValueError as error:
+        raise UserError(
+            f"{name}: its id2label is not one of NER: {error}; write B-TYPE, I-TYPE and O there, or fine-tune a "
+            "model on these data."
+        ) from None
+    wanted = {span.type for document in documents for span in document.spans}
+    spelt = spellings(wanted)
+    # DISEASE and Disease are one type.
+    tags = [(prefix, spelt.get(key(kind), kind)) for prefix, kind in tags]
+    known = {kind for prefix, kind in tags if prefix != "O"}
+    if wanted == {""} and len(known) > 1:
+        tags = [(prefix, "") for prefix, _ in tags]
+    elif len(known) == len(wanted) == 1 and known != wanted and "" in known | wanted:
+        (kind,) = wanted
+        tags = [(prefix, kind) for prefix, _ in tags]
+    elif wanted and not wanted & known and known != {""}:
+        raise UserError(
+            f"{name} finds {listed(known)}, the data hold {listed(wanted)}: score it on data with its own types, "
+            "compare the extents alone (untyped), or fine-tune a model on these."
+        )
+    return [f"{prefix}-{kind}" if kind and prefix != "O" else prefix for prefix, kind in tags]
 
 
 def encode(
@@ -50,55 +93,53 @@ def encode(
 ) -> Encoded:
     """The rows of documents, of at most `max_length` tokens with [CLS] and [SEP]; nothing is cut.
 
-    `joined` are the neighbourhoods in which a sign stays in its word (see `documents.words`).
-    A word's label stands on its first piece, all else is -100, as are labels that `label_ids` does not know. A
-    sentence that is too long is covered by overlapping windows, each word decided, and labelled, in the one where it
-    stands most central. Of a word that alone is longer than a window, only the first pieces are read.
+    A word's label is put on its first piece, all else is -100, as are tags that `label_ids` lacks. A sentence that is
+    too long is covered by overlapping windows, each word decided, and labelled, in the one where it is most central.
+    Of a word that alone is longer than a window, only the first pieces are read. `joined` as of `documents.words`.
     """
-    parts = split(documents, joined)
-    pieces = _pieces(documents, parts, tokenizer)
+    sentences = ner.split(documents, joined)
+    texts = [[documents[sentence.document].text[start:end] for start, end in sentence.words] for sentence in sentences]
+    ids = _word_ids({text for words in texts for text in words}, tokenizer)
     windows: list[Window] = []
-    for place, part in enumerate(parts):
-        own = [pieces[_text(documents, part, i)][: max_length - 2] for i in range(len(part.words))]
-        wanted = [label_ids.get(tag, NO_LABEL) for tag in tags(part, documents[part.document].spans)]
-        windows += _windows(place, own, wanted, tokenizer, max_length - 2)
-    lengths = tuple(tuple(len(pieces[_text(documents, part, i)]) for i in range(len(part.words))) for part in parts)
-    return Encoded(tuple(parts), lengths, tuple(windows))
+    for index, (sentence, words) in enumerate(zip(sentences, texts, strict=True)):
+        tags = ner.tags(sentence, documents[sentence.document].spans)
+        labels = [label_ids.get(tag, NO_LABEL) for tag in tags]
+        windows += _windows(index, [ids[word][: max_length - 2] for word in words], labels, tokenizer, max_length - 2)
+    piece_counts = tuple(tuple(len(ids[word]) for word in words) for words in texts)
+    return Encoded(tuple(sentences), piece_counts, tuple(windows))
 
 
 def decode(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[list[str]]:
     """The tags of each sentence's words in valid IOB2, from the logits (length, labels) of each row.
 
-    `names` are the labels in the order of their ids. A word without a piece has the tag of the word before it where the
-    word after it continues that mention, else `O`.
+    A word without a piece has the tag of the word before it where the word after it continues that mention, else `O`.
     """
-    found = [["O"] * len(part.words) for part in encoded.sentences]
+    found = [["O"] * len(sentence.words) for sentence in encoded.sentences]
     for window, values in zip(encoded.windows, logits, strict=True):
-        best = values[window.at].argmax(-1)
+        best = values[window.first_pieces].argmax(-1)
         for word, label in zip(window.words, best.tolist(), strict=True):
             found[window.sentence][word] = names[label]
-    return [repaired(_bridged(own, sizes)) for own, sizes in zip(found, encoded.pieces, strict=True)]
+    return [repaired(_bridged(tags, counts)) for tags, counts in zip(found, encoded.piece_counts, strict=True)]
 
 
 def mentions(
     encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]
 ) -> list[tuple[int, Span, float]]:
-    """The mentions that `decode`'s tags stand for, each with its document's place and its score, in their order.
+    """The mentions that `decode`'s tags stand for, each with its document's index and its score, in their order.
 
     The score, in (0, 1], is the mean over the mention's words of the probability that the word belongs to a mention of
     that type, whether as its first or a later word: the softmax of its logits, summed over the labels of the type.
     """
     if not encoded.windows:
         return []
-    values = np.concatenate([values[window.at] for window, values in zip(encoded.windows, logits, strict=True)])
-    weights = np.exp(values - values.max(-1, keepdims=True))
-    shares = weights / weights.sum(-1, keepdims=True)  # (words, labels)
+    values = [row[window.first_pieces] for window, row in zip(encoded.windows, logits, strict=True)]
+    probabilities = softmax(np.concatenate(values))  # (words, labels)
     types = [None if parse(name)[0] == "O" else parse(name)[1] for name in names]
-    same = np.array([[a == b for b in types] for a in types], dtype=np.float32)
-    summed = shares @ same  # (words, labels): at a label the share of its type
-    best = shares.argmax(-1)
+    same_type = np.array([[a == b for b in types] for a in types], dtype=np.float32)
+    of_type = probabilities @ same_type  # (words, labels): at a label the probability of its type
+    best = probabilities.argmax(-1)
     inside = np.array([kind is not None for kind in types])[best]
-    # Most sentences hold no mention: only those that do are looked at word by word.
+    # Most sentences hold no mention: only those that do are read word by word.
     tagged: dict[int, tuple[list[str], NDArray[np.float64]]] = {}
     start = 0
     for window in encoded.windows:
@@ -111,73 +152,83 @@ def mentions(
             tagged[window.sentence] = (["O"] * size, np.zeros(size))
         tags, scores = tagged[window.sentence]
         for word, row in zip(window.words, rows, strict=True):
-            tags[word], scores[word] = names[best[row]], summed[row, best[row]]
-    return [
-        (
-            part.document,
-            Span(part.words[first][0], part.words[end - 1][1], kind),
-            float(scores[first:end][[size > 0 for size in sizes[first:end]]].mean()),
-        )
-        for sentence, (tags, scores) in tagged.items()
-        for part, sizes in ((encoded.sentences[sentence], encoded.pieces[sentence]),)
-        for first, end, kind in chunks(_bridged(tags, sizes))
-    ]
+            tags[word], scores[word] = names[best[row]], of_type[row, best[row]]
+    found = []
+    for index, (tags, scores) in tagged.items():
+        sentence, counts = encoded.sentences[index], encoded.piece_counts[index]
+        for first, end, kind in chunks(_bridged(tags, counts)):
+            span = Span(sentence.words[first][0], sentence.words[end - 1][1], kind)
+            score = scores[first:end][[count > 0 for count in counts[first:end]]].mean()
+            found.append((sentence.document, span, float(score)))
+    return found
 
 
-def _bridged(tags: list[str], sizes: Sequence[int]) -> list[str]:
-    """The tags of words with `sizes` pieces, where words without a piece belong to the mention around them."""
-    if all(sizes):
+def outcome(
+    documents: Sequence[Document],
+    encoded: Encoded,
+    predicted: Sequence[Sequence[str]],
+    labels: Sequence[str],
+    protocol: str = "word",
+) -> Outcome:
+    """The outcome of `decode`'s tags, by the labels of a model: `ner.outcome` with a note on types that it lacks."""
+    known = {parse(label)[1] for label in labels if label != "O"}
+    unseen = {span.type for document in documents for span in document.spans} - known
+    note = f"The model knows no {listed(unseen)}: all mentions of it count as missed."
+    if known == {""} and unseen:
+        documents = ner.without_types(documents)
+        note = f"Types are not compared, because the model names none; the data name {listed(unseen)}."
+    result = ner.outcome(documents, encoded.sentences, predicted, protocol, encoded.piece_counts)
+    return replace(result, notes=(*result.notes, note)) if unseen else result
+
+
+def _bridged(tags: list[str], piece_counts: Sequence[int]) -> list[str]:
+    """The tags of words, where words without a piece belong to the mention around them."""
+    if all(piece_counts):
         return tags
-    result, seen = list(tags), -1  # seen: the last word with a piece
-    for word, size in enumerate(sizes):
-        if not size:
+    result, previous = list(tags), -1  # previous: the last word with a piece
+    for word, count in enumerate(piece_counts):
+        if not count:
             continue
         prefix, kind = parse(tags[word])
-        if seen >= 0 and prefix == "I" and parse(tags[seen]) in (("B", kind), ("I", kind)):
-            result[seen + 1 : word] = [tags[word]] * (word - seen - 1)
-        seen = word
+        if previous >= 0 and prefix == "I" and parse(tags[previous]) in (("B", kind), ("I", kind)):
+            result[previous + 1 : word] = [tags[word]] * (word - previous - 1)
+        previous = word
     return result
 
 
-def _text(documents: Sequence[Document], part: Sentence, word: int) -> str:
-    start, end = part.words[word]
-    return documents[part.document].text[start:end]
-
-
-def _pieces(
-    documents: Sequence[Document], parts: Sequence[Sentence], tokenizer: PreTrainedTokenizerFast
-) -> dict[str, list[int]]:
-    """The pieces of every distinct word, each tokenised once."""
-    distinct = sorted({_text(documents, part, i) for part in parts for i in range(len(part.words))})
-    if not distinct:
+def _word_ids(words: set[str], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
+    """The ids of the pieces of each word."""
+    if not words:
         return {}
-    # Called, not its backend: what a tokenizer was saved to pad or cut to does not count then.
-    read = [visible(word) for word in distinct]
-    found = tokenizer(read, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    return dict(zip(distinct, found, strict=True))
+    ordered = sorted(words)
+    # Called, not its backend: the padding and truncation that a tokenizer was saved with do not apply then.
+    ids = tokenizer(
+        [visible(word) for word in ordered], add_special_tokens=False, return_attention_mask=False, verbose=False
+    )["input_ids"]
+    return dict(zip(ordered, ids, strict=True))
 
 
 def _windows(
-    sentence: int, pieces: Sequence[list[int]], wanted: Sequence[int], tokenizer: PreTrainedTokenizerFast, room: int
+    sentence: int, ids: Sequence[list[int]], wanted: Sequence[int], tokenizer: PreTrainedTokenizerFast, room: int
 ) -> list[Window]:
-    lengths = [len(own) for own in pieces]
+    lengths = [len(word) for word in ids]
     runs = _runs(lengths, room)
     found = []
     for run, decided in zip(runs, _decided(lengths, runs), strict=True):
-        words = tuple(word for word in decided if pieces[word])
-        sizes = np.cumsum([1, *(len(pieces[word]) for word in run)])
-        at = np.array([sizes[word - run.start] for word in words], dtype=np.int64)
-        ids = [tokenizer.cls_token_id, *(piece for word in run for piece in pieces[word]), tokenizer.sep_token_id]
-        labels = np.full(len(ids), NO_LABEL)
-        labels[at] = [wanted[word] for word in words]
-        found.append(Window(sentence, words, at, Row(np.array(ids), labels)))
+        words = tuple(word for word in decided if ids[word])
+        starts = np.cumsum([1, *(len(ids[word]) for word in run)])
+        first_pieces = np.array([starts[word - run.start] for word in words], dtype=np.int64)
+        tokens = [tokenizer.cls_token_id, *(piece for word in run for piece in ids[word]), tokenizer.sep_token_id]
+        labels = np.full(len(tokens), NO_LABEL)
+        labels[first_pieces] = [wanted[word] for word in words]
+        found.append(Window(sentence, words, first_pieces, Row(np.array(tokens), labels)))
     return found
 
 
 def _runs(lengths: Sequence[int], room: int) -> list[range]:
     """Runs of words of at most `room` pieces that cover all words and overlap by about a quarter.
 
-    Each goes further than the one before it, so that there are no more of them than words.
+    Each ends after the one before it, so that there are at most as many as words.
     """
     runs, start = [], 0
     while True:
@@ -196,15 +247,15 @@ def _runs(lengths: Sequence[int], room: int) -> list[range]:
 
 
 def _decided(lengths: Sequence[int], runs: Sequence[range]) -> list[list[int]]:
-    """For each run the words that stand more central in it than in any other, by the pieces between a word and the
-    nearer cut; a sentence's own ends are no cuts, and of equal runs the first decides."""
+    """For each run the words that are more central in it than in any other, by the pieces between a word and the
+    nearer cut; the ends of the sentence are not cuts, and of equal runs the first decides."""
     before = np.concatenate([[0], np.cumsum(lengths)])  # (words + 1,): the pieces before each word
     margins, decides = np.full(len(lengths), -1.0), np.zeros(len(lengths), dtype=np.int64)
     for i, run in enumerate(runs):
         words = slice(run.start, run.stop)
         left = before[words] - before[run.start] if i else np.inf
         right = before[run.stop] - before[run.start + 1 : run.stop + 1] if i < len(runs) - 1 else np.inf
-        own = np.broadcast_to(np.minimum(left, right), len(run))
-        more = own > margins[words]
-        margins[words][more], decides[words][more] = own[more], i
+        margin = np.broadcast_to(np.minimum(left, right), len(run))
+        larger = margin > margins[words]
+        margins[words][larger], decides[words][larger] = margin[larger], i
     return [(np.flatnonzero(decides[run.start : run.stop] == i) + run.start).tolist() for i, run in enumerate(runs)]

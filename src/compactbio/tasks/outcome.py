@@ -19,12 +19,17 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Scores and what they are made of.
+    """Scores and the counts that they are computed from.
 
-    `metric` names the main one of `scores`, all in [0, 1]. `units` is (n, k): for each `unit` ("sentence",
-    "document", "example", "question") the sums that `statistic` (a name in `statistics.STATISTICS`) turns into the
-    main score. `per_type` are scores by entity type or class. `notes` are sentences on what was counted how.
-    `scheme` says which classes of relations were scored and which were not (see `scheme.Scheme.record`).
+    Args:
+        metric: the name of the main one of `scores`.
+        scores: by name, all in [0, 1].
+        units: (n, k), for each `unit` the sums that `statistic` turns into the main score.
+        statistic: a name in `statistics.STATISTICS`.
+        unit: "sentence", "document", "example" or "question".
+        per_type: scores by entity type or class.
+        notes: sentences on what was counted how.
+        scheme: which classes of relations were scored and which were not (see `relation_classes.Scheme.record`).
     """
 
     metric: str
@@ -43,12 +48,13 @@ class Outcome:
         return self.scores[self.metric]
 
     def record(self) -> dict[str, Any]:
-        """As a JSON value, mistakes counted with one context each, the most frequent first."""
-        counted: dict[tuple[str, str, str], list[Any]] = {}
+        """As a JSON value; equal mistakes are counted with one context each, the most frequent first."""
+        counts: dict[tuple[str, str, str], int] = {}
+        contexts: dict[tuple[str, str, str], str] = {}
         for mistake in self.mistakes:
-            entry = counted.setdefault((mistake.kind, mistake.gold, mistake.predicted), [0, mistake.context])
-            entry[0] += 1
-        ordered = sorted(counted.items(), key=lambda item: (-item[1][0], item[0]))
+            key = (mistake.kind, mistake.gold, mistake.predicted)
+            counts[key] = counts.get(key, 0) + 1
+            contexts.setdefault(key, mistake.context)
         return {
             "metric": self.metric,
             "scores": self.scores,
@@ -57,9 +63,28 @@ class Outcome:
             "units": self.units.tolist(),
             "per_type": self.per_type,
             "mistakes": [
-                {"kind": kind, "gold": gold, "predicted": predicted, "count": count, "context": context}
-                for (kind, gold, predicted), (count, context) in ordered
+                {"kind": key[0], "gold": key[1], "predicted": key[2], "count": counts[key], "context": contexts[key]}
+                for key in sorted(counts, key=lambda key: (-counts[key], key))
             ],
             "notes": list(self.notes),
             **({"scheme": self.scheme} if self.scheme else {}),
         }
+
+
+def rates(tp: float, fp: float, fn: float) -> dict[str, float]:
+    """Precision, recall and F1 in [0, 1] from true positives, false positives and false negatives; 0 for 0 of 0."""
+    return {
+        "precision": tp / (tp + fp) if tp + fp else 0.0,
+        "recall": tp / (tp + fn) if tp + fn else 0.0,
+        "f1": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0,
+    }
+
+
+def counted(counts: dict[str, int]) -> tuple[str, ...]:
+    """A sentence "3 questions were cut." for each text whose count is not 0."""
+    return tuple(f"{count:,} {text}." for text, count in counts.items() if count)
+
+
+def listed(names: set[str]) -> str:
+    """Names of types in alphabetical order, for a sentence."""
+    return ", ".join(sorted(name or "mentions without a type" for name in names))

@@ -11,30 +11,42 @@ from transformers import PreTrainedTokenizerFast
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.prediction import softmax
 from compactbio.modeling.tokenizers import Pieces, pieces
-from compactbio.tasks.outcome import Mistake, Outcome
+from compactbio.tasks.outcome import Mistake, Outcome, counted
 
 Answer = str | Sequence[str]
-# BioASQ takes at most so many answers a question.
+# Labels of pieces: an answer's first, its last, and the one that is both.
+START, END, BOTH = 1, 2, 3
+# BioASQ's limit of answers per question.
 _RANKS = 5
-# What a span may carry beside the answer; signs that tell answers apart (CD4+, 3') are not among it.
+# What a span may hold beside the answer; characters that tell answers apart (CD4+, 3') are not among it.
 _OUTER = ' \t\n\r.,;:!?"“”‘’()[]{}'  # noqa: RUF001
 
 
 def score(gold_answers: Sequence[Sequence[Answer]], predicted_answers: Sequence[Sequence[Answer]]) -> dict[str, float]:
     """Strict accuracy, lenient accuracy and mean reciprocal rank of factoid questions, in [0, 1].
 
-    A question's gold are its answers, each a list of synonyms or one string; its prediction is a ranked list of
-    strings, or of lists whose first string counts, of which the first five count; an empty list is wrong. A
-    prediction is right where it equals any synonym of any answer but for case; blanks and punctuation count. Source:
-    BioASQ's EvaluatorTask1b (-phaseB -e 5). Raises UserError where the two sides differ in length.
+    A prediction is right where it equals any synonym of any answer but for case; blanks and punctuation count.
+    Source: BioASQ's EvaluatorTask1b (-phaseB -e 5).
+
+    Args:
+        gold_answers: of each question its answers, each a list of synonyms or one string.
+        predicted_answers: of each question a ranked list of strings, or of lists whose first string counts; the first
+            five count, an empty list is wrong.
+
+    Raises UserError where the two sides differ in length.
+
+    Example:
+        >>> score([[["TP53", "p53"]]], [["BRCA1", "P53"]])["mrr"]
+        0.5
     """
     if len(gold_answers) != len(predicted_answers):
         raise UserError(
             f"The gold has {len(gold_answers)} questions, the predictions {len(predicted_answers)}; "
             "a question without a prediction must be given as an empty list."
         )
-    units = [_unit(_rank(gold, own)) for gold, own in zip(gold_answers, predicted_answers, strict=True)]
+    units = [_unit(_rank(gold, given)) for gold, given in zip(gold_answers, predicted_answers, strict=True)]
     strict, lenient, reciprocal, count = np.array(units, dtype=np.float64).reshape(-1, 4).sum(0).tolist()
     total = max(count, 1.0)
     return {"strict_accuracy": strict / total, "lenient_accuracy": lenient / total, "mrr": reciprocal / total}
@@ -52,14 +64,14 @@ def merge(candidates: Sequence[Sequence[tuple[str, float]]]) -> list[tuple[str, 
         for text, probability in snippet:
             joined[_key(text)].append((text, probability))
     ranked = sorted(
-        (-sum(probability for _, probability in same), key, max(same, key=lambda one: one[1])[0])
+        (-sum(probability for _, probability in same), key, max(same, key=lambda candidate: candidate[1])[0])
         for key, same in joined.items()
         if any(map(str.isalnum, key))
     )
     return [(text, -negative) for negative, _, text in ranked[:_RANKS]]
 
 
-def identity(question: Question) -> str:
+def question_key(question: Question) -> str:
     """What the snippets of one question share: its id, or its text where it has none."""
     return question.id or question.text
 
@@ -69,22 +81,26 @@ def outcome(
     predictions: Mapping[str, Sequence[tuple[str, float]]],
     golden: Mapping[str, Question] | None = None,
 ) -> Outcome:
-    """The outcome of ranked answers (text, probability), given by the questions' `identity`.
+    """The outcome of ranked answers; a unit is a question, its sums (strict, lenient, reciprocal rank, 1).
 
-    The gold are the factoid questions of `golden`, by the same key, or else those of the documents with the answers
-    from all their snippets. A unit is a question, its sums (strict, lenient, reciprocal rank, 1).
+    Args:
+        documents: the snippets with their questions.
+        predictions: the answers (text, probability) by `question_key`.
+        golden: the questions with their answers, by the same key; by default those of the documents, with the answers
+            from all their snippets.
+
     Raises UserError where `golden` and the documents share no question.
     """
     found = questions(documents)
     if golden is not None and found.keys().isdisjoint(golden):
-        raise UserError("No question of the gold file stands in the data: give the gold file of the same test batch.")
+        raise UserError("No question of the gold file is in the data: give the gold file of the same test batch.")
     gold = dict(golden) if golden is not None else found
-    scored = {key: one for key, one in gold.items() if one.kind == "factoid" and one.answers}
+    scored = {key: question for key, question in gold.items() if question.kind == "factoid" and question.answers}
     texts = {key: [text for text, _ in predictions.get(key, ())] for key in scored}
-    ranks = {key: _rank(one.answers, texts[key]) for key, one in scored.items()}
+    ranks = {key: _rank(question.answers, texts[key]) for key, question in scored.items()}
     return Outcome(
         metric="mrr",
-        scores=score([one.answers for one in scored.values()], list(texts.values())),
+        scores=score([question.answers for question in scored.values()], list(texts.values())),
         units=np.array([_unit(rank) for rank in ranks.values()], dtype=np.float64).reshape(-1, 4),
         statistic="mrr",
         unit="question",
@@ -95,7 +111,7 @@ def outcome(
 
 
 def _rank(gold: Sequence[Answer], predicted: Sequence[Answer]) -> int:
-    """The place, from 1, of the first right answer; 0 where none of the first five is right."""
+    """The rank, from 1, of the first right answer; 0 where none of the first five is right."""
     accepted = {text.lower() for answer in gold for text in ([answer] if isinstance(answer, str) else answer)}
     firsts = [answer if isinstance(answer, str) else next(iter(answer), None) for answer in predicted[:_RANKS]]
     right = (place for place, text in enumerate(firsts, 1) if text and text.strip() and text.lower() in accepted)
@@ -111,17 +127,17 @@ def _key(text: str) -> str:
 
 
 def questions(documents: Sequence[Document]) -> dict[str, Question]:
-    """The questions of documents by their identity, each with the answers from all its snippets.
+    """The questions of documents by `question_key`, each with the answers from all its snippets.
 
-    Raises UserError for one id of two questions, whose answers would be taken for one another's.
+    Raises UserError for one id of two questions, whose answers would be mixed.
     """
     found: dict[str, Question] = {}
     for question in (question for document in documents for question in document.questions):
-        known = found.get(identity(question))
+        known = found.get(question_key(question))
         if known and _key(known.text) != _key(question.text):
             raise UserError(f"Two different questions have the id {question.id!r}: give each its own.")
         answers = (*known.answers, *question.answers) if known else question.answers
-        found[identity(question)] = Question(question.text, answers, question.id, kind=question.kind)
+        found[question_key(question)] = Question(question.text, answers, question.id, kind=question.kind)
     return found
 
 
@@ -135,25 +151,21 @@ def _notes(
 ) -> tuple[str, ...]:
     other = sum(question.kind != "factoid" for question in gold.values())
     without = len(gold) - other - len(scored)
-    counted = {
+    counts = {
         "questions are not factoid and are left out": other,
         "questions have no gold answer and are left out": without,
         "questions of the data are not in the gold file and are left out": len(found.keys() - gold.keys()),
         "questions of the gold file have no snippet in the data and count as wrong": len(scored.keys() - found.keys()),
     }
-    return tuple(f"{count} {what}." for what, count in counted.items() if count)
-
-
-# Labels of pieces: an answer's first, its last, and the one that is both.
-START, END, BOTH = 1, 2, 3
+    return counted(counts)
 
 
 @dataclass(frozen=True)
 class Window:
     """A question with a run of its snippet as one row.
 
-    `document` is the snippet's place, `question` the question's `qa.identity`. `offsets` (length, 2) are the
-    characters of the pieces in the document's text, -1 where a piece is none of its.
+    `document` is the snippet's index, `question` the question's `question_key`. `offsets` (length, 2) are the
+    characters of the pieces in the document's text, -1 where a piece is not from it.
     """
 
     document: int
@@ -164,9 +176,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as rows. `misplaced` counts the answers that do not stand where their start says, `first_misplaced` is
-    the id of the first document with one, `shortened` counts the pairs of question and snippet whose question lost
-    pieces."""
+    """Documents as rows.
+
+    `misplaced` counts the answers that are not where their start says, `first_misplaced` is the id of the first
+    document with one, `shortened` counts the pairs of question and snippet whose question lost pieces.
+    """
 
     windows: tuple[Window, ...]
     misplaced: int
@@ -177,36 +191,55 @@ class Encoded:
     def rows(self) -> list[Row]:
         return [window.row for window in self.windows]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        first = f", the first of them in {self.first_misplaced}" if self.misplaced else ""
+        return counted(
+            {
+                "questions were cut at their beginning": self.shortened,
+                f"answers are not where their offset says{first}": self.misplaced,
+            }
+        )
+
 
 def encode(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, max_length: int = 384, stride: int = 128
 ) -> Encoded:
     """The rows [CLS] question [SEP] part of the snippet [SEP] of factoid questions, segments 0 and 1.
 
-    A row has at most `max_length` tokens (8 or more), of which a question has at most half: of a longer one the end
-    is kept, where long questions ask. The parts cover the snippet and overlap by `stride` pieces, or by half a part
-    where that is less. Labels are START, END or BOTH at the first answer that stands where its start says, or else
-    at the first whose wording occurs exactly once; BOTH at [CLS] in a row without the whole answer; -100 elsewhere. A
-    question without answers, or with one whose place stays open, has no labels.
+    A row has at most `max_length` tokens (8 or more), a question at most half of it: of a longer one the end is kept,
+    where long questions ask. The parts cover the snippet and share `stride` pieces, or half a part where that is less.
+    Labels are START, END or BOTH at the first answer that is where its start says, or else at the first whose wording
+    occurs exactly once; BOTH at [CLS] in a row without the whole answer; -100 elsewhere. A question without answers,
+    or with one whose place is ambiguous, has no labels.
     """
-    pairs = [(place, one) for place, document in enumerate(documents) for one in document.questions]
-    pairs = [(place, one) for place, one in pairs if one.kind == "factoid"]
+    pairs = [
+        (index, question)
+        for index, document in enumerate(documents)
+        for question in document.questions
+        if question.kind == "factoid"
+    ]
     contexts = pieces([document.text for document in documents], tokenizer)
-    questions = pieces([one.text for _, one in pairs], tokenizer)
+    asked = pieces([question.text for _, question in pairs], tokenizer)
     half = max_length // 2
     windows: list[Window] = []
-    for (place, one), asked in zip(pairs, questions, strict=True):
-        context = contexts[place]
-        answer = _in_pieces(_answer(documents[place].text, one), context)
-        for part in _parts(len(context.ids), max_length - 3 - min(len(asked.ids), half), stride):
-            row, offsets = _row(asked.ids[-half:], context, part, answer, tokenizer)
-            windows.append(Window(place, identity(one), offsets, row))
-    misplaced = [documents[place].id for place, one in pairs for _ in _wrong_starts(documents[place].text, one)]
+    for (index, question), words in zip(pairs, asked, strict=True):
+        context = contexts[index]
+        answer = _in_pieces(_answer(documents[index].text, question), context)
+        for part in _snippet_parts(len(context.ids), max_length - 3 - min(len(words.ids), half), stride):
+            row, offsets = _row(words.ids[-half:], context, part, answer, tokenizer)
+            windows.append(Window(index, question_key(question), offsets, row))
+    misplaced = [
+        documents[index].id
+        for index, question in pairs
+        for answer, start in zip(question.answers, question.starts, strict=False)
+        if not _is_at(answer[0], start, documents[index].text)
+    ]
     return Encoded(
         tuple(windows),
         misplaced=len(misplaced),
         first_misplaced=misplaced[0] if misplaced else "",
-        shortened=sum(len(asked.ids) > half for asked in questions),
+        shortened=sum(len(words.ids) > half for words in asked),
     )
 
 
@@ -217,9 +250,9 @@ def decode(
     n_best: int = 20,
     longest: int = 30,
 ) -> dict[str, list[tuple[str, float]]]:
-    """The answers (text, summed probability) of each question, merged over its snippets by `qa.merge`.
+    """The answers (text, summed probability) of each question, merged over its snippets by `merge`.
 
-    `logits` are each row's (length, 2), start and end. A snippet's candidates are its `n_best` spans of at most
+    `logits` are those of each row, (length, 2), start and end. A snippet's candidates are its `n_best` spans of at most
     `longest` pieces by start + end logit; their probability is the softmax over them. The logits of [CLS] do not
     count: a factoid question has an answer.
     """
@@ -227,29 +260,20 @@ def decode(
     for window, values in zip(encoded.windows, logits, strict=True):
         snippets[window.question, window.document].append(_spans(window, values, n_best, longest))
     found: defaultdict[str, list[list[tuple[str, float]]]] = defaultdict(list)
-    for (question, place), spans in snippets.items():
-        found[question].append(_candidates(spans, documents[place].text, n_best))
+    for (question, index), spans in snippets.items():
+        found[question].append(_candidates(spans, documents[index].text, n_best))
     return {question: merge(candidates) for question, candidates in found.items()}
 
 
-def _wrong_starts(text: str, question: Question) -> list[str]:
-    """The answers that do not stand where the question says."""
-    return [
-        answer[0]
-        for answer, start in zip(question.answers, question.starts, strict=False)
-        if not _stands(answer[0], start, text)
-    ]
-
-
-def _stands(wording: str, start: int, text: str) -> bool:
+def _is_at(wording: str, start: int, text: str) -> bool:
     # Python counts a negative start from the end of the text.
     return start >= 0 and text.startswith(wording, start)
 
 
 def _answer(text: str, question: Question) -> tuple[int, int] | None:
-    """The characters of the answer to train on: (0, 0) for a snippet without it, None where there is no telling."""
+    """The characters of the answer to train on: (0, 0) for a snippet without it, None where its place is ambiguous."""
     for answer, start in zip(question.answers, question.starts, strict=False):
-        if _stands(answer[0], start, text):
+        if _is_at(answer[0], start, text):
             return start, start + len(answer[0])
     occurring = [answer[0] for answer in question.answers if answer[0] in text]
     for wording in occurring:
@@ -266,7 +290,7 @@ def _in_pieces(answer: tuple[int, int] | None, context: Pieces) -> range | None:
     return range(first, int(np.searchsorted(context.offsets[:, 0], answer[1])))
 
 
-def _parts(length: int, room: int, stride: int) -> Iterator[range]:
+def _snippet_parts(length: int, room: int, stride: int) -> Iterator[range]:
     """Runs of at most `room` pieces that cover a context of `length`; one empty run for an empty context."""
     overlap = min(stride, room // 2)
     for start in range(0, max(length - overlap, 1), room - overlap):
@@ -283,12 +307,12 @@ def _row(
     offsets[len(head) : -1] = context.offsets[part.start : part.stop]
     labels = np.full(len(ids), NO_LABEL)
     if answer is not None:
-        first, last, mark = _marks(part, answer, len(head))
-        labels[last], labels[first] = END, mark
+        first, last, label = _answer_labels(part, answer, len(head))
+        labels[last], labels[first] = END, label
     return Row(ids, labels, (np.arange(len(ids)) >= len(head)).astype(np.int64)), offsets
 
 
-def _marks(part: range, answer: range, head: int) -> tuple[int, int, int]:
+def _answer_labels(part: range, answer: range, head: int) -> tuple[int, int, int]:
     """The tokens of an answer's first and last piece, both 0 where the row lacks some, and the label of the first."""
     if not answer or answer.start < part.start or answer.stop > part.stop:
         return 0, 0, BOTH
@@ -323,6 +347,5 @@ def _candidates(
     order = np.lexsort((places[:, 1], places[:, 0], -totals))
     _, firsts = np.unique(places[order], axis=0, return_index=True)
     kept = order[np.sort(firsts)][:n_best]
-    weights = np.exp(totals[kept] - totals[kept[0]])
     texts = (text[start:end].strip() for start, end in places[kept].tolist())
-    return list(zip(texts, (weights / weights.sum()).tolist(), strict=True))
+    return list(zip(texts, softmax(totals[kept]).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Relation extraction as the classification of sentences with two marked mentions: rows, classes, scores."""
+"""Relation extraction as the classification of sentences with two marked mentions: classes, scores, rows."""
 
 import re
 from collections import Counter
@@ -7,16 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.prediction import softmax
 from compactbio.modeling.tokenizers import Pieces, pieces
-from compactbio.tasks.outcome import Mistake, Outcome
+from compactbio.tasks.model_config import named_labels, stored_settings
+from compactbio.tasks.outcome import Mistake, Outcome, counted, listed, rates
 from compactbio.tasks.relation_classes import Scheme, looks_negative, scheme
+from compactbio.tasks.settings import Settings
 
 __all__ = ["Scheme", "label_of", "outcome", "scheme", "score"]
+
+# The name of the class of no relation where a model has no output for it.
+NO_RELATION = "no relation"
+# Mentions as GAD (@GENE$), ChemProt's first (<< .. >>) and second ([[ .. ]]) are marked.
+_MARK = re.compile(r"@\w+\$|<<.*?>>|\[\[.*?\]\]")
 
 
 def label_of(document: Document) -> str:
@@ -29,6 +37,39 @@ def label_of(document: Document) -> str:
     return document.relations[0].type
 
 
+def scheme_of(documents: Sequence[Document], settings: Settings) -> Scheme:
+    """The scheme of training documents (see `relation_classes.scheme`)."""
+    return scheme(map(label_of, documents), settings.negative, settings.scheme)
+
+
+def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Document] = ()) -> list[str]:
+    """The classes of a model by id; of a single output the second of two, the first being no relation.
+
+    Raises UserError where its configuration does not name them, and where the documents that it is to be scored on
+    have none of its classes.
+    """
+    if config.problem_type == "regression":
+        raise UserError(f"{name}: its problem_type is regression, so its output is not that of a class.")
+    # The published model of GAD tells two classes apart that have no names.
+    if list(config.id2label.values()) in (["LABEL_0", "LABEL_1"], ["LABEL_0"]):
+        labels = ["0", "1"]
+    else:
+        labels = named_labels(config, name)
+        labels = labels if len(labels) > 1 else [NO_RELATION, *labels]
+    wanted = set(map(label_of, documents))
+    if not wanted or (wanted <= {"0", "1"} and labels == ["0", "1"]):
+        return labels
+    stored = stored_settings(config, "relation")
+    classes = scheme(labels, stored.get("negative"), stored.get("scheme"))
+    known = {classes.find(label) for label in wanted} - {None}
+    if not known or (known <= set(classes.negatives) and len(wanted) > len(known)):
+        raise UserError(
+            f"{name} tells {listed(set(labels))} apart, the data hold {listed(wanted)}: score it on data "
+            "with its own classes, or fine-tune a model on these."
+        )
+    return labels
+
+
 def score(
     gold: Sequence[str],
     predicted: Sequence[str],
@@ -37,43 +78,56 @@ def score(
 ) -> dict[str, float]:
     """Micro precision, recall and F1 over the `evaluated` classes, and accuracy over all; all in [0, 1].
 
-    By default labels become classes, and classes are chosen, by the scheme of the gold labels, `negative` as there; a
-    predicted class that the gold lacks counts as wrong. Where one class is evaluated there is `specificity`, the share
-    of the other examples that are not given it. Raises UserError where the two sides differ in length.
+    Where one class is evaluated there is `specificity`, the share of the other examples that are not given it. A
+    predicted class that the gold lacks counts as wrong.
+
+    Args:
+        gold: the label of each example.
+        predicted: the label predicted for each.
+        evaluated: the classes that are scored; by default labels become classes, and classes are chosen, by the
+            scheme of the gold labels.
+        negative: the labels of no relation, where their names do not say so.
+
+    Raises UserError where the two sides differ in length.
     """
     if len(gold) != len(predicted):
         raise UserError(f"The gold has {len(gold)} labels, the predictions {len(predicted)}; they must be the same.")
     if evaluated is None:
-        own = scheme(gold, negative)
-        gold, predicted = [own.map(label) for label in gold], [own.map(label) for label in predicted]
-        evaluated = _scored(own, [*gold, *predicted])
+        classes = scheme(gold, negative)
+        gold, predicted = [classes.map(label) for label in gold], [classes.map(label) for label in predicted]
+        evaluated = _scored(classes, [*gold, *predicted])
     counts = _counts(gold, predicted, evaluated)
-    scores = {**_rates(counts.sum(0)), "accuracy": sum(map(str.__eq__, gold, predicted)) / max(len(gold), 1)}
+    scores = {**rates(*counts.sum(0).tolist()), "accuracy": sum(map(str.__eq__, gold, predicted)) / max(len(gold), 1)}
     if len(evaluated) == 1:
-        scores["specificity"] = _specificity(gold, predicted, evaluated[0])
+        others = [guess for label, guess in zip(gold, predicted, strict=True) if label != evaluated[0]]
+        scores["specificity"] = sum(guess != evaluated[0] for guess in others) / max(len(others), 1)
     return scores
 
 
 def outcome(documents: Sequence[Document], predicted: Sequence[str], scheme: Scheme) -> Outcome:
     """The outcome of the labels predicted for documents; a unit is an example, its sums (tp, fp, fn).
 
-    A class, of gold or predictions, that is none of the scheme's is scored all the same, and reported in the notes.
-    Raises UserError as `label_of` and `score` do.
+    A class, of gold or predictions, that the scheme does not have is scored too, and reported in the notes. Raises
+    UserError as `label_of` and `score` do.
     """
     gold = [scheme.map(label_of(document)) for document in documents]
     predicted = [scheme.map(label) for label in predicted]
     evaluated = _scored(scheme, [*gold, *predicted])
+    support = Counter(gold)
     return Outcome(
         metric="f1",
         scores=score(gold, predicted, evaluated),
         units=_counts(gold, predicted, evaluated),
         statistic="f1",
         unit="example",
-        per_type=_per_class(gold, predicted),
+        per_type={
+            name: {**rates(*_counts(gold, predicted, [name]).sum(0).tolist()), "support": float(support[name])}
+            for name in sorted({*gold, *predicted})
+        },
         mistakes=tuple(
-            _mistake(own, other, evaluated, document.text)
-            for document, own, other in zip(documents, gold, predicted, strict=True)
-            if own != other
+            _mistake(label, guess, evaluated, document.text)
+            for document, label, guess in zip(documents, gold, predicted, strict=True)
+            if label != guess
         ),
         notes=_notes(gold, predicted, scheme),
         scheme=scheme.record(),
@@ -90,32 +144,10 @@ def _counts(gold: Sequence[str], predicted: Sequence[str], evaluated: Iterable[s
     """(n, 3): each example's true positives, false positives and false negatives."""
     scored = set(evaluated)
     rows = [
-        (own == other and own in scored, own != other and other in scored, own != other and own in scored)
-        for own, other in zip(gold, predicted, strict=True)
+        (label == guess and label in scored, label != guess and guess in scored, label != guess and label in scored)
+        for label, guess in zip(gold, predicted, strict=True)
     ]
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
-
-
-def _rates(sums: NDArray[np.float64]) -> dict[str, float]:
-    tp, fp, fn = (float(value) for value in sums)
-    return {
-        "precision": tp / (tp + fp) if tp + fp else 0.0,
-        "recall": tp / (tp + fn) if tp + fn else 0.0,
-        "f1": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0,
-    }
-
-
-def _specificity(gold: Sequence[str], predicted: Sequence[str], positive: str) -> float:
-    others = [other for own, other in zip(gold, predicted, strict=True) if own != positive]
-    return sum(other != positive for other in others) / max(len(others), 1)
-
-
-def _per_class(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, dict[str, float]]:
-    support = Counter(gold)
-    return {
-        name: {**_rates(_counts(gold, predicted, [name]).sum(0)), "support": float(support[name])}
-        for name in sorted({*gold, *predicted})
-    }
 
 
 def _mistake(gold: str, predicted: str, evaluated: Sequence[str], context: str) -> Mistake:
@@ -145,20 +177,17 @@ def _unknown(labels: Sequence[str], scheme: Scheme) -> list[tuple[str, int]]:
     return sorted(Counter(label for label in labels if label not in scheme.classes).items())
 
 
-# What the class of no relation is called where a model has no output for it.
-NO_RELATION = "no relation"
-# Mentions as GAD (@GENE$), ChemProt's first (<< .. >>) and second ([[ .. ]]) are marked.
-_MARK = re.compile(r"@\w+\$|<<.*?>>|\[\[.*?\]\]")
-
-
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as rows, one each, of the classes of `scheme`. `shortened` counts the sentences that were too long and
-    lost pieces."""
+    """Documents as rows, one each, of the classes of `scheme`; `shortened` sentences were too long and lost pieces."""
 
     rows: tuple[Row, ...]
     shortened: int
     scheme: Scheme
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return counted({"sentences were longer than a row and were cut around their marks": self.shortened})
 
 
 def encode(
@@ -170,19 +199,22 @@ def encode(
 ) -> Encoded:
     """The rows [CLS] sentence [SEP] of documents with one relation each, of at most `max_length` tokens.
 
-    The id of the relation's class is the label of [CLS], -100 where `label_ids` does not know it and elsewhere.
+    The id of the relation's class is the label of [CLS], -100 where `label_ids` does not have it and elsewhere.
     A sentence that is too long keeps the pieces around its marks: all from the first mark to the last with as much on
-    either side, or, where these lie too far apart, the two with as much around each; marks that alone are longer than
-    the row lose pieces. Without marks its beginning is kept. Raises UserError as `relation.label_of` does.
+    either side, or, where these are too far apart, the two with as much around each; marks that alone are longer than
+    the row lose pieces. Without marks its beginning is kept. Raises UserError as `label_of` does.
     """
     room = max_length - 2
     rows, shortened = [], 0
-    for document, own in zip(documents, pieces([d.text for d in documents], tokenizer), strict=True):
+    for document, sentence in zip(documents, pieces([d.text for d in documents], tokenizer), strict=True):
         label = label_ids.get(scheme.map(label_of(document)), NO_LABEL)
-        ids = own.ids
+        ids = sentence.ids
         if len(ids) > room:
-            ids, shortened = ids[_kept(document, own, room)], shortened + 1
-        rows.append(_row(ids, label, tokenizer))
+            ids, shortened = ids[_kept(document, sentence, room)], shortened + 1
+        tokens = np.concatenate([[tokenizer.cls_token_id], ids, [tokenizer.sep_token_id]])
+        labels = np.full(len(tokens), NO_LABEL)
+        labels[0] = label
+        rows.append(Row(tokens, labels))
     return Encoded(tuple(rows), shortened, scheme)
 
 
@@ -191,40 +223,32 @@ def decode(
 ) -> list[str]:
     """The class of each row from its logits (rows, outputs); `names` are the classes in the order of their ids.
 
-    Of `independent` outputs the most probable counts where it is more probable than not, else the class of no relation.
+    Where outputs are `independent`, the most probable class counts if it is more probable than not, else no relation.
     """
-    shares = probabilities(logits, independent=independent)
-    likely = (shares.max(-1) >= 0.5).tolist() if independent else [True] * len(shares)
+    found = probabilities(logits, independent=independent)
+    sure = (found.max(-1) >= 0.5).tolist() if independent else [True] * len(found)
     none = scheme.negative or NO_RELATION
-    return [names[best] if sure else none for best, sure in zip(shares.argmax(-1).tolist(), likely, strict=True)]
+    return [names[best] if likely else none for best, likely in zip(found.argmax(-1).tolist(), sure, strict=True)]
 
 
 def probabilities(logits: NDArray[np.float32], *, independent: bool) -> NDArray[np.float32]:
-    """The probabilities (rows, classes) of logits (rows, outputs): their softmax, or of `independent` outputs each its
-    own sigmoid. A single output is that of the second of two classes."""
+    """The probabilities (rows, classes) of logits (rows, outputs): their softmax, or the sigmoid of each `independent`
+    output. A single output is that of the second of two classes."""
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     elif independent:
         return np.exp(-np.logaddexp(np.float32(0), -logits))
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)  # type: ignore[no-any-return]
+    return softmax(logits)
 
 
-def _row(ids: NDArray[np.int64], label: int, tokenizer: PreTrainedTokenizerFast) -> Row:
-    tokens = np.concatenate([[tokenizer.cls_token_id], ids, [tokenizer.sep_token_id]])
-    labels = np.full(len(tokens), NO_LABEL)
-    labels[0] = label
-    return Row(tokens, labels)
-
-
-def _kept(document: Document, own: Pieces, room: int) -> NDArray[np.int64]:
-    """The places of the `room` pieces that a sentence keeps."""
+def _kept(document: Document, sentence: Pieces, room: int) -> NDArray[np.int64]:
+    """The indices of the `room` pieces that a sentence keeps."""
     marks = _marks(document)
     if not marks:
         return np.arange(room)
-    places = [_places(mark, own) for mark in (marks[0], max(marks, key=lambda mark: mark[1]))]
+    places = [_places(mark, sentence) for mark in (marks[0], max(marks, key=lambda mark: mark[1]))]
     (first, _), (_, last) = places
-    total = len(own.ids)
+    total = len(sentence.ids)
     if last - first <= room:
         return _around(first, last, room, total)
     sizes = _shared(room, *(stop - start for start, stop in places))
@@ -238,17 +262,19 @@ def _marks(document: Document) -> list[tuple[int, int]]:
     return sorted([*(match.span() for match in _MARK.finditer(document.text)), *((s.start, s.end) for s in related)])
 
 
-def _places(mark: tuple[int, int], own: Pieces) -> tuple[int, int]:
+def _places(mark: tuple[int, int], sentence: Pieces) -> tuple[int, int]:
     """The pieces from the first to the last, end exclusive, that touch characters `mark`."""
     start, end = mark
-    return int(np.searchsorted(own.offsets[:, 1], start, "right")), int(np.searchsorted(own.offsets[:, 0], end))
+    return int(np.searchsorted(sentence.offsets[:, 1], start, "right")), int(
+        np.searchsorted(sentence.offsets[:, 0], end)
+    )
 
 
 def _shared(room: int, first: int, second: int) -> tuple[int, int]:
     """What each of two marks of some pieces gets of a row: itself and half of what is free, or half of the row."""
     free = room - first - second
-    own = first + free // 2 if free >= 0 else room // 2
-    return own, room - own
+    size = first + free // 2 if free >= 0 else room // 2
+    return size, room - size
 
 
 def _around(first: int, last: int, size: int, total: int) -> NDArray[np.int64]:

@@ -10,11 +10,19 @@ from compactbio.errors import UserError, validation_problem
 class Settings(BaseModel):
     """The settings of a fine-tuning run.
 
-    `batch_size` is in rows: sentences, or windows of a passage. `warmup` is the share of the steps. `max_length` is in
-    tokens, `stride` (QA) how many of them neighbouring windows share. `negative` are the classes of no relation and
-    `scheme` how classes are made, as of `tasks.scheme.scheme`; None where the labels decide. `joined_signs` (NER) are
-    the neighbourhoods in which a sign stays in its word, as of `documents.words.joined_signs`; None where the training
-    data decide.
+    Args:
+        epochs: passes over the training data, 1 to 10,000.
+        learning_rate: the highest, in (0, 1).
+        batch_size: rows per step: sentences, or windows of a passage.
+        max_length: tokens per row at most, 16 or more.
+        stride: tokens that neighbouring windows share (QA).
+        warmup: the share of the steps in which the learning rate rises.
+        weight_decay: of AdamW.
+        seed: of dropout, the order of rows and a fresh head.
+        negative: the classes of no relation, as of `relation_classes.scheme`; None where the labels decide.
+        scheme: how classes are made, as of `relation_classes.scheme`; None where the labels decide.
+        joined_signs: the neighbourhoods in which a punctuation character belongs to a word (NER), as of
+            `documents.words.joined_signs`; None where the training data decide.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -32,7 +40,7 @@ class Settings(BaseModel):
     joined_signs: list[str] | None = None
 
     def record(self) -> dict[str, Any]:
-        """As a JSON value; what is left to the labels is not in it."""
+        """As a JSON value, without what the data decide."""
         return self.model_dump(exclude_none=True)
 
 
@@ -44,15 +52,21 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def settings(task: str, width: int, overrides: dict[str, Any]) -> Settings:
-    """The settings of a task for an encoder of some width, with some set otherwise.
+    """The settings of a task for an encoder, its defaults replaced by `overrides`.
 
     The default learning rate is 5e-5 at width 768 and grows as the width shrinks: smaller models want larger steps.
-    Raises UserError for a setting that there is none of, or a value out of its range.
+
+    Args:
+        task: "ner", "relation" or "qa".
+        width: the encoder's hidden size.
+        overrides: fields of `Settings`.
+
+    Raises UserError for an unknown setting, one of another task, or a value out of its range.
     """
     owners = {"negative": "relation", "scheme": "relation", "joined_signs": "ner"}
-    aimless = [key for key, owner in owners.items() if task != owner and overrides.get(key) is not None]
-    if aimless:
-        raise UserError(f"{aimless[0]} is for the task {owners[aimless[0]]}, the data are of {task}: leave it out.")
+    for key, owner in owners.items():
+        if task != owner and overrides.get(key) is not None:
+            raise UserError(f"{key} is for the task {owner}, the data are of {task}: leave it out.")
     if isinstance(overrides.get("negative"), str):
         overrides = {**overrides, "negative": [overrides["negative"]]}
     defaults = {**_DEFAULTS[task], "learning_rate": round(5e-5 * 768 / width, 7)}

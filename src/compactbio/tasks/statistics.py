@@ -1,7 +1,7 @@
 """How sure a score is: bootstrap intervals, paired tests and their correction for many tests.
 
-The bootstrap draws test units (sentences, documents, questions) with replacement; a score is worked out anew from the
-sums over each draw, because F1 is no mean over sentences. Sources: Efron and Tibshirani, An Introduction to the
+The bootstrap draws test units (sentences, documents, questions) with replacement; a score is computed again from the
+sums over each draw, because F1 is not a mean over sentences. Sources: Efron and Tibshirani, An Introduction to the
 Bootstrap, 1993, chapters 13 and 16; Berg-Kirkpatrick, Burkett and Klein, An Empirical Investigation of Statistical
 Significance in NLP, EMNLP 2012.
 """
@@ -23,7 +23,7 @@ Units = NDArray[np.float64] | Sequence[NDArray[np.float64]]
 
 LEVEL = 0.95
 REPEATS = 2000
-# Units drawn at a time: what stays in a processor's cache is twice as fast as ten times as much.
+# Units drawn at a time: what fits a processor's cache is twice as fast as ten times as much.
 _BLOCK = 100_000
 
 
@@ -111,7 +111,7 @@ def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np
 def _folds(units: Units) -> list[NDArray[np.float64]]:
     folds = [units] if isinstance(units, np.ndarray) else list(units)
     if not folds or any(fold.shape[1] == 0 for fold in folds):
-        raise UserError("The test set holds nothing to score; check that its file is the one meant.")
+        raise UserError("The test set holds nothing to score; check that it is the right file.")
     return folds
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
+from compactbio.modeling import hardware
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Distiller
 from compactbio.objectives.terms import TERMS
@@ -85,7 +86,7 @@ def arguments_for(
         eval_steps=recipe.eval_every,
         eval_on_start=validates and starts,
         save_steps=recipe.save_every,
-        dataloader_num_workers=4 if torch.cuda.is_available() else 0,
+        dataloader_num_workers=4 if hardware.uses_gpu() else 0,
         # A loss that reads no logits leaves the head, and maybe the last layers, without a gradient.
         ddp_find_unused_parameters=not any(TERMS[term].logits for term in recipe.loss),
     )

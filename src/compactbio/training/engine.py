@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainingArguments
 
+from compactbio.modeling import hardware
 from compactbio.training.batches import Steps
 from compactbio.training.fast_steps import embedding_gradient_in_place, frozen_key_biases, quick_dropout
 from compactbio.training.run_folder import step_of
@@ -77,7 +77,7 @@ def training_arguments(checkpoints: Path | None, precision: str, *, max_steps: i
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
         bf16=precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not hardware.uses_gpu(),
         save_strategy="no" if checkpoints is None else "steps",
         logging_steps=max(1, min(50, max_steps // 20)),
         logging_first_step=True,

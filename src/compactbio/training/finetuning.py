@@ -24,8 +24,9 @@ from compactbio.modeling.families import encoder_parameters, set_dropout
 from compactbio.modeling.prediction import predictor_of
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
+from compactbio.tasks.model_config import JOINED_SIGNS, RELATION_CLASSES
 from compactbio.tasks.outcome import Outcome
-from compactbio.tasks.registry import MEMORY, TASKS, WORDS, Task, score
+from compactbio.tasks.registry import TASKS, Task, score
 from compactbio.tasks.relation import label_of
 from compactbio.tasks.settings import Settings, settings
 from compactbio.tasks.statistics import interval_of
@@ -91,7 +92,7 @@ class Inputs:
     @property
     def encoding(self) -> Settings:
         """The settings that documents are encoded with."""
-        return self.settings.model_copy(update={} if self.joined is None else {WORDS: list(self.joined)})
+        return self.settings.model_copy(update={} if self.joined is None else {JOINED_SIGNS: list(self.joined)})
 
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed, as a JSON value."""
@@ -211,9 +212,9 @@ def _run(
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
     if scheme := task.scheme(train, chosen):
-        model.config.update({MEMORY: scheme.memory()})
+        model.config.update({RELATION_CLASSES: scheme.memory()})
     if inputs.joined is not None:
-        model.config.update({WORDS: list(inputs.joined)})
+        model.config.update({JOINED_SIGNS: list(inputs.joined)})
     if inputs.fresh_head:
         draw_classifier(model, chosen.seed)
     # The fast attention kernels have no dropout; the rate of the hidden states stays as the model has it.
@@ -252,7 +253,7 @@ def _run(
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
     epoch = min(round(outcome.step * in_epochs, 2), chosen.epochs)
-    notes = (*inputs.notes, *task.notes(encoded), *begun.notes)
+    notes = (*inputs.notes, *encoded.notes, *begun.notes)
     result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol, notes=notes)
     if stopped or not processes.is_main_process:
         return result

@@ -51,7 +51,7 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
 
 
 def _now() -> float:
-    if torch.cuda.is_available():
+    if hardware.uses_gpu():
         torch.cuda.synchronize()
     return time.perf_counter()
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerState
 
 from compactbio.files import write_text
+from compactbio.progress import time_left
 
 METRICS = "metrics.jsonl"
 
@@ -97,20 +98,14 @@ class Bar(Reporter):
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=f"{self._label}: {words}")
         else:
-            left = self._left(state)
+            done, seconds = state.global_step - self._first, time.monotonic() - self._started
+            left = time_left(done, state.max_steps - state.global_step, seconds)
             sys.stderr.write(f"{self._label}: step {state.global_step}/{state.max_steps}, {words}{left}\n")
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    def _left(self, state: TrainerState) -> str:
-        done = state.global_step - self._first
-        if done == 0:
-            return ""
-        seconds = (time.monotonic() - self._started) / done * (state.max_steps - state.global_step)
-        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
 
 
 def _in_words(name: str) -> str:

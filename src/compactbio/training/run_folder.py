@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from pydantic import BaseModel
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel
 from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import atomic_folder, file_digest, locked, read_json, recover, refuse_foreign, write_json
+from compactbio.modeling import hardware
 from compactbio.training.reporting import METRICS
 
 RUN = "run.json"
@@ -42,7 +42,7 @@ class Begun(NamedTuple):
 
 def processes() -> PartialState:
     """The processes of this run: one, or those that torchrun started."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not hardware.uses_gpu())
 
 
 @contextmanager

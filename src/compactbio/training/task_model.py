@@ -16,7 +16,8 @@ from compactbio.modeling.heads import ARCHITECTURES, class_logits, last_states, 
 from compactbio.modeling.loading import Source
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Losses, counts_of
-from compactbio.tasks.registry import independent, labels_of
+from compactbio.tasks.model_config import has_independent_outputs
+from compactbio.tasks.registry import TASKS
 
 # Bits of the labels of a question answering row: the answer's first and last piece.
 START, END = 1, 2
@@ -109,7 +110,7 @@ def choose_head(source: Source, task: str, labels: Sequence[str]) -> TaskHead:
     fresh = f"A fresh head was drawn; that of {name} is not used, because"
     if architecture and not architecture.endswith(ARCHITECTURES[task]):
         return TaskHead(tuple(labels), True, (f"{fresh} it is a {architecture}.",))
-    if task == "relation" and (config.num_labels == 1 or independent(config)):
+    if task == "relation" and (config.num_labels == 1 or has_independent_outputs(config)):
         return TaskHead(tuple(labels), True, (f"{fresh} its outputs are not those of one choice among classes.",))
     named = _named_labels(config, name, task)
     if named is None:
@@ -135,7 +136,7 @@ def draw_classifier(model: PreTrainedModel, seed: int) -> None:
 def _named_labels(config: PretrainedConfig, name: str, task: str) -> list[str] | None:
     """The labels of a model's classifier by id, None where its configuration only numbers them."""
     try:
-        return labels_of(config, name, task)
+        return TASKS[task].model_labels(config, name, [])
     except UserError:
         found = [str(label) for label in config.id2label.values()]
         return None if all(label.startswith("LABEL_") for label in found) else found

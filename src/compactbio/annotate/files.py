@@ -1,0 +1,380 @@
+"""Many documents to one annotated file: in several processes, in flat memory, resumed where a run was killed.
+
+Beside the output `OUT` are `OUT.run.json` (what the run was made of, and its counts) and, where documents could not be
+annotated or written, `OUT.failed.jsonl` with their places and reasons. `.OUT.shards` holds finished work while it runs.
+"""
+
+import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from compactbio.annotate import ray_cluster
+from compactbio.annotate.inputs import batched
+from compactbio.annotate.models import split_type
+from compactbio.annotate.output import OutputFiles, format_of
+from compactbio.annotate.shards import (
+    CUT_VERSION,
+    Entry,
+    FileGroup,
+    FinishedShards,
+    Shard,
+    batches_of,
+    group_files,
+    read_entries,
+    read_shards,
+)
+from compactbio.annotate.worker import Failure, Settings, checked, start_worker, to_line
+from compactbio.corpus.deduplication import Versions, choose
+from compactbio.documents import Document
+from compactbio.errors import UserError
+from compactbio.files import clean, file_digest, locked, value_digest, write_json, write_text
+from compactbio.formats import Reading, find_texts
+from compactbio.formats.sources import visible
+from compactbio.modeling import hardware, runtimes
+from compactbio.modeling.loading import Source
+from compactbio.processes import cores, ordered_results
+from compactbio.progress import Listener, Silent
+from compactbio.tasks.model_config import unknown_words
+
+_QUICKLY_COUNTED = 30_000_000  # bytes of input that are counted beforehand
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class AnnotatedFile:
+    """What a run of `annotate_files` wrote.
+
+    Attributes:
+        state: "finished", or "already finished" where an earlier run had written the same.
+        out: The output.
+        format: Its format.
+        documents: Documents in it.
+        entities: Mentions in it by type.
+        failed: Documents that were set aside.
+        runtimes: The runtime of each model.
+        updated: PubMed records that were passed over for newer ones of their PMIDs.
+        deleted: PubMed records that were passed over because the NLM withdrew them.
+    """
+
+    state: str
+    out: str
+    format: str
+    documents: int
+    entities: dict[str, int]
+    failed: int
+    runtimes: dict[str, str]
+    updated: int = 0
+    deleted: int = 0
+
+
+def annotate_files(
+    inputs: Paths,
+    out: str | Path,
+    *,
+    models: Paths,
+    format: str | None = None,
+    input_format: str | None = None,
+    text_field: str | None = None,
+    min_score: float = 0.0,
+    keep: bool = False,
+    runtime: str = "auto",
+    device: str = "auto",
+    batch_size: int = 128,
+    workers: int | None = None,
+    on_cluster: bool = False,
+    listener: Listener | None = None,
+) -> AnnotatedFile:
+    """Annotate all documents of the inputs with NER models, into one file.
+
+    A run that was stopped resumes when it is called again with the same arguments, and gives the same file; a finished
+    one is left alone. A document that cannot be read or annotated is set aside with its reason. Of PubMed records the
+    newest of each PMID is annotated, and none that the NLM has withdrawn.
+
+    Args:
+        inputs: Files, folders or patterns of PubMed XML, JSON lines, Parquet, plain text or annotated documents (see
+            `formats.read_texts`).
+        out: The file to write; a folder for BRAT.
+        models: Local folders or hub names, or "TYPE=MODEL" to name the mentions of a model without types.
+        format: "jsonl", "parquet", "bioc", "pubtator" or "brat"; by default as the suffix of `out` says.
+        input_format: One of `formats.recognise.TEXTS`; by default recognised for each file.
+        text_field: The field of JSON lines and Parquet that holds the text.
+        min_score: The lowest score of an entity, in [0, 1].
+        keep: Keep the annotations that documents bring.
+        runtime: As for `Annotator.from_pretrained`.
+        device: "cpu", "cuda", or "auto" for CUDA GPUs where there are any.
+        batch_size: Documents that are annotated together.
+        workers: Processes; by default one per GPU, or one per core where there is none.
+        on_cluster: Run the workers on the Ray cluster that RAY_ADDRESS names, or on a local one; every machine must
+            see files, models and `out` under the same paths.
+        listener: Is told of the progress (see `progress.Listener`).
+
+    Raises:
+        UserError: For whatever the user can fix, where no document could be annotated, and where another run is
+            writing `out`.
+        OSError: Where `out` cannot be written.
+
+    Example:
+        >>> from compactbio import annotate_files
+        >>> result = annotate_files("notes.txt", "entities.jsonl", models="tagger", workers=1)
+        >>> result.documents, result.entities
+        (2, {'Drug': 2})
+    """
+    out = Path(out)
+    output = OutputFiles(out, format_of(out, format))
+    job = _prepare(inputs, models, Reading(text_field, input_format), runtime, device, listener)
+    with locked(out):
+        settings = _settings(job, min_score, batch_size, runtime, device, workers, keep=keep)
+        run = _Run(job, output, settings, on_cluster)
+        identity = run.identity()
+        result = run.earlier(identity) or run.make(identity)
+    _note_unknown_words(job)
+    return result
+
+
+def stream(
+    inputs: Paths,
+    *,
+    models: Paths,
+    input_format: str | None = None,
+    text_field: str | None = None,
+    min_score: float = 0.0,
+    keep: bool = False,
+    runtime: str = "auto",
+    device: str = "auto",
+    batch_size: int = 128,
+    workers: int | None = None,
+    listener: Listener | None = None,
+) -> Iterator[Document | Failure]:
+    """The same documents one by one as they are ready, in their order; nothing is written or kept."""
+    job = _prepare(inputs, models, Reading(text_field, input_format), runtime, device, listener)
+    settings = _settings(job, min_score, batch_size, runtime, device, workers, keep=keep)
+    job.listener.note(", ".join(f"{model} on {used}" for model, used in _by_model(settings).items()))
+    versions = _versions(job, settings)
+    entries = read_entries(job.files, replace(job.reading, passed_over=versions.passed_over))
+    done = ordered_results(start_worker, (settings,), batched(entries, batch_size), settings.workers)
+
+    def results() -> Iterator[Document | Failure]:
+        for batch in done:
+            yield from (checked(result, "jsonl") for result in batch)
+        _note_unknown_words(job)
+
+    return results()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The inputs and models of a run, found; nothing is loaded yet."""
+
+    files: Sequence[Path]
+    reading: Reading
+    models: tuple[str, ...]
+    sources: Sequence[Source]
+    listener: Listener
+
+
+def _prepare(
+    inputs: Paths, models: Paths, reading: Reading, runtime: str, device: str, listener: Listener | None
+) -> _Job:
+    listener = listener or Silent()
+    found = find_texts(_listed(inputs))
+    for note in found.notes():
+        listener.note(note)
+    names = tuple(map(str, _listed(models)))
+    if not names:
+        raise UserError("Name at least one model to annotate with.", setting="model")
+    with hardware.on_device(device):
+        sources = [runtimes.find(split_type(name)[1], runtime) for name in names]
+    return _Job(found.files, reading, names, sources, listener)
+
+
+def _listed(paths: Paths) -> Sequence[str | Path]:
+    return [paths] if isinstance(paths, (str, Path)) else paths
+
+
+def _settings(
+    job: _Job, min_score: float, batch_size: int, runtime: str, device: str, workers: int | None, *, keep: bool
+) -> Settings:
+    for name, value in (("workers", workers), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; it must be 1 or more.", setting=name)
+    processors = cores()
+    threads = max(1, processors // (workers or processors))
+    if runtime == "fastest":
+        job.listener.note("Choosing the fastest runtime ...")
+    with hardware.on_device(device):
+        names = tuple(runtimes.chosen(source, runtime, threads) for source in job.sources)
+        gpus = hardware.gpus() if any(name in runtimes.TORCH for name in names) else ()
+    count = workers or len(gpus) or processors
+    return Settings(job.models, names, min_score, keep, max(1, processors // count), count, batch_size, device, gpus)
+
+
+def _by_model(settings: Settings) -> dict[str, str]:
+    """The runtime of each model by its name, numbered where several models have the same."""
+    found: dict[str, str] = {}
+    for model, runtime in zip(settings.models, settings.runtimes, strict=True):
+        name = Path(split_type(model)[1]).name
+        same = sum(1 for known in found if known == name or known.startswith(f"{name} ("))
+        found[f"{name} ({same + 1})" if same else name] = runtime
+    return found
+
+
+def _versions(job: _Job, settings: Settings) -> Versions:
+    """Which of PubMed's records are passed over, reported to the listener."""
+    found = choose(job.files, job.reading, settings.workers, job.listener)
+    if found.updated or found.deleted:
+        job.listener.note(
+            f"passed over: {found.updated:,} records replaced by newer ones of their PMIDs, "
+            f"{found.deleted:,} withdrawn ones"
+        )
+    return found
+
+
+def _note_unknown_words(job: _Job) -> None:
+    for source in job.sources:
+        if sentence := unknown_words(source.config, source.public_name()):
+            job.listener.note(sentence)
+
+
+class _Progress:
+    """Reports how many documents are done, and of how many: counted where that is quick, else estimated from the
+    groups that are done, 0 before the first is."""
+
+    def __init__(self, groups: Sequence[FileGroup], reading: Reading, listener: Listener) -> None:
+        self._listener = listener
+        self._bytes = sum(group.bytes for group in groups)
+        self._documents = self._finished_bytes = 0
+        quick = self._bytes < _QUICKLY_COUNTED
+        self._known = sum(1 for group in groups for _ in read_entries(group.files, reading)) if quick else 0
+
+    def add(self, documents: int, finished_bytes: int = 0) -> None:
+        """So many more documents are done, which end groups of so many bytes."""
+        self._documents += documents
+        self._finished_bytes += finished_bytes
+        done = self._finished_bytes
+        total = self._known or (round(self._documents * self._bytes / done) if done else 0)
+        self._listener.step("documents", self._documents, total)
+
+
+@dataclass(frozen=True)
+class _Run:
+    job: _Job
+    output: OutputFiles
+    settings: Settings
+    on_cluster: bool
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed."""
+        runtime_names = self.settings.runtimes
+        return {
+            "models": [runtimes.digest(*one) for one in zip(self.job.sources, runtime_names, strict=True)],
+            "types": [split_type(name)[0] for name in self.settings.models],
+            "runtimes": list(runtime_names),
+            "inputs": [[path.name, _digest(path)] for path in self.job.files],
+            "text_field": self.job.reading.field,
+            "input_format": self.job.reading.format,
+            "min_score": self.settings.min_score,
+            "keep": self.settings.keep,
+            "format": self.output.format,
+        }
+
+    def earlier(self, identity: dict[str, Any]) -> AnnotatedFile | None:
+        """The result of an earlier run that wrote the output of the same."""
+        out = self.output.out
+        if not out.exists() or self.output.unfinished() == {**identity, "cut": CUT_VERSION}:
+            # With its shards still there, a run died after it wrote the output and before it wrote its record.
+            return None
+        record = self.output.recorded()
+        if record.get("identity") != identity:
+            raise UserError(
+                f"{out} exists and is not the output of this run; remove it, or choose another output.", setting="out"
+            )
+        return AnnotatedFile(**{**record["result"], "state": "already finished", "out": str(out)})
+
+    def make(self, identity: dict[str, Any]) -> AnnotatedFile:
+        """Annotate what no finished shard holds, then put the shards together."""
+        listener, shards = self.job.listener, self.output.shards
+        groups = group_files(self.job.files)
+        done = self._begin({**identity, "cut": CUT_VERSION})
+        versions = _versions(self.job, self.settings)
+        reading = replace(self.job.reading, passed_over=versions.passed_over)
+        progress = _Progress(groups, reading, listener)
+        if kept := sum(_line_count(path) for path in done.files):
+            listener.note(f"resuming: {kept:,} documents are done already")
+            progress.add(kept, sum(group.bytes for group in groups if done.complete(group)))
+        left = [group for group in groups if not done.complete(group)]
+        made: Iterator[tuple[int, Shard | None]]
+        if self.on_cluster:
+            made = ray_cluster.make_shards(left, done, reading, self.settings, shards, self.output.format)
+        else:
+            made = self._make_shards(left, done, reading)
+        for count, shard in made:
+            progress.add(count, groups[shard.group].bytes if shard and shard.last else 0)
+        documents, failed, types = self.output.write()
+        result = AnnotatedFile(
+            "finished",
+            self.output.out.name,
+            self.output.format,
+            documents,
+            dict(sorted(types.items())),
+            failed,
+            _by_model(self.settings),
+            versions.updated,
+            versions.deleted,
+        )
+        write_json(self.output.record, {"identity": identity, "result": asdict(result)})
+        shutil.rmtree(shards)
+        return replace(result, out=str(self.output.out))
+
+    def _begin(self, identity: dict[str, Any]) -> FinishedShards:
+        """Open the folder of shards; gives those that are finished."""
+        shards = self.output.shards
+        if self.output.unfinished() not in (None, identity):
+            raise UserError(
+                f"{self.output.out}: {shards.name} beside it holds an unfinished run of other models, inputs or "
+                "settings; resume it with those, choose another output, or remove that folder.",
+                setting="out",
+            )
+        shards.mkdir(exist_ok=True)
+        clean(shards)
+        write_json(self.output.identity, identity)
+        return FinishedShards(shards)
+
+    def _make_shards(
+        self, left: Sequence[FileGroup], done: FinishedShards, reading: Reading
+    ) -> Iterator[tuple[int, Shard | None]]:
+        """Write the shards that are left, in processes of this machine; gives the number of documents that have been
+        annotated since, and each shard that is finished."""
+        shards = deque[Shard]()  # of the batches that are being annotated, whose results come in their order
+
+        def batches() -> Iterator[Sequence[Entry]]:
+            for group in left:
+                for shard, entries in read_shards(group, reading, done.of(group)):
+                    for batch in batches_of(entries, self.settings.batch_size):
+                        shards.append(shard)
+                        yield batch
+
+        made = ordered_results(start_worker, (self.settings,), batches(), self.settings.workers)
+        with_shard = ((shards.popleft(), batch) for batch in made)
+        for shard, results in groupby(with_shard, key=itemgetter(0)):
+            lines: list[str] = []
+            for _, batch in results:
+                lines += [to_line(result, self.output.format) for result in batch]
+                yield len(batch), None
+            write_text(self.output.shards / shard.file_name, "".join(lines))
+            yield 0, shard
+
+
+def _line_count(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        return value_digest([[file.name, file_digest(file)] for file in sorted(visible(path))])
+    return file_digest(path)

@@ -1,0 +1,171 @@
+"""The files that a run of `annotate_files` writes beside each other: the output, its record, and the failures."""
+
+import json
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from compactbio import formats
+from compactbio.annotate.shards import FinishedShards
+from compactbio.annotate.worker import Failure, from_line, none_annotated
+from compactbio.documents import Document
+from compactbio.errors import UserError
+from compactbio.files import atomic_file, read_json, write_text
+
+FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
+_TABLE_ROWS = 1024  # documents that are written together
+_ENTITY = pa.struct(
+    {
+        "start": pa.int64(),
+        "end": pa.int64(),
+        "text": pa.string(),
+        "type": pa.string(),
+        "identifier": pa.string(),
+        "score": pa.float64(),
+    }
+)
+_SCHEMA = pa.schema({"id": pa.string(), "text": pa.string(), "entities": pa.list_(_ENTITY)})
+
+
+def format_of(out: Path, format: str | None) -> str:
+    """The format of an output: the one that is named, or else that of the file's suffix."""
+    if format is not None:
+        if format not in FORMATS:
+            raise UserError(f"{format!r} is not a format to annotate to: take {', '.join(FORMATS)}.", setting="format")
+        return format
+    known = _BY_SUFFIX.get(out.suffix.lower())
+    if known is None:
+        raise UserError(
+            f"{out}: its name shows no format; use a name that ends in {', '.join(_BY_SUFFIX)}, or name the format "
+            f"({', '.join(FORMATS)}).",
+            setting="format",
+        )
+    return known
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Where a run writes: `out`, and beside it its record, its failures, and, until it ends, the finished shards."""
+
+    out: Path
+    format: str
+
+    @property
+    def record(self) -> Path:
+        """What the run was made of, and its counts."""
+        return self.out.with_name(f"{self.out.name}.run.json")
+
+    @property
+    def failures(self) -> Path:
+        """The documents that were set aside, with their places and reasons."""
+        return self.out.with_name(f"{self.out.name}.failed.jsonl")
+
+    @property
+    def shards(self) -> Path:
+        """The folder of finished shards while the run is unfinished."""
+        return self.out.with_name(f".{self.out.name}.shards")
+
+    @property
+    def identity(self) -> Path:
+        """What an unfinished run is made of, in its folder of shards."""
+        return self.shards / "identity.json"
+
+    def recorded(self) -> dict[str, Any]:
+        """The record of a finished run, {} where there is none or it is damaged."""
+        try:
+            found = read_json(self.record)
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def unfinished(self) -> Any:
+        """The identity of an unfinished run, None where there is none."""
+        return read_json(self.identity) if self.identity.exists() else None
+
+    def write(self) -> tuple[int, int, Counter[str]]:
+        """Write the output and the failures from the finished shards.
+
+        Returns:
+            How many documents were written, how many were set aside, and how many mentions of each type there are.
+
+        Raises:
+            UserError: Where no document was annotated; nothing is written then.
+        """
+        self._check_any()
+        if self.out.is_dir():
+            # Of a run that died before it wrote its record; another folder would have been refused.
+            shutil.rmtree(self.out)
+        documents, failures, types = 0, list[Failure](), Counter[str]()
+
+        def kept() -> Iterator[Document]:
+            nonlocal documents
+            names: set[str] = set()
+            for result in self._results():
+                if isinstance(result, Failure):
+                    failures.append(result)
+                    continue
+                if self.format == "brat":
+                    if (name := _file_name(result.id)) in names:
+                        failures.append(Failure("", result.id, "another document has its id, which names its file"))
+                        continue
+                    names.add(name)
+                documents += 1
+                types.update(span.type for span in result.spans)
+                yield result
+
+        if self.format == "parquet":
+            _write_table(kept(), self.out)
+        else:
+            formats.write(kept(), self.out, self.format)
+        if failures:
+            write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
+        return documents, len(failures), types
+
+    def _check_any(self) -> None:
+        if any(isinstance(result, Document) for result in self._results()):
+            return
+        first = next((result for result in self._results() if isinstance(result, Failure)), None)
+        shutil.rmtree(self.shards)
+        raise none_annotated(first)
+
+    def _results(self) -> Iterator[Document | Failure]:
+        for path in FinishedShards(self.shards).files:
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    yield from_line(json.loads(line))
+
+
+def _file_name(name: str) -> str:
+    """What names of files have in common on file systems that ignore case or the ways of writing an accent."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _write_table(documents: Iterable[Document], path: Path) -> None:
+    stream = iter(documents)
+    with atomic_file(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
+        while rows := list(islice(stream, _TABLE_ROWS)):
+            writer.write_table(pa.Table.from_pylist(list(map(_row, rows)), _SCHEMA))
+
+
+def _row(document: Document) -> dict[str, Any]:
+    entities = [
+        {
+            "start": span.start,
+            "end": span.end,
+            "text": document.text[span.start : span.end],
+            "type": span.type,
+            "identifier": span.identifier,
+            "score": span.score,
+        }
+        for span in document.spans
+    ]
+    return {"id": document.id, "text": document.text, "entities": entities}

@@ -1,0 +1,463 @@
+"""The functions that `import compactbio` offers: paths and names in, the core called, results out.
+
+Each function takes `str` or `Path`, and raises `UserError` (a `ValueError`) with one sentence on whatever the caller
+can fix. Models and tokenizers are local folders or hub names.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from compactbio import corpus as corpora
+from compactbio import recipes
+from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
+from compactbio.annotate.files import annotate_files
+from compactbio.comparison import report, runs
+from compactbio.comparison import suite as suites
+from compactbio.comparison.table import Table, build
+from compactbio.corpus.settings import Overflow
+from compactbio.deploy import export as exporting
+from compactbio.errors import UserError
+from compactbio.evaluation import predictions as prediction_files
+from compactbio.evaluation import scoring
+from compactbio.evaluation.scoring import Evaluation
+from compactbio.files import locked
+from compactbio.modeling import hardware
+from compactbio.processes import cores
+from compactbio.progress import Listener
+from compactbio.recipes import Recipe
+from compactbio.tasks.data import Split
+from compactbio.training import finetuning, grid_search, pretraining, run_folder
+
+__all__ = ["Run", "annotate_files", "build_corpus", "compare", "distil", "evaluate", "export", "finetune", "pretrain"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: the folder with its model, and what it came to.
+
+    Attributes:
+        folder: The folder of the model: configuration, weights, tokenizer and model card.
+        result: The figures of the run: losses of `distil` and `pretrain`, the score on devel of `finetune`.
+    """
+
+    folder: Path
+    result: pretraining.Result | finetuning.Finetuned
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is complete; one that a signal stopped is resumed by the same call with `resume=True`."""
+        return self.result.state != "stopped"
+
+    @overload
+    def annotator(
+        self, task: Literal["ner"] = "ner", *, runtime: str = ..., device: str = ..., threads: int | None = ...
+    ) -> Annotator: ...
+    @overload
+    def annotator(
+        self,
+        task: Literal["relation"],
+        marking: Marking,
+        *,
+        runtime: str = ...,
+        device: str = ...,
+        threads: int | None = ...,
+    ) -> RelationAnnotator: ...
+    @overload
+    def annotator(
+        self, task: Literal["qa"], *, runtime: str = ..., device: str = ..., threads: int | None = ...
+    ) -> QuestionAnnotator: ...
+    def annotator(
+        self, task: str = "ner", marking: Marking | None = None, **options: Any
+    ) -> Annotator | RelationAnnotator | QuestionAnnotator:
+        """Load the run's model to annotate with.
+
+        Args:
+            task: The task of the model: "ner", "relation" or "qa".
+            marking: For relations: the pairs that the model was trained on, and their marks.
+            options: runtime, device, threads, tokens_per_batch, as for `Annotator.from_pretrained`.
+
+        Raises:
+            UserError: For a model of another task, and for one that was not fine-tuned.
+        """
+        if task == "qa":
+            return QuestionAnnotator.from_pretrained(self.folder, **options)
+        if task == "relation":
+            if marking is None:
+                raise UserError("Relations need a marking: the types of the pairs, and how they were marked.")
+            return RelationAnnotator.from_pretrained(self.folder, marking, **options)
+        return Annotator.from_pretrained(self.folder, **options)
+
+    def evaluate(self, data: str | Path | Mapping[str, str | Path], **options: Any) -> Evaluation:
+        """Score the run's model on a data set; the arguments are those of `evaluate`."""
+        return evaluate(data, self.folder, **options)
+
+    def push_to_hub(self, name: str, *, private: bool = True) -> str:
+        """Upload the run's model, without checkpoints, to the Hugging Face hub.
+
+        Args:
+            name: The model's name there, "owner/name"; made where it does not exist.
+            private: Whether a model that is made can be seen by its owner alone.
+
+        Returns:
+            The address of the model.
+
+        Raises:
+            UserError: Where the hub refuses or cannot be reached, and for an unfinished run.
+        """
+        if not self.finished:
+            raise UserError(f"{self.folder}: the run is unfinished; resume it before it is pushed.")
+        return run_folder.push(self.folder, name, private=private)
+
+
+def build_corpus(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    tokenizer: str | Path,
+    max_length: int = 256,
+    overflow: Overflow = "drop",
+    holdout: int = 0,
+    exclude: str | Path | None = None,
+    require_abstract: bool = False,
+    published: bool = False,
+    workers: int | None = None,
+    strict: bool = False,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Make a corpus of token rows from citations, which `distil` and `pretrain` read.
+
+    A PMID keeps its newest record, and withdrawn ones are dropped. A build that was stopped resumes when it is called
+    again with the same arguments; a finished one is left alone.
+
+    Args:
+        inputs: Files, folders or patterns of PubMed XML, JSON lines, Parquet or plain text, each also as .gz.
+        out: The folder to make.
+        tokenizer: A tokenizer's folder, a vocab.txt, or a hub name.
+        max_length: Tokens of a row, special ones included.
+        overflow: What becomes of tokens beyond that: "drop", or "keep" for further rows.
+        holdout: Rows to set aside for held-out loss.
+        exclude: A file of PMIDs to leave out, one per line.
+        require_abstract: Drop citations that are a title only.
+        published: Write titles without any square bracket, as in the published corpus.
+        workers: Processes; by default one per core.
+        strict: Stop at the first source that is damaged, instead of setting it aside.
+        listener: Is told of the progress (see `progress.Listener`).
+
+    Returns:
+        The manifest of the corpus: sources, settings, counts, rows, tokens, digests.
+
+    Example:
+        >>> from compactbio import build_corpus
+        >>> manifest = build_corpus("notes.txt", "notes-corpus", tokenizer="start", max_length=32, workers=1)
+        >>> manifest["rows"]["train"]
+        2
+    """
+    return corpora.build(
+        [inputs] if isinstance(inputs, (str, Path)) else inputs,
+        tokenizer,
+        out,
+        max_length=max_length,
+        overflow=overflow,
+        holdout=holdout,
+        exclude=exclude,
+        require_abstract=require_abstract,
+        published=published,
+        workers=cores() if workers is None else workers,
+        strict=strict,
+        listener=listener,
+    )
+
+
+def distil(
+    recipe: str | Path | Recipe,
+    corpus: str | Path,
+    out: str | Path,
+    *,
+    teacher: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+    resume: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Distil a compact model from a teacher.
+
+    Args:
+        recipe: A packaged recipe's name (`compactbio.recipes.names()`), a YAML file, or a Recipe, of kind "distil".
+        corpus: A folder made by `build_corpus` with the teacher's tokenizer.
+        out: The folder of the run, and then of the model.
+        teacher: The teacher; by default the recipe's.
+        device: "cpu", "cuda", or "auto" for a CUDA GPU where there is one.
+        precision: "bf16", "fp32", or "auto" for bf16 where the hardware has it.
+        tokens_per_batch: Tokens of a micro-batch, which bounds the memory; by default 4,096 on a CPU, 32,768 on CUDA.
+        resume: Resume the unfinished run that `out` holds.
+        overrides: Fields of the recipe to set otherwise (`steps=1000`, `learning_rate=3e-4`).
+
+    Example:
+        >>> from compactbio import distil
+        >>> run = distil("distil-biobert", "corpus", "student", teacher="teacher", steps=2, layers=2, batch_size=6)
+        >>> run.result.state, run.result.step
+        ('finished', 2)
+    """
+    loaded = _recipe(recipe, overrides)
+    if loaded.kind != "distil":
+        raise UserError(f"Recipe {loaded.name} continues a checkpoint and has no teacher: call pretrain.")
+    with hardware.on_device(device):
+        result = pretraining.train(
+            loaded,
+            corpus,
+            out,
+            teacher=teacher,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            resume=resume,
+        )
+    return Run(Path(out), result)
+
+
+def pretrain(
+    recipe: str | Path | Recipe,
+    corpus: str | Path,
+    out: str | Path,
+    *,
+    init: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+    resume: bool = False,
+    **overrides: Any,
+) -> Run:
+    """Continue the pre-training of a model by masked language modelling, or begin one.
+
+    Args:
+        recipe: A packaged recipe's name (`compactbio.recipes.names()`), a YAML file, or a Recipe, of kind "continue".
+        corpus: A folder made by `build_corpus` with the model's tokenizer.
+        out: The folder of the run, and then of the model.
+        init: The model to start from; by default the recipe's.
+        device: As for `distil`.
+        precision: As for `distil`.
+        tokens_per_batch: As for `distil`.
+        resume: Resume the unfinished run that `out` holds.
+        overrides: Fields of the recipe to set otherwise (`steps=1000`, `learning_rate=3e-4`).
+
+    Example:
+        >>> from compactbio import pretrain
+        >>> run = pretrain("bio-distilbert-uncased", "corpus", "adapted", init="teacher", steps=2, batch_size=6)
+        >>> run.result.state
+        'finished'
+    """
+    loaded = _recipe(recipe, overrides)
+    if loaded.kind != "continue":
+        raise UserError(f"Recipe {loaded.name} distils a teacher: call distil.")
+    with hardware.on_device(device):
+        result = pretraining.train(
+            loaded, corpus, out, init=init, precision=precision, tokens_per_batch=tokens_per_batch, resume=resume
+        )
+    return Run(Path(out), result)
+
+
+def _recipe(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        return recipes.load(recipe, **overrides)
+    return Recipe.model_validate({**recipe.model_dump(), **overrides}) if overrides else recipe
+
+
+def finetune(
+    data: str | Path | Mapping[str, str | Path],
+    model: str | Path,
+    out: str | Path,
+    *,
+    task: str | None = None,
+    format: str | None = None,
+    train_on: str = "train",
+    search: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> Run:
+    """Fine-tune a model for named entities, relations or questions.
+
+    Args:
+        data: A folder with train, devel and test files, one file (split 70/10/20), or a mapping of "train", "devel"
+            and "test" to files.
+        model: The model to start from.
+        out: The folder of the run, and then of the model.
+        task: "ner", "relation" or "qa"; by default recognised from the data.
+        format: One of `formats.READABLE`; by default recognised.
+        train_on: "train", which keeps the best epoch by devel, or "train+devel", which keeps the last.
+        search: Try a grid of learning rates and batch sizes, and keep the best by devel.
+        device: As for `distil`.
+        precision: As for `distil`.
+        tokens_per_batch: As for `distil`.
+        resume: Resume the unfinished run that `out` holds.
+        settings: Settings of `tasks.settings.Settings` (`epochs=3`, `learning_rate=5e-5`, `seed=1`).
+
+    Example:
+        >>> from compactbio import finetune
+        >>> run = finetune("NER/made", "start", "tagger-run", epochs=4, batch_size=8, learning_rate=5e-3, max_length=32)
+        >>> annotator = run.annotator()
+        >>> [entity.text for entity in annotator("patients of aspirin and daily lung cancer")]
+        ['aspirin', 'lung cancer']
+    """
+    given: dict[str, Any] = {
+        "task": task,
+        "format": format,
+        "overrides": settings,
+        "train_on": train_on,
+        "precision": precision,
+        "tokens_per_batch": tokens_per_batch,
+        "resume": resume,
+    }
+    with hardware.on_device(device):
+        if not search:
+            return Run(Path(out), finetuning.finetune(data, model, out, **given))
+        if isinstance(data, Mapping):
+            raise UserError("A search takes a data folder or file, not a mapping of files.")
+        return Run(Path(out), grid_search.search(data, model, out, **given))
+
+
+def evaluate(
+    data: str | Path | Mapping[str, str | Path],
+    model: str | Path | None = None,
+    *,
+    predictions: str | Path | None = None,
+    task: str | None = None,
+    format: str | None = None,
+    protocol: str = "word",
+    split: Split = "test",
+    gold: str | Path | None = None,
+    untyped: bool = False,
+    negative: Sequence[str] | None = None,
+    scheme: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+) -> Evaluation:
+    """Score a fine-tuned model, or another system's predictions, as the field does.
+
+    Args:
+        data: A folder, whose test split is scored, or one file.
+        model: The model; or
+        predictions: A file of predictions in a format of the data.
+        task: "ner", "relation" or "qa"; by default recognised from the data.
+        format: One of `formats.READABLE`; by default recognised.
+        protocol: For entities: "word", as conlleval; or "published", over word pieces as the published script.
+        split: "test" or "devel".
+        gold: BioASQ's golden file, for a test split without answers.
+        untyped: For entities: compare the extents alone.
+        negative: For relations: the classes of no relation; by default known by their names.
+        scheme: For relations: "chemprot" or "labels"; by default known by the labels.
+        device: As for `distil`.
+        precision: As for `distil`.
+        tokens_per_batch: As for `distil`.
+
+    Returns:
+        The scores, with protocol, interval, counts and the digests of data and model; `record()` gives them as JSON.
+
+    Example:
+        >>> from compactbio import evaluate
+        >>> evaluation = evaluate("NER/made", "tagger")
+        >>> evaluation.outcome.main > 0.9, evaluation.record()["protocol"]
+        (True, 'word')
+    """
+    if (model is None) == (predictions is None):
+        raise UserError("Name either a model or a file of predictions.")
+    asked: dict[str, Any] = {
+        "task": task,
+        "format": format,
+        "protocol": protocol,
+        "split": split,
+        "gold": gold,
+        "untyped": untyped,
+        "negative": negative,
+        "scheme": scheme,
+    }
+    if predictions is not None:
+        if isinstance(data, Mapping):
+            raise UserError("Predictions are scored on a data folder or file, not on a mapping of files.")
+        return prediction_files.evaluate_file(predictions, data, **asked)
+    assert model is not None
+    with hardware.on_device(device):
+        return scoring.evaluate(model, data, **asked, precision=precision, tokens_per_batch=tokens_per_batch)
+
+
+def compare(
+    suite: str | Path,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+    listener: Listener | None = None,
+) -> Table:
+    """Fine-tune and score every model on every data set of a suite, and write the tables and the page of it.
+
+    What was run is kept and not run again; a run that fails is named in the report and tried again the next time.
+
+    Args:
+        suite: A YAML file of models, data sets and seeds (see `comparison.suite.Suite`).
+        out: The folder of all runs and of the report (index.html, table.md, table.tex, table.json).
+        device: As for `distil`.
+        precision: As for `distil`.
+        tokens_per_batch: As for `distil`.
+        listener: Is told of each run (see `progress.Listener`).
+
+    Returns:
+        The table: means, deviations, intervals and paired tests.
+
+    Example:
+        >>> from compactbio import compare
+        >>> table = compare("suite.yaml", "comparison")
+        >>> row = table.row("start", "made")
+        >>> row.runs, row.mean >= 0
+        (1, True)
+    """
+    loaded, out = suites.load(suite), Path(out)
+    with locked(out), hardware.on_device(device):
+        runs.check(loaded, out)
+        report.check()
+        cells = runs.run_suite(
+            loaded,
+            out,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            report=listener.note if listener else lambda line: None,
+        )
+        table = build(cells, loaded.baseline, loaded.teacher)
+        report.write(Path(suite).stem, table, cells, {}, out)
+    return table
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    format: Literal["onnx", "onnx-int8"] = "onnx",
+    data: str | Path | None = None,
+    split: Split | None = None,
+    max_loss: float = 0.3,
+    listener: Listener | None = None,
+) -> exporting.Exported:
+    """Write a fine-tuned model for ONNX Runtime, checked against the original.
+
+    Args:
+        model: The model, fine-tuned for a task.
+        out: The folder to write; may be the model's own.
+        format: "onnx" (fp32), or "onnx-int8" for int8 weights and activations.
+        data: A data set of the model's kind, on which both are scored; int8 needs one.
+        split: The split to score on; by default devel where there is one, else test.
+        max_loss: What the main score may lose, in hundredths, before int8 is refused.
+        listener: Is told of the progress (see `progress.Listener`).
+
+    Example:
+        >>> from compactbio import Annotator, export
+        >>> export("tagger", "tagger-onnx").file
+        'model.onnx'
+        >>> len(Annotator.from_pretrained("tagger-onnx")("daily aspirin"))
+        1
+    """
+    return exporting.export(model, format, out, data=data, split=split, max_loss=max_loss, listener=listener)

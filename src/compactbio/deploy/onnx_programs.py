@@ -1,0 +1,121 @@
+"""A PyTorch model as an ONNX program, and int8 models made of it."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from compactbio.errors import UserError
+from compactbio.modeling.families import check_family, depth
+from compactbio.modeling.onnx import OnnxRuntime
+from compactbio.modeling.runtimes import ONNX_FILES
+
+_EMBEDDINGS = "embeddings"
+
+
+@contextmanager
+def _silently() -> Iterator[None]:
+    """Within it the exporters' messages, of which the user can fix nothing, are dropped."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def program_of(model: PreTrainedModel, task: str) -> Any:
+    """The model as an `onnx_ir.Model`, for batches and rows of any size.
+
+    Raises UserError where the exporter is not installed.
+    """
+    try:
+        from transformers.exporters import OnnxConfig, OnnxExporter
+
+        # Odd and below the positions, so that the exporter takes neither size for a constant of the model.
+        length = min(17, int(model.config.max_position_embeddings) // 2 + 1)
+        ids = torch.ones((3, length), dtype=torch.long)
+        mask = torch.ones_like(ids)
+        mask[1, length // 2 :] = 0
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if task == "qa" and _has_segments(model):
+            inputs["token_type_ids"] = (torch.arange(length) > length // 2).long().expand(3, length).clone()
+        with _silently():
+            return OnnxExporter().export(model, inputs, config=OnnxConfig(dynamic=True)).program
+    except ImportError as error:
+        raise UserError(f"The exporter is not installed: pip install 'compactbio[onnx]' ({error}).") from None
+
+
+def _has_segments(model: PreTrainedModel) -> bool:
+    """Whether token types make a difference to a model: DistilBERT has none, some BERTs but one."""
+    taken = signature(type(model).forward).parameters
+    return "token_type_ids" in taken and int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
+
+
+def save_program(program: Any, path: Path) -> None:
+    """Write a program with its weights to one file."""
+    import onnx_ir
+
+    onnx_ir.save(program, str(path))
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """Makes int8 models of a program of `model`, in `folder`."""
+
+    program: Any
+    model: PreTrainedModel
+    task: str
+    folder: Path
+
+    def groups(self) -> list[str]:
+        """What can be left in fp32: the embeddings, each layer."""
+        return [_EMBEDDINGS, *(f"layer {i}" for i in range(depth(self.model)))]
+
+    def make(self, *, per_channel: bool, only: str | None = None, without: Sequence[str] = ()) -> OnnxRuntime:
+        """An int8 model.
+
+        Args:
+            per_channel: whether each channel of a weight has its own scale.
+            only: the one group to quantise; by default all.
+            without: groups to leave in fp32.
+        """
+        from transformers.exporters import ExportFormat, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+
+        nodes = self._nodes()
+        config = OnnxRuntimeDynamicConfig(
+            per_channel=per_channel,
+            nodes_to_quantize=None if only is None else [name for name, group in nodes.items() if group == only],
+            nodes_to_exclude=[name for name, group in nodes.items() if group in without] or None,
+        )
+        with _silently():
+            quantised = OnnxRuntimeQuantizer(config).quantize(self.program, {}, ExportFormat.ONNX)
+        path = self.folder / ONNX_FILES["onnx-int8"]
+        save_program(quantised, path)
+        return OnnxRuntime(path, self.task, "onnx-int8", self.model.config)
+
+    def _nodes(self) -> dict[str, str]:
+        """The group of every node that can be quantised, by the path of its module."""
+        path = check_family(self.model.config).layers
+        found = {}
+        for node in self.program.graph:
+            if node.op_type not in ("MatMul", "Gemm", "Gather"):
+                continue
+            scope = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
+            _, inside, rest = scope.rpartition(f"{path}.")
+            number = rest.split(".")[0].split("'")[0]
+            if inside and number.isdigit():
+                found[node.name] = f"layer {number}"
+            elif "embeddings" in scope:
+                found[node.name] = _EMBEDDINGS
+        return found

@@ -1,0 +1,224 @@
+"""The names from the top: there, light, typed, and as their documentation shows them."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import compactbio
+from compactbio import UserError, api, documents, recipes
+from compactbio.annotate import annotator, files, questions, relations
+from task_data import ner_folder, qa_folder, relation_folder, start_folder
+
+CONTRACT = [
+    *("Annotator", "RelationAnnotator", "QuestionAnnotator", "build_corpus", "distil", "pretrain", "finetune"),
+    *("evaluate", "compare", "export", "annotate_files", "load_recipe", "read", "write", "UserError"),
+]
+QUICK = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
+
+
+def test_every_name_of_the_contract_is_there_and_no_folder_has_it():
+    folders = {module.name for module in pkgutil.iter_modules(compactbio.__path__)}
+    for name in compactbio.__all__:
+        found = getattr(compactbio, name)
+        assert name not in folders or inspect.ismodule(found)
+    assert set(CONTRACT) <= set(compactbio.__all__) == set(dir(compactbio))
+    assert compactbio.load_recipe is recipes.load and issubclass(UserError, ValueError)
+    assert compactbio.Document is documents.Document and compactbio.recipes is recipes
+    with pytest.raises(AttributeError, match="no attribute 'distill'"):
+        compactbio.distill  # noqa: B018
+
+
+def test_every_import_of_a_folder_leaves_the_names_as_they_are():
+    for name in ("annotate", "comparison", "corpus", "deploy.export", "evaluation.scoring", "recipes", "training.plan"):
+        importlib.import_module(f"compactbio.{name}")
+    assert all(callable(getattr(compactbio, name)) for name in CONTRACT)
+
+
+def test_importing_it_takes_no_torch_nor_a_fifth_of_a_second():
+    code = """
+        import sys, time
+        began = time.process_time()
+        import compactbio
+        seconds = time.process_time() - began
+        compactbio.read, compactbio.write, compactbio.load_recipe, compactbio.Document, compactbio.recipes.names()
+        print(seconds, "torch" in sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(3)]
+    assert min(float(seconds) for seconds, _ in done) < 0.2 and {torch for _, torch in done} == {"False"}
+
+
+def test_every_argument_is_documented():
+    functions = [getattr(compactbio, name) for name in CONTRACT if inspect.isfunction(getattr(compactbio, name))]
+    functions = [
+        function for function in functions if function.__module__.startswith(("compactbio.api", "compactbio.ann"))
+    ]
+    methods = [compactbio.Annotator.from_pretrained, compactbio.Annotator.stream, compactbio.Annotator.__call__]
+    assert len(functions) >= 8
+    for function in [*functions, *methods, compactbio.Run.push_to_hub]:
+        described = inspect.getdoc(function) or ""
+        for name in inspect.signature(function).parameters:
+            assert name == "self" or f"    {name}: " in described, f"{function.__qualname__}: {name}"
+
+
+@pytest.fixture(scope="module")
+def workspace(tagger, teacher_folder, token_corpus, tokenizer_folder, tmp_path_factory):
+    """What the examples of the documentation name."""
+    place = tmp_path_factory.mktemp("workspace")
+    for name, folder in (("tagger", tagger), ("teacher", teacher_folder), ("corpus", token_corpus)):
+        shutil.copytree(folder, place / name)
+    start = start_folder(place / "start", tokenizer_folder)
+    ner_folder(place / "NER" / "made", {"train": 120, "devel": 30, "test": 40}, kind="Drug")
+    suite = "models: {start: start}\ndata: {made: NER/made}\nsettings: {epochs: 1, max_length: 32}\n"
+    (place / "suite.yaml").write_text(suite)
+    (place / "notes.txt").write_text("daily aspirin for the patients\nrisk of lung cancer\n")
+    for task, make, name in (("relation", relation_folder, "relations"), ("qa", qa_folder, "reader")):
+        data = make(place / f"{name}-data", {"train": 120, "test": 4})
+        compactbio.finetune(data, start, place / name, task=task, **QUICK)
+    return place
+
+
+def examples():
+    finder = doctest.DocTestFinder()
+    for module in (api, annotator, files, questions, relations):
+        yield from (one for one in finder.find(module) if one.examples)
+
+
+_SLOW = {"compactbio.api.export"}
+
+
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(one, id=one.name, marks=pytest.mark.slow if one.name in _SLOW else ()) for one in examples()],
+)
+def test_the_examples_of_the_documentation_run(example, workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    example.globs = {}
+    told: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert runner.run(example, out=told.append).failed == 0, "".join(told)
+
+
+def test_every_function_of_work_has_an_example():
+    shown = {one.name.rpartition(".")[2] for one in examples()}
+    assert {"Annotator", "RelationAnnotator", "QuestionAnnotator", "stream", "annotate_files", "build_corpus"} <= shown
+    assert {"distil", "pretrain", "finetune", "evaluate", "compare", "export"} <= shown
+
+
+def test_a_run_is_annotated_with_scored_and_resumed_or_left_alone(workspace, tmp_path):
+    data = str(workspace / "NER" / "made")
+    run = compactbio.finetune(data, str(workspace / "start"), tmp_path / "run", device="cpu", **QUICK)
+    assert run.finished and run.folder == tmp_path / "run" and run.result.devel > 0.9
+    assert [entity.text for entity in run.annotator(device="cpu")("insulin of the group")] == ["insulin"]
+    evaluation = run.evaluate(data, device="cpu")
+    assert evaluation.outcome.main == compactbio.evaluate(data, run.folder).outcome.main > 0.9
+    again = compactbio.finetune(data, str(workspace / "start"), tmp_path / "run", **QUICK)
+    assert again.result.state == "already finished" and again.finished
+    with pytest.raises(UserError, match="fine-tuned for ner"):
+        run.annotator("qa")
+    with pytest.raises(UserError, match="marking"):
+        run.annotator("relation")
+    reader = api.Run(workspace / "reader", run.result).annotator("qa", tokens_per_batch=64)
+    assert reader(("drug of the group", ["the dose of daily aspirin in the study"]))[0].text == "aspirin"
+
+
+def test_predictions_of_others_are_scored(workspace, tmp_path):
+    data = workspace / "NER" / "made"
+    evaluation = compactbio.evaluate(data, predictions=data / "test.tsv")
+    assert evaluation.outcome.main == 1
+    for given in ({}, {"model": "a", "predictions": "b"}):
+        with pytest.raises(UserError, match="either a model or"):
+            compactbio.evaluate(data, **given)
+
+
+def test_what_does_not_fit_is_a_sentence(workspace, tmp_path):
+    with pytest.raises(UserError, match="call pretrain"):
+        compactbio.distil("bio-distilbert-cased", workspace / "corpus", tmp_path / "out")
+    with pytest.raises(UserError, match="call distil"):
+        compactbio.pretrain("distil-biobert", workspace / "corpus", tmp_path / "out")
+    with pytest.raises(UserError, match="not a device"):
+        compactbio.Annotator.from_pretrained(workspace / "tagger", device="tpu")
+    with pytest.raises(UserError, match="learning_rat"):
+        compactbio.distil("distil-biobert", workspace / "corpus", tmp_path / "out", learning_rat=1)
+    with pytest.raises(UserError, match="must be 1 or more"):
+        compactbio.Annotator.from_pretrained(workspace / "tagger", tokens_per_batch=0)
+
+
+def test_texts_stream_through_an_annotator_a_batch_at_a_time(workspace):
+    annotator = compactbio.Annotator.from_pretrained(workspace / "tagger", tokens_per_batch=16, threads=1)
+    texts = [f"the {'group ' * (i % 5)}of aspirin" for i in range(20)]
+    read = []
+
+    def source():
+        for text in texts:
+            read.append(text)
+            yield text
+
+    found = annotator.stream(source(), batch_size=4)
+    first = next(found)
+    assert len(read) == 4
+    assert [[(e.start, e.end) for e in own] for own in [first, *found]] == [
+        [(e.start, e.end) for e in own] for own in annotator(texts)
+    ]
+    with pytest.raises(UserError, match=r"Text 5 \(counted from 0\) is None"):
+        list(annotator.stream([*texts[:5], None], batch_size=2))
+    with pytest.raises(UserError, match="batch_size"):
+        annotator.stream(texts, batch_size=0)
+
+
+def test_a_model_is_pushed_with_its_privacy(workspace, monkeypatch, tmp_path):
+    pushed = []
+    monkeypatch.setattr(api.hub, "push", lambda folder, name, **more: pushed.append((folder, name, more)) or "address")
+    result = compactbio.finetune(workspace / "NER" / "made", workspace / "start", tmp_path / "run", epochs=1).result
+    assert api.Run(tmp_path / "run", result).push_to_hub("owner/name") == "address"
+    assert pushed[0][:2] == (tmp_path / "run", "owner/name") and pushed[0][2]["private"] is True
+    assert "checkpoints/*" in pushed[0][2]["ignore"]
+
+
+PROGRAM = """
+    from pathlib import Path
+
+    from compactbio import (
+        Annotator, Document, Entity, QuestionAnnotator, RelationAnnotator, Run, UserError, annotate_files, build_corpus,
+        compare, corpus, distil, evaluate, export, finetune, load_recipe, pretrain, read, recipes, write,
+    )
+
+    annotator = Annotator.from_pretrained("tagger", device="cpu")
+    one: list[Entity] = annotator("aspirin")
+    several: list[list[Entity]] = annotator(["aspirin", "insulin"])
+    scores: list[float] = [entity.score for entities in annotator.stream(iter(["a"])) for entity in entities]
+    run: Run = finetune("data", model="start", out=Path("out"), epochs=3)
+    more: list[Entity] = run.annotator()("aspirin")
+    answers = run.annotator("qa")(("what?", ["text"]))
+    text: str = answers[0].text
+    address: str = run.push_to_hub("owner/name", private=True)
+    main: float = run.evaluate("data").outcome.main
+    steps: int = load_recipe("distil-biobert", steps=10).steps
+    documents: list[Document] = list(read("a.jsonl"))
+    names: list[str] = recipes.names()
+    reveal_type(distil("distil-biobert", "corpus", "out", teacher="teacher").folder)
+    annotator(7)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_uses_it_is_typed(tmp_path):
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(PROGRAM))
+    # Types of our own are looked at; those of others would take minutes.
+    skipped = ", ".join(f'"{name}.*"' for name in ("torch", "transformers", "numpy", "pydantic", "rich", "fastapi"))
+    settings = f"[tool.mypy]\nstrict = true\n[[tool.mypy.overrides]]\nmodule = [{skipped}]\nfollow_imports = 'skip'\n"
+    (tmp_path / "pyproject.toml").write_text(settings)
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    lines = [line.partition("program.py:")[2] for line in done.stdout.splitlines() if "program.py:" in line]
+    assert len(lines) == 5 and "Path" in lines[0], done.stdout + done.stderr
+    assert 'No overload variant of "__call__" of "Annotator" matches argument type "int"' in lines[1], done.stdout
