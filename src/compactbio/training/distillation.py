@@ -61,15 +61,8 @@ def distil(
 def arguments_for(
     recipe: Recipe, precision: str, checkpoints: Path | None, *, validates: bool, starts: bool
 ) -> TrainingArguments:
-    """The Trainer's arguments for a recipe.
-
-    Args:
-        recipe: the optimisation.
-        precision: "bf16" or "fp32".
-        checkpoints: the folder for checkpoints; None where none are written.
-        validates: whether held-out rows choose the best student.
-        starts: whether the training starts at step 0.
-    """
+    """The Trainer's arguments for a recipe; `validates` where held-out rows choose the best student, `starts` at step 0
+    where nothing is resumed."""
     return engine.training_arguments(
         checkpoints,
         precision,
