@@ -73,16 +73,16 @@ def finetuned_card(
     base = run["model"]["name"]
     results = [
         EvalResult(
-            task_type=_PIPELINES[one["task"]],
-            dataset_type=one["data"]["name"],
-            dataset_name=one["data"]["name"],
-            dataset_split=one["data"]["split"],
+            task_type=_PIPELINES[evaluation["task"]],
+            dataset_type=evaluation["data"]["name"],
+            dataset_name=evaluation["data"]["name"],
+            dataset_split=evaluation["data"]["split"],
             metric_type=metric,
             metric_value=round(value, 6),
-            metric_name=f"{metric} ({one['protocol']})",
+            metric_name=f"{metric} ({evaluation['protocol']})",
         )
-        for one in evaluations
-        for metric, value in one["scores"].items()
+        for evaluation in evaluations
+        for metric, value in evaluation["scores"].items()
     ]
     data = ModelCardData(
         language="en",
