@@ -42,7 +42,7 @@ def compare(
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Fine-tune and score nothing; report on what has been run.")
     ] = False,
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
@@ -66,7 +66,7 @@ def compare(
             runs = running.kept_runs(loaded, out)
         else:
             runs = running.run_suite(
-                loaded, out, precision=precision.value, tokens_per_batch=tokens_per_batch, report=_report
+                loaded, out, precision=precision, tokens_per_batch=tokens_per_batch, report=_report
             )
     except (running.Stopped, KeyboardInterrupt):
         _report(f"Stopped; what was run is kept. Resume with: compactbio {shlex.join(sys.argv[1:])}")
