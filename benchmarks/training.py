@@ -33,7 +33,7 @@ from compactbio.objectives import Distiller
 from compactbio.recipes import Recipe
 from compactbio.training.batches import Labelled
 from compactbio.training.masked_lm import Masking
-from compactbio.training.plan import flops_a_token, time_steps
+from compactbio.training.plan import time_steps, training_flops_per_token
 
 RECIPES = ("distil-biobert", "compact-biobert", "tiny-biobert", "bio-distilbert-cased")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -270,7 +270,9 @@ def matrix_rate(dtype: torch.dtype, *, small: bool) -> float:
 def flops(job: Job) -> float:
     """Floating-point operations that a token of a job needs: student three times forward, teacher once."""
     recipe, teacher, student = models(job)
-    return flops_a_token(recipe, student, teacher, [len(row) for row in rows(job, teacher.config.vocab_size)])
+    return training_flops_per_token(
+        recipe, student, teacher, [len(row) for row in rows(job, teacher.config.vocab_size)]
+    )
 
 
 def _rows(job: Job, found: dict[str, list[Figures]], rates: dict[str, float]) -> list[dict[str, Any]]:

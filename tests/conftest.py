@@ -1,5 +1,6 @@
 """Small real models and tokenizers, built here; nothing is downloaded."""
 
+import gc
 import json
 import os
 import sys
@@ -131,6 +132,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that of the processes that share the files none is left with a long one."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the garbage collector, which accelerate runs after each training, need not visit it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

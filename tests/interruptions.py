@@ -2,13 +2,14 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
+
+import forked
 
 
 class Notes:
@@ -86,7 +87,7 @@ with stopping_at(int(step), signal.SIGKILL):
 def killed_at(step: int, arguments: list[str]) -> None:
     """Run the command line in a process of its own, which dies by SIGKILL as it comes to a step of its run."""
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", _KILLED, str(step), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,

@@ -5,12 +5,13 @@ import json
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from subprocess import PIPE, STDOUT
 
+import forked
 from compactbio import Annotator
 
 
@@ -44,9 +45,7 @@ class Server(Client):
 
     def __init__(self, model, *options: str) -> None:
         command = [sys.executable, "-m", "compactbio", "serve", str(model), "--port", "0", "--runtime", "torch-fp32"]
-        self.process = subprocess.Popen(
-            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        self.process = forked.Popen([*command, *options], stdout=PIPE, stderr=STDOUT, text=True)
         self.log = ""
         for line in self.process.stdout:
             self.log += line

@@ -15,7 +15,7 @@ from compactbio import formats
 from compactbio.corpus.deduplication import choose
 from compactbio.documents import Document, Passage, Span
 from compactbio.errors import UserError
-from compactbio.formats.texts import Reading
+from compactbio.formats import Reading
 from compactbio.progress import Silent
 
 FAST = ("--runtime", "torch-fp32", "--workers", "1")

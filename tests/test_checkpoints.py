@@ -193,7 +193,7 @@ def test_a_record_of_a_run_that_is_damaged_is_a_sentence(content, runs, tmp_path
     out = shutil.copytree(place / "train" / "stopped", tmp_path / "out")
     known = identity(out)
     (out / "run.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"run\.json is no record of ours"):
+    with pytest.raises(UserError, match=r"run\.json is not a record of compactbio"):
         run_folder.begin(out, known, resume=True)
 
 

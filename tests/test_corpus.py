@@ -348,7 +348,7 @@ def test_plain_text_among_records_is_named(tmp_path, tokenizer_folder):
     write(tmp_path / "in" / "notes.txt", "Aspirin was given daily.\n")
     listener = Notes()
     build([tmp_path / "in"], tokenizer_folder, tmp_path / "out", listener=listener)
-    assert listener.notes == ["read as plain text, a document a line, beside records: notes.txt"]
+    assert listener.notes == ["read as plain text, a document per line, beside records: notes.txt"]
 
 
 @pytest.mark.parametrize(

@@ -134,16 +134,16 @@ def test_an_empty_corpus(tmp_path, tokenizer_folder, name, content, sentence):
         ({"tokenizer": "{tmp}/words.txt"}, r"not a BERT vocabulary, \[UNK\]"),
         ({"tokenizer": "./nowhere"}, "nowhere: there is no such tokenizer"),
         ({"tokenizer": "nobody/nothing"}, "nobody/nothing: .*HF_HUB_OFFLINE"),
-        ({"max_length": 2}, "--max-length 2: must be more than the 2 special pieces"),
-        ({"holdout": -1}, "--holdout -1"),
-        ({"holdout": 6}, "--holdout 6: the corpus has 6 rows in all"),
-        ({"workers": 0}, "--workers 0"),
-        ({"overflow": "wrap"}, "--overflow wrap"),
+        ({"max_length": 2}, "2 tokens: it must be more than the 2 special ones"),
+        ({"holdout": -1}, "-1 rows to hold out"),
+        ({"holdout": 6}, "6 rows to hold out: the corpus has 6 rows in all"),
+        ({"workers": 0}, "0 workers"),
+        ({"overflow": "wrap"}, "wrap: overflow is drop or keep"),
         ({"exclude": "{tmp}/missing.txt"}, "missing.txt: no such file"),
-        ({"exclude": "{tmp}/words.txt"}, "words.txt, line 2: one PMID a line"),
+        ({"exclude": "{tmp}/words.txt"}, "words.txt, line 2: one PMID per line"),
         ({"exclude": "{tmp}/in/good1.jsonl.gz"}, "not a text file of PMIDs"),
-        ({"out": "{tmp}/words.txt"}, "words.txt: a file is in the way"),
-        ({"out": "{tmp}/in"}, "the folder is not empty and holds no corpus"),
+        ({"out": "{tmp}/words.txt"}, "words.txt is a file"),
+        ({"out": "{tmp}/in"}, "is not empty and holds no corpus"),
     ],
 )
 def test_a_mistake_in_the_arguments(tmp_path, good, tokenizer_folder, options, sentence):
@@ -168,7 +168,7 @@ def test_a_holdout_that_was_too_large_can_be_corrected(tmp_path, good, tokenizer
     listener = Notes()
     manifest = corpus.build([good], tokenizer_folder, tmp_path / "out", holdout=5, listener=listener)
     assert manifest["rows"] == {"train": 1, "holdout": 5}
-    assert "going on: 2 of 2 sources are done already" in listener.notes
+    assert "resuming: 2 of 2 sources are done already" in listener.notes
 
 
 # Output folders
@@ -268,7 +268,7 @@ def test_no_right_to_write(tmp_path, good, tokenizer_folder):
 
 
 def test_a_worker_that_dies_is_told_of(tmp_path):
-    with pytest.raises(UserError, match=r"A worker process died, .*fewer --workers"):
+    with pytest.raises(UserError, match=r"A worker process died, .*fewer workers"):
         list(unordered_results(os._exit, [1, 1], 2, lambda: None))
 
 
@@ -370,7 +370,7 @@ def test_texts_that_the_vocabulary_does_not_fit_are_refused(tmp_path, tokenizer_
     cased = tmp_path / "cased"
     BertTokenizerFast(vocab=str(tokenizer_folder / "vocab.txt"), do_lower_case=False).save_pretrained(cased)
     write(tmp_path / "in" / "a.jsonl", json_lines([{**one, "title": one["title"].upper()} for one in abstracts(20)]))
-    with pytest.raises(UserError, match=r"[0-9.]+% of the pieces are unknown to the vocabulary of cased"):
+    with pytest.raises(UserError, match=r"[0-9.]+% of the tokens are unknown to the vocabulary of cased"):
         corpus.build([tmp_path / "in"], cased, tmp_path / "out", workers=workers)
     made = corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "lowered", workers=workers)
     rows = corpus.open(tmp_path / "lowered")["train"]["input_ids"]

@@ -49,5 +49,5 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, tokenizer_folde
         corpus.build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=Interrupt(after=finished + 1))
     assert {path: path.stat().st_mtime_ns for path in made} == stamps, "a finished part was made again"
     corpus.build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=listener)
-    assert any(note.startswith(f"going on: {finished + 1} of 8") for note in listener.notes)
+    assert any(note.startswith(f"resuming: {finished + 1} of 8") for note in listener.notes)
     assert digests(out) == digests(tmp_path / "straight")

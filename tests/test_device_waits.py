@@ -23,9 +23,9 @@ from compactbio.modeling import build_student
 from compactbio.modeling.packing import Packed, Row
 from compactbio.modeling.prediction import predict
 from compactbio.objectives import Distiller, labelled
-from compactbio.training.engine import StepTrainer
-from compactbio.training.pretraining import arguments_for
-from compactbio.training.task_model import FineTuner
+from compactbio.training.distillation import arguments_for
+from compactbio.training.step_trainer import StepTrainer
+from compactbio.training.task_model import TaskModel
 from conftest import TINY, batch, bert, distilbert, mobilebert
 
 AUTO = {
@@ -78,12 +78,12 @@ def test_a_step_of_fine_tuning_reads_no_number_off_the_device(task, family):
     labels[list(packed.borders[:-1])] = torch.tensor([0, 1, 1])
     spans = {"qa": torch.where(labels == -100, 0, 3)}
     packed = Packed(packed.input_ids, packed.position_ids, spans.get(task, labels), packed.borders)
-    step(FineTuner(AUTO[task].from_config(family().config), task), packed)
+    step(TaskModel(AUTO[task].from_config(family().config), task), packed)
 
 
 def test_the_counts_of_a_step_are_numbers_of_the_host(tmp_path):
     distiller = Distiller(bert(layers=2), None, recipes.load("bio-tinybert"))
-    arguments = arguments_for(recipes.load("bio-tinybert", steps=1), "fp32", tmp_path, measures=False, starts=True)
+    arguments = arguments_for(recipes.load("bio-tinybert", steps=1), "fp32", tmp_path, validates=False, starts=True)
     engine = StepTrainer(distiller, [None], None, arguments, [], start=0)
     packed = [Packed.from_padded(*batch(lengths)) for lengths in ([9, 4], [7])]
     counts = engine._totals(packed)

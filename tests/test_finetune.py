@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, pipeline
 
@@ -117,6 +118,10 @@ def test_the_card_holds_scores_with_all_that_says_what_they_are_worth(tagged):
     front = yaml.safe_load(card.split("---")[1])
     (indexed,) = front["model-index"][0]["results"]
     assert indexed["metrics"][2]["value"] == pytest.approx(evaluation.outcome.scores["f1"], abs=1e-6)
+    read = ModelCard(card).data  # as the hub reads it
+    assert read.model_name == "tagger" and {"precision", "recall", "f1"} <= {
+        one.metric_type for one in read.eval_results
+    }
     rows = [line for line in card.splitlines() if line.startswith("| made")]
     assert len(rows) == 2 and f"{100 * result.devel:.2f}" in rows[0] and "chose the epoch" in rows[0]
     assert f"{100 * evaluation.outcome.main:.2f}" in rows[1] and "word" in rows[1]
@@ -161,7 +166,7 @@ def test_a_killed_run_resumes_to_the_same_bits_and_is_not_done_again(cli, start,
     killed_at(33, _command(data, start, killed)[3:])
     assert (killed / "checkpoints" / "checkpoint-30").is_dir()
     assert not (killed / "model.safetensors").exists()
-    one_sentence(cli(*_command(data, start, killed)[3:]), "add --resume")
+    one_sentence(cli(*_command(data, start, killed)[3:]), "unfinished", "option --resume")
     assert cli(*_command(data, start, killed, "--resume")[3:])[0] == 0
     assert _same(straight, killed)
     status, printed, _ = cli(*_command(data, start, killed, "--json")[3:])
@@ -287,7 +292,7 @@ def test_searching_tries_the_grid_and_keeps_the_best(cli, start, tmp_path):
     status, printed, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", *sets)
     assert status == 0 and json.loads(printed)["state"] == "already finished"
     status, _, told = cli("finetune", data, "--model", start, "--out", data, *sets)
-    assert status == 2 and "holds no search of ours" in told and not (data / "model.safetensors").exists()
+    assert status == 2 and "holds no search of compactbio" in told and not (data / "model.safetensors").exists()
 
 
 def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, start, tmp_path):

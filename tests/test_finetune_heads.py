@@ -59,7 +59,7 @@ def labels_of(folder: Path) -> list[str]:
     [
         ("ner", DRUG, DRUG, ""),
         ("ner", ["O", "B-Drug", "I-Drug"], ["O", "B-Drug", "I-Drug"], "another order"),
-        ("ner", ["O", "B-DRUG", "I-DRUG"], ["O", "B-Drug", "I-Drug"], "another order or letters"),
+        ("ner", ["O", "B-DRUG", "I-DRUG"], ["O", "B-Drug", "I-Drug"], "another order or case"),
         ("relation", ["0", "1"], ["0", "1"], ""),
         ("relation", ["1", "0"], ["1", "0"], "another order"),
         ("relation", None, ["0", "1"], ""),
@@ -73,7 +73,7 @@ def test_a_head_for_the_same_labels_is_continued_in_its_own_order(
     assert torch.allclose(weight(tmp_path / "out"), weight(start), atol=1e-6)
     assert labels_of(tmp_path / "out") == wanted
     notes = [note for note in result.notes if "head" in note]
-    assert len(notes) == bool(said) and all(said in note and "continued" in note for note in notes)
+    assert len(notes) == bool(said) and all(said in note and "trained further" in note for note in notes)
     assert all(note in capsys.readouterr().err for note in notes)
 
 

@@ -12,7 +12,7 @@ import pytest
 from citation_files import article_set, citation_set, deletion, json_lines, record, write
 from compactbio.documents import Citation, Deletion
 from compactbio.errors import UserError
-from compactbio.formats import Rejected, SourceError, find, kind, read_citations
+from compactbio.formats import Rejected, SourceError, find_citations, read_citations, recognise_citations
 
 
 def read(path: Path) -> list[Citation | Deletion | Rejected]:
@@ -82,9 +82,9 @@ def test_comments_and_instructions_are_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("xml", "place", "reason"),
     [
-        (record("12x"), "record 1", "PMID is missing or no number"),
-        (record(5, version="x"), "PMID 5", "PMID's Version is no number"),
-        (record(5, revised="2020-13-01"), "PMID 5", "DateRevised is no date"),
+        (record("12x"), "record 1", "PMID is missing or not a number"),
+        (record(5, version="x"), "PMID 5", "PMID's Version is not a number"),
+        (record(5, revised="2020-13-01"), "PMID 5", "DateRevised is not a date"),
         (record(5, abstract="An &alpha; cell."), "PMID 5", "an entity that nothing declares"),
         (
             "<PubmedBookArticle><BookDocument><PMID>5</PMID></BookDocument></PubmedBookArticle>",
@@ -138,10 +138,10 @@ PEAK = """
 import re, sys
 from pathlib import Path
 from compactbio.corpus.settings import fingerprint
-from compactbio.corpus.citation_rows import Task, make
+from compactbio.corpus.citation_rows import Task, tokenise
 from compactbio.corpus.settings import RowSettings
 source, tokenizer, folder = map(Path, sys.argv[1:])
-part = make(Task(fingerprint(source), RowSettings("", 64, "drop", False), tokenizer, folder))
+part = tokenise(Task(fingerprint(source), RowSettings("", 64, "drop", False), tokenizer, folder))
 print(part.tally.records, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
@@ -226,7 +226,7 @@ def test_tables_that_cannot_be_used(tmp_path):
     whole = (tmp_path / "columns.parquet").read_bytes()
     with pytest.raises(SourceError, match="is damaged"):
         read(write(tmp_path / "short.parquet", whole[:-20]))
-    with pytest.raises(SourceError, match="no Parquet file"):
+    with pytest.raises(SourceError, match="not a Parquet file"):
         read(write(tmp_path / "text.parquet", "x"))
     bad = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"title": bad}), tmp_path / "bytes.parquet")
@@ -240,9 +240,9 @@ def test_tables_that_cannot_be_used(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.xml", article_set(), "xml"),
-        ("a.txt", citation_set(), "xml"),
-        ("noname", '\ufeff\n<?xml version="1.0"?><x/>', "xml"),
+        ("a.xml", article_set(), "pubmed"),
+        ("a.txt", citation_set(), "pubmed"),
+        ("noname", '\ufeff\n<?xml version="1.0"?><x/>', "pubmed"),
         ("a.jsonl", "broken", "jsonl"),
         ("a.json.gz", '{"title": "x"}', "jsonl"),
         ("a.txt", '{"title": "x"}\n', "jsonl"),
@@ -253,7 +253,7 @@ def test_tables_that_cannot_be_used(tmp_path):
     ],
 )
 def test_content_decides_and_then_the_name(tmp_path, name, content, expected):
-    assert kind(write(tmp_path / name, content)) == expected
+    assert recognise_citations(write(tmp_path / name, content)) == expected
 
 
 def test_packed_or_not_is_decided_by_content(tmp_path):
@@ -265,8 +265,8 @@ def test_packed_or_not_is_decided_by_content(tmp_path):
 
 
 def test_one_json_array_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="one object a line"):
-        kind(write(tmp_path / "a.json", '[{"title": "x"}]'))
+    with pytest.raises(SourceError, match="one object per line"):
+        recognise_citations(write(tmp_path / "a.json", '[{"title": "x"}]'))
 
 
 def test_truncated_and_damaged_gzip(tmp_path):
@@ -287,20 +287,25 @@ def test_files_folders_and_patterns(tmp_path):
     for name in (*names, *others):
         write(tmp_path / name, "x")
     everything = ["a.jsonl", "b.xml.gz", "c.txt", "d.parquet", "e.ndjson.gz"]
-    assert [path.name for path in find([tmp_path])] == everything
-    assert [path.name for path in find([tmp_path / "deep", tmp_path, tmp_path / "a.jsonl"])] == everything
-    assert [path.name for path in find([tmp_path / "b*"])] == ["b.xml.gz"]
-    assert [path.name for path in find([tmp_path / "**/*.txt"])] == ["c.txt"]
-    assert [path.name for path in find([tmp_path / "g.csv", tmp_path / "settings.json"])] == ["g.csv", "settings.json"]
+    assert [path.name for path in find_citations([tmp_path]).files] == everything
+    assert [
+        path.name for path in find_citations([tmp_path / "deep", tmp_path, tmp_path / "a.jsonl"]).files
+    ] == everything
+    assert [path.name for path in find_citations([tmp_path / "b*"]).files] == ["b.xml.gz"]
+    assert [path.name for path in find_citations([tmp_path / "**/*.txt"]).files] == ["c.txt"]
+    assert [path.name for path in find_citations([tmp_path / "g.csv", tmp_path / "settings.json"]).files] == [
+        "g.csv",
+        "settings.json",
+    ]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
     path = write(tmp_path / "a[1].jsonl", json_lines([{"title": "x"}]))
-    assert find([path]) == (path,)
+    assert find_citations([path]).files == (path,)
 
 
 @pytest.mark.parametrize("name", ["missing.xml", "no*thing.xml", "empty"])
 def test_an_input_that_is_not_there(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no such file|matches this pattern|no file of citations"):
-        find([tmp_path / name])
+        find_citations([tmp_path / name])

@@ -9,9 +9,8 @@ import pytest
 from annotated_files import documents, mentions, pair, put
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats import read, recognise, write
+from compactbio.formats import read, read_texts, recognise, write
 from compactbio.formats.streams import Rejected
-from compactbio.formats.texts import read_texts
 from compactbio.tasks.data import find
 from conftest import SHARED
 
@@ -240,7 +239,7 @@ def test_numbers_without_names_are_refused(tmp_path, cli):
         (tokens(["O", "O"]), "one tag for each token"),
         (tokens(["O", 1, "O", "O"]), "not strings or whole numbers"),
         (tokens([0.0, 1.0, 0.0, 0.0]), "not strings or whole numbers"),
-        (tokens(["O", "Disease", "O", "O"]), "is no tag"),
+        (tokens(["O", "Disease", "O", "O"]), "is not a tag"),
         (tokens(["O", "O", "O", True]), "not strings or whole numbers"),
         ('{"tokens": ["a b"], "ner_tags": ["O"]}\n', "not words"),
         ('{"tokens": [""], "ner_tags": ["O"]}\n', "not words"),

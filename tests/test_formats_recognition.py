@@ -86,7 +86,7 @@ def test_unknown_formats_and_missing_files_are_said_at_once(tmp_path):
         read(tmp_path / "none.tsv")
     with pytest.raises(UserError, match="marked-jsonl"):
         read(put(tmp_path, CONLL), "iob")
-    with pytest.raises(UserError, match="no format"):
+    with pytest.raises(UserError, match="not a format"):
         write([], tmp_path / "out", "iob")
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="BRAT"):
@@ -112,17 +112,17 @@ def jsonl(**more) -> str:
         ("conll", "zinc O\n\nrash\n", "line 3: it has one column"),
         ("conll", "zinc\tO\nbad rash\tB\n", "line 2: 'bad rash' is not one word"),
         ("conll", "zinc\tO\n\tB\n", "line 2: '' is not one word"),
-        ("conll", "zinc\tO\n\nrash\tO\nitch\tX\n", "line 4: 'X' is no tag"),
-        ("conll", "zinc\tO\nrash\t\n", "line 2: '' is no tag"),
+        ("conll", "zinc\tO\n\nrash\tO\nitch\tX\n", "line 4: 'X' is not a tag"),
+        ("conll", "zinc\tO\nrash\t\n", "line 2: '' is not a tag"),
         ("conll", b"zinc\tO\nr\xe4sh\tO\n", "is not UTF-8: byte 0xe4 at offset 8, line 2"),
         ("pubtator", PUBTATOR + "8\t1\t2\tx\tY\n", "line 6: it follows no title"),
-        ("pubtator", PUBTATOR + "7\tnonsense\n", "line 6: it is no line of PubTator"),
-        ("pubtator", PUBTATOR + "7\t3\tx\tzinc\tChemical\n", "line 6: it is no line of PubTator"),
+        ("pubtator", PUBTATOR + "7\tnonsense\n", "line 6: it is not a line of PubTator"),
+        ("pubtator", PUBTATOR + "7\t3\tx\tzinc\tChemical\n", "line 6: it is not a line of PubTator"),
         ("pubtator", PUBTATOR + "7|a|More.\n", "line 6: document 7 has a second abstract"),
-        ("bioc", BIOC.replace("</passage>", "", 1), "line 1: it is malformed XML"),
-        ("bioc", BIOC.replace("\n", "").replace("<offset>12", "\n<offset>x"), "is no number"),
+        ("bioc", BIOC.replace("</passage>", "", 1), "is malformed XML"),
+        ("bioc", BIOC.replace("\n", "").replace("<offset>12", "\n<offset>x"), "is not a number"),
         ("bioc", BIOC.replace("<offset>12", "<offset>2"), "overlaps another"),
-        ("bioc", BIOC.replace("length='4'", "", 1), "is no number"),
+        ("bioc", BIOC.replace("length='4'", "", 1), "is not a number"),
         ("squad", SQUAD.replace('"context"', "context"), "line 6: it is not JSON"),
         ("squad", SQUAD.replace('"context"', '"contents"'), "data.0.paragraphs.0.context"),
         ("squad", '{"data": 3}', "data"),
@@ -158,11 +158,11 @@ def test_what_is_malformed_is_said_with_file_and_place(tmp_path, format, content
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("T1\tDrug 0 x\tZinc", "no mention"),
-        ("T1 Drug 0 4 Zinc", "no mention"),
-        ("R1\tTreats T1 T2", "no relation"),
+        ("T1\tDrug 0 x\tZinc", "not a mention"),
+        ("T1 Drug 0 4 Zinc", "not a mention"),
+        ("R1\tTreats T1 T2", "not a relation"),
         ("R1\tTreats Arg1:T8 Arg2:T9", "there is no mention T8"),
-        ("N1\tReference", "no normalisation"),
+        ("N1\tReference", "not a normalisation"),
     ],
 )
 def test_malformed_brat_lines_are_said_with_file_and_line(tmp_path, line, said):

@@ -213,10 +213,10 @@ ASKED = Document("d1_001", "A rash.", questions=(Question("What?", (("rash", "it
         ("bioc", Document("d1", "A\x0brash."), "XML"),
         ("bioc", replace(RELATED, relations=(Relation(0, "D1", "Is"),)), "relates a mention and a concept"),
         ("bioc", ASKED, "questions"),
-        ("brat", Document("d1/x", "A rash."), "no file name"),
-        ("brat", Document("", "A rash."), "no file name"),
-        ("brat", replace(RELATED, spans=(Span(2, 6, ""),)), "no single word"),
-        ("brat", replace(RELATED, spans=(Span(2, 6, "a sign"),)), "no single word"),
+        ("brat", Document("d1/x", "A rash."), "not a file name"),
+        ("brat", Document("", "A rash."), "not a file name"),
+        ("brat", replace(RELATED, spans=(Span(2, 6, ""),)), "not a single word"),
+        ("brat", replace(RELATED, spans=(Span(2, 6, "a sign"),)), "not a single word"),
         ("brat", CONCEPTS, "relates concepts"),
         ("brat", ASKED, "questions"),
         ("squad", ASKED, "one wording"),
@@ -226,7 +226,7 @@ ASKED = Document("d1_001", "A rash.", questions=(Question("What?", (("rash", "it
         ("bioasq", Document("d1", "A rash."), "0 questions"),
         ("bioasq", replace(ASKED, questions=(Question("What?", (("rash",),), "d1", (2,)),)), "starts"),
         ("bioasq", replace(ASKED, questions=(Question("What?", (("rash", "\r"),), "d1"),)), "an answer is blank"),
-        ("bioasq", replace(ASKED, questions=(Question("Is it?", (("so",),), "d1", kind="yesno"),)), "neither"),
+        ("bioasq", replace(ASKED, questions=(Question("Is it?", (("so",),), "d1", kind="yesno"),)), "not yes or no"),
         ("bioasq", replace(ASKED, questions=(Question("How?", (("so",),), "d1", kind="summary"),)), "summary"),
         ("marked", RELATED, "its marks"),
         ("marked", replace(PLAIN["marked"], id="d1", text="So @A$\tt @B$."), "tab"),
@@ -251,7 +251,7 @@ def test_a_brat_folder_is_never_written_over(tmp_path):
     with pytest.raises(UserError, match="name a new folder"):
         write([PLAIN["brat"]], tmp_path / "data", "brat")
     assert (tmp_path / "data" / "mine").read_text() == "keep"
-    with pytest.raises(UserError, match="another one has its id"):
+    with pytest.raises(UserError, match="another document has its id"):
         write([PLAIN["brat"], PLAIN["brat"]], tmp_path / "twice", "brat")
 
 

@@ -28,11 +28,11 @@ def test_brat_folders_are_splits(tmp_path):
 
 def test_two_files_of_a_split_or_none_are_said(tmp_path):
     put(tmp_path, "x", "notes.md")
-    with pytest.raises(UserError, match="no file with train or test"):
+    with pytest.raises(UserError, match="has train or test in its name"):
         splits(tmp_path)
     put(tmp_path, "x", "test1.tsv")
     put(tmp_path, "x", "test2.tsv")
-    with pytest.raises(UserError, match=r"test1\.tsv, test2\.tsv are all test files; leave one of each"):
+    with pytest.raises(UserError, match=r"test1\.tsv, test2\.tsv are all test files; leave one of them"):
         splits(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         splits(tmp_path / "none")

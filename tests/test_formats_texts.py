@@ -12,9 +12,9 @@ from annotated_files import BIOASQ, BIOC, CONLL, JSONL, MARKED, PUBTATOR, SQUAD,
 from citation_files import article_set, record
 from compactbio.documents import Document, Passage
 from compactbio.errors import UserError
-from compactbio.formats.recognise import TEXTS, kind
+from compactbio.formats import Reading, find_texts, read_texts
+from compactbio.formats.recognise import TEXTS, recognise_citations
 from compactbio.formats.streams import Rejected
-from compactbio.formats.texts import Reading, find_texts, read_texts
 
 
 def read(path: Path, format: str | None = None, field: str | None = None) -> list[Document | Rejected]:
@@ -114,7 +114,7 @@ def test_a_table_of_unknown_columns_is_refused_and_can_be_named_text(tmp_path, n
 
 @pytest.mark.parametrize("content", ['[{"id": "1", "text": "Zinc."}]', "[]", "[1, 2]"])
 def test_an_array_of_records_is_refused_with_the_way_to_write_it(tmp_path, content):
-    with pytest.raises(UserError, match="one object a line"):
+    with pytest.raises(UserError, match="one object per line"):
         read(put(tmp_path, content, "a.json"))
 
 
@@ -125,7 +125,7 @@ def test_records_may_have_fields_that_other_formats_have(tmp_path):
 
 def test_what_is_not_text_is_set_aside_line_by_line(tmp_path):
     found, set_aside = parted(read(put(tmp_path, b"zinc\n\0\1\2\nrash\n", "a.txt")))
-    assert found == ["a.txt:1", "a.txt:3"] and set_aside == [("line 2", "a NUL character, which no text holds")]
+    assert found == ["a.txt:1", "a.txt:3"] and set_aside == [("line 2", "a NUL character, which text does not hold")]
 
 
 def test_sentences_with_marks_in_a_table_are_read_without_their_class(tmp_path):
@@ -134,7 +134,7 @@ def test_sentences_with_marks_in_a_table_are_read_without_their_class(tmp_path):
 
 @pytest.mark.parametrize("format", TEXTS)
 def test_every_format_of_texts_can_be_named(tmp_path, format):
-    with pytest.raises(UserError, match="is no format of texts"):
+    with pytest.raises(UserError, match="is not a format of texts"):
         Reading(format="docx")
     assert Reading(format=format).format == format
 
@@ -381,4 +381,4 @@ def test_citations_with_questions_are_citations(tmp_path):
     path = tmp_path / "records.jsonl"
     record = {"pmid": "1", "title": "On aspirin", "text": "On aspirin it is.", "questions": [{"text": "which drug ?"}]}
     path.write_text(json.dumps(record) + "\n")
-    assert kind(path) == "jsonl"
+    assert recognise_citations(path) == "jsonl"

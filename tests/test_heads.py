@@ -13,7 +13,7 @@ from compactbio.modeling.heads import row_logits
 from compactbio.modeling.packing import Packed, Row
 from compactbio.modeling.prediction import predict
 from compactbio.objectives import labelled
-from compactbio.training.task_model import FineTuner
+from compactbio.training.task_model import TaskModel
 from conftest import batch, bert, distilbert, mobilebert, randomize
 
 FAMILIES = [bert, distilbert, mobilebert]
@@ -93,7 +93,7 @@ def test_losses_equal_the_models_own(family):
     for task, (labels, own_labels) in cases.items():
         model = _model(family, task)
         packed = _packed(ids, mask, segments, labels)
-        tuner = FineTuner(model, task)
+        tuner = TaskModel(model, task)
         with torch.no_grad():
             own = _padded(model, ids, mask, segments, **own_labels).loss
             ours = tuner(packed, labelled(packed), tuner.counts(packed))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ REPOSITORIES = {
 SCRIPT = """
 import sys
 from compactbio.errors import UserError
-from compactbio.records import hub
+from compactbio import hub
 for asked in sys.argv[1:]:
     name, kind = asked.split(":")
     try:
@@ -42,6 +43,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def reply(self, *, body):
         path = self.path.split("?")[0]
+        if path == "/":
+            return self.send(b"the hub", body=body)
         if path.startswith("/api/models/"):
             name = "/".join(path.split("/")[3:5])
             tree = [
@@ -74,15 +77,15 @@ def hub(tmp_path):
     server.fetched, server.broken = [], None
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def resolve(*asked):
+    def resolve(*asked, endpoint=f"http://127.0.0.1:{server.server_port}", timeout=300):
         environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         environment |= {
             "HF_HUB_OFFLINE": "0",
-            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_ENDPOINT": endpoint,
             "HF_HOME": str(tmp_path / "home"),
         }
         run = subprocess.run(
-            [sys.executable, "-c", SCRIPT, *asked], env=environment, capture_output=True, text=True, timeout=300
+            [sys.executable, "-c", SCRIPT, *asked], env=environment, capture_output=True, text=True, timeout=timeout
         )
         assert run.returncode == 0, run.stderr
         return run.stdout.splitlines()
@@ -107,3 +110,10 @@ def test_a_download_that_breaks_off_is_a_sentence_and_can_be_repeated(hub):
     assert line.startswith("refused owner/new: the download from the hub broke off")
     hub.server.broken = None
     assert hub("owner/new:model") == ["config.json model.safetensors vocab.txt"]
+
+
+def test_a_hub_that_does_not_answer_is_out_of_reach_within_seconds(hub):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (line,) = hub("owner/new:model", endpoint=address, timeout=60)
+    assert "out of reach" in line

@@ -18,8 +18,8 @@ from task_data import ner_folder, start_folder
 HOLD = """
 import sys
 from pathlib import Path
-from compactbio.records import atomic, locks
-with locks.held(Path(sys.argv[1])), atomic.file(Path(sys.argv[2])) as partial:
+from compactbio.files import atomic_file, locked
+with locked(Path(sys.argv[1])), atomic_file(Path(sys.argv[2])) as partial:
     partial.write_text("half")
     print("held", flush=True)
     sys.stdin.read()
@@ -188,12 +188,12 @@ def test_two_corpora_at_one_path_are_made_by_their_own_tokenizers(tmp_path, toke
 EVENTS = """
 import os, sys
 from pathlib import Path
-from compactbio.records import atomic
+from compactbio.files import atomic_folder, write_text
 events = []
 sys.addaudithook(lambda name, given: events.append((name, str(given[0]))) if name in ("os.rename", "open") else None)
 out = Path(sys.argv[1])
-atomic.write_text(out / "file", "x")
-with atomic.folder(out / "folder") as partial:
+write_text(out / "file", "x")
+with atomic_folder(out / "folder") as partial:
     (partial / "inner").mkdir()
     (partial / "inner" / "file").write_text("y")
 after = {}

@@ -240,7 +240,7 @@ def test_models_that_do_not_fit_are_refused_with_what_would():
     for name, student, words in cases:
         with pytest.raises(UserError, match=words):
             Distiller(student, teacher, recipes.load(name))
-    with pytest.raises(UserError, match="--teacher"):
+    with pytest.raises(UserError, match="needs a teacher"):
         Distiller(bert(layers=2), None, recipes.load("distil-biobert"))
 
 

@@ -15,11 +15,11 @@ from compactbio.deploy.profile import profile
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.evaluation import predictions, scoring
-from compactbio.formats.texts import read_texts
+from compactbio.formats import read_texts
 from compactbio.modeling import loading
 from compactbio.objectives import Distiller
 from compactbio.tasks import data
-from compactbio.training import plan, pretraining
+from compactbio.training import plan, pretraining, run_folder
 from compactbio.training.finetuning import finetune
 from compactbio.training.grid_search import search
 from conftest import SMALL, bert
@@ -90,7 +90,7 @@ def test_students_are_planned_made_and_saved(token_corpus, teacher_folder, tmp_p
     assert plan.plan(recipe, rows, teacher=teacher).steps == 1
     assert pretraining.train(recipe, rows, out, teacher=teacher).state == "finished"
     with pytest.raises(UserError, match="out of reach"):
-        pretraining.push(out, "owner/name")
+        run_folder.push(out, "owner/name")
     distiller = Distiller(bert(2), bert(4), recipe)
     (tmp_path / "saved").mkdir()
     distiller.save(str(tmp_path / "saved"))

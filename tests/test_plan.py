@@ -8,7 +8,7 @@ from compactbio import recipes
 from compactbio.modeling import hardware
 from compactbio.recipes import LossTerm
 from compactbio.training import plan as planning
-from compactbio.training.plan import SHARE, Timed, flops_a_token, plan
+from compactbio.training.plan import SHARE, Timed, plan, training_flops_per_token
 from conftest import SMALL, bert, one_sentence
 
 
@@ -69,9 +69,9 @@ def test_as_many_steps_are_timed_as_ten_seconds_hold(seconds, wanted, token_corp
 def test_arithmetic_counts_heads_where_a_term_reads_them_and_the_teacher_once():
     student, teacher = bert(layers=2), bert(layers=4)
     lengths = [10, 30]
-    both = flops_a_token(recipe(), student, teacher, lengths)
-    alone = flops_a_token(recipe(), student, None, lengths)
-    states = flops_a_token(
+    both = training_flops_per_token(recipe(), student, teacher, lengths)
+    alone = training_flops_per_token(recipe(), student, None, lengths)
+    states = training_flops_per_token(
         recipe().model_copy(update={"loss": {LossTerm.HIDDEN_COSINE: 1.0}}), student, teacher, lengths
     )
     width, inner, vocabulary = 24, 48, student.config.vocab_size

@@ -173,7 +173,7 @@ def test_a_comparison_never_writes_over_a_folder_of_something_else(cli, start, t
     mine.mkdir(parents=True)
     (mine / "figure.txt").write_text("keep")
     suite = _suite(tmp_path / "suites", models={"a": str(start)}, data={"x": str(typed[0])})
-    one_sentence(cli("compare", suite, "--out", tmp_path / "mine"), "does not hold a comparison")
+    one_sentence(cli("compare", suite, "--out", tmp_path / "mine"), "holds no comparison of compactbio")
     assert (mine / "figure.txt").read_text() == "keep"
 
 

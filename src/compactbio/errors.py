@@ -1,6 +1,12 @@
 """The one exception that a user sees as a sentence."""
 
+import difflib
 import errno
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(ValueError):
@@ -21,9 +27,9 @@ _DISK = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file is larger than the system allows",
     errno.EROFS: "the file system is read-only",
-    errno.EACCES: "there is no right to write or read it",
+    errno.EACCES: "no permission to write or read it",
     errno.ENOENT: "there is no such file or folder",
-    errno.EPERM: "there is no right to write or read it",
+    errno.EPERM: "no permission to write or read it",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EISDIR: "this path is a folder, not a file",
     errno.ENAMETOOLONG: "its name, or what is put beside it, is longer than the file system takes",
@@ -31,9 +37,38 @@ _DISK = {
 
 
 def sentence_for(error: OSError) -> str | None:
-    """The sentence for an error of the file system that a user can mend, or None where it is none of theirs."""
+    """The sentence for an error of the file system that a user can fix, or None where it is none of theirs."""
     reason = _DISK.get(error.errno or 0)
     if reason is None:
         return None
     place = error.filename or "the output"
     return f"{place}: {reason}; free or choose another place and run the same command again, finished work is kept."
+
+
+def validation_problem(
+    error: "ValidationError", known: Callable[[tuple[int | str, ...]], Iterable[str]] | None = None
+) -> str:
+    """The first problem that pydantic found, as a phrase that names the key: "steps: input should be ... (got 0)".
+
+    Args:
+        error: what `model_validate` raised.
+        known: returns the keys that exist at a place (`loc` of pydantic), to suggest one for a key that is unknown.
+    """
+    # An unknown key first: a misspelt one is reported as missing too.
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    place = ".".join(str(key) for key in problem["loc"] if key != "[key]")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), known(problem['loc'])) if known else ''}"
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if problem["type"] == "value_error":
+        return f"{place}: {message}" if place else message
+    return f"{place}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word: the known one that is spelt most like it, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"; the nearest known one is {close[0]!r}" if close else f"; known are {', '.join(names)}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from compactbio.errors import UserError
@@ -25,7 +26,7 @@ _NUMBERS = count()
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; on success it takes the name `path`, on failure it is removed."""
+    """Give a path beside `path` to write to; on success it is renamed to `path`, on failure removed."""
     partial = _partial(path)
     try:
         yield partial
@@ -38,10 +39,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path` to fill; on success it takes the place of `path`, on failure it is removed.
+    """Give an empty folder beside `path` to fill; on success it replaces `path`, on failure it is removed.
 
-    Where `path` exists it is moved away first, so a death between the two renames leaves no `path`
-    but a whole `.NAME.old`; `recover` puts it back.
+    Where `path` exists it is moved away first: a process killed between the two renames leaves a complete `.NAME.old`
+    and no `path`; `recover` puts it back.
     """
     partial = _partial(path)
     recover(path)
@@ -54,7 +55,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Give a folder that is complete the name `path`, in place of what had it; on disk before it has the name."""
+    """Rename a complete folder to `path`, in place of what had that name; its content is synced to disk before."""
     old = _old(path)
     for written in (*partial.rglob("*"), partial):
         _sync(written)
@@ -66,7 +67,7 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def recover(path: Path) -> None:
-    """Finish what a death within `folder` left: the old folder comes back where no new one took its place."""
+    """Finish what a process killed within `atomic_folder` left: the old folder comes back where there is no new one."""
     old = _old(path)
     if old.exists() and not path.exists():
         old.rename(path)
@@ -74,9 +75,9 @@ def recover(path: Path) -> None:
 
 
 def clean(path: Path) -> None:
-    """Remove what dead processes of this machine were writing as `path` or, of a folder, in it."""
+    """Remove what processes of this machine that have ended were writing as `path` or, of a folder, in it."""
     listed = path.parent.iterdir() if os.access(path.parent, os.R_OK) else ()
-    beside = (one for one in listed if one.name.startswith(f".{path.name}."))
+    beside = (entry for entry in listed if entry.name.startswith(f".{path.name}."))
     for found in [*beside, *path.rglob(".*.partial")]:
         match = _PARTIAL.fullmatch(found.name)
         if match is None or match[1] != _machine() or _lives(int(match[2])):
@@ -96,8 +97,8 @@ def _old(path: Path) -> Path:
 
 
 def _machine() -> str:
-    own = f"{platform.node()} {_NAMESPACE.readlink() if _NAMESPACE.is_symlink() else ''}"
-    return hashlib.sha256(own.encode()).hexdigest()[:8]
+    name = f"{platform.node()} {_NAMESPACE.readlink() if _NAMESPACE.is_symlink() else ''}"
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def _lives(process: int) -> bool:
@@ -118,7 +119,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some file systems have no such thing for folders.
+        # Some file systems cannot sync folders.
         if path.is_file() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -126,19 +127,34 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text under `path`, whole or not at all."""
+    """Write UTF-8 text to `path`, whole or not at all."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value under `path`, indented, whole or not at all."""
+    """Write a JSON value to `path`, indented, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON value. Raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_yaml(path: Path, kind: str) -> dict[str, Any]:
+    """Read a YAML file that maps keys to values; `kind` names the file in errors. Raises UserError."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{kind} {path} cannot be read: {error.strerror}; check the path.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{kind} {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{kind} {path} is not a mapping of keys to values.")
+    return {str(key): value for key, value in values.items()}
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -153,16 +169,41 @@ def value_digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_MOMENT = 0.2  # seconds; a lock that another process is just removing is free within
+def refuse_foreign(out: Path, kind: str, *marks: str) -> None:
+    """Raise UserError where something else than a folder of ours is at `out`.
+
+    Args:
+        out: a place to write to; free are one that does not exist and an empty folder.
+        kind: what is written there, named in the error ("run").
+        *marks: files or folders that a folder of ours holds, any of which is enough.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file: choose another output folder.", setting="out")
+    if any(out.iterdir()) and not any((out / mark).exists() for mark in marks):
+        raise UserError(
+            f"{out} is not empty and holds no {kind} of compactbio: choose another output folder.", setting="out"
+        )
+
+
+_MOMENT = 0.2  # seconds; a lock that another process is just removing is free by then
 
 
 @contextmanager
 def locked(path: Path, *, seconds: float = _MOMENT) -> Iterator[None]:
-    """Keep the file or folder `path`, whether it exists or not, to this process; what dead ones left of it is removed.
+    """Hold the lock of the file or folder `path`, which need not exist; remove what killed processes left of it.
 
-    The lock is `.NAME.lock` beside `path`, gone afterwards; where nothing may be written there, it stands among the
-    system's temporary files. Raises UserError where another run has it for longer than `seconds`, OSError where the
-    folder of `path` cannot be made.
+    The lock is `.NAME.lock` beside `path`, or a temporary file of the system where nothing may be written there; it is
+    removed afterwards, and free once its process has ended, however it ended.
+
+    Args:
+        path: the output that only this process is to write.
+        seconds: how long to wait for another run.
+
+    Raises:
+        UserError: another run holds the lock for longer.
+        OSError: the folder of `path` cannot be made.
     """
     place = path.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -170,12 +211,12 @@ def locked(path: Path, *, seconds: float = _MOMENT) -> Iterator[None]:
     try:
         lock.acquire(timeout=seconds)
     except Timeout:
-        raise UserError(f"{path}: another run is writing it; wait until that ends, or name another place.") from None
+        raise UserError(f"{path}: another run is writing it; wait until it ends, or name another place.") from None
     try:
         clean(place)
         yield
     finally:
-        # While it is held: who has opened it already sees that its name is gone, and opens another.
+        # Before the release: a process that has opened it sees that its name is gone, and opens another.
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 

@@ -1,31 +1,31 @@
-"""Hub names and local folders: one way from the name that a user gives to a folder on disk, and up again."""
+"""The Hugging Face hub: from the name of a model to a folder on disk, and from a folder to a model on the hub."""
 
-import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
-from urllib.parse import urlsplit
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants, get_session, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from compactbio.errors import UserError
 
-# What a model or tokenizer may consist of; weights that torch saved are fetched where there are no others.
+# The files of a model or tokenizer; weights that torch saved are fetched only where there are no others.
 _PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
 _SAVED_BY_TORCH = "pytorch_model*.bin"
-# The error of the HTTP client that the installed hub library uses, whichever that is.
+# The base class of the errors of the HTTP client that the installed hub library uses.
 _TRANSPORT = cast("type[Exception]", HfHubHTTPError.__bases__[0])
-_PROBE_SECONDS = 3.0
+_ANSWER_SECONDS = 3.0
 
 
 def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
-    """The local folder or file of a model or tokenizer, fetched from the hub where `name` is no local path.
+    """The local folder or file of a model or tokenizer, fetched from the hub where `name` is not a local path.
 
-    `name` is a path or `owner/name[@revision]`; `kind` names the thing in errors, `more` are patterns
-    of further files to fetch. Raises UserError where there is no
-    such thing, or where the hub cannot be reached and the name is not in the cache; it never retries for minutes.
+    Args:
+        name: a path, or `owner/name` on the hub, with `@revision` where it is not the main one.
+        kind: "model" or "tokenizer"; named in errors.
+        more: patterns of further files to fetch.
+
+    Raises UserError where there is no such thing, or where the hub cannot be reached and the cache does not hold it.
     """
     path = Path(name).expanduser()
     if path.exists():
@@ -33,9 +33,9 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/"):
         raise UserError(f"{name}: there is no such {kind} folder; check the path.")
     repository, _, revision = name.partition("@")
-    offline = constants.HF_HUB_OFFLINE or not _reachable()
+    offline = not _reachable()
 
-    def fetch(patterns: Sequence[str]) -> Path:
+    def fetch(*patterns: str) -> Path:
         return Path(
             snapshot_download(
                 repository, revision=revision or None, allow_patterns=list(patterns), local_files_only=offline
@@ -43,9 +43,9 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
         )
 
     try:
-        folder = fetch([*_PATTERNS, *more])
+        folder = fetch(*_PATTERNS, *more)
         if kind == "model" and not any(folder.glob("model*.safetensors")):
-            folder = fetch([*_PATTERNS, *more, _SAVED_BY_TORCH])
+            folder = fetch(*_PATTERNS, *more, _SAVED_BY_TORCH)
     except (LocalEntryNotFoundError, FileNotFoundError):
         raise UserError(
             f"{name}: no local {kind} folder of this name, and it cannot be fetched because "
@@ -67,19 +67,25 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     return folder
 
 
-def push(folder: Path, name: str, *, ignore: list[str]) -> str:
-    """Upload a folder as the model `owner/name` of the hub, made where it does not exist; gives its address.
+def push(folder: Path, name: str, *, ignore: Sequence[str] = (), private: bool = False) -> str:
+    """Upload a folder as a model of the hub, which is created where it does not exist; returns its address.
 
-    `ignore` are patterns of files that stay. Raises UserError where the hub refuses or is out of reach.
+    Args:
+        folder: the folder of the model.
+        name: `owner/name` on the hub.
+        ignore: patterns of files that are not uploaded.
+        private: whether a model that is created is visible to its owner alone.
+
+    Raises UserError where the hub refuses or is out of reach.
     """
-    if constants.HF_HUB_OFFLINE or not _reachable():
-        raise UserError(f"{name}: the model hub is out of reach, so nothing was pushed; {folder} is complete.")
+    if not _reachable():
+        raise UserError(f"{name}: the model hub is out of reach, so nothing was uploaded; {folder} is complete.")
     api = HfApi()
     try:
-        url = api.create_repo(name, exist_ok=True)
-        api.upload_folder(repo_id=url.repo_id, folder_path=folder, ignore_patterns=ignore)
+        url = api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(repo_id=url.repo_id, folder_path=folder, ignore_patterns=list(ignore))
     except HFValidationError:
-        raise UserError(f"{name}: no valid name for a hub model; it must be owner/name.") from None
+        raise UserError(f"{name}: not a valid name for a hub model; it must be owner/name.") from None
     except HfHubHTTPError as error:
         raise UserError(
             f"{name}: the hub refused the upload (status {_status(error)}); log in with `hf auth login`, "
@@ -93,13 +99,11 @@ def _status(error: HfHubHTTPError) -> int | str:
 
 
 def _reachable() -> bool:
-    # A missing hub would cost the library's retries, some 23 s a file; one short connection tells.
-    if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    address = urlsplit(constants.ENDPOINT)
-    port = address.port or (443 if address.scheme == "https" else 80)
+    """Whether the hub answers in time: the library sets no limit to its own first request."""
+    if constants.HF_HUB_OFFLINE:
+        return False
     try:
-        socket.create_connection((address.hostname or "", port), timeout=_PROBE_SECONDS).close()
-    except OSError:
+        get_session().head(constants.ENDPOINT, timeout=_ANSWER_SECONDS)
+    except (_TRANSPORT, OSError):
         return False
     return True

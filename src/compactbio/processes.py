@@ -1,4 +1,4 @@
-"""How many processors this process may use, and one function over many tasks in several processes."""
+"""How many processors this process may use, and a function applied to many tasks in several processes."""
 
 import os
 import signal
@@ -14,12 +14,15 @@ from typing import Any, TypeVar
 
 from compactbio.errors import UserError
 
-_PERIOD = 100_000  # microseconds; what a quota is of where nothing else is said
+_PERIOD = 100_000  # microseconds; the period of a quota that names none
 
 
 def cores(root: Path = Path("/")) -> int:
     """The processors that this process may use at once: those it is bound to, and no more than the CPU quotas of its
-    control groups (versions 1 and 2) let it keep busy, rounded down; at least 1. The system's files stand under `root`.
+    control groups (versions 1 and 2) let it keep busy, rounded down; at least 1.
+
+    Args:
+        root: the folder that holds the system's `proc` and `sys`.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([bound, *map(int, _quotas(root))]))
@@ -37,7 +40,7 @@ def _quotas(root: Path) -> Iterator[float]:
             tops = [mounts / "cpu", mounts / controllers]
         else:
             continue
-        # Within a container the path may be the host's, of which only the last group, or none, is to be seen.
+        # In a container the path may be the host's, of which only the last group, or none, is visible.
         inner = [part for part in path.split("/") if part not in ("", "..")]
         for top in tops:
             for depth in range(len(inner) + 1):
@@ -67,6 +70,8 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 HEARTBEAT = 5.0  # seconds
+# Tasks that wait for each worker, so that none is idle and memory stays flat.
+_WAITING = 3
 
 
 def unordered_results(
@@ -74,49 +79,77 @@ def unordered_results(
 ) -> Iterator[Result]:
     """Give the results as they are ready, in any order; call `heartbeat` every few seconds while waiting.
 
-    With one worker or one task all runs in this process. Worker processes are started afresh (no fork), end when
-    this process ends, however it ends, and are ended when the iteration is broken off.
-    Raises what `function` raises, and UserError where a worker dies.
+    With one worker or one task all runs in this process. Worker processes end when this process ends, however it
+    ends, and when the iteration is broken off. Raises what `function` raises, and UserError where a worker dies.
     """
     if min(workers, len(tasks)) <= 1:
         with _single_threaded():
             yield from map(function, tasks)
         return
+    with _pool(min(workers, len(tasks)), _start_worker) as pool:
+        pending = {pool.submit(function, task) for task in tasks}
+        while pending:
+            done, pending = wait(pending, HEARTBEAT, FIRST_COMPLETED)
+            heartbeat()
+            for future in done:
+                yield future.result()
+
+
+def ordered_results(
+    prepare: Callable[..., Callable[[Task], Result]], given: tuple[object, ...], tasks: Iterable[Task], workers: int
+) -> Iterator[Result]:
+    """Give `function(task)` for every task, in order; each process makes its own `function = prepare(number, *given)`.
+
+    The numbers of worker processes count from 0; with one worker all runs in this process, whose number is None. Tasks
+    are drawn as they are needed. Workers end and errors are raised as in `unordered_results`.
+    """
+    if workers == 1:
+        yield from map(prepare(None, *given), tasks)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
+        for task in tasks:
+            waiting.append(pool.submit(_call, task))
+            if len(waiting) >= _WAITING * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+_CONTEXT = get_context("spawn")
+
+
+@contextmanager
+def _pool(workers: int, start: Callable[..., None], *given: object) -> Iterator[ProcessPoolExecutor]:
+    """A pool of new processes (no fork), each of which calls `start(*given)` first; none is left after the block."""
     with _single_threaded():
-        pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), start_worker)
+        pool = ProcessPoolExecutor(workers, _CONTEXT, start, given)
         try:
-            yield from _completed({pool.submit(function, task) for task in tasks}, heartbeat)
+            yield pool
             pool.shutdown()
         except BrokenProcessPool as error:
             raise UserError(
                 "A worker process died, most likely for lack of memory; run the same command again with fewer "
-                "--workers, finished work is kept."
+                "workers, finished work is kept.",
+                setting="workers",
             ) from error
         finally:
-            end_pool(pool)
+            _terminate(pool)
 
 
-def _completed(pending: set[Future[Result]], heartbeat: Callable[[], None]) -> Iterator[Result]:
-    while pending:
-        done, pending = wait(pending, HEARTBEAT, FIRST_COMPLETED)
-        heartbeat()
-        for future in done:
-            yield future.result()
-
-
-def end_pool(pool: ProcessPoolExecutor) -> None:
-    """Stop the workers without waiting for what they are at; nothing happens where they have ended."""
+def _terminate(pool: ProcessPoolExecutor) -> None:
+    """Stop the workers, whatever they are doing; nothing happens where they have ended."""
     processes = list((pool._processes or {}).values())
     manager: threading.Thread | None = pool._executor_manager_thread  # type: ignore[assignment]  # the stubs are wrong
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
-    # Python's own end of the pool, at exit, meets a closed pipe where this thread is just closing it.
+    # At exit Python would write to the pipe of the pool while this thread is closing it.
     if manager is not None:
         manager.join(10)
 
 
-def start_worker() -> None:
+def _start_worker() -> None:
     """Make this worker process end with its parent, and leave Ctrl-C to it."""
     # Ctrl-C reaches every process of the terminal: the parent alone decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -124,11 +157,28 @@ def start_worker() -> None:
 
 
 def _die_with_parent() -> None:
-    # Else the workers of a killed run would stay, and write beside those of the run that goes on.
+    # The workers of a killed run would otherwise stay, and write beside those of the run that resumes it.
     parent = parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+# Set in worker processes alone, each of which serves one pool.
+_function: Callable[[Any], Any]
+
+
+def _start_numbered(started: Any, prepare: Callable[..., Callable[[Any], Any]], given: tuple[object, ...]) -> None:
+    global _function
+    _start_worker()
+    with started.get_lock():
+        number = started.value
+        started.value += 1
+    _function = prepare(number, *given)
+
+
+def _call(task: Any) -> Any:
+    return _function(task)
 
 
 @contextmanager
@@ -143,55 +193,3 @@ def _single_threaded() -> Iterator[None]:
             os.environ.pop("TOKENIZERS_PARALLELISM", None)
         else:
             os.environ["TOKENIZERS_PARALLELISM"] = before
-
-
-# Tasks that wait for each worker, so that none does and memory stays flat.
-_AHEAD = 3
-
-
-def ordered_results(
-    prepare: Callable[..., Callable[[Task], Result]], given: tuple[object, ...], tasks: Iterable[Task], workers: int
-) -> Iterator[Result]:
-    """Give `function(task)` for every task, in order; each process makes its own `function = prepare(number, *given)`.
-
-    The numbers of worker processes count from 0; with one worker all runs in this process, whose number is None. Tasks
-    are drawn as they are needed. Raises what the function raises, and UserError where a worker dies.
-    """
-    if workers == 1:
-        yield from map(prepare(None, *given), tasks)
-        return
-    context = get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _prepare, (context.Value("i", 0), prepare, given))
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(_call, task))
-            if len(waiting) >= _AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-        pool.shutdown()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "A worker process died, most likely for lack of memory; run the same command again with fewer --workers, "
-            "finished work is kept."
-        ) from error
-    finally:
-        end_pool(pool)
-
-
-# Set in worker processes alone, each of which serves one pool.
-_function: Callable[[Any], Any]
-
-
-def _prepare(started: Any, prepare: Callable[..., Callable[[Any], Any]], given: tuple[object, ...]) -> None:
-    global _function
-    start_worker()
-    with started.get_lock():
-        number = started.value
-        started.value += 1
-    _function = prepare(number, *given)
-
-
-def _call(task: Any) -> Any:
-    return _function(task)

@@ -1,4 +1,4 @@
-"""What a build says of itself while it works."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from typing import Protocol
@@ -18,15 +18,17 @@ _EVERY = 5.0  # seconds between plain lines
 
 
 class Listener(Protocol):
-    """Told how far a stage has come (of a `total` of 0 where that is unknown), and of what the user should know."""
+    """Receives progress and notes."""
 
-    def step(self, stage: str, done: int, total: int) -> None: ...
+    def step(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` units of a stage are finished; a `total` of 0 means that it is unknown."""
 
-    def note(self, sentence: str) -> None: ...
+    def note(self, sentence: str) -> None:
+        """A sentence that the user should read."""
 
 
 class Silent:
-    """Says nothing."""
+    """Reports nothing."""
 
     def step(self, stage: str, done: int, total: int) -> None:
         pass
@@ -36,7 +38,7 @@ class Silent:
 
 
 class Reporter:
-    """A progress bar on a terminal, else a plain line every few seconds. Use it as a context."""
+    """A progress bar on a terminal, else a plain line every few seconds. To be used as a context."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,7 +54,7 @@ class Reporter:
             disable=not console.is_terminal,
         )
         self._stages: dict[str, TaskID] = {}
-        self._said = 0.0
+        self._printed = 0.0
         self._first: dict[str, tuple[float, int]] = {}
 
     def __enter__(self) -> "Reporter":
@@ -63,25 +65,26 @@ class Reporter:
         self._bar.stop()
 
     def step(self, stage: str, done: int, total: int) -> None:
-        """See Listener."""
         began, before = self._first.setdefault(stage, (time.monotonic(), done))
-        rate = (done - before) / max(time.monotonic() - began, 1e-9)
+        seconds = time.monotonic() - began
+        rate = (done - before) / max(seconds, 1e-9)
+        shown = f", {rate:,.0f}/s" if rate >= 1 else ""
         if self._console.is_terminal:
             if stage not in self._stages:
                 self._stages[stage] = self._bar.add_task(stage, rate="")
-            self._bar.update(self._stages[stage], completed=done, total=total or None, rate=_rate(rate))
-        elif done == total or time.monotonic() - self._said >= _EVERY:
-            self._said = time.monotonic()
-            left = (total - done) / rate if rate and done < total else 0
-            told = f", {left / 60:.0f} min left" if left >= 90 else f", {left:.0f} s left" if left else ""
+            self._bar.update(self._stages[stage], completed=done, total=total or None, rate=shown)
+        elif done == total or time.monotonic() - self._printed >= _EVERY:
+            self._printed = time.monotonic()
             of = f" of {total:,}" if total else ""
-            self.note(f"{stage}: {done:,}{of}{_rate(rate)}{told}")
+            self.note(f"{stage}: {done:,}{of}{shown}{time_left(done - before, total - done, seconds)}")
 
     def note(self, sentence: str) -> None:
-        """See Listener."""
         self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def _rate(a_second: float) -> str:
-    """Things a second, where there is anything to tell."""
-    return f", {a_second:,.0f}/s" if a_second >= 1 else ""
+def time_left(done: int, left: int, seconds: float) -> str:
+    """ ", 12 s left" or ", 3 min left", from the `seconds` that `done` units took; "" where that is not known."""
+    remaining = seconds / done * left if done > 0 and left > 0 else 0.0
+    if not remaining:
+        return ""
+    return f", {remaining / 60:.0f} min left" if remaining >= 90 else f", {remaining:.0f} s left"

@@ -1,7 +1,6 @@
 """The annotator: texts in, entities with character offsets, types and scores out."""
 
 import logging
-import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Span
+from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.modeling import loading, runtimes
@@ -24,7 +24,6 @@ from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme, scheme
 
 Kind = TypeVar("Kind")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def listed(given: Iterable[Kind], kinds: type[Kind] | tuple[type[Kind], ...], noun: str) -> list[Kind]:
@@ -49,11 +48,6 @@ def check(element: Any, kinds: type | tuple[type, ...], name: str) -> None:
     if not isinstance(element, kinds):
         wanted = kinds if isinstance(kinds, tuple) else (kinds,)
         raise UserError(f"{name} is {_article(element)}; give {' or '.join(one.__name__ for one in wanted)}.")
-
-
-def whole(text: str) -> str:
-    """The text with U+FFFD, one character as well, for each half of a surrogate pair, which no tokenizer takes."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def _article(value: Any) -> str:
@@ -239,7 +233,7 @@ def tagger(name: str, runtime: str, threads: int | None) -> Tagger:
 
 def _document(text: str | Document) -> Document:
     document = text if isinstance(text, Document) else Document("", text)
-    return Document(document.id, whole(document.text), tokenised=document.tokenised)
+    return Document(document.id, without_surrogates(document.text), tokenised=document.tokenised)
 
 
 def _apart(found: Sequence[tuple[float, int, Span]]) -> list[tuple[Span, float]]:

@@ -26,8 +26,8 @@ from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, clean, file_digest, locked, read_json, value_digest, write_json, write_text
+from compactbio.formats import Reading, find_texts
 from compactbio.formats.sources import visible
-from compactbio.formats.texts import Reading, find_texts
 from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source
 from compactbio.processes import cores, ordered_results
@@ -95,7 +95,7 @@ def annotate(
     on_cluster: bool = False,
     listener: Listener | None = None,
 ) -> Annotated:
-    """Annotate all documents of the inputs (see `formats.texts.read_texts`) with the models, into the file `out`.
+    """Annotate all documents of the inputs (see `formats.read_texts`) with the models, into the file `out`.
 
     `format` is one of FORMATS, by default by the suffix of `out`; `input_format` one of `formats.recognise.TEXTS`, by
     default recognised for each file. Of PubMed's records the newest of each PMID is taken, and none that was withdrawn

@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from transformers import PreTrainedTokenizerFast
 
-from compactbio.annotate.annotator import check, listed, opened, whole
+from compactbio.annotate.annotator import check, listed, opened
 from compactbio.documents import Document, Question
+from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError
 from compactbio.modeling.runtimes import Runtime
 from compactbio.tasks import qa
@@ -56,4 +57,4 @@ def _pair(one: Sequence[Any], place: int) -> tuple[str, list[str]]:
     if len(one) != 2:
         raise UserError(f"Pair {place} (counted from 0) has {len(one)} parts; give (question, contexts).")
     check(one[0], str, f"The question of pair {place} (counted from 0)")
-    return whole(one[0]), [whole(context) for context in listed(one[1], str, "context")]
+    return without_surrogates(one[0]), [without_surrogates(context) for context in listed(one[1], str, "context")]

@@ -13,9 +13,9 @@ from compactbio.annotate.run_units import Entry, Finished, Place, Unit
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import write_text
-from compactbio.formats.json_lines import document_of, said
+from compactbio.formats import Reading
+from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.streams import Rejected
-from compactbio.formats.texts import Reading
 
 # Workers that may die of a part; one that kills every worker must not be tried forever, as the cluster would.
 _DEATHS = 3
@@ -118,7 +118,9 @@ def _read(row: dict[str, Any], reading: Reading) -> Iterator[dict[str, Any]]:
 
 
 def _packed(source: str, entry: Document | Rejected) -> str:
-    return json.dumps([source, said(entry)] if isinstance(entry, Document) else [source, entry.place, entry.reason])
+    return json.dumps(
+        [source, serialise(entry)] if isinstance(entry, Document) else [source, entry.place, entry.reason]
+    )
 
 
 def _unpacked(text: str) -> Entry:
@@ -143,7 +145,7 @@ class _Actor:
             if deaths == _DEATHS:
                 raise UserError(
                     f"{deaths} workers died over part {path.stem}, most likely for lack of memory; run the same "
-                    "command again with fewer --workers, finished work is kept."
+                    "command again with fewer workers, finished work is kept."
                 )
             with tries.open("ab") as file:
                 file.write(b".")

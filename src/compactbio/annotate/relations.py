@@ -8,9 +8,9 @@ from typing import Self
 
 import numpy as np
 
-from compactbio.annotate.annotator import Opened, listed, opened, whole
+from compactbio.annotate.annotator import Opened, listed, opened
 from compactbio.documents import Document, Relation, Span
-from compactbio.documents.words import sentences
+from compactbio.documents.words import sentences, without_surrogates
 from compactbio.errors import UserError
 from compactbio.tasks import relation
 
@@ -59,7 +59,7 @@ class RelationAnnotator:
 
         `documents` may be any iterable, and is read once. Raises UserError where an element is not a Document.
         """
-        documents = [replace(one, text=whole(one.text)) for one in listed(documents, Document, "document")]
+        documents = [replace(one, text=without_surrogates(one.text)) for one in listed(documents, Document, "document")]
         pairs = [(place, *pair) for place, document in enumerate(documents) for pair in _pairs(document, self._marking)]
         found: list[list[Related]] = [[] for _ in documents]
         if not pairs:

@@ -12,11 +12,11 @@ from compactbio import formats
 from compactbio.annotate.annotator import Annotator, tagger
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
-from compactbio.formats.checks import only
-from compactbio.formats.json_lines import document_of, said
+from compactbio.formats import Reading, read_texts
+from compactbio.formats.checks import check_only
+from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.sources import visible
 from compactbio.formats.streams import Rejected, rejected
-from compactbio.formats.texts import Reading, read_texts
 
 # Documents of a task, and of a part, which ends earlier where it has so many characters.
 CHUNK, PART = 128, 2048
@@ -232,7 +232,7 @@ def sayable(one: Document | Failure, format: str) -> Document | Failure:
     """The same; of a document that the format cannot say, the failure that it is."""
     if isinstance(one, Failure):
         return one
-    reason = formats.unsayable(one, "jsonl" if format == "parquet" else format)
+    reason = formats.why_not_writable(one, "jsonl" if format == "parquet" else format)
     if reason is None and format == "parquet":
         reason = _beyond_a_table(one)
     return one if reason is None else Failure("", one.id, reason.removeprefix(f"Document {one.id!r} "))
@@ -240,7 +240,7 @@ def sayable(one: Document | Failure, format: str) -> Document | Failure:
 
 def _beyond_a_table(document: Document) -> str | None:
     try:
-        only(document, "parquet", "mentions")
+        check_only(document, "parquet", "mentions")
     except UserError as error:
         return str(error)
     return None
@@ -249,7 +249,7 @@ def _beyond_a_table(document: Document) -> str | None:
 def line(one: Document | Failure, format: str) -> str:
     """One line of a part; a document that the format cannot say becomes a failure."""
     one = sayable(one, format)
-    return said(one) if isinstance(one, Document) else json.dumps({"failure": asdict(one)}) + "\n"
+    return serialise(one) if isinstance(one, Document) else json.dumps({"failure": asdict(one)}) + "\n"
 
 
 def read_line(value: dict[str, Any]) -> Document | Failure:

@@ -1,20 +1,48 @@
-"""Model cards: YAML front matter and Markdown, as the Hugging Face hub reads them."""
+"""Model cards: front matter as the Hugging Face hub reads it, and Markdown from the templates of this folder."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
-import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
-def render(metadata: Mapping[str, Any], title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """A card of front matter, a title and (heading, text) sections; sections without text are left out."""
-    front = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
-    body = "\n".join(f"## {heading}\n\n{text.strip()}\n" for heading, text in sections if text.strip())
-    return f"---\n{front}---\n\n# {title}\n\n{body}"
+def cell(value: object) -> str:
+    """A value as a cell of a Markdown table: six digits of a float; text on one line, its bars escaped."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; bars within a cell are escaped."""
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    """A Markdown table."""
+    lines = ["| " + " | ".join(map(cell, row)) + " |" for row in (header, *rows)]
     return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] in percent: "83.42"."""
+    return f"{100 * share:.2f}"
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters |= {"cell": cell, "percent": percent}
+
+
+def render(template: str, data: ModelCardData, **context: object) -> str:
+    """A model card.
+
+    Args:
+        template: a template of this folder, without its ending `.md.jinja`.
+        data: the front matter.
+        **context: the values that the template names.
+
+    Example: `render("finetuned", ModelCardData(language="en"), name="tagger", ...)`
+    """
+    body = _TEMPLATES.get_template(f"{template}.md.jinja").render(context)
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))

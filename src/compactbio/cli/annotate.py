@@ -148,7 +148,7 @@ def _on_disk(inputs: list[str]) -> Iterator[list[str]]:
 
 def _print_lines(found: "Iterator[Document | run_units.Failure]") -> None:
     from compactbio.annotate.run_units import Failure, none_annotated
-    from compactbio.formats.json_lines import said
+    from compactbio.formats.json_lines import serialise
 
     written = failed = 0
     first = None
@@ -159,7 +159,7 @@ def _print_lines(found: "Iterator[Document | run_units.Failure]") -> None:
         else:
             written += 1
             # As bytes: JSON lines are UTF-8, whatever the terminal is set to.
-            typer.echo(said(one).encode(), nl=False)
+            typer.echo(serialise(one).encode(), nl=False)
     if not written:
         raise none_annotated(first)
     if failed:

@@ -1,4 +1,4 @@
-"""`compactbio corpus`: build a corpus of token rows, and say what one holds."""
+"""`compactbio corpus`: build a corpus of token rows, and show what one holds."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make a corpus of token rows from citations, and see what one holds.", no_args_is_help=True)
+app = typer.Typer(help="Make a corpus of token rows from citations, and show what one holds.", no_args_is_help=True)
 
 _BUILD_EXAMPLE = (
     "Example: compactbio corpus build baseline/ updatefiles/ --tokenizer dmis-lab/biobert-base-cased-v1.2 "
@@ -26,7 +26,7 @@ def build(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="PubMed/MEDLINE XML, JSON lines, Parquet or plain text (one document a line), each also as .gz: "
+            help="PubMed/MEDLINE XML, JSON lines, Parquet or plain text (a document per line), each also as .gz: "
             "files, folders or patterns.",
             show_default=False,
         ),
@@ -35,13 +35,14 @@ def build(
         str, typer.Option(help="A tokenizer's folder, a vocab.txt, or a hub name.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="The folder to make.", show_default=False)],
-    max_length: Annotated[int, typer.Option(help="Tokens a row, special ones included.")] = 256,
+    max_length: Annotated[int, typer.Option(help="Tokens per row, special ones included.")] = 256,
     overflow: Annotated[
-        Overflow, typer.Option(help="What is beyond the length: dropped, or kept as further rows.")
+        Overflow,
+        typer.Option(help="Tokens beyond the length: drop them, or keep them as further rows."),
     ] = Overflow.drop,
-    holdout: Annotated[int, typer.Option(help="Rows to set aside for held-out loss.")] = 0,
+    holdout: Annotated[int, typer.Option(help="Rows to set aside for the held-out loss.")] = 0,
     exclude: Annotated[
-        Path | None, typer.Option(help="A file of PMIDs to leave out, one a line.", show_default=False)
+        Path | None, typer.Option(help="A file of PMIDs to leave out, one per line.", show_default=False)
     ] = None,
     require_abstract: Annotated[
         bool, typer.Option("--require-abstract", help="Drop citations that are a title only.")
@@ -58,7 +59,7 @@ def build(
     """Build a corpus of token rows from citations.
 
     A PMID keeps its newest record, withdrawn ones are dropped, and every record left out is counted. A build that was
-    stopped goes on when the same command is run again.
+    stopped resumes when the same command is run again.
     """
     from rich.console import Console
 
@@ -84,7 +85,7 @@ def build(
                 listener=reporter,
             )
     except KeyboardInterrupt:
-        console.print("Stopped; finished parts are kept. Run the same command again to go on.", highlight=False)
+        console.print("Stopped; finished work is kept. Run the same command again to resume.", highlight=False)
         raise typer.Exit(130) from None
     _print(manifest, as_json)
 

@@ -1,12 +1,10 @@
-"""`compactbio finetune`: a data set and a model in, a model with a task's head out."""
+"""`compactbio finetune`: from a data set and a model to a model for the task."""
 
 import json
-import shlex
-import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,57 +65,43 @@ def finetune(
         bool,
         typer.Option(
             "--search",
-            help="Try learning rates of half, once and twice the default with batches of 16 and 32, choose by devel; "
-            "needs optuna.",
+            help="Try learning rates of half, once and twice the default with batches of 16 and 32; choose by devel.",
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
+    resume: options.Resume = False,
     precision: options.PrecisionChoice = options.Precision.auto,
     tokens_per_batch: options.TokensPerBatch = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Fine-tune a model for NER, relation extraction or question answering.
 
-    The task is recognised from the data; the test split is not read. The run can be stopped at any moment and goes on
+    The task is recognised from the data; the test split is not read. The run can be stopped at any moment and resumed
     with --resume; Ctrl-C saves a checkpoint first.
     """
-    from compactbio import recipes
     from compactbio.training import finetuning as tuning
-    from compactbio.training import grid_search, pretraining
+    from compactbio.training import grid_search
 
-    overrides: dict[str, Any] = {
-        key: value for one in setting or [] for key, value in recipes.parse_setting(one).items()
-    }
-    classes = {"negative": negative, "scheme": scheme.value if scheme else None}
-    overrides |= {key: value for key, value in classes.items() if value}
-    work = grid_search.search if search else tuning.finetune
+    action = grid_search.search if search else tuning.finetune
     try:
-        result = work(
+        result = action(
             data,
             model,
             out,
-            task=task.value if task else None,
-            format=format.value if format else None,
-            overrides=overrides,
-            train_on=train_on.value,
-            precision=precision.value,
+            task=task,
+            format=format,
+            overrides=options.overrides(setting, negative=negative or None, scheme=scheme),
+            train_on=train_on,
+            precision=precision,
             tokens_per_batch=tokens_per_batch,
             resume=resume,
         )
     except KeyboardInterrupt:
-        typer.echo(f"Stopped; what was saved is kept. {_how_to_go_on()}", err=True)
-        raise typer.Exit(130) from None
-    if not pretraining.speaks():
+        raise options.stopped("Stopped; what was saved is kept.", out) from None
+    if not options.speaks():
         return
     if result.state == "stopped":
-        typer.echo(f"Stopped at step {result.step}, checkpoint saved. {_how_to_go_on()}", err=True)
-        raise typer.Exit(130)
+        raise options.stopped(f"Stopped at step {result.step}, checkpoint saved.", out)
     typer.echo(json.dumps(asdict(result), indent=2) if as_json else _text(result, data))
-
-
-def _how_to_go_on() -> str:
-    again = [word for word in sys.argv[1:] if word != "--resume"] + ["--resume"]
-    return f"Go on with: compactbio {shlex.join(again)}"
 
 
 def _text(result: "Finetuned", data: Path) -> str:
@@ -133,5 +117,5 @@ def _text(result: "Finetuned", data: Path) -> str:
             f"{result.protocol} protocol)"
         )
     lines += [f"note    {note}" for note in result.notes]
-    lines.append(f"test    not touched; score it with: compactbio evaluate {data} --model {result.out}")
+    lines.append(f"test    not read; score it with: compactbio evaluate {data} --model {result.out}")
     return "\n".join(lines)

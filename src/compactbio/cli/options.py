@@ -1,6 +1,8 @@
-"""Options that several commands have, said once."""
+"""Options that several commands share, and what they do with them."""
 
 import os
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -104,7 +106,7 @@ TokensPerBatch = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Tokens a micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA. In training another number "
+        help="Tokens per micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA. In training another number "
         "draws other dropout masks; without dropout it changes results by rounding only.",
         show_default=False,
     ),
@@ -127,21 +129,37 @@ SchemeChoice = Annotated[
         show_default=False,
     ),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def overrides(settings: list[str], steps: int | None) -> dict[str, Any]:
-    """The fields of a recipe that --set and --steps name."""
+def overrides(settings: list[str] | None, **given: Any) -> dict[str, Any]:
+    """The values that --set names, by key, and those `given` by options of their own that are not None."""
     from compactbio import recipes
 
     merged: dict[str, Any] = {}
-    for setting in settings:
+    for setting in settings or []:
         for key, value in recipes.parse_setting(setting).items():
             nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
             merged[key] = {**merged[key], **value} if nested else value
-    if steps is not None:
-        merged["steps"] = steps
-    return merged
+    return merged | {key: value for key, value in given.items() if value is not None}
+
+
+def stopped(what: str, out: Path) -> typer.Exit:
+    """Print that a run was stopped and the command that resumes it, or begins it where nothing was written yet."""
+    begun = any((out / record).exists() for record in ("run.json", "search.json"))
+    again = [word for word in sys.argv[1:] if word != "--resume"] + ["--resume"] * begun
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        how = f"with the same torchrun command, ending in: -m compactbio {shlex.join(again)}"
+    else:
+        how = f"with: compactbio {shlex.join(again)}"
+    typer.echo(f"{what} {'Resume it' if begun else 'Begin it again'} {how}", err=True)
+    return typer.Exit(130)
+
+
+def speaks() -> bool:
+    """Whether this process, of those that torchrun started, is the one that prints results."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def use(device: Device) -> None:
@@ -155,4 +173,4 @@ def use(device: Device) -> None:
         from compactbio.errors import UserError
 
         if not torch.cuda.is_available():
-            raise UserError("There is no CUDA GPU that PyTorch can use; leave --device out, or say --device cpu.")
+            raise UserError("There is no CUDA GPU that PyTorch can use: leave --device out, or take --device cpu.")

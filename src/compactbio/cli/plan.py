@@ -1,4 +1,4 @@
-"""`compactbio plan`: what a training run will take, before it is begun."""
+"""`compactbio plan`: what a training run will take."""
 
 import json
 from dataclasses import asdict
@@ -26,7 +26,7 @@ def plan(
         list[str] | None,
         typer.Option(
             metavar="[N]xNAME",
-            help="Accelerators to estimate for, by their data sheet; again for more.",
+            help="Accelerators to estimate for, by their data sheet; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -36,7 +36,7 @@ def plan(
 ) -> None:
     """Forecast tokens, FLOPs, memory and time of `compactbio train` with the same options.
 
-    Times a few real steps on this machine with the real models and rows; nothing of it is kept.
+    Times a few real steps on this machine with the real models and rows; nothing of them is kept.
     """
     from rich.console import Console
 
@@ -44,7 +44,7 @@ def plan(
     from compactbio.progress import Reporter
     from compactbio.training.plan import plan as run
 
-    loaded = recipes.load(recipe, **options.overrides(settings or [], steps))
+    loaded = recipes.load(recipe, **options.overrides(settings, steps=steps))
     try:
         with Reporter(Console(stderr=True)) as reporter:
             found = run(
@@ -52,7 +52,7 @@ def plan(
                 corpus,
                 teacher=teacher,
                 init=init,
-                precision=precision.value,
+                precision=precision,
                 tokens_per_batch=tokens_per_batch,
                 devices=devices or (),
                 listener=reporter,
@@ -73,26 +73,26 @@ def _text(found: "Plan") -> str:
         f"corpus       {found.rows:,} rows of {found.tokens_per_row:.1f} tokens",
         f"steps        {found.steps:,}: {found.citations:,} citations, {found.epochs:.2f} epochs, "
         f"{_short(found.tokens).strip()} tokens",
-        f"arithmetic   {_short(found.flops_per_token)}FLOP a token, {_short(found.flops)}FLOP in all",
+        f"arithmetic   {_short(found.flops_per_token)}FLOP per token, {_short(found.flops)}FLOP in all",
         f"measured     {found.tokens_per_second:,.0f} tokens/s in {found.timed_steps} steps, {found.precision}, "
         f"{threads}, {on}",
-        f"memory       {found.memory_bytes / 1e9:.1f} GB at {found.tokens_per_batch:,} tokens a micro-batch",
+        f"memory       {found.memory_bytes / 1e9:.1f} GB at {found.tokens_per_batch:,} tokens per micro-batch",
         f"time         {_time(found.seconds)}: training {_time(found.training_seconds)}, "
         f"held-out {_time(found.heldout_seconds)}, checkpoints {_time(found.checkpoint_seconds)}",
     ]
     if found.elsewhere:
         share = found.elsewhere[0].share
         lines += ["", f"By data sheets, not measured: bf16, {share:.0%} of the rate that the sheet names."]
-        lines += [_elsewhere(one) for one in found.elsewhere]
+        lines += [_elsewhere(run) for run in found.elsewhere]
     return "\n".join(lines)
 
 
-def _elsewhere(one: "Elsewhere") -> str:
-    fits = "" if one.fits else ": too little, lower --tokens-per-batch"
+def _elsewhere(run: "Elsewhere") -> str:
+    fits = "" if run.fits else ": too little, lower --tokens-per-batch"
     return (
-        f"{one.count} x {one.device:10} {_time(3600 * one.hours)} (at all of the rate "
-        f"{_time(3600 * one.hours_at_full_rate)}); about {one.memory_bytes / 1e9:.0f} GB a device at "
-        f"{one.tokens_per_batch:,} tokens a micro-batch{fits}"
+        f"{run.count} x {run.device:10} {_time(3600 * run.hours)} (at all of the rate "
+        f"{_time(3600 * run.hours_at_full_rate)}); about {run.memory_bytes / 1e9:.0f} GB per device at "
+        f"{run.tokens_per_batch:,} tokens per micro-batch{fits}"
     )
 
 

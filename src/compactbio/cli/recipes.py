@@ -9,9 +9,9 @@ from rich.table import Table
 
 from compactbio import recipes
 
-app = typer.Typer(help="List the packaged recipes, or show one to start one's own from.", invoke_without_command=True)
+app = typer.Typer(help="List the packaged recipes, or show one as a start for your own.", invoke_without_command=True)
 
-# Millions of parameters without pooler at the published sizes; tests count them.
+# Millions of parameters without pooler at the published sizes; counted in tests.
 SIZES = {
     "distil-biobert": 65.2,
     "compact-biobert": 65.2,
@@ -28,7 +28,7 @@ _EXAMPLE = "Example: compactbio recipes show distil-biobert > mine.yaml"
 def list_recipes(
     context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False
 ) -> None:
-    """List the packaged recipes, or show one to start one's own from."""
+    """List the packaged recipes, or show one as a start for your own."""
     if context.invoked_subcommand is not None:
         return
     rows = []

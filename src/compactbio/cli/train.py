@@ -1,9 +1,6 @@
-"""`compactbio train`: a recipe, a corpus and a teacher in, a compact model out."""
+"""`compactbio train`: from a recipe, a corpus and a teacher to a compact model."""
 
 import json
-import os
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +26,7 @@ def train(
     init: options.Init = None,
     steps: options.Steps = None,
     settings: options.Settings = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
+    resume: options.Resume = False,
     precision: options.PrecisionChoice = options.Precision.auto,
     tokens_per_batch: options.TokensPerBatch = None,
     push: Annotated[
@@ -39,12 +36,12 @@ def train(
 ) -> None:
     """Make a compact model: distil a teacher, or continue a checkpoint.
 
-    The run can be stopped at any moment and goes on with --resume; Ctrl-C saves a checkpoint first.
+    The run can be stopped at any moment and resumed with --resume; Ctrl-C saves a checkpoint first.
     """
     from compactbio import recipes
     from compactbio.training import pretraining, run_folder
 
-    loaded = recipes.load(recipe, **options.overrides(settings or [], steps))
+    loaded = recipes.load(recipe, **options.overrides(settings, steps=steps))
     try:
         result = pretraining.train(
             loaded,
@@ -52,31 +49,20 @@ def train(
             out,
             teacher=teacher,
             init=init,
-            precision=precision.value,
+            precision=precision,
             tokens_per_batch=tokens_per_batch,
             resume=resume,
         )
     except KeyboardInterrupt:
-        typer.echo(
-            f"Stopped; what was saved is kept. {_how_to_go_on(resume or (out / run_folder.RUN).exists())}", err=True
-        )
-        raise typer.Exit(130) from None
-    if not pretraining.speaks():
+        raise options.stopped("Stopped; what was saved is kept.", out) from None
+    if not options.speaks():
         return
     if result.state == "stopped":
-        typer.echo(f"Stopped at step {result.step}, checkpoint saved. {_how_to_go_on(True)}", err=True)
-        raise typer.Exit(130)
-    address = pretraining.push(out, push) if push else None
+        raise options.stopped(f"Stopped at step {result.step}, checkpoint saved.", out)
+    address = run_folder.push(out, push) if push else None
     typer.echo(json.dumps({**asdict(result), "pushed": address}, indent=2) if as_json else _text(result))
     if address and not as_json:
         typer.echo(f"pushed to    {address}")
-
-
-def _how_to_go_on(resume: bool) -> str:
-    again = [word for word in sys.argv[1:] if word != "--resume"] + ["--resume"] * resume
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return f"Go on with the same torchrun command, its end being: -m compactbio {shlex.join(again)}"
-    return f"Go on with: compactbio {shlex.join(again)}"
 
 
 def _text(result: "Result") -> str:

@@ -11,7 +11,7 @@ from compactbio.comparison.suite import FILES, DataSet, Suite
 from compactbio.comparison.table import Run, State
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
-from compactbio.files import read_json, value_digest, write_json, write_text
+from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
 from compactbio.modeling import loading
 from compactbio.tasks import data as datasets
 from compactbio.tasks.settings import settings
@@ -105,8 +105,7 @@ def check(suite: Suite, out: str | Path) -> None:
     files.
     """
     out = Path(out)
-    if out.exists() and not (out.is_dir() and ((out / RUNS).is_dir() or not any(out.iterdir()))):
-        raise UserError(f"{out} is not empty and does not hold a comparison: choose another folder.", setting="out")
+    refuse_foreign(out, "comparison", RUNS)
     sources = {name: loading.find(where) for name, where in suite.models.items()}
     for source in sources.values():
         loading.tokenizer_of(source)

@@ -1,13 +1,13 @@
 """A suite: the models, data sets and seeds of a comparison, as a YAML file."""
 
-import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, validation_problem
+from compactbio.files import read_yaml
 
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
 Settings = dict[str, Any]
@@ -120,11 +120,11 @@ def load(path: str | Path) -> Suite:
     exist.
     """
     path = Path(path)
-    values = _with_defaults(_mapping(path))
+    values = _with_defaults(read_yaml(path, "Suite"))
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"Suite {path}: {_first_problem(error)}.") from None
+        raise UserError(f"Suite {path}: {validation_problem(error, _known_keys)}.") from None
     models = {name: _model(path, name, where) for name, where in suite.models.items()}
     data = {name: _data(path, name, found) for name, found in suite.data.items()}
     return suite.model_copy(update={"models": models, "data": data})
@@ -134,20 +134,6 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("a seed is there twice; name each once")
     return seeds
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Suite {path} cannot be read: {error.strerror}; check the path.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"Suite {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"Suite {path} is not YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"Suite {path} is not a mapping of keys to values; it needs models: and data:.")
-    return values
 
 
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -160,24 +146,8 @@ def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _first_problem(error: ValidationError) -> str:
-    # A suite without models lacks its baseline too, and the models are what to fix.
-    problem = min(error.errors(), key=lambda found: found["loc"] == ("baseline",))
-    place = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {place!r}{_nearest(problem['loc'])}"
-    if problem["type"] == "missing":
-        return f"{place} is missing; name at least one" if place in Suite.model_fields else f"{place} is missing"
-    if problem["type"] == "value_error":
-        return f"{place}: {message}" if place else message
-    return f"{place}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"
-
-
-def _nearest(place: tuple[int | str, ...]) -> str:
-    fields = list((DataSet if place[0] == "data" else Suite).model_fields)
-    close = difflib.get_close_matches(str(place[-1]), fields, n=1, cutoff=0.5)
-    return f"; the nearest known one is {close[0]!r}" if close else f"; known are {', '.join(fields)}"
+def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:
+    return (DataSet if place[0] == "data" else Suite).model_fields
 
 
 def _model(suite: Path, name: str, where: str) -> str:

@@ -1,6 +1,5 @@
 """From sources to a finished corpus."""
 
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -8,21 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compactbio.corpus import citation_rows, settings
-from compactbio.corpus.citation_rows import Part
-from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, PARTS, TOKENIZER, manifest
+from compactbio.corpus.citation_rows import TokenisedSource
+from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, manifest
 from compactbio.corpus.settings import RowSettings, Selection, Source, fingerprint
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError
-from compactbio.files import locked, value_digest, write_json
-from compactbio.formats.sources import search
-from compactbio.modeling.tokenizers import (
-    WITH_MASK,
-    as_record,
-    is_wide,
-    load_tokenizer,
-    save_tokenizer,
-    tokenizer_digest,
-)
+from compactbio.files import locked, read_json, refuse_foreign, value_digest, write_json
+from compactbio.formats import find_citations
 from compactbio.processes import unordered_results
 from compactbio.progress import Listener, Silent
 
@@ -30,10 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _STARTED = "build.json"
-# The share of unknown pieces that a corpus may have. BERT's vocabularies leave 0.004 % of PubMed's pieces unknown, a
+# The share of unknown tokens that a corpus may have. BERT's vocabularies leave 0.004 % of PubMed's tokens unknown, a
 # vocabulary without capitals on texts with them 8 %.
 MOST_UNKNOWN = 0.05
-ENOUGH_PIECES = 100_000
+ENOUGH_TOKENS = 100_000
 
 
 @dataclass(frozen=True)
@@ -49,8 +40,9 @@ class _Job:
     listener: Listener
 
     @property
-    def parts(self) -> Path:
-        return self.out / PARTS
+    def folder(self) -> Path:
+        """Where the tokenised sources are until the corpus is finished."""
+        return self.out / TOKENISED
 
 
 def build(
@@ -70,78 +62,88 @@ def build(
 ) -> dict[str, Any]:
     """Make a corpus of token rows in the folder `out` and give its manifest.
 
-    Inputs are files, folders or patterns of PubMed/MEDLINE XML, JSON lines, Parquet or plain text. A row is a
-    citation's title, a blank and its abstract, with special pieces, cut at `max_length` pieces; `overflow="keep"`
-    makes further rows of the tail. Square brackets that enclose a whole title, which mark a translation, are left out;
-    `published`: all of a title's, as the published corpus had it. Neither the order of inputs nor `workers` changes a
-    byte of the result.
+    A row is a citation's title, a blank and its abstract, with special tokens. A PMID keeps its newest record (version,
+    then date of revision, then file name, then place); a DeleteCitation list withdraws a PMID whatever file it is in; a
+    record without PMID is dropped where its exact text is elsewhere. Neither the order of inputs nor `workers` changes
+    a byte of the result. A build that was killed resumes when it is called again; a finished corpus of the same sources
+    and settings is left as it is.
 
-    A PMID keeps its newest record (version, then date of revision, then file name, then place); a DeleteCitation
-    list withdraws a PMID whatever file it stands in; a record without PMID is dropped where its exact text stands
-    elsewhere. `exclude` names a file of PMIDs to leave out. `holdout` rows are set aside by a hash of the citation.
+    Args:
+        inputs: files, folders or patterns of PubMed/MEDLINE XML, JSON lines, Parquet or plain text.
+        tokenizer: a tokenizer's folder, a `vocab.txt`, or a hub name.
+        out: the folder to make.
+        max_length: tokens per row, special ones included.
+        overflow: what becomes of a citation's tokens beyond that: "drop", or "keep" as further rows.
+        holdout: rows to set aside as the split `holdout`, by a hash of the citation.
+        exclude: a file of PMIDs to leave out, one per line.
+        require_abstract: whether citations that are a title only are dropped.
+        published: whether titles lose all square brackets, as in the published corpus; by default only those that
+            enclose a whole title, which mark a translation.
+        workers: processes.
+        strict: whether a source that is not whole is an error; by default it is set aside and named in the manifest.
+        listener: receives progress and notes.
 
-    A build that was killed goes on where it was. A source that is not whole is left out and named in the manifest;
-    with `strict` the first is an error. A finished corpus of the same sources and settings is left as it is.
+    Returns:
+        The manifest: `sources`, `failed_sources`, `tokenizer`, `settings`, `unknown_share` (of the tokens read, those
+        that replace what the vocabulary lacks), `rows`, `tokens`, `length_histogram` (rows by length, in steps of 16
+        tokens), `sha256` of each shard, `fingerprint`, and `counts` of records: read = kept + updated + deleted + empty
+        + duplicate + excluded + failed. `without_abstract` counts the kept ones that are a title only; with
+        `require_abstract` it counts the dropped ones, and belongs to the sum.
 
-    The manifest has `sources`, `failed_sources`, `tokenizer`, `settings`, `unknown_share` (of the pieces read, those
-    that stand for what the vocabulary lacks), `rows`, `tokens`, `length_histogram` (rows by length, in steps of 16
-    tokens), `sha256` of each shard, `fingerprint`, and `counts`, of records:
-    read = kept + updated + deleted + empty + duplicate + excluded + failed. `without_abstract` counts the kept ones
-    that are a title only; with `require_abstract` it counts the dropped ones, and belongs to the sum.
+    Raises:
+        UserError: a mistake in the arguments, an `out` that holds something else, texts of which the vocabulary lacks
+            more than 5 %, and where no citation is left.
+        OSError: `out` cannot be written.
 
-    Raises UserError for a mistake in the arguments, an `out` that holds something else, texts of which the vocabulary
-    lacks more than 5 %, and where no citation is left;
-    OSError where `out` cannot be written.
+    Example:
+        >>> build(["baseline/"], "dmis-lab/biobert-base-cased-v1.2", "corpora/pubmed", holdout=10_000)["rows"]
     """
-    listener = listener or Silent()
-    found = search(inputs)
+    # Here, for it imports transformers, which the worker processes do not need.
+    from compactbio.modeling import tokenizers
+
+    listener, out = listener or Silent(), Path(out)
+    found = find_citations(inputs)
     for note in found.notes():
         listener.note(note)
     selection = Selection(holdout, require_abstract, None if exclude is None else settings.read_exclude(Path(exclude)))
     if workers < 1:
-        raise UserError(f"--workers {workers}: must be 1 or more.")
-    with locked(Path(out)):
-        _check_folder(Path(out))
-        pieces = load_tokenizer(tokenizer, WITH_MASK)
-        rows = _row_settings(pieces, max_length, overflow, published=published)
-        described = as_record(pieces, tokenizer)
-        job = _Job(Path(out), rows, selection, described, workers, strict, listener)
-        return _built(found.files, pieces, job)
+        raise UserError(f"{workers} workers: there must be 1 or more.", setting="workers")
+    with locked(out):
+        refuse_foreign(out, "corpus", MANIFEST, TOKENISED)
+        loaded = tokenizers.load_tokenizer(tokenizer, tokenizers.WITH_MASK)
+        rows = RowSettings(
+            tokenizers.tokenizer_digest(loaded),
+            _checked_length(max_length, loaded),
+            overflow,
+            tokenizers.is_wide(loaded),
+            published,
+            loaded.unk_token_id,
+        )
+        job = _Job(out, rows, selection, tokenizers.as_record(loaded, tokenizer), workers, strict, listener)
+        sources = _sources(found.files, job)
+        digest = _fingerprint(sources, job)
+        if (out / MANIFEST).exists():
+            return _finished(digest, job)
+        _start(job)
+        tokenizers.save_tokenizer(loaded, out / TOKENIZER)
+        record = {"format_version": FORMAT_VERSION, "fingerprint": digest, **_contents(sources, job)}
+        write_json(out / MANIFEST, record)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        return record
 
 
-def _built(paths: Sequence[Path], pieces: "PreTrainedTokenizerFast", job: _Job) -> dict[str, Any]:
-    """The manifest of the finished corpus, after what was left to do for it."""
-    sources = _identify(paths, job)
-    identity = _fingerprint(sources, job)
-    if (job.out / MANIFEST).exists():
-        return _finished(identity, job)
-    _start(job)
-    save_tokenizer(pieces, job.out / TOKENIZER)
-    record = {"format_version": FORMAT_VERSION, "fingerprint": identity, **_contents(sources, job)}
-    write_json(job.out / MANIFEST, record)
-    shutil.rmtree(job.parts, ignore_errors=True)
-    return record
-
-
-def _row_settings(
-    pieces: "PreTrainedTokenizerFast", max_length: int, overflow: settings.Overflow, *, published: bool
-) -> RowSettings:
-    special = pieces.num_special_tokens_to_add(pair=False)
+def _checked_length(max_length: int, tokenizer: "PreTrainedTokenizerFast") -> int:
+    special = tokenizer.num_special_tokens_to_add(pair=False)
     if max_length <= special:
-        raise UserError(f"--max-length {max_length}: must be more than the {special} special pieces of a row.")
-    wide, unknown = is_wide(pieces), pieces.unk_token_id
-    return RowSettings(tokenizer_digest(pieces), max_length, overflow, wide, published, unknown)
+        raise UserError(
+            f"A length of {max_length} tokens: it must be more than the {special} special ones of a row.",
+            setting="max_length",
+        )
+    return max_length
 
 
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: a file is in the way; name another folder for --out.")
-    if out.is_dir() and any(out.iterdir()) and not any((out / mark).exists() for mark in (MANIFEST, PARTS)):
-        raise UserError(f"{out}: the folder is not empty and holds no corpus; name a new or an empty one for --out.")
-
-
-def _identify(paths: Sequence[Path], job: _Job) -> list[Source]:
-    """The sources in the order of the corpus; a file that was named under two paths, or lies there twice, once."""
+def _sources(paths: Sequence[Path], job: _Job) -> list[Source]:
+    """The sources in the order of the corpus; a file under two paths, or with a copy beside it, once."""
     stage, found = "checking sources", list[Source]()
     for source in unordered_results(
         fingerprint, paths, job.workers, lambda: job.listener.step(stage, len(found), len(paths))
@@ -156,7 +158,7 @@ def _identify(paths: Sequence[Path], job: _Job) -> list[Source]:
 def _fingerprint(sources: Sequence[Source], job: _Job) -> str:
     return value_digest(
         {
-            "format_version": [FORMAT_VERSION, citation_rows.PART_VERSION],
+            "format_version": [FORMAT_VERSION, citation_rows.VERSION],
             "sources": [[source.name, source.sha256, source.problem] for source in sources],
             "tokenizer": job.tokenizer["sha256"],
             "settings": settings.as_record(job.rows, job.selection),
@@ -164,73 +166,75 @@ def _fingerprint(sources: Sequence[Source], job: _Job) -> str:
     )
 
 
-def _finished(identity: str, job: _Job) -> dict[str, Any]:
+def _finished(digest: str, job: _Job) -> dict[str, Any]:
     record = manifest(job.out)
-    if record["fingerprint"] != identity:
+    if record["fingerprint"] != digest:
         raise UserError(
-            f"{job.out}: holds a finished corpus of other sources or settings; name another folder for --out, "
-            "or remove this one first."
+            f"{job.out}: holds a finished corpus of other sources or settings; name another folder, or remove this one "
+            "first.",
+            setting="out",
         )
     if job.strict and record["failed_sources"]:
         first = record["failed_sources"][0]
         raise UserError(f"{first['name']}: {first['reason']}.")
-    shutil.rmtree(job.parts, ignore_errors=True)
+    shutil.rmtree(job.folder, ignore_errors=True)
     job.listener.note(f"{job.out}: this corpus is already built; nothing to do.")
     return record
 
 
 def _start(job: _Job) -> None:
-    """Mark the folder as a build of these row settings, or go on with one."""
-    job.parts.mkdir(parents=True, exist_ok=True)
-    mark, ours = job.parts / _STARTED, asdict(job.rows)
+    """Mark the folder as a build of these row settings, or resume one."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    mark, ours = job.folder / _STARTED, asdict(job.rows)
     if not mark.exists():
         write_json(mark, ours)
-    theirs = json.loads(mark.read_text(encoding="utf-8"))
+    theirs = read_json(mark)
     if theirs != ours:
         keys = ", ".join(sorted(key for key in ours if theirs.get(key) != ours[key]))
         raise UserError(
-            f"{job.out}: holds an unfinished corpus of other settings ({keys}); go on with those, "
-            "name another folder for --out, or remove this one first."
+            f"{job.out}: holds an unfinished corpus of other settings ({keys}); resume it with those, name another "
+            "folder, or remove this one first.",
+            setting="out",
         )
 
 
-def _make_parts(sources: Sequence[Source], job: _Job) -> list[Part]:
-    """A part for each source that has no problem, in the order of the corpus; those made earlier are used again."""
+def _tokenise(sources: Sequence[Source], job: _Job) -> list[TokenisedSource]:
+    """Each source without a problem, tokenised, in the order of the corpus; those done earlier are used again."""
     stage = "reading citations"
     path = (job.out / TOKENIZER / "tokenizer.json").absolute()
     for source in sources:
         if source.problem is not None:
             _set_aside(source, source.problem, job)
     tasks = [
-        citation_rows.Task(source, job.rows, path, job.parts.absolute()) for source in sources if not source.problem
+        citation_rows.Task(source, job.rows, path, job.folder.absolute()) for source in sources if not source.problem
     ]
-    made = {part.source: part for part in map(citation_rows.finished, tasks) if part is not None}
-    todo = [task for task in tasks if task.source not in made]
+    done = {before.source: before for before in map(citation_rows.earlier, tasks) if before is not None}
     # The largest first, so that no worker is left with it alone at the end.
-    todo.sort(key=lambda task: -task.source.bytes)
-    if made:
-        job.listener.note(f"going on: {len(made)} of {len(tasks)} sources are done already")
-    for part in unordered_results(
-        citation_rows.make, todo, job.workers, lambda: job.listener.step(stage, len(made), len(tasks))
+    todo = sorted((task for task in tasks if task.source not in done), key=lambda task: -task.source.bytes)
+    if done:
+        job.listener.note(f"resuming: {len(done)} of {len(tasks)} sources are done already")
+    for result in unordered_results(
+        citation_rows.tokenise, todo, job.workers, lambda: job.listener.step(stage, len(done), len(tasks))
     ):
-        if part.problem is not None:
-            _set_aside(part.source, part.problem, job)
-        made[part.source] = part
-        job.listener.step(stage, len(made), len(tasks))
-        _check_unknown(made.values(), job, at_least=ENOUGH_PIECES)
-    _check_unknown(made.values(), job)
-    return [made[task.source] for task in tasks]
+        if result.problem is not None:
+            _set_aside(result.source, result.problem, job)
+        done[result.source] = result
+        job.listener.step(stage, len(done), len(tasks))
+        _check_unknown(done.values(), job, at_least=ENOUGH_TOKENS)
+    _check_unknown(done.values(), job)
+    return [done[task.source] for task in tasks]
 
 
-def _check_unknown(made: Iterable[Part], job: _Job, at_least: int = 1) -> None:
-    """Refuse texts that the vocabulary does not fit, as soon as `at_least` so many pieces show it."""
-    tallies = [part.tally for part in made]
-    pieces, unknown = sum(tally.pieces for tally in tallies), sum(tally.unknown for tally in tallies)
-    if pieces >= at_least and unknown > MOST_UNKNOWN * pieces:
+def _check_unknown(tokenised: Iterable[TokenisedSource], job: _Job, at_least: int = 1) -> None:
+    """Refuse texts that the vocabulary does not fit, as soon as `at_least` so many tokens show it."""
+    tallies = [source.tally for source in tokenised]
+    tokens, unknown = sum(tally.tokens for tally in tallies), sum(tally.unknown for tally in tallies)
+    if tokens >= at_least and unknown > MOST_UNKNOWN * tokens:
         raise UserError(
-            f"{unknown / pieces:.1%} of the pieces are unknown to the vocabulary of {job.tokenizer['name']}, where a "
+            f"{unknown / tokens:.1%} of the tokens are unknown to the vocabulary of {job.tokenizer['name']}, where a "
             f"corpus may have {MOST_UNKNOWN:.0%}: take a tokenizer that fits the texts, and lowers case if its "
-            "vocabulary has no capitals."
+            "vocabulary has no capitals.",
+            setting="tokenizer",
         )
 
 
@@ -241,31 +245,22 @@ def _set_aside(source: Source, problem: str, job: _Job) -> None:
 
 
 def _contents(sources: Sequence[Source], job: _Job) -> dict[str, Any]:
-    """Make the parts, then the shards, and give what the manifest says of both."""
-    made = _make_parts(sources, job)
-    failed = _failed(sources, made)
-    whole = [part for part in made if part.problem is None]
-    if not any(part.tally.records for part in whole):
-        raise UserError(_nothing_read(sources, failed))
+    """Tokenise the sources, write the shards, and give what the manifest says of both."""
+    tokenised = _tokenise(sources, job)
+    problems = {result.source: result.problem for result in tokenised}
+    failed = [
+        {"name": source.name, "bytes": source.bytes, "sha256": source.sha256, "reason": reason}
+        for source in sources
+        if (reason := source.problem or problems[source]) is not None
+    ]
+    whole = [result for result in tokenised if result.problem is None]
+    if not any(result.tally.records for result in whole):
+        where = f"the file {sources[0].name}" if len(sources) == 1 else f"any of the {len(sources)} files"
+        why = f"; {failed[0]['name']} {failed[0]['reason']}" if failed else ""
+        raise UserError(f"No citation in {where}{why}.")
     return {
         "tokenizer": job.tokenizer,
         "settings": settings.as_record(job.rows, job.selection),
         "failed_sources": failed,
         **finish(whole, job.selection, job.out, job.listener.note, job.rows.wide),
     }
-
-
-def _failed(sources: Sequence[Source], made: Sequence[Part]) -> list[dict[str, Any]]:
-    problems = {part.source: part.problem for part in made}
-    reasons = [(source, source.problem or problems[source]) for source in sources]
-    return [
-        {"name": source.name, "bytes": source.bytes, "sha256": source.sha256, "reason": reason}
-        for source, reason in reasons
-        if reason is not None
-    ]
-
-
-def _nothing_read(sources: Sequence[Source], failed: Sequence[dict[str, Any]]) -> str:
-    where = f"the file {sources[0].name}" if len(sources) == 1 else f"any of the {len(sources)} files"
-    why = f"; {failed[0]['name']} {failed[0]['reason']}" if failed else ""
-    return f"No citation in {where}{why}."

@@ -1,13 +1,11 @@
-"""From one source of citations to a finished part of the corpus: parsed, tokenised, written."""
+"""One source of citations, tokenised: read, made into token rows, and written to a file of its own."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,15 +13,15 @@ from tokenizers import Tokenizer
 
 from compactbio.corpus.settings import RowSettings, Source
 from compactbio.documents import Citation, Deletion
-from compactbio.files import atomic_file, value_digest, write_json
-from compactbio.formats import Rejected, SourceError, kind, read_citations
+from compactbio.files import atomic_file, read_json, value_digest, write_json
+from compactbio.formats import Rejected, SourceError, read_citations, recognise_citations
 
 _PMIDS = 1 << 62
 
 
 def pmid_key(pmid: str) -> int:
-    """A number below 2**63 for a PMID: itself where it is a number, else a hash that no number meets."""
-    # Other digits than ASCII's are no number of PubMed's, and Python converts no more than some thousands.
+    """A number below 2**63 for a PMID: itself where it is a number, else a hash that equals no number."""
+    # PubMed's numbers have ASCII digits alone, and Python refuses to convert thousands of digits.
     if pmid.isascii() and pmid.isdigit() and len(pmid) < 20 and int(pmid) < _PMIDS:
         return int(pmid)
     return _PMIDS + _hash64(b"pmid", pmid) % _PMIDS
@@ -37,7 +35,7 @@ def text_key(text: str) -> int:
 def draw(pmid: str, text: str) -> int:
     """A number below 2**64 that orders citations at random, by PMID or by text where there is none.
 
-    It depends on nothing else, so a citation keeps its place among others whatever corpus it stands in.
+    It depends on nothing else, so the order of two citations is the same in every corpus.
     """
     return _hash64(b"draw-pmid", pmid) if pmid else _hash64(b"draw-text", text)
 
@@ -51,13 +49,12 @@ _STOPS = (".", "?", "!")
 HAS_PMID, HAS_ABSTRACT, HAS_TEXT = 1, 2, 4
 
 
-def piece_type(wide: bool) -> pa.DataType:
-    """The Arrow type of a piece's id."""
+def _token_type(wide: bool) -> pa.DataType:
     return pa.uint32() if wide else pa.uint16()
 
 
-def part_schema(wide: bool) -> pa.Schema:
-    """One line a citation: who it is, which of two is newer, and its token rows (a list of lists of ids)."""
+def citation_schema(wide: bool) -> pa.Schema:
+    """One line per citation: which it is, which of two is newer, and its token rows (a list of lists of ids)."""
     return pa.schema(
         {
             "pmid": pa.string(),
@@ -66,29 +63,29 @@ def part_schema(wide: bool) -> pa.Schema:
             "text": pa.uint64(),
             "draw": pa.uint64(),
             "flags": pa.uint8(),
-            "rows": pa.list_(pa.list_(piece_type(wide))),
+            "rows": pa.list_(pa.list_(_token_type(wide))),
         }
     )
 
 
 def corpus_schema(wide: bool) -> pa.Schema:
-    """One line a token row of the finished corpus."""
-    return pa.schema({"input_ids": pa.list_(piece_type(wide)), "pmid": pa.string()})
+    """One line per token row of the finished corpus."""
+    return pa.schema({"input_ids": pa.list_(_token_type(wide)), "pmid": pa.string()})
 
 
 @lru_cache(maxsize=1)
-def cutting_tokenizer(path: Path, sha256: str, max_length: int) -> Tokenizer:
-    """The tokenizer.json at `path`, set to cut at `max_length` pieces, special ones included.
+def _truncating_tokenizer(path: Path, _sha256: str, max_length: int) -> Tokenizer:
+    """The tokenizer.json at `path`, set to cut at `max_length` tokens, special ones included.
 
-    `sha256` is that of the tokenizer, for which one process may find several at the same path, one after the other.
+    The hash is for the cache alone: a process may find different tokenizers at one path, one after the other.
     """
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(max_length, stride=0)
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], keep_overflow: bool) -> list[list[list[int]]]:
-    """The token rows of each text, special pieces in every row; none for a text that yields no piece of its own."""
+def _encode(tokenizer: Tokenizer, texts: Sequence[str], keep_overflow: bool) -> list[list[list[int]]]:
+    """The token rows of each text, special tokens in every row; none for a text that yields no token but these."""
     special = tokenizer.num_special_tokens_to_add(is_pair=False)
     encoded = tokenizer.encode_batch_fast(list(texts))
     return [
@@ -98,13 +95,15 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], keep_overflow: bool) -> l
 
 
 def training_text(citation: Citation, *, published: bool) -> str:
-    """A citation's text with the title as a model is trained on it: without the square brackets that enclose the whole
-    of it, which mark a translation; `published`: without any."""
-    title = citation.title.translate(_NO_BRACKETS) if published else _opened(citation.title)
+    """A citation's text as a model is trained on it.
+
+    Its title is without the square brackets that enclose all of it, which mark a translation; `published`: without any.
+    """
+    title = citation.title.translate(_NO_BRACKETS) if published else _without_enclosing(citation.title)
     return replace(citation, title=" ".join(title.split())).text
 
 
-def _opened(title: str) -> str:
+def _without_enclosing(title: str) -> str:
     depth = 0
     for place, letter in enumerate(title if title.startswith("[") else ""):
         depth += (letter == "[") - (letter == "]")
@@ -116,42 +115,35 @@ def _opened(title: str) -> str:
     return title
 
 
-def part_table(citations: Sequence[Citation], tokenizer: Tokenizer, settings: RowSettings) -> pa.RecordBatch:
-    """The lines of a part for these citations, in their order."""
+def _batch(citations: Sequence[Citation], tokenizer: Tokenizer, settings: RowSettings) -> pa.RecordBatch:
+    """The lines of these citations, in their order (see `citation_schema`)."""
     texts = [training_text(citation, published=settings.published) for citation in citations]
-    rows = encode(tokenizer, texts, settings.overflow == "keep")
+    rows = _encode(tokenizer, texts, settings.overflow == "keep")
     columns = {
         "pmid": [citation.pmid for citation in citations],
         "key": [pmid_key(citation.pmid) if citation.pmid else 0 for citation in citations],
         "newness": [(citation.version << 32) | citation.revised for citation in citations],
         "text": [text_key(text) for text in texts],
         "draw": [draw(citation.pmid, text) for citation, text in zip(citations, texts, strict=True)],
-        "flags": [_flags(citation, own) for citation, own in zip(citations, rows, strict=True)],
+        "flags": [_flags(citation, encoded) for citation, encoded in zip(citations, rows, strict=True)],
         "rows": rows,
     }
-    return pa.RecordBatch.from_pydict(columns, schema=part_schema(settings.wide))
-
-
-def unknown_share(batch: pa.RecordBatch, unknown: int | None) -> tuple[int, int]:
-    """Of the lines of a part: how many pieces their rows have, and how many of these are the unknown piece."""
-    pieces = pc.list_flatten(pc.list_flatten(batch["rows"]))
-    count = 0 if unknown is None else pc.sum(pc.equal(pieces, pa.scalar(unknown, pieces.type))).as_py()
-    return len(pieces), count or 0
+    return pa.RecordBatch.from_pydict(columns, schema=citation_schema(settings.wide))
 
 
 def _flags(citation: Citation, rows: list[list[int]]) -> int:
     return (HAS_PMID if citation.pmid else 0) | (HAS_ABSTRACT if citation.abstract else 0) | (HAS_TEXT if rows else 0)
 
 
-# A part made by other code than this must not be used again: raise it when the rows of a citation change.
-PART_VERSION = 3
+# What other code has made must not be used again: raise it when the rows of a citation change.
+VERSION = 3
 EXAMPLES = 5
 _BATCH = 512
 
 
 @dataclass(frozen=True)
 class Task:
-    """A source to make a part of, in the folder of parts."""
+    """A source to tokenise, into a file in `folder`."""
 
     source: Source
     settings: RowSettings
@@ -160,26 +152,28 @@ class Task:
 
     @property
     def stem(self) -> str:
-        """The part's file name without extension: the same source under the same settings has the same."""
-        return value_digest([PART_VERSION, self.source.name, self.source.sha256, asdict(self.settings)])
+        """The file's name without extension: the same for the same source under the same settings."""
+        return value_digest(
+            [VERSION, [key.name for key in fields(Tally)], self.source.name, self.source.sha256, asdict(self.settings)]
+        )
 
 
 @dataclass
 class Tally:
-    """What a source held beside its citations."""
+    """What a source held besides its citations."""
 
     format: str = ""
     records: int = 0
     rejected: dict[str, int] = field(default_factory=dict)  # by reason
     examples: list[dict[str, str]] = field(default_factory=list)
     deletions: list[str] = field(default_factory=list)
-    pieces: int = 0
-    unknown: int = 0  # pieces that stand for what the vocabulary lacks
+    tokens: int = 0
+    unknown: int = 0  # tokens that replace what the vocabulary lacks
 
 
 @dataclass(frozen=True)
-class Part:
-    """A finished part, or with `problem` the reason why its source gives none."""
+class TokenisedSource:
+    """A source's token rows in the file `table`, or with `problem` the reason why there are none."""
 
     source: Source
     table: Path
@@ -187,30 +181,29 @@ class Part:
     problem: str | None = None
 
 
-def finished(task: Task) -> Part | None:
-    """The part of a task that an earlier run has finished, or None."""
+def earlier(task: Task) -> TokenisedSource | None:
+    """What an earlier run has made of a task, or None."""
     note = task.folder / f"{task.stem}.json"
     if not note.exists():
         return None
-    tally: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
-    return Part(task.source, _table(task), Tally(**tally))
+    return TokenisedSource(task.source, _table(task), Tally(**read_json(note)))
 
 
-def make(task: Task) -> Part:
-    """Read a source and write its part. A source that is not whole gives a part with a problem and no file.
+def tokenise(task: Task) -> TokenisedSource:
+    """Read a source and write its token rows. A source that is not whole gives a problem and no file.
 
-    Raises OSError where the part cannot be written.
+    Raises OSError where the rows cannot be written.
     """
     tally = Tally()
     try:
-        tally.format = kind(task.source.path)
+        tally.format = recognise_citations(task.source.path)
         entries = read_citations(task.source.path, tally.format)
         with atomic_file(_table(task)) as partial:
             _write(partial, _citations(entries, tally), task, tally)
     except SourceError as error:
-        return Part(task.source, _table(task), tally, str(error))
+        return TokenisedSource(task.source, _table(task), tally, str(error))
     write_json(task.folder / f"{task.stem}.json", asdict(tally))
-    return Part(task.source, _table(task), tally)
+    return TokenisedSource(task.source, _table(task), tally)
 
 
 def _table(task: Task) -> Path:
@@ -218,12 +211,14 @@ def _table(task: Task) -> Path:
 
 
 def _write(path: Path, citations: Iterator[Citation], task: Task, tally: Tally) -> None:
-    tokenizer = cutting_tokenizer(task.tokenizer, task.settings.tokenizer_sha256, task.settings.max_length)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, part_schema(task.settings.wide)) as writer:
+    tokenizer = _truncating_tokenizer(task.tokenizer, task.settings.tokenizer_sha256, task.settings.max_length)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, citation_schema(task.settings.wide)) as writer:
         while batch := list(islice(citations, _BATCH)):
-            table = part_table(batch, tokenizer, task.settings)
-            pieces, unknown = unknown_share(table, task.settings.unknown)
-            tally.pieces, tally.unknown = tally.pieces + pieces, tally.unknown + unknown
+            table = _batch(batch, tokenizer, task.settings)
+            tokens = pc.list_flatten(pc.list_flatten(table["rows"]))
+            tally.tokens += len(tokens)
+            if (unknown := task.settings.unknown) is not None:
+                tally.unknown += pc.sum(pc.equal(tokens, pa.scalar(unknown, tokens.type))).as_py() or 0
             writer.write_batch(table)
 
 

@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 from compactbio.corpus.citation_rows import HAS_ABSTRACT, HAS_PMID, HAS_TEXT, pmid_key
 from compactbio.documents import Citation, Deletion
 from compactbio.errors import UserError
-from compactbio.formats import pubmed
+from compactbio.formats import Reading, pubmed
 from compactbio.formats.recognise import recognise_texts
-from compactbio.formats.texts import Reading
 from compactbio.processes import unordered_results
 from compactbio.progress import Listener
 
@@ -25,20 +24,20 @@ Ints = npt.NDArray[np.uint64]
 
 
 class Fate(IntEnum):
-    """What becomes of a citation. Of several that apply, the one that stands first below counts, `KEPT` last."""
+    """What becomes of a citation. Of several that apply, the first below counts, `KEPT` last."""
 
     EXCLUDED = 1  # the user listed its PMID
     DELETED = 2  # a DeleteCitation list withdrew its PMID
-    UPDATED = 3  # a newer version of its PMID stands in its place
+    UPDATED = 3  # a newer version of its PMID replaces it
     EMPTY = 4  # neither title nor abstract
     WITHOUT_ABSTRACT = 5  # a title only, where an abstract is required
-    DUPLICATE = 6  # no PMID, and its text stands elsewhere
+    DUPLICATE = 6  # no PMID, and another record has its text
     KEPT = 0
 
 
 @dataclass(frozen=True)
 class Citations:
-    """The citations of all parts. `key` and `newness` mean nothing where `flags` says that there is no PMID."""
+    """The citations of all sources. `key` and `newness` mean nothing where `flags` says that there is no PMID."""
 
     key: Ints
     newness: Ints
@@ -48,19 +47,19 @@ class Citations:
     rows: npt.NDArray[np.uint32]
 
     def has(self, flag: int) -> Bools:
-        """Which citations have this of the flags of `rows`."""
+        """Which citations have this flag (see `citation_rows`)."""
         return (self.flags & np.uint8(flag)).astype(np.bool_)
 
 
-def load(parts: Sequence[Path]) -> tuple[Citations, list[int]]:
-    """The citations of the parts, joined in their order, and how many each part has. Token rows are not read."""
-    columns = [_columns(part) for part in parts]
+def load(tables: Sequence[Path]) -> tuple[Citations, list[int]]:
+    """The citations of tokenised sources, joined in their order, and how many each has. Token rows are not read."""
+    columns = [_columns(table) for table in tables]
     joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
     return Citations(**joined), [len(column["key"]) for column in columns]
 
 
-def _columns(part: Path) -> dict[str, Any]:
-    with pa.memory_map(str(part)) as file:
+def _columns(path: Path) -> dict[str, Any]:
+    with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_stream(file).read_all()
         columns = {
             field.name: table[field.name].to_numpy().copy() for field in fields(Citations) if field.name != "rows"
@@ -71,16 +70,11 @@ def _columns(part: Path) -> dict[str, Any]:
 def decide_fates(
     citations: Citations, deleted: Iterable[str], excluded: Iterable[str], require_abstract: bool
 ) -> npt.NDArray[np.uint8]:
-    """The `Fate` of each citation. `deleted` and `excluded` are PMIDs.
-
-    A deletion holds for a PMID whatever source names it and whatever source its records stand in.
-    """
+    """The `Fate` of each citation. `deleted` and `excluded` are PMIDs, whatever source names them."""
     with_pmid = citations.has(HAS_PMID)
-    gone = with_pmid & np.isin(citations.key, _keys(deleted))
-    left_out = with_pmid & np.isin(citations.key, _keys(excluded))
     rules: list[tuple[Fate, Bools]] = [
-        (Fate.EXCLUDED, left_out),
-        (Fate.DELETED, gone),
+        (Fate.EXCLUDED, with_pmid & np.isin(citations.key, _keys(excluded))),
+        (Fate.DELETED, with_pmid & np.isin(citations.key, _keys(deleted))),
         (Fate.UPDATED, _superseded(citations, with_pmid)),
         (Fate.EMPTY, ~citations.has(HAS_TEXT)),
         (Fate.WITHOUT_ABSTRACT, ~citations.has(HAS_ABSTRACT) if require_abstract else np.zeros_like(with_pmid)),
@@ -97,7 +91,7 @@ def _keys(pmids: Iterable[str]) -> Ints:
 
 
 def _superseded(citations: Citations, with_pmid: Bools) -> Bools:
-    """Records of a PMID that has a newer one; of equally new ones the last in order stays."""
+    """Records of a PMID that has a newer one; of equally new ones the last in order is kept."""
     places = np.flatnonzero(with_pmid)
     order = places[np.lexsort((citations.newness[places], citations.key[places]))]
     keys = citations.key[order]
@@ -136,8 +130,9 @@ def held_out(citations: Citations, kept: Bools, rows: int) -> Bools:
     taken = int(np.searchsorted(total, rows)) + 1
     if taken >= len(order):
         raise UserError(
-            f"--holdout {rows}: the corpus has {int(total[-1]):,} rows in all, none would be left to train on; "
-            "choose a smaller number."
+            f"{rows} rows to hold out: the corpus has {int(total[-1]):,} rows in all, none would be left to train on; "
+            "choose a smaller number.",
+            setting="holdout",
         )
     result[order[:taken]] = True
     return result
@@ -148,7 +143,7 @@ _STAGE = "looking for the newest records"
 
 @dataclass(frozen=True)
 class Versions:
-    """What is passed over, by file as `Reading` has it; how many records were replaced by newer ones, or withdrawn."""
+    """The records not to read, by file as `Reading` has them, and how many of them are replaced, or withdrawn."""
 
     passed_over: Mapping[str, bytes]
     updated: int = 0
@@ -157,7 +152,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class _Records:
-    """The citations of a file in order, 16 bytes each, and the PMIDs that it withdraws."""
+    """The citations of a file in order, and the PMIDs that it withdraws."""
 
     path: Path
     key: Ints
@@ -166,10 +161,10 @@ class _Records:
 
 
 def choose(files: Sequence[Path], reading: Reading, workers: int, listener: Listener) -> Versions:
-    """Read the PubMed XML among the files once for its PMIDs, and say which of its citations are passed over.
+    """Read the PubMed XML among the files once for its PMIDs, and find which of its citations are passed over.
 
-    The rules are those of a corpus (see `corpus.build`): version, date of revision, file name, place; a withdrawn PMID
-    is withdrawn in whatever file it stands. Memory is 16 bytes a citation, and some more while they are sorted.
+    The rules are those of a corpus (see `building.build`). Memory is 16 bytes per citation, and some more while they
+    are sorted.
     """
     pubmed_files = [path for path in files if _is_pubmed(path, reading)]
     if not pubmed_files:

@@ -1,6 +1,5 @@
 """A finished corpus: opened for training, and its manifest for a reader at a terminal."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compactbio.errors import UserError
+from compactbio.files import read_json
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-PARTS = ".parts"
+TOKENISED = ".parts"  # the sources that are tokenised already, until the corpus is finished
 TOKENIZER = "tokenizer"
 
 
 def manifest(folder: str | Path) -> dict[str, Any]:
-    """The record of how a corpus was made (keys: `building.build`).
+    """The record of how a corpus was made (keys: see `build`).
 
-    Raises UserError where the folder is missing, holds no corpus, or one whose building was not finished.
+    Raises UserError where the folder is missing, holds no corpus, or holds one that is not finished.
     """
     path = Path(folder) / MANIFEST
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(_why_none(Path(folder))) from error
     except ValueError as error:
@@ -41,8 +41,11 @@ def manifest(folder: str | Path) -> dict[str, Any]:
 def open_corpus(folder: str | Path) -> "DatasetDict":
     """The token rows, mapped into memory: the split `train` and, where rows were set aside, `holdout`.
 
-    Columns: `input_ids`, a row's pieces with the special ones (16-bit integers, 32-bit for a vocabulary over 65,536
-    pieces), and `pmid`, "" where there is none. Raises UserError as `manifest` does, and where a shard is damaged.
+    Columns: `input_ids`, a row's tokens with the special ones (16-bit integers, 32-bit for a vocabulary over 65,536
+    tokens), and `pmid`, "" where there is none. Raises UserError as `manifest` does, and where a shard is damaged.
+
+    Example:
+        >>> open_corpus("corpora/pubmed")["train"][0]["input_ids"]
     """
     from datasets import Dataset, DatasetDict, concatenate_datasets
 
@@ -71,9 +74,9 @@ def tokenizer(folder: str | Path) -> "PreTrainedTokenizerFast":
 
 def _why_none(folder: Path) -> str:
     if not folder.exists():
-        return f"{folder}: no such folder; `compactbio corpus build` makes a corpus."
-    if (folder / PARTS).exists():
-        return f"{folder}: this corpus is not finished; run its `compactbio corpus build` again to go on."
+        return f"{folder}: there is no such folder; `compactbio corpus build` makes a corpus."
+    if (folder / TOKENISED).exists():
+        return f"{folder}: this corpus is not finished; run its `compactbio corpus build` again to resume it."
     return f"{folder}: no corpus here ({MANIFEST} is missing); `compactbio corpus build` makes one."
 
 
@@ -110,8 +113,8 @@ def _lines(manifest: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "sources", f"{len(sources):,} ({size / 1e6:,.1f} MB)"
     for failed in manifest["failed_sources"]:
         yield "set aside", f"{failed['name']} {failed['reason']}"
-    yield "tokenizer", f"{tokenizer['name']}, {tokenizer['vocab_size']:,} pieces"
-    yield "unknown", f"{manifest['unknown_share']:.3%} of the pieces read"
+    yield "tokenizer", f"{tokenizer['name']}, {tokenizer['vocab_size']:,} tokens"
+    yield "unknown", f"{manifest['unknown_share']:.3%} of the tokens read"
     yield "cut at", f"{settings['max_length']} tokens, overflow {settings['overflow']}"
     if settings.get("published"):
         yield "titles", "without any square bracket, as published"
@@ -119,7 +122,7 @@ def _lines(manifest: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for split, rows in manifest["rows"].items():
         if rows:
             tokens = manifest["tokens"][split]
-            yield split, f"{rows:,} rows, {tokens:,} tokens ({tokens / rows:.1f} a row)"
+            yield split, f"{rows:,} rows, {tokens:,} tokens ({tokens / rows:.1f} per row)"
     yield "fingerprint", manifest["fingerprint"][:16]
 
 

@@ -1,31 +1,30 @@
 """What decides a corpus: its settings, and the size and hashes of its sources."""
 
-import hashlib
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from compactbio.errors import UserError
-from compactbio.files import value_digest
+from compactbio.files import file_digest, value_digest
 
 Overflow = Literal["drop", "keep"]
 
 
 @dataclass(frozen=True)
 class RowSettings:
-    """What decides the token rows of one citation; finished parts can be used again while these are the same."""
+    """What decides the token rows of one citation; tokenised sources can be used again while these are the same."""
 
     tokenizer_sha256: str
     max_length: int
     overflow: Overflow
-    wide: bool  # pieces need 32 bits
+    wide: bool  # ids need 32 bits
     published: bool = False  # titles without any square bracket
-    unknown: int | None = None  # the id of the piece that stands for what the vocabulary lacks
+    unknown: int | None = None  # the id of the token that replaces what the vocabulary lacks
 
     def __post_init__(self) -> None:
         if self.overflow not in ("drop", "keep"):
-            raise UserError(f"--overflow {self.overflow}: must be drop or keep.")
+            raise UserError(f"{self.overflow}: overflow is drop or keep.", setting="overflow")
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,11 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.holdout < 0:
-            raise UserError(f"--holdout {self.holdout}: must be 0 or more rows.")
+            raise UserError(f"{self.holdout} rows to hold out: there must be 0 or more.", setting="holdout")
 
 
 def as_record(rows: RowSettings, selection: Selection) -> dict[str, Any]:
-    """The settings as they stand in the manifest; the list of excluded PMIDs as its size and hash."""
+    """The settings as the manifest has them; the list of excluded PMIDs as its size and hash."""
     exclude = selection.exclude
     return {
         **{key: value for key, value in asdict(rows).items() if key in ("max_length", "overflow", "published")},
@@ -53,9 +52,9 @@ def as_record(rows: RowSettings, selection: Selection) -> dict[str, Any]:
 
 
 def read_exclude(path: Path) -> frozenset[str]:
-    """The PMIDs of a file, one a line; blank lines and what follows a # are passed over.
+    """The PMIDs of a file, one per line; blank lines and what follows a # are passed over.
 
-    Raises UserError where the file is missing, is no text, or a line holds anything but one PMID.
+    Raises UserError where the file is missing or is not text, or a line holds anything but one PMID.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -67,12 +66,11 @@ def read_exclude(path: Path) -> frozenset[str]:
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
         if len(words) > 1:
-            raise UserError(f"{path}, line {number}: one PMID a line is expected.")
+            raise UserError(f"{path}, line {number}: one PMID per line is expected.")
         pmids.update(word.lstrip("0") if word.isascii() and word.isdigit() else word for word in words)
     return frozenset(pmids)
 
 
-_BLOCK = 1 << 20
 # As the NLM writes it, `MD5(file)= hex`, and as md5sum does, `hex  file`.
 _MD5 = re.compile(r"^(?:MD5\s*\(.*\)\s*=\s*)?([0-9a-fA-F]{32})\b", re.MULTILINE)
 
@@ -92,24 +90,18 @@ class Source:
 
 
 def fingerprint(path: Path) -> Source:
-    """Read a file through once; a file that cannot be read is a source with a problem."""
-    size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    """Hash a file, and compare it with the `.md5` beside it; one that cannot be read is a source with a problem."""
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                size += len(block)
-                sha256.update(block)
-                md5.update(block)
-        problem = _disagreement(path, md5.hexdigest())
+        return Source(path, path.stat().st_size, file_digest(path), _disagreement(path))
     except OSError as error:
         return Source(path, 0, "", f"cannot be read: {error.strerror}")
-    return Source(path, size, sha256.hexdigest(), problem)
 
 
-def _disagreement(path: Path, found: str) -> str | None:
+def _disagreement(path: Path) -> str | None:
     beside = path.with_name(f"{path.name}.md5")
     if not beside.exists():
         return None
+    found = file_digest(path, "md5")
     stated = _MD5.search(beside.read_text(encoding="utf-8", errors="replace"))
     if stated is None:
         return f"cannot be verified: {beside.name} holds no MD5 sum"

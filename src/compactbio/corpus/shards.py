@@ -1,4 +1,4 @@
-"""From finished parts to the shards of a corpus: Arrow stream files of bounded size, and the manifest's counts."""
+"""From tokenised sources to the shards of a corpus: Arrow stream files of bounded size, and the manifest's counts."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from compactbio.corpus import citation_rows, deduplication
-from compactbio.corpus.citation_rows import HAS_ABSTRACT, Part
+from compactbio.corpus.citation_rows import HAS_ABSTRACT, TokenisedSource
 from compactbio.corpus.deduplication import Bools, Citations, Fate
 from compactbio.corpus.settings import Selection
 from compactbio.errors import UserError
@@ -34,9 +34,9 @@ class Split:
     sha256: dict[str, str] = field(default_factory=dict)  # by file name
 
 
-def selected_rows(parts: Iterable[tuple[Path, Bools]], wide: bool) -> Iterator[pa.RecordBatch]:
-    """The token rows of the citations that each part's mask selects, in order, batch by batch of the part."""
-    for path, mask in parts:
+def _selected_rows(tables: Iterable[tuple[Path, Bools]], wide: bool) -> Iterator[pa.RecordBatch]:
+    """The token rows of the citations that each table's mask selects, in order, batch by batch."""
+    for path, mask in tables:
         with pa.memory_map(str(path)) as file:
             start = 0
             for batch in pa.ipc.open_stream(file):
@@ -51,31 +51,28 @@ def _flattened(citations: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def write(folder: Path, name: str, batches: Iterable[pa.RecordBatch], wide: bool, shard_bytes: int) -> Split:
-    """Write `NAME-00000.arrow`, ... of record batches of BATCH_ROWS rows, a new shard after `shard_bytes` bytes.
-
-    Raises OSError where they cannot be written.
-    """
+def _write(folder: Path, name: str, batches: Iterable[pa.RecordBatch], wide: bool) -> Split:
+    """Write `NAME-00000.arrow`, ... of record batches of BATCH_ROWS rows, a new shard after SHARD_BYTES bytes."""
     split = Split()
     even = _even(batches, citation_rows.corpus_schema(wide))
     first = next(even, None)
     while first is not None:
         path = folder / f"{name}-{len(split.sha256):05d}.arrow"
         with atomic_file(path) as partial:
-            first = _write_shard(partial, first, even, split, shard_bytes)
+            first = _write_shard(partial, first, even, split)
         split.sha256[path.name] = file_digest(path)
     return split
 
 
 def _write_shard(
-    path: Path, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch], split: Split, shard_bytes: int
+    path: Path, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch], split: Split
 ) -> pa.RecordBatch | None:
     """Write a shard; give the batch that the next one begins with."""
     with ExitStack() as stack:
         sink = stack.enter_context(pa.OSFile(str(path), "wb"))
         writer = stack.enter_context(pa.ipc.new_stream(sink, first.schema))
         batch: pa.RecordBatch | None = first
-        while batch is not None and sink.tell() < shard_bytes:
+        while batch is not None and sink.tell() < SHARD_BYTES:
             writer.write_batch(batch)
             _count(batch, split)
             batch = next(rest, None)
@@ -91,7 +88,7 @@ def _count(batch: pa.RecordBatch, split: Split) -> None:
 
 
 def _even(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Any]:
-    """The same rows in batches of BATCH_ROWS, the last one smaller."""
+    """The same rows in batches of BATCH_ROWS, of which the last may be smaller."""
     waiting, count = [], 0
     for batch in batches:
         waiting.append(batch)
@@ -109,37 +106,40 @@ NAMED_FAILURES = 20
 
 
 def finish(
-    parts: Sequence[Part], selection: Selection, out: Path, note: Callable[[str], None], wide: bool
+    tokenised: Sequence[TokenisedSource], selection: Selection, out: Path, note: Callable[[str], None], wide: bool
 ) -> dict[str, Any]:
-    """Choose among the citations of all parts, write the shards into `out`, and give what the manifest says of them.
+    """Choose among the citations of all sources, write the shards into `out`, and give what the manifest says of them.
 
     Raises UserError where no citation is kept, or none is left to train on; OSError where a shard cannot be written.
     """
-    citations, sizes = deduplication.load([part.table for part in parts])
+    tables = [source.table for source in tokenised]
+    citations, sizes = deduplication.load(tables)
     excluded = selection.exclude or frozenset()
-    deleted = {pmid for part in parts for pmid in part.tally.deletions}
+    deleted = {pmid for source in tokenised for pmid in source.tally.deletions}
     fates = deduplication.decide_fates(citations, deleted, excluded, selection.require_abstract)
     kept = fates == Fate.KEPT
-    counts = _counts(parts, citations, fates)
+    counts = _counts(tokenised, citations, fates)
     if excluded:
         counts["excluded_found"] = deduplication.found(citations, excluded)
         note(f"excluded: {counts['excluded_found']:,} of the {len(excluded):,} PMIDs listed were found")
     if not kept.any():
         dropped = ", ".join(f"{fate.name.lower().replace('_', ' ')} {(fates == fate).sum():,}" for fate in Fate if fate)
         raise UserError(f"No citation is left of {counts['read']:,}: failed {counts['failed']:,}, {dropped}.")
+    cuts = np.cumsum(sizes)[:-1]
     holdout = deduplication.held_out(citations, kept, selection.holdout)
-    tables = [part.table for part in parts]
     for stale in (path for split in ("train", "holdout") for path in out.glob(f"{split}-*.arrow")):
         stale.unlink()
     splits = {
-        name: write(out, name, selected_rows(zip(tables, _cut(mask, sizes), strict=True), wide), wide, SHARD_BYTES)
+        name: _write(out, name, _selected_rows(zip(tables, np.split(mask, cuts), strict=True), wide), wide)
         for name, mask in (("train", kept & ~holdout), ("holdout", holdout))
     }
+    examples = [{"source": source.source.name, **example} for source in tokenised for example in source.tally.examples]
+    tokens, unknown = (sum(getattr(source.tally, key) for source in tokenised) for key in ("tokens", "unknown"))
     return {
-        "sources": [_source_record(part) for part in parts],
+        "sources": [_source_record(source) for source in tokenised],
         "counts": counts,
-        "failed_examples": _examples(parts),
-        "unknown_share": sum(part.tally.unknown for part in parts) / max(sum(part.tally.pieces for part in parts), 1),
+        "failed_examples": examples[:NAMED_FAILURES],
+        "unknown_share": unknown / max(tokens, 1),
         "rows": {name: split.rows for name, split in splits.items()},
         "tokens": {name: split.tokens for name, split in splits.items()},
         "length_histogram": _histogram(splits.values()),
@@ -147,19 +147,14 @@ def finish(
     }
 
 
-def _cut(mask: Bools, sizes: Sequence[int]) -> Iterator[Bools]:
-    """The mask's piece for each part."""
-    yield from np.split(mask, np.cumsum(sizes)[:-1])
-
-
-def _counts(parts: Sequence[Part], citations: Citations, fates: npt.NDArray[np.uint8]) -> dict[str, Any]:
+def _counts(tokenised: Sequence[TokenisedSource], citations: Citations, fates: npt.NDArray[np.uint8]) -> dict[str, Any]:
     rejected: Counter[str] = Counter()
-    for part in parts:
-        rejected.update(part.tally.rejected)
+    for source in tokenised:
+        rejected.update(source.tally.rejected)
     of = {fate: int((fates == fate).sum()) for fate in Fate}
     title_only = int(((fates == Fate.KEPT) & ~citations.has(HAS_ABSTRACT)).sum())
     return {
-        "read": sum(part.tally.records for part in parts),
+        "read": sum(source.tally.records for source in tokenised),
         "kept": of[Fate.KEPT],
         "updated": of[Fate.UPDATED],
         "deleted": of[Fate.DELETED],
@@ -172,24 +167,19 @@ def _counts(parts: Sequence[Part], citations: Citations, fates: npt.NDArray[np.u
     }
 
 
-def _source_record(part: Part) -> dict[str, Any]:
-    source = part.source
+def _source_record(tokenised: TokenisedSource) -> dict[str, Any]:
+    source, tally = tokenised.source, tokenised.tally
     return {
         "name": source.name,
         "bytes": source.bytes,
         "sha256": source.sha256,
-        "format": part.tally.format,
-        "records": part.tally.records,
+        "format": tally.format,
+        "records": tally.records,
     }
 
 
-def _examples(parts: Sequence[Part]) -> list[dict[str, str]]:
-    named = [{"source": part.source.name, **example} for part in parts for example in part.tally.examples]
-    return named[:NAMED_FAILURES]
-
-
 def _histogram(splits: Iterable[Split]) -> dict[str, int]:
-    """Rows by length: "1-16", "17-32", ... up to the longest; empty steps between are listed too."""
+    """Rows by length: "1-16", "17-32", ... up to the longest, empty steps included."""
     total: Counter[int] = Counter()
     for split in splits:
         total.update(split.lengths)

@@ -173,7 +173,7 @@ def _tagged(out: Path) -> Tagged:
 def _table(corpus: Path, models: Path, tagged: Tagged) -> Table:
     splits = corpora.open(corpus)
     masking = Masking.of(corpora.tokenizer(corpus), 0.15, seed=0)
-    held = batches.heldout(splits["holdout"], masking, tokens=4096)
+    held = batches.heldout_batches(splits["holdout"], masking, tokens=4096)
     rows = [_row("teacher", "MLM, from random", models, held)]
     for name in _SHAPES:
         alone = read_json(models / f"{name}-mlm-alone" / "run.json")["result"]["heldout_loss"]
@@ -193,7 +193,7 @@ def _row(name: str, how: str, models: Path, held: list[Packed], alone: float | N
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        score = masked_lm.heldout(masked_lm.totals(model, held, bf16=False))
+        score = masked_lm.score_heldout(model, held, bf16=False)
         times.append(time.perf_counter() - started)
     return Row(
         name,

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from huggingface_hub import ModelCardData
 
+from compactbio import cards
 from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.documents import Document
 from compactbio.errors import UserError
@@ -295,8 +296,8 @@ def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> N
 
 def _card(name: str, source: loading.Source, exports: Mapping[str, Mapping[str, Any]]) -> str:
     """The model card; `exports` are the records of all exports in the folder by file."""
-    environment = Environment(
-        loader=PackageLoader("compactbio", "cards"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    public = source.public_name()
+    data = ModelCardData(
+        library_name="onnx", tags=["biomedical", "compactbio", "onnx"], base_model=public if "/" in public else None
     )
-    template = environment.get_template("export.md.jinja")
-    return template.render(name=name, source=source.public_name(), exports=exports)
+    return cards.render("exported", data, name=name, source=public, exports=exports)

@@ -1,4 +1,4 @@
-"""Sentences and words of a text, as offsets, and the rule by which the words of a token file were cut."""
+"""Sentences and words of a text, as offsets, and characters that are not for readers or tokenizers."""
 
 import re
 import unicodedata
@@ -8,14 +8,15 @@ from itertools import pairwise
 
 from compactbio.documents import Document
 
-# Marks belong to the letter before them, and what is invisible to the word that it stands in: accents that are
-# characters of their own, soft hyphens, zero-width blanks and joiners, byte order marks.
+# Combining marks (accents that are characters of their own) belong to the letter before them, and invisible characters
+# (soft hyphens, zero-width blanks and joiners, byte order marks) to the word around them.
 _MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f]"
 _INVISIBLE = "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
 _LETTERS = rf"(?:[^\W_]{_MARK}*)+"
-# Letters and digits together, every other sign on its own, as BioBERT's data sets are tokenised.
+# Letters and digits together, every other character on its own, as BioBERT's data sets are tokenised.
 _WORD = re.compile(rf"{_LETTERS}(?:{_INVISIBLE}+{_LETTERS})*|(?!{_INVISIBLE})\S{_MARK}*")
 _UNSEEN = re.compile(_INVISIBLE)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 # A sentence ends at a full stop, question or exclamation mark, closing brackets and quotes included, before a blank and
 # what can begin a sentence.
 _END = re.compile(r"[.?!][\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9\u0391-\u03a9])")
@@ -26,11 +27,24 @@ _ABBREVIATIONS = frozenset(
 )
 
 
+def has_surrogates(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, which UTF-8 cannot encode."""
+    return _SURROGATES.search(text) is not None
+
+
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD, one character as well, for each half of a surrogate pair, which no tokenizer takes."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
 def words(document: Document, joined: frozenset[str] = frozenset()) -> list[tuple[int, int]]:
     """The (start, end) of a document's words: those of its token file, else runs of letters and digits, and signs.
 
-    `joined` are the neighbourhoods in which a sign stays in its word, as `joined_signs` finds them. What is invisible
-    is not a word, and does not divide one.
+    Invisible characters are not words, and do not divide one.
+
+    Args:
+        document: the document, with or without words of its own (`tokenised`).
+        joined: the neighbourhoods in which a sign stays in its word, as `joined_signs` finds them.
     """
     if document.tokenised:
         found, start = [], 0
@@ -43,59 +57,60 @@ def words(document: Document, joined: frozenset[str] = frozenset()) -> list[tupl
 
 
 def visible(word: str) -> str:
-    """A word as a tokenizer is to read it: composed, without what is invisible."""
+    """A word as a tokenizer is to read it: composed (NFC), without invisible characters."""
     return word if word.isascii() else unicodedata.normalize("NFC", _UNSEEN.sub("", word))
 
 
 def joined_signs(documents: Iterable[Document]) -> frozenset[str]:
     """The neighbourhoods in which the words of token files keep a sign, as strings of three: "L-D" for IL-2.
 
-    The sign stands between what is left and right of it: L a letter, D a digit, S another sign, a blank the border of
-    the word. One is taken where the sign is within words more often than on its own beside such words.
+    First and last are the kinds of the characters around the sign: L a letter, D a digit, S another sign, a blank the
+    border of the word. A neighbourhood counts where the sign is within words more often than on its own beside such
+    words.
     """
     within, alone = Counter[str](), Counter[str]()
     for document in documents:
         if not document.tokenised:
             continue
-        own = document.text.split(" ")
-        for before, word, after in zip(["", *own], own, [*own[1:], ""], strict=False):
-            if len(word) == 1 and _kind(word) == "S":
-                left, right = _kind(before[-1:]), _kind(after[:1])
-                # The blanks of the text are not known: the sign may have stood against either neighbour or both.
+        found = document.text.split(" ")
+        for before, word, after in zip(["", *found], found, [*found[1:], ""], strict=False):
+            if len(word) == 1 and _class(word) == "S":
+                left, right = _class(before[-1:]), _class(after[:1])
+                # The blanks of the text are not known: the sign may have touched either neighbour or both.
                 alone.update({left + word + right, left + word + " ", " " + word + right})
             else:
-                within.update(_neighbourhood(word, i) for i, sign in enumerate(word) if _kind(sign) == "S")
+                within.update(_neighbourhood(word, i) for i, sign in enumerate(word) if _class(sign) == "S")
     return frozenset(place for place, count in within.items() if count > alone[place])
 
 
 def _neighbourhood(text: str, at: int) -> str:
-    return _kind(text[at - 1] if at else "") + text[at] + _kind(text[at + 1 : at + 2])
+    return _class(text[at - 1] if at else "") + text[at] + _class(text[at + 1 : at + 2])
 
 
-def _kind(character: str) -> str:
+def _class(character: str) -> str:
     if not character or character.isspace():
         return " "
     return "D" if character.isdigit() else "L" if character.isalnum() else "S"
 
 
 def _rejoined(text: str, found: list[tuple[int, int]], joined: frozenset[str]) -> list[tuple[int, int]]:
-    """The words with those put together that a sign joins."""
+    """The words, those that a sign joins put together."""
     result: list[tuple[int, int]] = []
-    open_ = False  # whether the next word belongs to the last one
+    continues = False  # whether the next word belongs to the last one
     for start, end in found:
-        joins = _kind(text[start]) == "S" and _neighbourhood(text, start) in joined
-        if result and result[-1][1] == start and (open_ or joins):
+        joins = _class(text[start]) == "S" and _neighbourhood(text, start) in joined
+        if result and result[-1][1] == start and (continues or joins):
             result[-1] = (result[-1][0], end)
         else:
             result.append((start, end))
-        open_ = joins
+        continues = joins
     return result
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """The (start, end) of a text's sentences, which cover it; line breaks end a sentence.
 
-    By rule: a full stop after an abbreviation or an initial ends none.
+    By rule: a full stop after an abbreviation or an initial does not end one.
     """
     cuts = {match.end() for match in re.finditer(r"\n+", text)}
     for match in _END.finditer(text):

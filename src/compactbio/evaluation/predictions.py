@@ -15,7 +15,8 @@ from compactbio.errors import UserError
 from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described
 from compactbio.files import write_text
 from compactbio.formats.bioasq import read_answers, write_answers
-from compactbio.formats.checks import counting_left_out, numbered
+from compactbio.formats.checks import counting_left_out
+from compactbio.formats.streams import lines, named_errors
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
@@ -115,7 +116,9 @@ def _score_relations(
     negative: Sequence[str] | None,
     name: str | None,
 ) -> Outcome:
-    rows = [tuple(map(clean, line.split("\t"))) for _, line in numbered(path)]
+    """`labels` are those of all splits: one alone may lack some, the negative one too."""
+    with named_errors(path):
+        rows = [tuple(map(clean, line.split("\t"))) for _, line in lines(path)]
     # A class that only the system gives can be named as negative too.
     given = {row[0] for row in rows if len(row) == 1 and key(row[0]) in map(key, negative or ())}
     scheme = relation.scheme(labels | given, negative, name)

@@ -22,7 +22,7 @@ from compactbio.tasks.registry import TASKS, Task, score
 from compactbio.tasks.settings import Settings, settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import run_folder
-from compactbio.training.cards import write_task_card
+from compactbio.training.cards import finetuned_card
 
 EVALUATIONS = "evaluations.json"
 UNTYPED = "Types were left out of the comparison (untyped)."
@@ -290,7 +290,7 @@ def add_to_card(model: str | Path, evaluation: Evaluation) -> None:
         all_ = [old for old in _earlier(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
         write_json(model / EVALUATIONS, all_)
         name = model.resolve().name
-        text = write_task_card(name, record["identity"], record["result"], new["model"]["parameters"], all_)
+        text = finetuned_card(name, record["identity"], record["result"], new["model"]["parameters"], all_)
         write_text(model / "README.md", text)
 
 

@@ -1,4 +1,4 @@
-"""BigBIO's schema for knowledge bases, as JSON: a document a line, or an array of documents.
+"""BigBIO's schema for knowledge bases, as JSON: a document per line, or an array of documents.
 
 Source: Fries et al., BigBIO: a framework for data-centric biomedical natural language processing, NeurIPS 2022.
 """
@@ -11,24 +11,20 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from compactbio.documents import Document, Passage, Relation, Span
-from compactbio.formats.checks import Found, attempted, broken_at, left_out
-from compactbio.formats.json_lines import values
+from compactbio.formats.checks import Found, left_out
+from compactbio.formats.json_lines import documents_of_values
 from compactbio.formats.streams import RecordError
 
-# What the gaps between passages may come to.
+# The longest gap between passages.
 _MOST_BLANKS = 1_000_000
-# Offsets and texts of a passage or mention, whose parts stand beside each other.
-_Offsets = list[tuple[int, int]]
 _Id = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
-
-
 _Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 @dataclass(frozen=True)
 class _Text:
     text: _Texts
-    offsets: _Offsets
+    offsets: list[tuple[int, int]]
     type: str = ""
     id: _Id = ""
 
@@ -68,22 +64,19 @@ def read(path: Path) -> Iterator[Found]:
     """Give the documents in order; the id is the `document_id`, else the `id`, and the text is the passages at their
     offsets, blanks between them.
 
-    A mention's identifier is its normalised ones, `DB:ID`, with `|` between. Mentions that their offsets do not hold,
+    A mention's identifier is its normalised ones, `DB:ID`, joined by `|`. Mentions whose text is not at their offsets,
     relations that are not between two mentions, and events are left out, and counted in a warning of the log
     "compactbio.formats". A document of another layout is given as a RecordError. Raises UserError for what is not JSON.
     """
-    for place, value in values(path):
-        yield value if isinstance(value, RecordError) else attempted(_document, path, value, place)
+    return documents_of_values(path, _document)
 
 
-def _document(path: Path, value: Any, place: str) -> Document:
+def _document(path: Path, place: str, value: Any) -> Document:
     try:
         found = _DOCUMENT.validate_python(value)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise broken_at(
-            path, place, f"{'.'.join(map(str, first['loc']))} is not as BigBIO has it", "fix it there"
-        ) from None
+        raise RecordError(path, place, f"{'.'.join(map(str, first['loc']))} is not as BigBIO has it") from None
     name = found.document_id or found.id
     text, passages = _text(path, place, found.passages)
     spans: list[Span] = []
@@ -94,9 +87,9 @@ def _document(path: Path, value: Any, place: str) -> Document:
             spans.append(span)
     left_out(path, name, len(found.entities) - len(spans), "mentions that do not stand at their offsets")
     relations = tuple(
-        Relation(places[one.arg1_id], places[one.arg2_id], one.type)
-        for one in found.relations
-        if one.arg1_id in places and one.arg2_id in places
+        Relation(places[relation.arg1_id], places[relation.arg2_id], relation.type)
+        for relation in found.relations
+        if relation.arg1_id in places and relation.arg2_id in places
     )
     left_out(path, name, len(found.relations) - len(relations), "relations that are not between two mentions")
     left_out(path, name, len(found.events), "events")
@@ -111,7 +104,7 @@ def _text(path: Path, place: str, parts: list[_Text]) -> tuple[str, tuple[Passag
         start = min((start for start, _ in part.offsets), default=len(text))
         if start < len(text) or start > len(text) + _MOST_BLANKS:
             reason = "its passages overlap or leave a gap of over a million characters"
-            raise broken_at(path, place, reason, "fix its offsets")
+            raise RecordError(path, place, reason, "fix its offsets")
         text = text.ljust(start) + shown
         passages.append(Passage(start, len(text), part.type))
     return text, tuple(passages)
@@ -120,10 +113,16 @@ def _text(path: Path, place: str, parts: list[_Text]) -> tuple[str, tuple[Passag
 def _span(text: str, entity: _Entity) -> Span | None:
     parts = sorted(entity.offsets)
     borders = [border for part in parts for border in part]
-    if not parts or borders != sorted(borders) or borders[-1] > len(text) or any(start == end for start, end in parts):
+    if (
+        not parts
+        or borders != sorted(borders)
+        or borders[0] < 0
+        or borders[-1] > len(text)
+        or any(start == end for start, end in parts)
+    ):
         return None
     if [text[start:end] for start, end in entity.offsets] != entity.text:
         return None
-    names = [":".join(filter(None, (one.db_name, one.db_id))) for one in entity.normalized]
+    names = [":".join(filter(None, (concept.db_name, concept.db_id))) for concept in entity.normalized]
     fragments = tuple(parts) if len(parts) > 1 else ()
     return Span(parts[0][0], parts[-1][1], entity.type, "|".join(filter(None, names)), fragments)

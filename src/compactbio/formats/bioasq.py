@@ -5,6 +5,7 @@ competition, BMC Bioinformatics 16, 2015; the guidelines of task B.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from pydantic import TypeAdapter
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.files import atomic_file
-from compactbio.formats.checks import content, only, unsayable, validated, with_string_ids
+from compactbio.formats.checks import check_only, not_writable, validated
+from compactbio.formats.streams import content
 
 KINDS = ("factoid", "list", "yesno", "summary")
 _MOST_ANSWERS = 5
@@ -46,8 +48,8 @@ _FILE = TypeAdapter(_File)
 def read(path: Path) -> Iterator[Document]:
     """Give each snippet of each question as a document with the id `QUESTION_001`, and so on.
 
-    A question without snippets gives one document without text. Raises UserError for JSON of no such layout, a
-    question of another type than the four, and an exact answer to a yes/no question that is neither.
+    A question without snippets gives one document without text. Raises UserError for JSON of another layout, a question
+    of another type than the four of `KINDS`, and an exact answer to a yes/no question that is not yes or no.
     """
     for asked in _asked(path):
         question = _question(asked, path)
@@ -58,40 +60,33 @@ def read(path: Path) -> Iterator[Document]:
 
 def read_questions(path: Path) -> dict[str, Question]:
     """The questions by id, in the file's order. Raises UserError as `read` does, and for an id that comes twice."""
-    found: dict[str, Question] = {}
-    for asked in _asked(path):
-        if asked.id in found:
-            raise UserError(f"{path}: question {asked.id} stands in it twice; give each question one entry.")
-        found[asked.id] = _question(asked, path)
-    return found
+    return {asked.id: _question(asked, path) for asked in _each_once(path)}
 
 
 def read_answers(path: Path) -> dict[str, tuple[str, ...]]:
-    """The ranked answers of each question of a submission, blank ones too, for each answer has its place.
+    """The ranked answers of each question of a submission, blank ones too, which keep their rank.
 
-    An answer of several wordings is its first, as for the official evaluator. Raises UserError for JSON of no such
-    layout and for an id that comes twice.
+    Of an answer with several wordings the first counts, as for the official evaluator. Raises UserError for JSON of
+    another layout and for an id that comes twice.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for asked in _asked(path):
-        if asked.id in found:
-            raise UserError(f"{path}: question {asked.id} stands in it twice; give each question one entry.")
+    for asked in _each_once(path):
         given = [asked.exact_answer] if isinstance(asked.exact_answer, str) else asked.exact_answer or ()
-        found[asked.id] = tuple(one if isinstance(one, str) else next(iter(one), "") for one in given)
+        found[asked.id] = tuple(answer if isinstance(answer, str) else next(iter(answer), "") for answer in given)
     return found
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
     """Write questions with the documents' texts as their snippets, which are numbered anew.
 
-    Raises UserError for what is no snippet of one question, and for answers that its type cannot have.
+    Raises UserError for documents that are not snippets of one question, and for answers that its type cannot have.
     """
     entries: dict[str, dict[str, Any]] = {}
     asked: dict[str, Question] = {}
     for document in documents:
         question = _only_question(document)
         if asked.setdefault(question.id, question) != question:
-            raise unsayable(document, "bioasq", f"question {question.id!r} differs from an earlier one of that id")
+            raise not_writable(document, "bioasq", f"question {question.id!r} differs from an earlier one of that id")
         entry = entries.setdefault(question.id, _entry(document, question))
         entry["snippets"].append({"text": document.text})
     for entry in entries.values():
@@ -105,10 +100,13 @@ def write_answers(
 ) -> None:
     """Write a submission of phase B with the first five of each factoid question's ranked `answers`.
 
-    With `questions`, the file holds the factoid ones of these in their order, those without answers too, for the
-    official evaluator stops at a question that has no entry.
+    Args:
+        path: the file to write.
+        answers: the ranked answers by the question's id.
+        questions: the questions by id; where given, the file holds the factoid ones in their order, those without
+            answers too, for the official evaluator stops at a question that has no entry.
     """
-    names = list(answers) if questions is None else [key for key, one in questions.items() if one.kind == "factoid"]
+    names = list(answers) if questions is None else [id_ for id_, asked in questions.items() if asked.kind == "factoid"]
     entries = (
         {
             "id": name,
@@ -127,7 +125,15 @@ def _write(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _asked(path: Path) -> list[_Asked]:
-    return validated(_FILE, with_string_ids(content(path).removeprefix("\ufeff")), path).questions
+    return validated(_FILE, content(path), path).questions
+
+
+def _each_once(path: Path) -> list[_Asked]:
+    asked = _asked(path)
+    for id_, count in Counter(question.id for question in asked).items():
+        if count > 1:
+            raise UserError(f"{path}: question {id_} is in it {count} times; give each question one entry.")
+    return asked
 
 
 def _question(asked: _Asked, path: Path) -> Question:
@@ -137,7 +143,7 @@ def _question(asked: _Asked, path: Path) -> Question:
     if asked.type == "yesno":
         answers = tuple((answer.lower(),) for wordings in answers for answer in wordings)
         if answers not in ((), (("yes",),), (("no",),)):
-            raise UserError(f"{path}: question {asked.id} has an exact answer that is not yes or no; mend it there.")
+            raise UserError(f"{path}: question {asked.id} has an exact answer that is not yes or no; fix it there.")
     return Question(asked.body, answers, asked.id, kind=asked.type)
 
 
@@ -145,19 +151,19 @@ def _answers(exact: str | list[str | list[str]] | None) -> tuple[tuple[str, ...]
     if not exact:
         return ()
     given = [exact] if isinstance(exact, str) else exact
-    worded = ([one] if isinstance(one, str) else one for one in given)
-    return tuple(answer for one in worded if (answer := tuple(filter(str.strip, one))))
+    worded = ([answer] if isinstance(answer, str) else answer for answer in given)
+    return tuple(answer for wordings in worded if (answer := tuple(filter(str.strip, wordings))))
 
 
 def _only_question(document: Document) -> Question:
-    only(document, "bioasq", "questions")
+    check_only(document, "bioasq", "questions")
     if len(document.questions) != 1:
-        raise unsayable(document, "bioasq", f"it has {len(document.questions)} questions, not one")
+        raise not_writable(document, "bioasq", f"it has {len(document.questions)} questions, not one")
     [question] = document.questions
     if question.kind not in KINDS or question.starts:
-        raise unsayable(document, "bioasq", f"its question is not {', '.join(KINDS)}, or has answers with starts")
+        raise not_writable(document, "bioasq", f"its question is not {', '.join(KINDS)}, or has answers with starts")
     if not all(answer and all(map(str.strip, answer)) for answer in question.answers):
-        raise unsayable(document, "bioasq", "an answer is blank, which stands for none there")
+        raise not_writable(document, "bioasq", "an answer is blank, which means no answer there")
     return question
 
 
@@ -165,11 +171,11 @@ def _entry(document: Document, question: Question) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": question.id, "type": question.kind, "body": question.text, "snippets": []}
     if question.kind == "summary":
         if question.answers:
-            raise unsayable(document, "bioasq", "a summary question has exact answers")
+            raise not_writable(document, "bioasq", "a summary question has exact answers")
     elif question.kind != "yesno":
         entry["exact_answer"] = question.answers
     elif question.answers in ((("yes",),), (("no",),)):
         entry["exact_answer"] = question.answers[0][0]
     elif question.answers:
-        raise unsayable(document, "bioasq", "the answer to a yes/no question is neither")
+        raise not_writable(document, "bioasq", "the answer to a yes/no question is not yes or no")
     return entry

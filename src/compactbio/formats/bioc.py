@@ -9,20 +9,9 @@ from lxml import etree
 
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats.checks import (
-    Found,
-    attempted,
-    broken,
-    broken_at,
-    left_out,
-    malformed,
-    number,
-    only,
-    told,
-    unsayable,
-)
-from compactbio.formats.json_lines import values
-from compactbio.formats.streams import RecordError, opened
+from compactbio.formats.checks import Found, check_only, left_out, not_writable, number
+from compactbio.formats.json_lines import documents_of_values
+from compactbio.formats.streams import RecordError, attempt, elements, named_errors
 
 # What holds a mention's identifier; the first of these that is there counts.
 _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
@@ -37,41 +26,31 @@ _MOST_BLANKS = 1_000_000
 def read(path: Path) -> Iterator[Found]:
     """Give the documents of a file in order, in memory that does not grow with it.
 
-    Passages, or their sentences, stand at their offsets in the text, gaps are blanks; where more of its mentions fit
-    so, a passage stands one blank after the one before. A passage's type is its infon `type`, else `section_type`.
+    Passages, or their sentences, are at their offsets in the text, gaps are blanks; a passage follows the one before
+    after one blank where more of its mentions fit so. A passage's type is its infon `type`, else `section_type`.
+
     A mention's identifier is its infon `identifier`, or else that of a vocabulary (MESH, OMIM, CHEBI, NCBI Gene,
-    Species, taxonomy); several locations are its fragments. Of a composite mention the parts (infon CompositeRole:
-    IndividualMention) are left out, as in PubTator.
-    Relations have two nodes, or infons role1 and role2, entity1 and entity2 or Chemical and Disease; the type is the
-    infon `type` or `relation`. Mentions whose text is not at their offsets, and relations of other ends, are left out
-    and counted in a warning of the log "compactbio.formats".
+    Species, taxonomy); several locations are its fragments. The single mentions of a composite one (infon
+    CompositeRole: IndividualMention) are left out, as in PubTator. Relations have two nodes, or infons role1 and role2,
+    entity1 and entity2 or Chemical and Disease; the type is the infon `type` or `relation`. Mentions whose text is not
+    at their offsets, and relations of other ends, are left out and counted in a warning of the log
+    "compactbio.formats".
+
     No entity is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity; a
     document whose passages overlap or leave gaps of over a million characters, or that has an offset or length that is
     not a number, is given as a RecordError.
     """
-    with told(path), opened(path) as stream:
-        events = etree.iterparse(
-            stream,
-            events=("start", "end"),
-            tag=("collection", "document"),
-            resolve_entities=False,
-            no_network=True,
-            load_dtd=False,
-            remove_comments=True,
-            remove_pis=True,
-        )
-        try:
-            for event, element in events:
-                _refuse_entities(path, element)
-                if event == "end" and element.tag == "document":
-                    yield _named(attempted(document_of, path, element), element)
-                    _forget(element)
-        except etree.XMLSyntaxError as error:
-            raise UserError(f"{path}, line {error.lineno or 1}: it {malformed(error)}.") from error
+    with named_errors(path):
+        for element in elements(path, ("document",), "BioC"):
+            found = attempt(_document, path, element)
+            if isinstance(found, RecordError):
+                # Files without line breaks have everything in line 1.
+                found.place = f"document {_id(element)}, {found.place}"
+            yield found
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
-    """Write each document with its passages, or as one at offset 0; a mention stands in the passage that it begins in.
+    """Write each document with its passages, or as one at offset 0; a mention is in the passage that it begins in.
 
     Raises UserError for questions, relations between a mention and a concept, and characters that XML does not allow.
     """
@@ -81,36 +60,17 @@ def write(documents: Iterable[Document], path: Path) -> None:
             for name in ("source", "date", "key"):
                 xml.write(_element(name, "compactbio" if name == "source" else ""))
             for document in documents:
-                xml.write(said(document))
+                xml.write(serialise(document))
         xml.flush()
 
 
-def _refuse_entities(path: Path, element: Any) -> None:
-    dtd = element.getroottree().docinfo.internalDTD
-    if dtd is not None and next(dtd.iterentities(), None) is not None:
-        raise UserError(f"{path} declares entities, which BioC never does; write their text in their place.")
-
-
-def _named(found: Found, element: Any) -> Found:
-    """A RecordError with the document's name, for files without line breaks."""
-    if isinstance(found, RecordError):
-        found.place = f"document {_name(element)}, {found.place}"
-    return found
-
-
-def _name(element: Any) -> str:
+def _id(element: Any) -> str:
     return (element.findtext("id") or "").strip()
 
 
-def _forget(element: Any) -> None:
-    element.clear()
-    while element.getprevious() is not None:
-        del element.getparent()[0]
-
-
-def document_of(path: Path, element: Any) -> Document:
-    """The document that an element `document` is. Raises RecordError as `read` says."""
-    name = _name(element)
+def _document(path: Path, element: Any) -> Document:
+    """The document of an element `document`. Raises RecordError as `read` says."""
+    name = _id(element)
     text, passages = _text(path, name, element)
     spans: list[Span] = []
     places: dict[str, int] = {}
@@ -138,17 +98,17 @@ def _text(path: Path, name: str, element: Any) -> tuple[str, tuple[Passage, ...]
         if part.tag == "passage":
             infons, begun = _infons(part), False
             kind = infons.get("type") or infons.get("section_type", "")
-        own = part.find("text")
-        if own is None:
+        content = part.find("text")
+        if content is None:
             continue
-        shown = "".join(own.itertext())
+        shown = "".join(content.itertext())
         offset = _offset(path, part, shown, len(text))
         if offset < len(text):
-            raise broken(path, part.sourceline, f"a passage of document {name} overlaps another", "mend its offset")
+            raise RecordError(path, part.sourceline, f"a passage of document {name} overlaps another", "fix its offset")
         blanks += offset - len(text)
         if blanks > _MOST_BLANKS:
             reason = f"the passages of document {name} leave gaps of over {_MOST_BLANKS:,} characters"
-            raise broken(path, part.sourceline, reason, "mend its offsets")
+            raise RecordError(path, part.sourceline, reason, "fix its offsets")
         text = text.ljust(offset) + shown
         start = passages.pop().start if begun else offset
         passages.append(Passage(start, len(text), kind))
@@ -157,7 +117,7 @@ def _text(path: Path, name: str, element: Any) -> tuple[str, tuple[Passage, ...]
 
 
 def _offset(path: Path, part: Any, shown: str, length: int) -> int:
-    """Where a passage stands after a text of `length`: at its offset, or one blank on if more mentions fit there."""
+    """Where a passage begins after a text of `length`: at its offset, or after one blank if more mentions fit there."""
     stated = _number(path, part.findtext("offset"), part)
     # The BioCreative files count a passage's offset in escaped characters (&apos;), and those of mentions in real ones.
     follows = length + 1 if length else 0
@@ -165,7 +125,7 @@ def _offset(path: Path, part: Any, shown: str, length: int) -> int:
 
 
 def _fitting(path: Path, part: Any, shown: str, offset: int) -> int:
-    """How many mentions in one part stand in a passage if it begins at `offset`."""
+    """How many mentions in one part are at their offsets in a passage that begins at `offset`."""
     count = 0
     for annotation in part.iterfind("annotation"):
         if len(places := _locations(path, annotation)) == 1:
@@ -199,7 +159,7 @@ def _span(path: Path, text: str, annotation: Any, infons: dict[str, str]) -> Spa
 
 
 def _score(text: str | None) -> float | None:
-    """A score in [0, 1], None where there is none, or the number says something else."""
+    """A score in [0, 1], None where there is none or it is another number."""
     try:
         value = float(text or "")
     except ValueError:
@@ -210,8 +170,8 @@ def _score(text: str | None) -> float | None:
 def _number(path: Path, text: str | None, element: Any) -> int:
     found = number((text or "").strip())
     if found is None or found < 0:
-        reason = f"the offset or length of a {element.tag} is no number of at most 18 digits"
-        raise broken(path, element.sourceline, reason, "mend it there")
+        reason = f"the offset or length of a {element.tag} is not a number of at most 18 digits"
+        raise RecordError(path, element.sourceline, reason)
     return found
 
 
@@ -230,8 +190,9 @@ def _relation(element: Any, places: dict[str, int]) -> Relation | None:
     return None
 
 
-def said(document: Document) -> Any:
-    only(document, "bioc", "mentions", "mentions in several parts", "relations")
+def serialise(document: Document) -> Any:
+    """The element of a document. Raises UserError as `write` does."""
+    check_only(document, "bioc", "mentions", "mentions in several parts", "relations")
     element = etree.Element("document")
     text = document.text
     passages = document.passages or (Passage(0, len(text)),)
@@ -245,10 +206,12 @@ def said(document: Document) -> Any:
             part.extend([_element("offset", str(passage.start)), _element("text", text[passage.start : end])])
             parts.append(part)
         for place, span in enumerate(document.spans):
-            parts[bisect_right(borders, span.start)].append(_annotation(document, place, span))
-        element.extend([_related(document, place, one) for place, one in enumerate(document.relations)])
+            parts[bisect_right(borders, span.start)].append(_annotation_element(document, place, span))
+        element.extend([_relation_element(document, *numbered) for numbered in enumerate(document.relations)])
+    except UserError:
+        raise
     except ValueError:
-        raise unsayable(document, "bioc", "it has a character that XML does not allow") from None
+        raise not_writable(document, "bioc", "it has a character that XML does not allow") from None
     return element
 
 
@@ -263,7 +226,7 @@ def _with_infons(element: Any, infons: Sequence[tuple[str, str]]) -> Any:
     return element
 
 
-def _annotation(document: Document, place: int, span: Span) -> Any:
+def _annotation_element(document: Document, place: int, span: Span) -> Any:
     score = "" if span.score is None else repr(span.score)
     infons = (("type", span.type), ("identifier", span.identifier), ("score", score))
     element = _with_infons(etree.Element("annotation", id=f"T{place}"), infons)
@@ -273,7 +236,7 @@ def _annotation(document: Document, place: int, span: Span) -> Any:
     return element
 
 
-def _related(document: Document, place: int, relation: Relation) -> Any:
+def _relation_element(document: Document, place: int, relation: Relation) -> Any:
     element = etree.Element("relation", id=f"R{place}")
     head, tail = relation.head, relation.tail
     if isinstance(head, str) and isinstance(tail, str):
@@ -284,7 +247,7 @@ def _related(document: Document, place: int, relation: Relation) -> Any:
         for role, end in (("head", head), ("tail", tail)):
             etree.SubElement(element, "node", refid=f"T{end}", role=role)
     else:
-        raise unsayable(document, "bioc", "it relates a mention and a concept")
+        raise not_writable(document, "bioc", "it relates a mention and a concept")
     return element
 
 
@@ -293,33 +256,32 @@ def read_json(path: Path) -> Iterator[Found]:
 
     A document of another layout is given as a RecordError. Raises UserError for what is not JSON.
     """
-    for place, value in values(path):
-        for one in _documents(value):
-            yield one if isinstance(one, RecordError) else attempted(_document, path, one, place)
+    return documents_of_values(path, _document_of_json, _members)
 
 
-def _documents(value: Any) -> Iterator[Any]:
+def _members(value: Any) -> Iterator[Any]:
+    """The documents in a value: a collection, an export of PubTator 3, or a list of these."""
     if isinstance(value, list):
-        for one in value:
-            yield from _documents(one)
+        for member in value:
+            yield from _members(member)
     elif isinstance(value, Mapping) and (held := value.get("PubTator3", value.get("documents"))) is not None:
-        yield from _documents(held)
+        yield from _members(held)
     else:
         yield value
 
 
-def _document(path: Path, value: Any, place: str) -> Document:
+def _document_of_json(path: Path, place: str, value: Any) -> Document:
     name = value.get("id", value.get("pmid")) if isinstance(value, Mapping) else None
     place = place if name in (None, "") else f"document {name}"
     try:
-        return document_of(path, _json_element(value))
+        return _document(path, _json_element(value))
     except RecordError as error:
         reason = error.reason
     except UserError:
         raise
     except (AttributeError, TypeError, ValueError, KeyError):
         reason = "it is not as BioC has it, or has a character that XML does not allow"
-    raise broken_at(path, place, reason, "fix it there")
+    raise RecordError(path, place, reason)
 
 
 def _json_element(value: Mapping[str, Any]) -> Any:
@@ -327,33 +289,33 @@ def _json_element(value: Mapping[str, Any]) -> Any:
     document = etree.Element("document")
     _json_text(document, "id", value.get("id", value.get("pmid")))
     for passage in value["passages"]:
-        _passage(etree.SubElement(document, "passage"), passage)
-    _annotations(document, value)
+        _json_passage(etree.SubElement(document, "passage"), passage)
+    _json_annotations(document, value)
     return document
 
 
-def _passage(element: Any, value: Mapping[str, Any]) -> None:
+def _json_passage(element: Any, value: Mapping[str, Any]) -> None:
     _json_infons(element, value)
     _json_text(element, "offset", value["offset"])
     if value.get("text") is not None:
         _json_text(element, "text", value["text"])
     for sentence in value.get("sentences") or ():
-        _passage(etree.SubElement(element, "sentence"), sentence)
-    _annotations(element, value)
+        _json_passage(etree.SubElement(element, "sentence"), sentence)
+    _json_annotations(element, value)
 
 
-def _annotations(parent: Any, value: Mapping[str, Any]) -> None:
-    for one in value.get("annotations") or ():
-        element = etree.SubElement(parent, "annotation", id=str(one.get("id", "")))
-        _json_infons(element, one)
-        for place in one["locations"]:
+def _json_annotations(parent: Any, value: Mapping[str, Any]) -> None:
+    for annotation in value.get("annotations") or ():
+        element = etree.SubElement(parent, "annotation", id=str(annotation.get("id", "")))
+        _json_infons(element, annotation)
+        for place in annotation["locations"]:
             etree.SubElement(element, "location", offset=str(place["offset"]), length=str(place["length"]))
-        if one.get("text") is not None:
-            _json_text(element, "text", one["text"])
-    for one in value.get("relations") or ():
-        element = etree.SubElement(parent, "relation", id=str(one.get("id", "")))
-        _json_infons(element, one)
-        for node in one.get("nodes") or ():
+        if annotation.get("text") is not None:
+            _json_text(element, "text", annotation["text"])
+    for relation in value.get("relations") or ():
+        element = etree.SubElement(parent, "relation", id=str(relation.get("id", "")))
+        _json_infons(element, relation)
+        for node in relation.get("nodes") or ():
             etree.SubElement(element, "node", refid=str(node.get("refid", "")), role=str(node.get("role", "")))
 
 

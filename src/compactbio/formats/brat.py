@@ -1,170 +1,143 @@
-"""BRAT standoff: `.txt` files, each with its annotations in an `.ann` file of the same name, in folders and below.
+"""BRAT standoff: `.txt` files, each with its annotations in an `.ann` file of the same name, in a folder and below.
 
-In the form of the BioNLP shared tasks the annotations stand in an `.a1` file (given) and an `.a2` file (wanted).
+In the form of the BioNLP shared tasks the annotations are in an `.a1` file (given) and an `.a2` file (wanted).
 Sources: Stenetorp et al., BRAT: a web-based tool for NLP-assisted text annotation, EACL 2012, and its manual; the file
 formats of BioNLP-ST 2013.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.checks import (
-    Found,
-    attempted,
-    broken,
-    content,
-    left_out,
-    number,
-    numbered,
-    on_one_line,
-    only,
-    unsayable,
-)
-from compactbio.formats.sources import is_documentation, visible
-from compactbio.formats.streams import RecordError
+from compactbio.formats.checks import Found, check_one_line, check_only, left_out, not_writable, number
+from compactbio.formats.sources import annotations_of, standoff_texts
+from compactbio.formats.streams import WHOLE_FILE, RecordError, attempt, content, lines, named_errors
 
 MENTION = re.compile(r"(T[^\t ]*)\t([^ \t]+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL | re.ASCII)
 _RELATION = re.compile(r"R[^\t ]*\t([^ \t]+) [^ :]+:(\S+) [^ :]+:(\S+)[ \t]*")
 _NORMALISATION = re.compile(r"N[^\t ]*\t[^ \t]+ ([^ \t]+) ([^\t]*)(?:\t.*)?", re.DOTALL)
-_BEYOND = 10**18
+_BEYOND = 10**18  # behind every text
 _LONGEST_NAME = 200  # bytes; with its ending, what every file system takes
-ANNOTATIONS = (".ann", ".a1", ".a2")
 # Events, attributes (M in older files) and equivalences.
-_PASSED_OVER = ("E", "A", "M", "*")
-
-
-def is_standoff(path: Path) -> bool:
-    """Whether a path is a folder with annotations in it or below, or one of the files of a document."""
-    if path.is_dir():
-        return any(file.suffix in ANNOTATIONS for file in visible(path))
-    return path.suffix in ANNOTATIONS or (path.suffix == ".txt" and bool(_annotations(path)))
+_SKIPPED = ("E", "A", "M", "*")
 
 
 def read(path: Path) -> Iterator[Found]:
     """Give the documents in and below a folder by name, or that of one of a document's files.
 
-    The id is the file's stem, after the path from the folder where another file has the same. Line ends of the text
-    stay as they are, offsets count them. Lines T, R and N are read; several normalisations of a mention are its
-    identifier with `|` between. A text without annotations has no mentions; a README and the like is not a text. Lines
-    of events, attributes and equivalences, relations to events, and mentions that their offsets do not hold with their
-    relations, are left out, and counted in a warning of the log "compactbio.formats". A document that lacks its `.txt`,
-    cannot be read, or has a line that is none of the format is given as a RecordError.
+    The id is the file's stem, with the path from the folder before it where another file has the same stem. Line ends
+    of the text are kept, offsets count them. Lines T, R and N are read; several normalisations of a mention are joined
+    by `|` as its identifier. A text without annotations has no mentions; a README and the like is not a text.
+
+    Events, attributes, equivalences, relations to events, mentions whose text is not at their offsets and their
+    relations are left out, and counted in a warning of the log "compactbio.formats". A document that lacks its `.txt`,
+    cannot be read, or has a line that is not of the format is given as a RecordError.
     """
     if not path.is_dir():
-        yield attempted(_document, path.with_suffix(".txt"), path.stem)
+        yield attempt(_document, path.with_suffix(".txt"), path.stem)
         return
-    stems = sorted({file.with_suffix("") for file in texts(path)})
+    stems = sorted({file.with_suffix("") for file in standoff_texts(path)})
     names = Counter(stem.name for stem in stems)
     for stem in stems:
         name = stem.name if names[stem.name] == 1 else stem.relative_to(path).as_posix()
-        yield attempted(_document, stem.with_name(f"{stem.name}.txt"), name)
-
-
-def texts(folder: Path) -> list[Path]:
-    """The files in and below a folder that documents are made of."""
-    files = [file for file in visible(folder) if file.suffix in (".txt", *ANNOTATIONS)]
-    return [file for file in files if not is_documentation(file) or _annotations(file)]
-
-
-def _annotations(text: Path) -> list[Path]:
-    return [file for suffix in ANNOTATIONS if (file := text.with_suffix(suffix)).exists()]
+        yield attempt(_document, stem.with_name(f"{stem.name}.txt"), name)
 
 
 def write(documents: Iterable[Document], folder: Path) -> None:
-    """Write two files a document into a folder, named for its id.
+    """Write two files per document, named by its id, into a folder.
 
-    Raises UserError for an id that is no file name or comes twice, types that are no single word, questions, and
+    Raises UserError for an id that is not a file name or comes twice, types that are not a single word, questions, and
     relations between other things than mentions.
     """
     for document in documents:
-        rows = said(document)
+        rows = serialise(document)
         text = folder / f"{document.id}.txt"
         if text.exists():
-            raise unsayable(document, "brat", "another one has its id")
+            raise not_writable(document, "brat", "another document has its id")
         text.write_bytes(document.text.encode("utf-8"))
         # By name, for an id with a full stop in it.
         (folder / f"{document.id}.ann").write_text(rows, encoding="utf-8", newline="\n")
 
 
-def said(document: Document) -> str:
-    """A document's lines of an `.ann` file. Raises UserError as `write` does, but for an id that comes twice."""
-    only(document, "brat", "mentions", "mentions in several parts", "relations")
+def serialise(document: Document) -> str:
+    """A document's `.ann` file. Raises UserError as `write` does, but for an id that comes twice."""
+    check_only(document, "brat", "mentions", "mentions in several parts", "relations")
     if not _is_name(document.id):
-        raise unsayable(document, "brat", "its id is no file name")
+        raise not_writable(document, "brat", "its id is not a file name")
     return "".join(f"{row}\n" for row in _rows(document))
 
 
 def _document(file: Path, name: str) -> Document:
-    annotations = _annotations(file)
+    annotations = annotations_of(file)
     if not file.exists():
         beside = annotations[0] if annotations else file
-        reason = f"there is no {file.name} beside it"
-        raise RecordError(f"{beside}: {reason}; put the text there.", beside, "the file", reason)
+        raise RecordError(beside, WHOLE_FILE, f"there is no {file.name} beside it", "put the text there")
     return _annotated(Document(name, content(file)), annotations)
 
 
 def _annotated(document: Document, paths: Sequence[Path]) -> Document:
-    rows = {path: list(numbered(path)) for path in paths}
-    spans, places, wrong = list[Span](), dict[str, int](), list[tuple[str, str]]()
+    rows = {path: list(_lines(path)) for path in paths}
+    spans, places, misplaced = list[Span](), dict[str, int](), set[str]()
     for path in paths:
-        found, own, astray = _spans(document.text, path, rows[path])
-        types = [kind for _, kind in astray]
-        left_out(path, document.id, len(astray), "mentions that do not stand at their offsets", types)
-        places |= {name: place + len(spans) for name, place in own.items()}
-        spans += found
-        wrong += astray
-    events = {row.split("\t")[0] for own_rows in rows.values() for _, row in own_rows if row.startswith("E")}
-    relations: list[Relation] = []
+        wrong = list[str]()
+        for _, match in _matches(path, rows[path], "T", MENTION, "a mention", "T1, tab, type start end, tab, text"):
+            name, kind, offsets, shown = match.groups()
+            parts = _parts(offsets)
+            if _shown(document.text, parts) != _flat(shown):
+                wrong.append(kind)
+                misplaced.add(name)
+                continue
+            places[name] = len(spans)
+            spans.append(Span(parts[0][0], parts[-1][1], kind, fragments=tuple(parts) if len(parts) > 1 else ()))
+        left_out(path, document.id, len(wrong), "mentions that do not stand at their offsets", wrong)
+    events = {row.split("\t")[0] for path in paths for _, row in rows[path] if row.startswith("E")}
+    relations, identifiers = list[Relation](), defaultdict[int, list[str]](list)
     for path in paths:
-        passed = sum(row.startswith(_PASSED_OVER) for _, row in rows[path])
-        left_out(path, document.id, passed, "events, attributes and equivalences")
-        rows[path], lost = _without_events(rows[path], events)
-        left_out(path, document.id, lost, "relations to events")
-        related, lost = _relations(path, rows[path], places, {name for name, _ in wrong})
-        left_out(path, document.id, lost, "relations of mentions that are left out")
-        relations += related
-        spans = list(_identified(path, rows[path], spans, places))
+        skipped = sum(row.startswith(_SKIPPED) for _, row in rows[path])
+        left_out(path, document.id, skipped, "events, attributes and equivalences")
+        of_events = of_misplaced = 0
+        for line, match in _matches(path, rows[path], "R", _RELATION, "a relation", "R1, tab, type Arg1:T1 Arg2:T2"):
+            kind, *ends = match.groups()
+            if events.intersection(ends):
+                of_events += 1
+            elif misplaced.intersection(ends):
+                of_misplaced += 1
+            else:
+                head, tail = (_place(path, line, name, places) for name in ends)
+                relations.append(Relation(head, tail, kind))
+        left_out(path, document.id, of_events, "relations to events")
+        left_out(path, document.id, of_misplaced, "relations of mentions that are left out")
+        form = "N1, tab, Reference T1 RESOURCE:ID, tab, text"
+        for _, match in _matches(path, rows[path], "N", _NORMALISATION, "a normalisation", form):
+            if match[1] in places:
+                identifiers[places[match[1]]].append(match[2])
+    for place, names in identifiers.items():
+        spans[place] = replace(spans[place], identifier="|".join(names))
     return replace(document, spans=tuple(spans), relations=tuple(relations))
 
 
-def _without_events(rows: Sequence[tuple[int, str]], events: set[str]) -> tuple[list[tuple[int, str]], int]:
-    """The lines without the relations that have an event at an end, and how many these are."""
-    kept = [
-        (line, row)
-        for line, row in rows
-        if not (match := _RELATION.fullmatch(row)) or not events.intersection(match.groups()[1:])
-    ]
-    return kept, len(rows) - len(kept)
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with named_errors(path):
+        yield from lines(path)
 
 
-def _spans(
-    text: str, path: Path, rows: Sequence[tuple[int, str]]
-) -> tuple[list[Span], dict[str, int], list[tuple[str, str]]]:
-    """The mentions, the places by name, and the names and types of those that do not stand at their offsets."""
-    spans: list[Span] = []
-    places: dict[str, int] = {}
-    wrong: list[tuple[str, str]] = []
+def _matches(
+    path: Path, rows: Iterable[tuple[int, str]], letter: str, pattern: re.Pattern[str], what: str, form: str
+) -> Iterator[tuple[int, re.Match[str]]]:
+    """The matches of the lines that begin with a letter. Raises RecordError for one that does not match."""
     for line, row in rows:
-        if not row.startswith("T"):
-            continue
-        match = MENTION.fullmatch(row)
-        if match is None:
-            raise broken(path, line, "it is no mention", "write T1, tab, type start end, tab, text")
-        parts = _parts(match[3])
-        if _shown(text, parts) != _flat(match[4]):
-            wrong.append((match[1], match[2]))
-            continue
-        places[match[1]] = len(spans)
-        spans.append(Span(parts[0][0], parts[-1][1], match[2], fragments=tuple(parts) if len(parts) > 1 else ()))
-    return spans, places, wrong
+        if row.startswith(letter):
+            match = pattern.fullmatch(row)
+            if match is None:
+                raise RecordError(path, line, f"it is not {what}", f"write {form}")
+            yield line, match
 
 
 def _parts(offsets: str) -> list[tuple[int, int]]:
-    """The (start, end) of a mention's fragments; a number of too many digits lies behind every text."""
+    """The (start, end) of a mention's fragments; a number of too many digits is behind every text."""
     borders = [_BEYOND if (found := number(digits)) is None else found for digits in re.split("[ ;]", offsets)]
     return list(zip(borders[::2], borders[1::2], strict=True))
 
@@ -181,46 +154,10 @@ def _flat(text: str) -> str:
     return text.replace("\r", " ").replace("\n", " ")
 
 
-def _relations(
-    path: Path, rows: Sequence[tuple[int, str]], places: Mapping[str, int], wrong: set[str]
-) -> tuple[tuple[Relation, ...], int]:
-    """The relations, and how many are left out with their mentions."""
-    found, lost = [], 0
-    for line, row in rows:
-        if not row.startswith("R"):
-            continue
-        match = _RELATION.fullmatch(row)
-        if match is None:
-            raise broken(path, line, "it is no relation", "write R1, tab, type Arg1:T1 Arg2:T2")
-        if wrong.intersection(match.groups()):
-            lost += 1
-            continue
-        head, tail = (_place(path, line, name, places) for name in (match[2], match[3]))
-        found.append(Relation(head, tail, match[1]))
-    return tuple(found), lost
-
-
 def _place(path: Path, line: int, name: str, places: Mapping[str, int]) -> int:
     if name not in places:
-        raise broken(path, line, f"there is no mention {name}", "mend the name or add its T line")
+        raise RecordError(path, line, f"there is no mention {name}", "fix the name or add its T line")
     return places[name]
-
-
-def _identified(
-    path: Path, rows: Sequence[tuple[int, str]], spans: Sequence[Span], places: Mapping[str, int]
-) -> tuple[Span, ...]:
-    names: dict[int, list[str]] = {}
-    for line, row in rows:
-        if not row.startswith("N"):
-            continue
-        match = _NORMALISATION.fullmatch(row)
-        if match is None:
-            raise broken(path, line, "it is no normalisation", "write N1, tab, Reference T1 RESOURCE:ID, tab, text")
-        if match[1] in places:
-            names.setdefault(places[match[1]], []).append(match[2])
-    return tuple(
-        replace(span, identifier="|".join(names[place])) if place in names else span for place, span in enumerate(spans)
-    )
 
 
 def _is_name(name: str) -> bool:
@@ -239,16 +176,16 @@ def _rows(document: Document) -> Iterator[str]:
         yield f"T{place}\t{span.type} {offsets}\t{shown}"
         if span.identifier:
             number += 1
-            on_one_line(document, "brat", span.identifier)
+            check_one_line(document, "brat", span.identifier)
             yield f"N{number}\tReference T{place} {span.identifier}\t{shown}"
     for place, relation in enumerate(document.relations, 1):
         _check_word(document, relation.type)
         if isinstance(relation.head, str) or isinstance(relation.tail, str):
-            raise unsayable(document, "brat", "it relates concepts, not mentions")
+            raise not_writable(document, "brat", "it relates concepts, not mentions")
         yield f"R{place}\t{relation.type} Arg1:T{relation.head + 1} Arg2:T{relation.tail + 1}"
 
 
 def _check_word(document: Document, type_: str) -> None:
     if not type_ or " " in type_:
-        raise unsayable(document, "brat", f"the type {type_!r} is no single word")
-    on_one_line(document, "brat", type_)
+        raise not_writable(document, "brat", f"the type {type_!r} is not a single word")
+    check_one_line(document, "brat", type_)

@@ -1,4 +1,4 @@
-"""Token files: a word and its tag a line, a blank line between sentences.
+"""Token files: a word and its tag per line, a blank line between sentences.
 
 BioBERT's two columns, CoNLL-2003's four, and the output of conlleval: the word is the first column, the tag the last.
 """
@@ -12,13 +12,13 @@ from typing import NamedTuple
 from compactbio.documents import Document, Span
 from compactbio.documents.tags import Chunk, chunks, iob2, parse
 from compactbio.documents.words import words
-from compactbio.formats.checks import Found, attempted, broken, broken_at, on_one_line, only, told, undecoded, unsayable
-from compactbio.formats.streams import Line, RecordError, each_line
+from compactbio.formats.checks import Found, check_one_line, check_only, not_writable
+from compactbio.formats.streams import Line, RecordError, attempt, each_line, named_errors
 
 _DOCSTART = "-DOCSTART-"
 _BLANKS = re.compile(" +")
-_MEND = "write word, tab, tag"
-# A column as CSV writers quote it; a word is only where quotes are doubled in it, for words with quotes are real.
+_FORM = "write word, tab, tag"
+# A column as CSV writers quote it; a word counts as such only with doubled quotes, for words in quotes exist.
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _QUOTED_TWICE = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 
@@ -35,17 +35,16 @@ def read(path: Path) -> Iterator[Found]:
     """Give each sentence as a tokenised document; tags in IOB1, IOB2, IOBES or BILOU, typed or bare.
 
     A document's id is the sentence's number from 1; after `-DOCSTART-` lines, the numbers of document and sentence
-    with a full stop between. A line with a tab is split at tabs alone, another one at blanks. Of a sentence with a
-    line of one column, of other columns than the first line has, or quoted as CSV is, with a word with a blank or an
-    unknown tag, the error is given in its place.
+    with a full stop between. A line with a tab is split at tabs alone, another one at blanks. A sentence is given as a
+    RecordError where a line has one column, other columns than the first line of the file, quotes as CSV has, a blank
+    in the word, or an unknown tag.
     """
     for name, rows in _sentences(path):
-        yield attempted(_document, path, name, rows)
+        yield attempt(_document, path, name, rows)
 
 
 def read_columns(path: Path) -> Iterator[list[tuple[str, ...]]]:
-    """Give each sentence as rows of all its columns. Raises UserError for what `read` gives as an error, unknown tags
-    apart."""
+    """Give each sentence as rows of all its columns. Raises UserError as `read` gives one, but for unknown tags."""
     for _, rows in _sentences(path):
         yield [_checked(path, row).columns for row in rows]
 
@@ -55,17 +54,17 @@ def columns_of(line: str) -> tuple[str, ...]:
     return tuple(line.split("\t") if "\t" in line else _BLANKS.split(line.strip(" ")))
 
 
-def said(document: Document) -> str:
-    """The lines of a document, `word TAB tag` in IOB2, and a blank one; identifiers of mentions have no place there.
+def serialise(document: Document) -> str:
+    """The lines of a document, `word TAB tag` in IOB2, and a blank one; identifiers of mentions are not written.
 
-    Raises UserError for mentions that overlap or do not begin and end with words, and for what is no mention.
+    Raises UserError for mentions that overlap or do not begin and end with words, and for relations and questions.
     """
-    only(document, "conll", "mentions")
+    check_only(document, "conll", "mentions")
     places = words(document)
     found = [document.text[start:end] for start, end in places]
     if not all(found) or _DOCSTART in found:
-        raise unsayable(document, "conll", "a word is empty or -DOCSTART-")
-    on_one_line(document, "conll", *found, *(span.type for span in document.spans))
+        raise not_writable(document, "conll", "a word is empty or -DOCSTART-")
+    check_one_line(document, "conll", *found, *(span.type for span in document.spans))
     tags = iob2(_chunks(document, places), len(places))
     return "".join(f"{word}\t{tag}\n" for word, tag in zip(found, tags, strict=True)) + "\n"
 
@@ -73,7 +72,7 @@ def said(document: Document) -> str:
 def _sentences(path: Path) -> Iterator[tuple[str, list[_Row]]]:
     document = sentence = last = width = 0
     rows: list[_Row] = []
-    with told(path):
+    with named_errors(path):
         for line in each_line(path):
             columns = columns_of(line.text)
             begins = columns[0] == _DOCSTART
@@ -99,17 +98,16 @@ def _name(document: int, sentence: int) -> str:
 def _checked(path: Path, row: _Row) -> _Row:
     """The row. Raises RecordError where it cannot be used."""
     columns, number = row.columns, row.line.number
-    if row.line.problem:
-        raise undecoded(path, row.line)
+    row.line.check(path)
     if len(columns) < 2:
-        raise broken(path, number, "it has one column, not a word and its tag", _MEND)
+        raise RecordError(path, number, "it has one column, not a word and its tag", _FORM)
     if len(columns) != row.width:
-        raise broken(path, number, f"it has {len(columns)} columns, the first line has {row.width}", _MEND)
+        raise RecordError(path, number, f"it has {len(columns)} columns, the first line has {row.width}", _FORM)
     if _QUOTED_TWICE.fullmatch(columns[0]) or QUOTED.fullmatch(columns[-1]):
-        raise broken(path, number, "it is quoted, as CSV is", "write its columns without quotes")
+        raise RecordError(path, number, "it is quoted, as CSV is", "write its columns without quotes")
     if not columns[0] or " " in columns[0]:
-        reason = "its first column is empty or has a blank"
-        raise broken(path, number, f"{columns[0][:40]!r} is not one word", _MEND, unquoted=reason)
+        shown = f"{columns[0][:40]!r} is not one word"
+        raise RecordError(path, number, "its first column is empty or has a blank", _FORM, shown=shown)
     return row
 
 
@@ -117,7 +115,7 @@ def _document(path: Path, name: str, rows: Sequence[_Row]) -> Document:
     columns = [_checked(path, row).columns for row in rows]
     wrong = next((row for row in rows if not is_tag(row.columns[-1])), None)
     if wrong:
-        raise unknown_tag(path, f"line {wrong.line.number}", wrong.columns[-1])
+        raise unknown_tag(path, wrong.line.number, wrong.columns[-1])
     return tagged(name, [row[0] for row in columns], [row[-1] for row in columns])
 
 
@@ -128,10 +126,10 @@ def tagged(name: str, found: Sequence[str], tags: Sequence[str]) -> Document:
     return Document(name, " ".join(found), tuple(spans), tokenised=True)
 
 
-def unknown_tag(path: Path, place: str, tag: str) -> RecordError:
+def unknown_tag(path: Path, place: str | int, tag: str) -> RecordError:
     """The error for a tag of no known scheme."""
-    mend = "write B, I or O, or B-TYPE and I-TYPE"
-    return broken_at(path, place, f"{tag[:40]!r} is no tag", mend, unquoted="it has a tag of no known scheme")
+    fix = "write B, I or O, or B-TYPE and I-TYPE"
+    return RecordError(path, place, "it has a tag of no known scheme", fix, shown=f"{tag[:40]!r} is not a tag")
 
 
 def is_tag(column: str) -> bool:
@@ -150,10 +148,10 @@ def _chunks(document: Document, places: Sequence[tuple[int, int]]) -> list[Chunk
     free = 0
     for span in sorted(document.spans, key=lambda span: span.start):
         if span.start not in firsts or span.end not in lasts:
-            raise unsayable(document, "conll", "a mention does not begin and end with words")
+            raise not_writable(document, "conll", "a mention does not begin and end with words")
         chunk = Chunk(firsts[span.start], lasts[span.end] + 1, span.type)
         if chunk.start < free:
-            raise unsayable(document, "conll", "mentions overlap")
+            raise not_writable(document, "conll", "mentions overlap")
         free = chunk.end
         found.append(chunk)
     return found

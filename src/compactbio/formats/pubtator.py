@@ -1,4 +1,4 @@
-"""PubTator: `id|t|title`, `id|a|abstract`, then a tabbed line for each mention and relation.
+"""PubTator: `id|t|title`, `id|a|abstract`, then a line with tabs for each mention and relation.
 
 Source: Wei, Kao and Lu, PubTator: a web-based text mining tool for assisting biocuration, NAR 41, 2013, and the files
 of the BioCreative V chemical-disease relation task.
@@ -10,19 +10,8 @@ from pathlib import Path
 
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.documents.words import sentences
-from compactbio.formats.checks import (
-    Found,
-    attempted,
-    broken,
-    left_out,
-    number,
-    on_one_line,
-    only,
-    told,
-    undecoded,
-    unsayable,
-)
-from compactbio.formats.streams import Line, each_line
+from compactbio.formats.checks import Found, check_one_line, check_only, left_out, not_writable, number
+from compactbio.formats.streams import Line, RecordError, attempt, each_line, named_errors
 
 TEXT_LINE = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]+")
@@ -33,35 +22,35 @@ def read(path: Path) -> Iterator[Found]:
     """Give the documents of a file; the text is title, one blank, abstract, or the one of them that is there, and these
     are its passages.
 
-    A mention of composites keeps its whole extent and identifier, columns after these are not read; a relation is
-    between identifiers. A mention that its offsets do not hold is left out, and counted in a warning of the log
-    "compactbio.formats". A document with a line that is none of the format gives the error in its place.
+    A composite mention keeps its whole extent and identifier, columns after these are not read; a relation is between
+    identifiers. A mention whose text is not at its offsets is left out, and counted in a warning of the log
+    "compactbio.formats". A document with a line that is not of the format is given as a RecordError.
     """
     for name, record in _records(path):
-        yield attempted(_document, path, name, record)
+        yield attempt(_document, path, name, record)
 
 
-def said(document: Document) -> str:
+def serialise(document: Document) -> str:
     """The lines of a document and a blank one.
 
-    The title is the first passage where the document has one of this type, or more than one of no type; that of a text
-    in no passages is its first sentence, unless this is all there is. Before an abstract without a title stands the
-    blank that PubTator's offsets count there.
+    The title is the first passage where this is of type title, or of no type and followed by others; in a text without
+    passages it is the first sentence, unless that is all of the text. An abstract without a title follows the blank
+    that PubTator's offsets count there.
 
-    Raises UserError for line breaks, mentions in several parts, relations between mentions, not identifiers, and a
-    title that no blank follows.
+    Raises UserError for line breaks, mentions in several parts, relations between mentions instead of identifiers, and
+    a title that no blank follows.
     """
-    only(document, "pubtator", "mentions", "relations")
-    on_one_line(document, "pubtator", document.text, tabs=True)
-    on_one_line(document, "pubtator", document.id)
+    check_only(document, "pubtator", "mentions", "relations")
+    check_one_line(document, "pubtator", document.text, tabs=True)
+    check_one_line(document, "pubtator", document.id)
     if not document.id or "|" in document.id or document.id.isspace():
-        raise unsayable(document, "pubtator", "its id is empty or has a |")
+        raise not_writable(document, "pubtator", "its id is empty or has a |")
     title, abstract, moved = _halves(document)
     rows = [f"{document.id}|t|{title}", f"{document.id}|a|{abstract}"]
     fields = [_mention(document, span, moved) for span in document.spans]
     fields += [_ends(document, relation) for relation in document.relations]
     for row in fields:
-        on_one_line(document, "pubtator", document.id, *row)
+        check_one_line(document, "pubtator", document.id, *row)
         rows.append("\t".join((document.id, *row)))
     return "\n".join(rows) + "\n\n"
 
@@ -69,21 +58,21 @@ def said(document: Document) -> str:
 def _records(path: Path) -> Iterator[tuple[str, list[Line]]]:
     """Each document's id and lines; one begins with another id or a title.
 
-    A line without an id belongs to the document that it stands in, which ends with a blank line at the latest.
+    A line without an id belongs to the document around it, which ends at a blank line at the latest.
     """
     name, last = "", 0
     record: list[Line] = []
-    with told(path):
+    with named_errors(path):
         for line in each_line(path):
             match = TEXT_LINE.fullmatch(line.text)
-            own = match[1] if match else line.text.split("\t", 1)[0]
+            id_ = match[1] if match else line.text.split("\t", 1)[0]
             if not match and "\t" not in line.text and line.number == last + 1:
-                own = name
+                id_ = name
             last = line.number
-            if record and (own != name or (match and match[2] == "t")):
+            if record and (id_ != name or (match and match[2] == "t")):
                 yield name, record
                 record = []
-            name = own
+            name = id_
             record.append(line)
     if record:
         yield name, record
@@ -93,18 +82,17 @@ def _document(path: Path, name: str, record: Sequence[Line]) -> Document:
     parts: dict[str, str] = {}
     rows: list[tuple[int, list[str]]] = []
     for line in record:
-        if line.problem:
-            raise undecoded(path, line)
+        line.check(path)
         if match := TEXT_LINE.fullmatch(line.text):
             if match[2] in parts:
-                raise broken(
-                    path, line.number, f"document {name} has a second abstract", "give each document its own id"
-                )
+                reason = f"document {name} has a second abstract"
+                raise RecordError(path, line.number, reason, "give each document its own id")
             parts[match[2]] = match[3]
         else:
             rows.append((line.number, line.text.split("\t")))
     if not parts:
-        raise broken(path, record[0].number, "it follows no title or abstract of its id", "write ID|t|TITLE before it")
+        reason = "it follows no title or abstract of its id"
+        raise RecordError(path, record[0].number, reason, "write ID|t|TITLE before it")
     text, passages = _text(parts)
     spans, relations, wrong = [], [], list[str]()
     for place, columns in rows:
@@ -134,9 +122,8 @@ def _is_mention(path: Path, line: int, columns: Sequence[str]) -> bool:
         return True
     if len(columns) >= 4 and not _NUMBER.fullmatch(columns[1]):
         return False
-    raise broken(
-        path, line, "it is no line of PubTator", "write id, start, end, text, type, or id, type, head, tail, with tabs"
-    )
+    fix = "write id, start, end, text, type, or id, type, head, tail, with tabs"
+    raise RecordError(path, line, "it is not a line of PubTator", fix)
 
 
 def _span(text: str, columns: Sequence[str]) -> Span | None:
@@ -158,7 +145,7 @@ def _halves(document: Document) -> tuple[str, str, int]:
     if first.type.lower() not in _TITLES and not untyped:
         return ("", text[1:], 0) if text.startswith(" ") else ("", text, 1)
     if first.end < len(text) and text[first.end] != " ":
-        raise unsayable(document, "pubtator", "no blank stands between its title and its abstract")
+        raise not_writable(document, "pubtator", "there is no blank between its title and its abstract")
     return text[: first.end], text[first.end + 1 :], 0
 
 
@@ -170,7 +157,7 @@ def _mention(document: Document, span: Span, moved: int) -> tuple[str, ...]:
 def _ends(document: Document, relation: Relation) -> tuple[str, ...]:
     head, tail = relation.head, relation.tail
     if isinstance(head, int) or isinstance(tail, int):
-        raise unsayable(document, "pubtator", "it relates mentions, not identifiers")
+        raise not_writable(document, "pubtator", "it relates mentions, not identifiers")
     if _NUMBER.fullmatch(relation.type):
-        raise unsayable(document, "pubtator", "a relation's type is a number")
+        raise not_writable(document, "pubtator", "a relation's type is a number")
     return relation.type, head, tail

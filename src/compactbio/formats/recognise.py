@@ -1,8 +1,8 @@
 """Which format a file has, by its content first and by its name where that does not decide.
 
-There is one detection, and three who ask: for annotated documents of a task (`recognise`), for texts to annotate
-(`recognise_texts`) and for citations (`kind`). They differ in what is a text: a `.txt` file of words and tags is a
-token file to a task, and text to the others.
+One detection (`_detect`) serves three questions: the format of annotated documents of a task (`recognise`), of texts to
+annotate (`recognise_texts`) and of citations (`recognise_citations`). They differ in what is a text: a `.txt` file of
+words and tags is a token file to a task, and text to the others.
 """
 
 import codecs
@@ -10,17 +10,15 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from compactbio.errors import UserError
 from compactbio.formats import brat, conll, json_lines, pubtator, relation_sentences
-from compactbio.formats.checks import told
-from compactbio.formats.streams import SourceError, head
+from compactbio.formats.sources import is_standoff
+from compactbio.formats.streams import SourceError, head, named_errors
 
-Kind = Literal["xml", "jsonl", "parquet", "text"]
-
+# Formats of annotated documents that can be written.
 FORMATS = ("conll", "pubtator", "bioc", "brat", "squad", "bioasq", "marked", "marked-jsonl", "jsonl")
-# Those that can be read, but not written.
+# Those that can be read.
 READABLE = (*FORMATS, "bioc-json", "bigbio", "hf-jsonl")
 # Those that texts to annotate can have.
 TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed", "parquet", "text")
@@ -35,9 +33,9 @@ _XML = re.compile(rb"<[?!A-Za-z]")
 _UTF16_XML = ("<".encode("utf-16-le"), "<".encode("utf-16-be"))
 # In text, a title line of PubTator has an id without blanks.
 _PUBTATOR = re.compile(r"[^|\s]+\|t\|")
-# What these show cannot be text, nor lines of citations.
+# A beginning that shows one of these is not that of text or of lines of citations.
 _CERTAIN = ("parquet", "pubmed", "bioc", "squad", "bioasq", "bioc-json", "bigbio", "hf-jsonl")
-_ARRAY = "holds one JSON array; write one object a line"
+_ARRAY = "holds one JSON array; write one object per line"
 
 
 def recognise(path: str | Path) -> str:
@@ -46,21 +44,22 @@ def recognise(path: str | Path) -> str:
     Raises UserError for a file that is empty, holds citations without annotations, or shows no format.
     """
     path = Path(path)
-    if brat.is_standoff(path) or any(path.glob("*.txt")):
+    if is_standoff(path) or any(path.glob("*.txt")):
         return "brat"
     if path.is_dir():
         raise UserError(f"{path}: no .txt and .ann files of BRAT are in this folder; name a file in it.")
-    start = _beginning(path)
+    with named_errors(path):
+        start = head(path, _SIZE)
     if not start:
         raise UserError(f"{path} is empty; name a file with documents in it.")
-    found = _format(path, start)
+    found = _detect(path, start)
     if found in ("pubmed", "citations"):
         raise UserError(
             f"{path} holds citations without annotations, not annotated documents; `corpus build` reads them."
         )
-    if start.startswith("[") and found in ("jsonl", "marked-jsonl"):
+    if start.startswith(b"[") and found in ("jsonl", "marked-jsonl"):
         raise UserError(f"{path} {_ARRAY}.")
-    if found is None or found == "parquet":
+    if found not in READABLE:
         raise UserError(
             f"{path}: its format is not recognised as one of {', '.join(READABLE)}; give it in one of these, or name "
             "the format."
@@ -72,80 +71,70 @@ def recognise_texts(path: Path) -> str:
     """The format of texts to annotate, one of `TEXTS`.
 
     What could be text is "text", but for token files and sentences with marks where the name says that the file is a
-    table or a token file. Raises SourceError where name and content cannot both be right, and for a table of another
+    table or a token file. Raises SourceError where name and content contradict each other, and for a table of another
     kind.
     """
-    if brat.is_standoff(path) or path.is_dir():
+    if is_standoff(path) or path.is_dir():
         return "brat"
-    start, suffix = head(path, _SIZE), _suffix(path.name)
-    found = _format(path, _decoded(start)) if start else None
+    start = head(path, _SIZE)
+    found, suffix = _detect(path, start), _suffix(path)
     if found == "conll" and suffix in _TOKEN_FILES:
         return "conll"
-    known = _kind(path, start)
+    container = _container(path, start, found)
     if found in _CERTAIN:
         return found
-    if known == "jsonl" and start.startswith(b"["):
-        raise SourceError(_ARRAY)
-    if known == "xml":
-        return "pubmed"
-    if known == "jsonl":
-        return "jsonl"
+    if container != "text":
+        return container
     if found == "pubtator" and _PUBTATOR.match(_decoded(start)):
         return "pubtator"
     if suffix in _TABLES and start:
-        if found == "conll":
-            return "conll"
-        if found == "marked" and relation_sentences.MARK.search(_decoded(start)):
-            return "marked"
+        if found == "conll" or (found == "marked" and relation_sentences.MARK.search(_decoded(start))):
+            return found
         raise SourceError("is a table whose columns are not known; name its format, or give JSON lines or Parquet")
     return "pubtator" if suffix == ".pubtator" else "text"
 
 
-def kind(path: str | Path) -> Kind:
-    """The format of a file of citations: magic bytes first, then the beginning of the text, then the name.
+def recognise_citations(path: str | Path) -> str:
+    """The format of a file of citations: "pubmed", "jsonl", "parquet" or "text".
 
-    Raises SourceError where name and content cannot both be right, and for annotated documents and tables.
+    Raises SourceError where name and content contradict each other, and for annotated documents and tables.
     """
     path = Path(path)
     start = head(path, _SIZE)
-    known = _kind(path, start)
-    found = _format(path, _decoded(start)) if start else None
-    suffix = _suffix(path.name)
-    if known == "jsonl" and found in _CERTAIN:
+    found, suffix = _detect(path, start), _suffix(path)
+    container = _container(path, start, found)
+    pubtator_ = found == "pubtator" and (_PUBTATOR.match(_decoded(start)) or suffix == ".pubtator")
+    if (container == "jsonl" and found in _CERTAIN) or (container == "text" and pubtator_):
         raise SourceError(f"holds annotated documents ({found}), not citations")
-    if known == "jsonl" and start.startswith(b"["):
-        raise SourceError(_ARRAY)
-    if known == "text" and found == "pubtator" and (_PUBTATOR.match(_decoded(start)) or suffix == ".pubtator"):
-        raise SourceError("holds annotated documents (pubtator), not citations")
-    if known == "text" and suffix in (*_TOKEN_FILES, *_TABLES):
+    if container == "text" and suffix in (*_TOKEN_FILES, *_TABLES):
         raise SourceError("is a table or a token file, not citations; give JSON lines, Parquet or text")
-    return known
+    return container
 
 
-def _kind(path: Path, start: bytes) -> Kind:
-    suffix = _suffix(path.name)
-    if start.startswith(b"PAR1"):
-        return "parquet"
+def _container(path: Path, start: bytes, found: str) -> str:
+    """What records a file can hold: of PubMed XML, JSON lines, a Parquet table or, where nothing shows these, text."""
+    suffix = _suffix(path)
+    if found == "parquet":
+        return found
     if suffix == ".parquet":
-        raise SourceError("is named .parquet and is no Parquet file")
+        raise SourceError("is named .parquet and is not a Parquet file")
     if _begins_xml(path, start):
-        return "xml"
+        return "pubmed"
     if suffix == ".xml":
         raise SourceError("is named .xml and holds no XML")
-    return "jsonl" if suffix in _JSON or _is_object(start) else "text"
+    if suffix not in _JSON and not _is_object(start):
+        return "text"
+    if start.startswith(b"[") and found not in _CERTAIN:
+        raise SourceError(_ARRAY)
+    return "jsonl"
 
 
-def _suffix(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz")).suffix
-
-
-def _beginning(path: Path) -> str:
-    with told(path):
-        return _decoded(head(path, _SIZE))
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _decoded(start: bytes) -> str:
-    """The beginning as text with plain line ends; a character that the end of the block cuts in two is no sign."""
+    """The beginning as text with plain line ends; a character that the end of the block cuts in two is replaced."""
     text = start.decode("utf-8", errors="replace")
     return text if "\n" in text else text.replace("\r", "\n")
 
@@ -156,7 +145,7 @@ def _begins_xml(path: Path, start: bytes) -> bool:
     if _XML.match(start) is None:
         return False
     # A text may begin with a tag of markup.
-    return _suffix(path.name) == ".xml" or start.startswith((b"<?xml", b"<!")) or _root(_decoded(start)) is not None
+    return _suffix(path) == ".xml" or start.startswith((b"<?xml", b"<!")) or _root(_decoded(start)) is not None
 
 
 def _is_object(start: bytes) -> bool:
@@ -171,14 +160,15 @@ def _is_object(start: bytes) -> bool:
         return False
 
 
-def _format(path: Path, start: str) -> str | None:
-    """The format that a beginning of text shows, "citations" for JSON of these; None for what may be text."""
-    if start.startswith("PAR1"):
+def _detect(path: Path, raw: bytes) -> str:
+    """The format that a beginning shows: of `READABLE`, "pubmed", "parquet", "citations" for JSON of these, or ""."""
+    if raw.startswith(b"PAR1"):
         return "parquet"
+    start = _decoded(raw)
     lines = start.split("\n")
     shown = lines if len(start) < _SIZE or len(lines) == 1 else lines[:-1]
     present = [line.rstrip("\r") for line in shown if line and not line.isspace()]
-    suffix = _suffix(path.name)
+    suffix = _suffix(path)
     if suffix in _TOKEN_FILES and present and _is_word(present[0]):
         return "conll"
     if start.startswith("<") and (root := _root(start)):
@@ -187,7 +177,7 @@ def _format(path: Path, start: str) -> str | None:
         return found
     if found := _line_format(present):
         return found
-    return "conll" if suffix in _TOKEN_FILES else "pubtator" if suffix == ".pubtator" else None
+    return "conll" if suffix in _TOKEN_FILES and raw else "pubtator" if suffix == ".pubtator" and raw else ""
 
 
 def _root(start: str) -> str | None:
@@ -229,9 +219,9 @@ def _keys(text: str) -> frozenset[str]:
     return frozenset(keys)
 
 
-def _line_format(present: Sequence[str]) -> str | None:
+def _line_format(present: Sequence[str]) -> str:
     if not present:
-        return None
+        return ""
     if pubtator.TEXT_LINE.fullmatch(present[0]):
         return "pubtator"
     if brat.MENTION.fullmatch(present[0]):
@@ -240,7 +230,7 @@ def _line_format(present: Sequence[str]) -> str | None:
     sentences = sum(map(_is_sentence, present)) + relation_sentences.is_header(present[0].split("\t"))
     if words > sentences and 2 * words >= len(present):
         return "conll"
-    return "marked" if 2 * sentences >= len(present) else None
+    return "marked" if 2 * sentences >= len(present) else ""
 
 
 def _is_word(line: str) -> bool:

@@ -1,7 +1,7 @@
 """Sentences whose two mentions are marked in the text, each with the class of their relation.
 
-As a table: `@GENE$` and the like stand for the mentions (GAD, EU-ADR and ChemProt as BioBERT has them). As JSON lines:
-`<< first >>` and `[[ second ]]` stand around them (ChemProt as SciBERT has it).
+In a table, `@GENE$` and the like replace the mentions (GAD, EU-ADR and ChemProt as BioBERT has them). In JSON lines,
+`<< first >>` and `[[ second ]]` enclose them (ChemProt as SciBERT has it).
 """
 
 import json
@@ -13,9 +13,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.checks import Found, attempted, broken, on_one_line, told, undecoded, unsayable, validated
+from compactbio.formats.checks import Found, check_one_line, not_writable, validated
 from compactbio.formats.conll import QUOTED
-from compactbio.formats.streams import Line, each_line
+from compactbio.formats.streams import Line, RecordError, attempt, documents_of_lines, each_line, named_errors
 
 HEADER = "index\tsentence\tlabel\n"
 MARK = re.compile(r"@([\w-]+)\$")
@@ -37,46 +37,41 @@ def read(path: Path) -> Iterator[Found]:
 
     The id is the first of three columns, or the line's number. The text keeps its marks, which are the mentions. The
     relation is between them where there are two, else between the first and last of the marks as strings ("" without
-    any). A first line whose last column is "label" is a header. A line without two or three columns, of other columns
-    than the first line has, or quoted as CSV is, gives the error in its place.
+    any). A first line whose last column is "label" is a header. A line without two or three columns, with other columns
+    than the first line, or quoted as CSV is, is given as a RecordError.
     """
     width = 0
-    with told(path):
+    with named_errors(path):
         for place, line in enumerate(each_line(path)):
             columns = line.text.split("\t")
             width = width or len(columns)
             if place or not is_header(columns):
-                yield attempted(_row, path, line, columns, width)
+                yield attempt(_row, path, line, columns, width)
 
 
 def _row(path: Path, line: Line, columns: list[str], width: int) -> Document:
-    if line.problem:
-        raise undecoded(path, line)
-    mend = "write sentence, tab, class"
+    line.check(path)
+    form = "write sentence, tab, class"
     if len(columns) not in (2, 3):
-        raise broken(path, line.number, f"it has not two or three columns but {len(columns)}", mend)
+        raise RecordError(path, line.number, f"it has not two or three columns but {len(columns)}", form)
     if len(columns) != width:
-        raise broken(path, line.number, f"it has {len(columns)} columns, the first line has {width}", mend)
+        raise RecordError(path, line.number, f"it has {len(columns)} columns, the first line has {width}", form)
     if QUOTED.fullmatch(columns[-1]) or (QUOTED.fullmatch(columns[-2]) and '""' in columns[-2]):
-        raise broken(path, line.number, "it is quoted, as CSV is", "write its columns without quotes")
+        raise RecordError(path, line.number, "it is quoted, as CSV is", "write its columns without quotes")
     return _table_document(columns[0] if len(columns) == 3 else str(line.number), *columns[-2:])
 
 
 def read_jsonl(path: Path) -> Iterator[Found]:
     """Give the text of each line with its label as the type of one relation; the id is the line's number.
 
-    The text keeps its marks; the mentions are what stands within, the one in `<< >>` first. The relation is between
-    them where each pair of marks stands once, else between "<< >>" and "[[ ]]". A line without text and label gives the
-    error in its place.
+    The text keeps its marks; the mentions are what they enclose, the one in `<< >>` first. The relation is between them
+    where each pair of marks occurs once, else between "<< >>" and "[[ ]]". A line without text and label is given as a
+    RecordError.
     """
-    with told(path):
-        for line in each_line(path):
-            yield attempted(_object, path, line)
+    return documents_of_lines(path, _object)
 
 
 def _object(path: Path, line: Line) -> Document:
-    if line.problem:
-        raise undecoded(path, line)
     value = validated(_LINE, line.text, path, line.number)
     return _json_document(str(line.number), value.text, value.label)
 
@@ -86,26 +81,26 @@ def is_header(columns: list[str]) -> bool:
     return len(columns) > 1 and columns[-1].strip().lower() == "label"
 
 
-def said(document: Document) -> str:
-    """A document's line with index, sentence and class. Raises UserError for what these three do not say."""
+def serialise(document: Document) -> str:
+    """A document's line with index, sentence and class. Raises UserError for what these cannot hold."""
     label = _label(document, "marked")
-    on_one_line(document, "marked", document.id, document.text, label)
+    check_one_line(document, "marked", document.id, document.text, label)
     if replace(document, tokenised=False) != _table_document(document.id, document.text, label):
-        raise unsayable(document, "marked", "its mentions and relation are not those of its marks (@GENE$)")
+        raise not_writable(document, "marked", "its mentions and relation are not those of its marks (@GENE$)")
     return f"{document.id}\t{document.text}\t{label}\n"
 
 
-def said_jsonl(document: Document) -> str:
-    """A document's JSON line with text and label, without its id. Raises UserError for what they do not say."""
+def serialise_jsonl(document: Document) -> str:
+    """A document's JSON line with text and label, without its id. Raises UserError for what these cannot hold."""
     label = _label(document, "marked-jsonl")
     if replace(document, tokenised=False) != _json_document(document.id, document.text, label):
-        raise unsayable(document, "marked-jsonl", "its mentions and relation are not those of its << >> and [[ ]]")
+        raise not_writable(document, "marked-jsonl", "its mentions and relation are not those of its << >> and [[ ]]")
     return json.dumps({"text": document.text, "label": label}, ensure_ascii=False) + "\n"
 
 
 def _label(document: Document, format: str) -> str:
     if len(document.relations) != 1:
-        raise unsayable(document, format, f"it has {len(document.relations)} relations, not one")
+        raise not_writable(document, format, f"it has {len(document.relations)} relations, not one")
     return document.relations[0].type
 
 

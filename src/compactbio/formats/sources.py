@@ -2,7 +2,8 @@
 
 import glob
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,10 @@ from compactbio.errors import UserError
 
 # By extension; a folder's .json files are as often settings as records, so they count only where they are named.
 KINDS = {".xml": "xml", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
+# Further kinds that hold texts to annotate.
+_TEXT_KINDS = ("pubtator", "conll", "json")
+# Of BRAT and, in two files per document, of the BioNLP shared tasks.
+ANNOTATIONS = (".ann", ".a1", ".a2")
 _DOCUMENTATION = re.compile(
     r"[0-9_]*(?:read[-_ ]?me|licen[cs]e|copying|changelog|citation|contributing)(?![a-z]).*", re.IGNORECASE
 )
@@ -19,72 +24,145 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Sources:
-    """The files of what a user named, each once, ordered by file name and then path, and those that were passed over in
-    folders and patterns."""
+    """The files of what a user named, each once, and those that were passed over in folders and patterns."""
 
     files: tuple[Path, ...]
     passed_over: tuple[Path, ...]
 
     def notes(self) -> list[str]:
-        """Sentences on what was passed over, and on plain text that stands among records."""
+        """Sentences on what was passed over, and on plain text that is among records."""
         found = []
         if self.passed_over:
-            found.append(f"passed over, no sources: {named(self.passed_over)}")
-        texts = [path for path in self.files if kind_of(path) == "text"]
+            found.append(f"passed over, not sources: {_names(self.passed_over)}")
+        texts = [path for path in self.files if _kind(path) == "text"]
         if 0 < len(texts) < len(self.files):
-            found.append(f"read as plain text, a document a line, beside records: {named(texts)}")
+            found.append(f"read as plain text, a document per line, beside records: {_names(texts)}")
         return found
 
 
-def find(inputs: Iterable[str | Path]) -> tuple[Path, ...]:
-    """The files of `search`."""
-    return search(inputs).files
+def find_citations(inputs: Iterable[str | Path]) -> Sources:
+    """The files of citations that the inputs name, by file name and then path.
 
+    A folder gives all files in and below it with a known extension, but hidden ones and a README and the like; a file
+    that is named is taken whatever its extension. `.md5` files are passed over, so that `folder/*` works on a mirror
+    of the NLM's.
 
-def search(inputs: Iterable[str | Path]) -> Sources:
-    """The files that the inputs name.
+    Args:
+        inputs: files, folders or glob patterns.
 
-    A folder gives all files below it with a known extension, hidden ones and a README and the like left out; a file
-    named outright is taken whatever its extension. `.md5` files are passed over, so that `folder/*` works on a mirror
-    of the NLM's. Raises UserError for an input that does not exist, a pattern without a match and a folder without a
-    source.
+    Raises:
+        UserError: an input that does not exist, a pattern without a match, or a folder without a source.
     """
     found, passed_over = set[Path](), set[Path]()
     for name in inputs:
         files, others = _expand(str(name))
         found |= {path.resolve() for path in files}
         passed_over |= {path.resolve() for path in others}
-    return Sources(ordered(found), ordered(passed_over - found))
+    return Sources(_ordered(found), _ordered(passed_over - found))
 
 
-def kind_of(path: Path) -> str:
+def find_texts(inputs: Iterable[str | Path]) -> Sources:
+    """The files of texts that the inputs name, in their order, and folders of `.txt` files, which are read as one.
+
+    Raises UserError as `find_citations` does, and for a folder, or the files of a pattern, of several kinds.
+    """
+    found, passed_over = list[Path](), list[Path]()
+    for name in inputs:
+        path = Path(name)
+        files, others = _texts_in(path) if path.is_dir() else _texts_named(str(name))
+        found += files
+        passed_over += others
+    return Sources(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(passed_over)))
+
+
+def _texts_in(folder: Path) -> tuple[Sequence[Path], Sequence[Path]]:
+    """The files of a folder that are read, or the folder itself, and those that are passed over."""
+    kinds = defaultdict[str, list[Path]](list)
+    standoff = set(standoff_texts(folder)) if is_standoff(folder) else set()
+    for file in visible(folder):
+        kinds[_text_kind(file, standoff)].append(file)
+    passed_over = kinds.pop("", [])
+    if len(kinds) > 1:
+        passed_over += kinds.pop("json", [])
+    _check_one_kind(folder, kinds)
+    if not kinds:
+        known = ", ".join((*KINDS, ".pubtator", ".conll", ".json", ".txt with .ann, .a1 or .a2"))
+        raise UserError(f"{folder}: no file of texts in it ({known}; also .gz).")
+    [(kind, files)] = kinds.items()
+    if kind in ("brat", "text") and not any(file.suffix == ".gz" for file in files):
+        return [folder], _ordered(passed_over)
+    return _ordered(files), _ordered(passed_over)
+
+
+def _texts_named(name: str) -> tuple[Sequence[Path], Sequence[Path]]:
+    found = find_citations([name])
+    if not Path(name).exists():
+        kinds = defaultdict[str, list[Path]](list)
+        for file in found.files:
+            kinds[_kind(file)].append(file)
+        _check_one_kind(Path(name), kinds)
+    return found.files, found.passed_over
+
+
+def _check_one_kind(place: Path, kinds: Mapping[str, Sequence[Path]]) -> None:
+    if len(kinds) > 1:
+        counts = (f"{len(files):,} {kind} ({_names(_ordered(files))})" for kind, files in sorted(kinds.items()))
+        raise UserError(f"{place}: it holds files of several kinds: {', '.join(counts)}; name those that you mean.")
+
+
+def _text_kind(file: Path, standoff: set[Path]) -> str:
+    """The kind of a folder's file, "" for one that holds no texts."""
+    if file in standoff:
+        return "brat"
+    kind = _kind(file)
+    return kind if kind in (*KINDS.values(), *_TEXT_KINDS) and not _is_documentation(file) else ""
+
+
+def _kind(path: Path) -> str:
     """The kind of a file by its extension: "xml", "jsonl", "parquet", "text", or the extension itself."""
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     return KINDS.get(suffix, suffix.removeprefix(".") or "other")
 
 
-def is_documentation(path: Path) -> bool:
-    """Whether a file describes the folder that it stands in: a README, a licence and the like."""
-    return _DOCUMENTATION.fullmatch(path.name) is not None and kind_of(path) in ("text", "md", "rst", "other")
+def _is_documentation(path: Path) -> bool:
+    """Whether a file describes the folder that it is in: a README, a licence and the like."""
+    return _DOCUMENTATION.fullmatch(path.name) is not None and _kind(path) in ("text", "md", "rst", "other")
 
 
-def named(paths: Sequence[Path]) -> str:
+def _names(paths: Sequence[Path]) -> str:
     """The names of files, the first few of many."""
-    names = [path.name for path in paths]
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(paths) - _NAMED
+    return ", ".join(path.name for path in paths[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _ordered(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """The files by name, then by path."""
+    return tuple(sorted(paths, key=lambda path: (path.name, str(path))))
 
 
 def visible(folder: Path) -> Iterator[Path]:
     """The files in and below a folder, without hidden ones and those in hidden folders."""
     for path in folder.rglob("*"):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        if path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder).parts):
             yield path
 
 
-def ordered(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """The files by name, then by path."""
-    return tuple(sorted(paths, key=lambda path: (path.name, str(path))))
+def is_standoff(path: Path) -> bool:
+    """Whether a path is a folder with BRAT annotations in it or below, or one of the files of such a document."""
+    if path.is_dir():
+        return any(file.suffix in ANNOTATIONS for file in visible(path))
+    return path.suffix in ANNOTATIONS or (path.suffix == ".txt" and bool(annotations_of(path)))
+
+
+def standoff_texts(folder: Path) -> list[Path]:
+    """The files in and below a folder of texts that documents are made of, annotations among them."""
+    files = [file for file in visible(folder) if file.suffix in (".txt", *ANNOTATIONS)]
+    return [file for file in files if not _is_documentation(file) or annotations_of(file)]
+
+
+def annotations_of(text: Path) -> list[Path]:
+    """The annotation files beside a text."""
+    return [file for suffix in ANNOTATIONS if (file := text.with_suffix(suffix)).exists()]
 
 
 def _expand(name: str) -> tuple[list[Path], list[Path]]:
@@ -101,7 +179,7 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
         raise UserError(f"{name}: no such file or folder.")
     matched, passed_over = list[Path](), list[Path]()
     for match in map(Path, glob.glob(name, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        files, others = _below(match) if match.is_dir() else _parted([match])
+        files, others = _below(match) if match.is_dir() else _without_documentation([match])
         matched += files
         passed_over += others
     if not matched:
@@ -109,31 +187,30 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
     return matched, passed_over
 
 
-def _parted(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """The files that are no documentation, and those that are; `.md5` files are neither."""
-    files = [path for path in paths if path.suffix != ".md5"]
-    return [p for p in files if not is_documentation(p)], [p for p in files if is_documentation(p)]
-
-
 def _below(folder: Path) -> tuple[list[Path], list[Path]]:
-    files, others = _parted(visible(folder))
-    known = [path for path in files if kind_of(path) in KINDS.values()]
-    return known, [*others, *(path for path in files if kind_of(path) not in KINDS.values())]
+    files, others = _without_documentation(visible(folder))
+    unknown = [path for path in files if _kind(path) not in KINDS.values()]
+    return [path for path in files if _kind(path) in KINDS.values()], [*others, *unknown]
+
+
+def _without_documentation(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The files that are not documentation, and those that are; `.md5` files are neither."""
+    files = [path for path in paths if path.suffix != ".md5"]
+    return [path for path in files if not _is_documentation(path)], [path for path in files if _is_documentation(path)]
 
 
 Role = Literal["train", "devel", "test", "gold"]
-_ROLES: tuple[Role, ...] = ("train", "devel", "test", "gold")
-_WORDS = {
-    "train": ("train", "training"),
-    "devel": ("dev", "devel", "develop", "development", "val", "valid", "validation"),
-    "test": ("test", "testing"),
-    "gold": ("gold", "golden", "goldstandard"),
+_SPLIT_WORDS: dict[Role, set[str]] = {
+    "train": {"train", "training"},
+    "devel": {"dev", "devel", "develop", "development", "val", "valid", "validation"},
+    "test": {"test", "testing"},
+    "gold": {"gold", "golden", "goldstandard"},
 }
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's files, or BRAT folders, by split; `gold` holds the answers to a test split without any."""
+    """A data set's files, or BRAT folders, by split; `gold` holds the answers to a test split without answers."""
 
     train: Path | None = None
     devel: Path | None = None
@@ -142,11 +219,11 @@ class Splits:
 
 
 def splits(folder: Path) -> Splits:
-    """Find the splits of a data set by the words in the names of its folder, case ignored: train, dev or valid, test,
-    gold, each perhaps with "set" at its end; a word that only holds one of these ("latest") is none.
+    """Find the splits of a data set by the words in its file names, case ignored: train, dev or valid, test, gold.
 
-    Files of training and development together (`train_dev`) are passed over, and so are hidden and empty ones. Raises
-    UserError for two files of one split, and for neither a train nor a test file.
+    A word may end in "set"; one that only contains such a word ("latest") does not count. Files of training and
+    development together (`train_dev`), hidden ones and empty ones are passed over. Raises UserError for two files of
+    one split, and where there is neither a train nor a test file.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
@@ -154,9 +231,9 @@ def splits(folder: Path) -> Splits:
     for role, paths in found.items():
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)
-            raise UserError(f"{folder}: {names} are all {role} files; leave one of each in the folder.")
+            raise UserError(f"{folder}: {names} are all {role} files; leave one of them in the folder.")
     if not found["train"] and not found["test"]:
-        raise UserError(f"{folder}: no file with train or test in its name is in it; name the files so.")
+        raise UserError(f"{folder}: none of its files has train or test in its name; name them so.")
     return Splits(**{role: paths[0] for role, paths in found.items() if paths})
 
 
@@ -167,10 +244,7 @@ def has_splits(folder: Path) -> bool:
 
 
 def folds(folder: Path) -> list[Path]:
-    """The folds of a data set in the order of their numbers: the sub-folders that are named by numbers.
-
-    Empty where there is none, or one lacks a train or a test file.
-    """
+    """The folds of a data set, its sub-folders with numbers as names, in order; empty where one lacks train or test."""
     if not folder.is_dir():
         return []
     numbered = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]
@@ -180,7 +254,7 @@ def folds(folder: Path) -> list[Path]:
 
 
 def _candidates(folder: Path) -> dict[Role, list[Path]]:
-    found: dict[Role, list[Path]] = {role: [] for role in _ROLES}
+    found: dict[Role, list[Path]] = {role: [] for role in _SPLIT_WORDS}
     for path in sorted(folder.iterdir()):
         role = _role(path)
         if role and _holds_something(path):
@@ -191,20 +265,17 @@ def _candidates(folder: Path) -> dict[Role, list[Path]]:
 def _role(path: Path) -> Role | None:
     if path.name.startswith("."):
         return None
-    words = _words(path.name)
-    gold, dev, train = (any(word in _WORDS[role] for word in words) for role in ("gold", "devel", "train"))
-    if gold:
+    words = set(_words(path.name))
+    found = [role for role, known in _SPLIT_WORDS.items() if words & known]
+    if "gold" in found:
         return "gold"
-    if dev or train:
-        return None if dev and train else "devel" if dev else "train"
-    return "test" if any(word in _WORDS["test"] for word in words) else None
+    return None if {"devel", "train"} <= set(found) else next(iter(found), None)
 
 
 def _words(name: str) -> list[str]:
-    """The words of a file's name in small letters: between signs and digits, and where capitals begin or end one."""
-    stem = name[: -len(".gz")] if name.lower().endswith(".gz") else name
-    found = re.findall(r"[A-Z]*[a-z]+|[A-Z]+", Path(stem).stem)
-    # NCBItrainset: the word after an acronym has its small letters alone.
+    """The words of a file's name in small letters: between signs and digits, and where capitals begin or end a word."""
+    found = re.findall(r"[A-Z]*[a-z]+|[A-Z]+", Path(re.sub(r"(?i)\.gz$", "", name)).stem)
+    # NCBItrainset: the word after an acronym is its small letters alone.
     tails = [word.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for word in found]
     return [word.lower().removesuffix("set") for word in (*found, *tails)]
 

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Question
-from compactbio.formats.checks import content, only, unsayable, validated, with_string_ids
+from compactbio.formats.checks import check_only, not_writable, validated
+from compactbio.formats.streams import content
 
 _SNIPPET = re.compile(r"(.+)_[0-9]{3,}", re.DOTALL)
 # BioASQ's own ids, of which the snippets are numbered.
@@ -58,18 +59,23 @@ def read(path: Path) -> Iterator[Document]:
     """Give each pair of context and question as a document under the question's id.
 
     The id within `Question` lacks a final `_` and digits, which number the snippets of a BioASQ question; ids that are
-    not BioASQ's keep them where questions of different texts would come to share one. Each answer is one of its own,
-    starts are as the file has them, right or wrong. Raises UserError for JSON of no such layout.
+    not BioASQ's keep them where different questions would share an id. Answers are not merged, and their starts are as
+    in the file, right or wrong. Raises UserError for JSON of another layout.
     """
-    articles = validated(_FILE, with_string_ids(content(path).removeprefix("\ufeff")), path).data
-    pairs = [(one.context, asked) for article in articles for one in article.paragraphs for asked in one.qas]
+    articles = validated(_FILE, content(path), path).data
+    pairs = [
+        (paragraph.context, asked)
+        for article in articles
+        for paragraph in article.paragraphs
+        for asked in paragraph.qas
+    ]
     names = _names((asked.id, asked.question) for _, asked in pairs)
     for context, asked in pairs:
         yield Document(asked.id, context, questions=(_question(asked, names[asked.id]),))
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
-    """Write one paragraph a document. Raises UserError for what is no factoid question with one wording an answer."""
+    """Write one paragraph per document. Raises UserError for what is not one factoid question with single wordings."""
     held = list(documents)
     names = _names((document.id, question.text) for document in held for question in document.questions)
     article = {"title": "", "paragraphs": [_paragraph(document, names) for document in held]}
@@ -103,16 +109,16 @@ def _question(asked: _Asked, name: str) -> Question:
 
 
 def _paragraph(document: Document, names: Mapping[str, str]) -> dict[str, Any]:
-    only(document, "squad", "questions")
+    check_only(document, "squad", "questions")
     if len(document.questions) != 1:
-        raise unsayable(document, "squad", f"it has {len(document.questions)} questions, not one")
+        raise not_writable(document, "squad", f"it has {len(document.questions)} questions, not one")
     [question] = document.questions
     if question.kind != "factoid" or question.id != names[document.id]:
-        raise unsayable(document, "squad", "its question is not a factoid one under the document's id")
+        raise not_writable(document, "squad", "its question is not a factoid one under the document's id")
     if any(len(wordings) != 1 for wordings in question.answers):
-        raise unsayable(document, "squad", "an answer has other than one wording")
+        raise not_writable(document, "squad", "an answer has not one wording")
     if question.starts and len(question.starts) != len(question.answers):
-        raise unsayable(document, "squad", "some answers have a start and some have none")
+        raise not_writable(document, "squad", "some answers have a start and some have none")
     answers: list[dict[str, Any]] = [{"text": text} for (text,) in question.answers]
     for answer, start in zip(answers, question.starts, strict=False):
         answer["answer_start"] = start

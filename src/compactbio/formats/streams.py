@@ -1,37 +1,64 @@
-"""Bytes and lines of a file, gzip or not, and what can be wrong with a source or with one record of it."""
+"""Bytes, lines and XML elements of a file, gzip or not, and the errors for what is wrong with a file or a record."""
 
 import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+
+from lxml import etree
 
 from compactbio.errors import UserError
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class SourceError(UserError):
     """A file that cannot be used whole. The sentence is a predicate without the file's name: "is truncated"."""
 
 
-class RecordError(UserError):
-    """What is malformed in `file`: at `place`, for `reason`. Where a reader gives it in the place of a document, it can
-    read on behind it."""
+WHOLE_FILE = "the file"
 
-    def __init__(self, sentence: str, file: Path, place: str, reason: str) -> None:
-        super().__init__(sentence)
-        self.file, self.place, self.reason = file, place, reason
+
+class RecordError(UserError):
+    """A record of a file that cannot be used; a reader may yield it in the place of the document and read on.
+
+    Args:
+        file: the file that holds the record.
+        place: where in it: the number of a line, or "document 7".
+        reason: what is wrong, without text of the file.
+        fix: what to do.
+        shown: what is wrong, with text of the file, for the error's sentence alone.
+    """
+
+    def __init__(
+        self, file: Path, place: str | int, reason: str, fix: str = "fix it there", *, shown: str = ""
+    ) -> None:
+        self.file, self.reason = file, reason
+        self.place = f"line {place}" if isinstance(place, int) else place
+        where = f"{file}" if place == WHOLE_FILE else f"{file}, {self.place}"
+        super().__init__(f"{where}: {shown or reason}; {fix}.")
+
+
+class UnreadableError(RecordError):
+    """Bytes that are damaged or not UTF-8: those of a whole file, or of one line. `problem` is a predicate."""
+
+    def __init__(self, file: Path, problem: SourceError, line: int | None = None) -> None:
+        super().__init__(file, WHOLE_FILE if line is None else line, str(problem))
+        self.args = (f"{file} {problem}; give a whole file in UTF-8.",)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A record that cannot be used.
 
-    `place` says where it stands ("line 7", "PMID 123"); `reason` is one of few sentences and never holds
-    the record's text, so that records can be counted by it.
+    `place` says where it is ("line 7", "PMID 123"); `reason` is one of few sentences and never holds the record's text,
+    so that records can be counted by it.
     """
 
     place: str
@@ -43,7 +70,24 @@ def rejected(error: UserError, path: Path) -> Rejected:
     if isinstance(error, RecordError):
         place = error.place if error.file == path else f"{error.file.name}, {error.place}"
         return Rejected(place, error.reason)
-    return Rejected("the file", str(error).removeprefix(f"{path}: "))
+    return Rejected(WHOLE_FILE, str(error).removeprefix(f"{path}: "))
+
+
+def attempt(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | RecordError:
+    """What a function makes, or the RecordError that it raises."""
+    try:
+        return make(*args, **kwargs)
+    except RecordError as error:
+        return error
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Add the file's name to what is wrong with it as a whole: a SourceError within becomes an UnreadableError."""
+    try:
+        yield
+    except SourceError as error:
+        raise UnreadableError(path, error) from error
 
 
 _GZIP = b"\x1f\x8b"
@@ -60,7 +104,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     try:
         with io.BufferedReader(io.FileIO(path), _BLOCK) as raw:
             if raw.peek(2)[:2] == _GZIP:
-                # GzipFile is no RawIOBase to the type checker, but has all that a buffer asks for.
+                # GzipFile is not a RawIOBase to the type checker, but has all that a buffer needs.
                 yield io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), _BLOCK)
             else:
                 yield cast(io.BufferedReader, raw)
@@ -78,6 +122,11 @@ class Line(NamedTuple):
     number: int
     text: str
     problem: SourceError | None = None
+
+    def check(self, path: Path) -> None:
+        """Raise UnreadableError where the line's bytes are not UTF-8."""
+        if self.problem:
+            raise UnreadableError(path, self.problem, self.number)
 
 
 def each_line(path: Path) -> Iterator[Line]:
@@ -113,6 +162,18 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         yield line.number, line.text
 
 
+def documents_of_lines(path: Path, make: Callable[[Path, Line], T]) -> Iterator[T | RecordError]:
+    """Give `make(path, line)` for every line, or the RecordError for one that it cannot be made of."""
+    with named_errors(path):
+        for line in each_line(path):
+            yield attempt(_made, path, line, make)
+
+
+def _made(path: Path, line: Line, make: Callable[[Path, Line], T]) -> T:
+    line.check(path)
+    return make(path, line)
+
+
 def _raw_lines(stream: io.BufferedReader) -> Iterator[bytes]:
     start = stream.peek(_BLOCK)[:_BLOCK]
     if b"\r" not in start or b"\n" in start:
@@ -130,3 +191,67 @@ def head(path: Path, size: int = _BLOCK) -> bytes:
     """The first bytes of a file, unpacked, without a BOM or leading blanks. Raises SourceError as `opened` does."""
     with opened(path) as stream:
         return stream.read(size).removeprefix(_BOM).lstrip()
+
+
+def content(path: Path) -> str:
+    """A file's whole text, with its BOM and line ends as they are. Raises UserError for a damaged file."""
+    with named_errors(path), opened(path) as stream:
+        try:
+            return stream.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            wrong = error.object[error.start]
+            raise SourceError(f"is not UTF-8: byte 0x{wrong:02x} at offset {error.start}") from error
+
+
+def elements(path: Path, tags: Sequence[str], kind: str, roots: Sequence[str] = ()) -> Iterator[Any]:
+    """Give each XML element with one of `tags`, which is freed after its use; memory does not grow with the file.
+
+    No entity is resolved and nothing is fetched. Raises SourceError for XML that is malformed or declares an entity,
+    and, where `roots` are given, for another root than these; `kind` names the format in the sentences.
+    """
+    try:
+        with opened(path) as stream:
+            _, root = next(etree.iterparse(stream, events=("start",), **_SAFE))
+            _check_root(root, kind, roots)
+        with opened(path) as stream:
+            for _, element in etree.iterparse(stream, events=("end",), tag=tags, **_SAFE):
+                yield element
+                _forget(element)
+    except etree.XMLSyntaxError as error:
+        raise SourceError(_malformed(error)) from error
+
+
+_SAFE: Any = {
+    "resolve_entities": False, "no_network": True, "load_dtd": False, "remove_comments": True, "remove_pis": True,
+}  # fmt: skip
+# What lxml says of a second XML declaration, DOCTYPE or root element.
+_SECOND_ROOT = ("XML declaration allowed only at the start", "Extra content at the end")
+
+
+def _check_root(root: Any, kind: str, roots: Sequence[str]) -> None:
+    dtd = root.getroottree().docinfo.internalDTD
+    if dtd is not None and next(dtd.iterentities(), None) is not None:
+        raise SourceError(f"declares entities, which {kind} never does")
+    if roots and root.tag not in roots:
+        known = " or ".join(f"<{name}>" for name in roots)
+        raise SourceError(f"is not {kind} XML: its root is <{root.tag}>, not {known}")
+
+
+def _forget(element: Any) -> None:
+    """Free a record, and all that precedes it below the root."""
+    element.clear()
+    root = element.getroottree().getroot()
+    top = element
+    while (parent := top.getparent()) is not None and parent is not root:
+        top = parent
+    while top.getprevious() is not None:
+        del root[0]
+
+
+def _malformed(error: etree.XMLSyntaxError) -> str:
+    if any(words in (error.msg or "") for words in _SECOND_ROOT):
+        return (
+            "has an XML declaration or a root after the first one, as several answers of efetch saved into one file "
+            "have; save each answer to a file of its own"
+        )
+    return f"is malformed XML ({error.msg}); fix it there or fetch the file again"

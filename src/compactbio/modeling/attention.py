@@ -1,6 +1,6 @@
-"""Packed attention: one function behind transformers' attention interface, for packed rows and padded batches alike.
+"""Packed attention: one function behind transformers' attention interface, for packed rows and padded batches.
 
-A packed row is (1, tokens) with `position_ids` that start anew at each citation and `cu_seq_lens_q`, the borders
+A packed row is (1, tokens) with `position_ids` that start at 0 for each citation and `cu_seq_lens_q`, the borders
 (citations + 1,) from 0 to tokens; no token attends over a border.
 """
 
@@ -24,9 +24,9 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 class Capture:
-    """Takes the queries and keys of chosen layers as attention passes through them, in the order of the layers.
+    """Keeps the queries and keys of chosen layers as attention passes through the layers, in their order.
 
-    `taken[i]` is (query, key) of layer i, each (batch, heads, length, head size), with their graph and scaling.
+    `taken[i]` is (query, key, scaling) of layer i, the first two (batch, heads, length, head size) with their graph.
     """
 
     def __init__(self, layers: set[int]) -> None:
@@ -35,7 +35,7 @@ class Capture:
         self._calls = 0
 
     def offer(self, query: Tensor, key: Tensor, scaling: float) -> None:
-        """Keep the queries and keys of this layer where they are wanted."""
+        """Keep the queries and keys of the next layer where they are wanted."""
         if self._calls in self.layers:
             self.taken[self._calls] = (query, key, scaling)
         self._calls += 1
@@ -54,10 +54,17 @@ def attend(
     capture: Capture | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within citations: query, key, value (batch, heads, length, size) to (batch, length, heads, size).
+    """Attention within citations.
 
-    With `cu_seq_lens_q` the row is packed: on CUDA without dropout by `varlen_attn`, elsewhere by one SDPA call a
-    citation, for which `borders` holds the same numbers on the host. Without, a padded batch under `attention_mask`.
+    Args:
+        query, key, value: (batch, heads, length, size).
+        attention_mask: of a padded batch, as SDPA takes it.
+        cu_seq_lens_q: the borders of a packed row; None for a padded batch.
+        borders: the same numbers on the host.
+        capture: keeps queries and keys.
+
+    Returns (batch, length, heads, size). A packed row runs on CUDA without dropout by `varlen_attn`, elsewhere by one
+    SDPA call per citation.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if capture is not None:
@@ -74,17 +81,17 @@ def attend(
 def _each(
     query: Tensor, key: Tensor, value: Tensor, borders: tuple[int, ...], scaling: float, dropout: float
 ) -> Tensor:
-    """One SDPA call a citation, (1, heads, tokens, size)."""
+    """One SDPA call per citation, (1, heads, tokens, size)."""
     kept = query.dtype
     # The CPU kernel's backward in half precision takes up to eight times as long as in float32 on short rows.
     wide = query.device.type == "cpu" and query.requires_grad and kept in _HALF
     with torch.autocast(query.device.type, enabled=False) if wide else nullcontext():
         lengths = [b - a for a, b in pairwise(borders)]
         # Split, not sliced: the backward of each slice would fill a whole row with zeros.
-        parts = [torch.split(x.float() if wide else x, lengths, dim=2) for x in (query, key, value)]
+        split = [torch.split(x.float() if wide else x, lengths, dim=2) for x in (query, key, value)]
         calls = [
             scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
-            for q, k, v in zip(*parts, strict=True)
+            for q, k, v in zip(*split, strict=True)
         ]
         return torch.cat(calls, dim=2).to(kept)
 
@@ -98,10 +105,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, at: Tensor, borders: tupl
 
 
 def _in_eights(heads: Tensor) -> Tensor:
-    """Heads (..., size) with zeros up to a size that is a multiple of 8, as the kernel takes them.
-
-    Zeros change no product of a query with a key, and give values that are cut off again.
-    """
+    """Heads (..., size) padded with zeros to a multiple of 8, as the kernel takes them; no product changes."""
     return pad(heads, (0, -heads.shape[-1] % 8))
 
 
@@ -111,10 +115,7 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 @contextmanager
 def packed_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within it the model attends through `attend`; after it as before, so a caller's model stays as it was.
-
-    Several threads may be within it with one model.
-    """
+    """Within it the model attends through `attend`, afterwards as before; for several threads with one model too."""
     with ExitStack() as stack:
         for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
             stack.enter_context(held(("attention", id(config)), partial(_switch, config)))

@@ -1,4 +1,4 @@
-"""The model families that are served, and what differs between them: layers, widths, heads, the MLM head."""
+"""The model families that are supported, and where they differ: names of fields and modules, the MLM head."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,14 @@ DECODER_BIAS = "cls.predictions.decoder.bias"
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family keeps what others keep elsewhere.
+    """Where a family differs from others.
 
-    `depth`, `heads`, `hidden_dropout` and `attention_dropout` name fields of its configuration.
-    `layers` is the path of the layer list below the masked-LM model, `head` the modules of the MLM head but for the
-    decoder that is tied to the embeddings. `packs`: whether a packed row equals a padded batch.
+    Attributes:
+        depth, heads, hidden_dropout, attention_dropout: the names of these fields in its configuration.
+        layers: the path of the layer list in a masked-LM model.
+        head: the modules of the MLM head, without the decoder that is tied to the embeddings.
+        logits: the MLM head as a function of a masked-LM model and hidden states (n, width).
+        packs: whether a packed row gives the same as a padded batch.
     """
 
     depth: str
@@ -61,7 +64,7 @@ FAMILIES = {
         logits=_distilbert_logits,
         packs=True,
     ),
-    # Its trigram embedding joins neighbours, so a packed row would bleed over the borders of citations.
+    # Its embedding joins three neighbours, so a packed row would mix citations at their borders.
     "mobilebert": Family(
         depth="num_hidden_layers",
         heads="num_attention_heads",
@@ -76,12 +79,12 @@ FAMILIES = {
 
 
 def check_family(config: PretrainedConfig, name: str = "The model") -> Family:
-    """The family of a configuration. Raises UserError for one that is not served (RoBERTa, DeBERTa, ...)."""
+    """The family of a configuration. Raises UserError for one that is not supported (RoBERTa, DeBERTa, ...)."""
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise UserError(
-            f"{name} is of type {config.model_type!r}, which compactbio does not serve: "
-            f"take a BERT, DistilBERT or MobileBERT."
+            f"{name} is of type {config.model_type!r}, which compactbio does not support: "
+            "take a BERT, DistilBERT or MobileBERT."
         )
     return family
 
@@ -109,12 +112,12 @@ def mlm_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
 
 def encoder_parameters(model: PreTrainedModel) -> int:
-    """Parameters of the encoder: embeddings and layers, without pooler and MLM head."""
+    """The number of parameters of the encoder: embeddings and layers, without pooler and MLM head."""
     return sum(p.numel() for name, p in model.base_model.named_parameters() if not name.startswith("pooler."))
 
 
 def set_dropout(model: PreTrainedModel, *, hidden: float | None, attention: float | None) -> None:
-    """Set the dropout rates of a model in place, in its configuration and in its modules; None leaves one alone."""
+    """Set the dropout rates of a model in place, in its configuration and its modules; None leaves a rate as it is."""
     family = check_family(model.config)
     for module in model.modules():
         rate = attention if _is_attention_core(module) else hidden

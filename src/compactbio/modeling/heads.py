@@ -1,4 +1,4 @@
-"""Task heads on hidden states: what a model's own forward computes after its encoder, for packed rows too."""
+"""Task heads on hidden states: what a model's forward computes after its encoder, for packed rows."""
 
 from collections.abc import Callable
 
@@ -71,7 +71,7 @@ def last_states(model: PreTrainedModel, batch: Packed) -> Tensor:
 def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> list[NDArray[np.float32]]:
     """The logits of each row: (length, labels) for NER, (classes,) for relations, (length, 2) for QA.
 
-    They come off the device together, once a batch.
+    They are copied off the device together, once per batch.
     """
     hidden = last_states(model, batch)
     if task == "relation":

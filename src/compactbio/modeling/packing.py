@@ -1,8 +1,8 @@
-"""Rows of tokens, and packed rows: the one shape in which batches reach a model and leave it."""
+"""Rows of tokens joined to packed rows: the one shape in which batches go through a model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ NO_LABEL = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One input of a model, special tokens included; all arrays are (length,).
+    """One input of a model, special tokens included.
 
-    `labels` is -100 where there is nothing to predict. `segments` are the token types, None where all are 0.
+    Attributes:
+        input_ids: (length,).
+        labels: (length,), -100 where there is nothing to predict.
+        segments: the token types (length,), None where all are 0.
     """
 
     input_ids: NDArray[np.int64]
@@ -33,10 +36,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Packed:
-    """Citations end to end. `input_ids`, `position_ids`, `labels` are (tokens,); a label of -100 is no masked position.
+    """Rows joined end to end.
 
-    `borders` holds where citations begin, and the end: citations + 1 numbers from 0 to tokens. `segments` are the
-    token types (tokens,), None where all are 0.
+    Attributes:
+        input_ids: (tokens,).
+        position_ids: (tokens,), from 0 in each row.
+        labels: (tokens,), -100 where there is nothing to predict.
+        borders: where the rows begin, and the end: rows + 1 numbers from 0 to tokens.
+        segments: the token types (tokens,), None where all are 0.
     """
 
     input_ids: Tensor
@@ -47,7 +54,7 @@ class Packed:
 
     @classmethod
     def from_padded(cls, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor) -> "Packed":
-        """Drop the padding of a batch (batch, length); `attention_mask` is 1 at tokens, None means all are."""
+        """Drop the padding of a batch (batch, length); `attention_mask` is 1 at tokens, None where all are."""
         keep = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         lengths = keep.sum(1)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
@@ -57,7 +64,7 @@ class Packed:
     def from_rows(
         cls, rows: Sequence[Tensor], labels: Sequence[Tensor], segments: Sequence[Tensor] | None = None
     ) -> "Packed":
-        """Join rows of tokens, each (length,), their labels and, where there are any, their token types."""
+        """Join rows of tokens, each (length,), their labels and their token types, where there are any."""
         return cls(
             torch.cat(list(rows)),
             torch.cat([torch.arange(len(row)) for row in rows]),
@@ -73,18 +80,17 @@ class Packed:
         labels: Tensor,
         cu_seq_lens: Tensor,
         position_ids: Tensor | None = None,
-        segments: Tensor | None = None,
     ) -> "Packed":
-        """Read a packed row (1, tokens) with its borders (citations + 1,); positions start anew at each by default."""
+        """Read a packed row (1, tokens) with its borders (rows + 1,); by default positions start at 0 in each row."""
         borders = tuple(cu_seq_lens.tolist())
         if position_ids is None:
             starts = torch.repeat_interleave(cu_seq_lens[:-1], cu_seq_lens.diff())
             position_ids = (torch.arange(borders[-1], device=input_ids.device) - starts.to(input_ids.device))[None]
-        return cls(input_ids[0], position_ids[0], labels[0], borders, None if segments is None else segments[0])
+        return cls(input_ids[0], position_ids[0], labels[0], borders)
 
     @property
     def lengths(self) -> list[int]:
-        """The tokens of each citation."""
+        """The tokens of each row."""
         return [b - a for a, b in pairwise(self.borders)]
 
     def to(self, device: torch.device) -> "Packed":
@@ -98,10 +104,11 @@ class Packed:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder made of a packed row.
+    """What an encoder made of a packed row; only what was asked for.
 
-    `hidden[i]` is the state after i layers (0: the embedding output), (tokens, width); only those asked for are there.
-    `attention[i]` is (query, key, scaling) of layer i, the first two (heads, tokens, head size).
+    Attributes:
+        hidden: by i, the state after i layers (0: the embedding output), (tokens, width).
+        attention: by layer, (query, key, scaling), the first two (heads, tokens, head size).
     """
 
     hidden: dict[int, Tensor]
@@ -109,10 +116,13 @@ class Encoded:
 
 
 def encode(model: PreTrainedModel, batch: Packed, states: set[int], attentions: set[int]) -> Encoded:
-    """Run a model's encoder on a packed row and give the hidden states and attentions that are asked for.
+    """Run a model's encoder, without a head, on a packed row.
 
-    `states` counts from the embedding output, `attentions` are 0-based layers. Families that cannot be packed run as
-    a padded batch inside; the answer is packed all the same. No head is run.
+    Args:
+        states: the hidden states to return, counted from the embedding output.
+        attentions: the 0-based layers whose queries and keys to return.
+
+    A family that cannot be packed runs as a padded batch inside; what is returned is packed all the same.
     """
     capture = Capture(attentions)
     wanted = sorted(states)
@@ -161,7 +171,7 @@ def _run_padded(
         return whole.view(keep.shape)
 
     types = {} if batch.segments is None else {"token_type_ids": padded(batch.segments, 0)}
-    # Padding is nothing at all, not what the table says of [PAD]: embeddings that join neighbours would see that.
+    # Padding is zeros, not the embedding of [PAD]: embeddings that join neighbours would see that.
     words = model.get_input_embeddings()(padded(batch.input_ids, model.config.pad_token_id or 0)) * keep[..., None]
     out = model.base_model(
         inputs_embeds=words, attention_mask=keep.long(), capture=capture, output_hidden_states=states, **types
@@ -170,10 +180,7 @@ def _run_padded(
 
 
 def _borders(lengths: list[int]) -> tuple[int, ...]:
-    borders = [0]
-    for length in lengths:
-        borders.append(borders[-1] + length)
-    return tuple(borders)
+    return tuple(accumulate(lengths, initial=0))
 
 
 def pack(rows: Sequence[Row], tokens: int) -> Iterator[Packed]:

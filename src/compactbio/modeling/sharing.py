@@ -11,18 +11,22 @@ from torch import nn
 
 _lock = threading.Lock()
 _held: dict[Hashable, tuple[int, Callable[[], object]]] = {}
-# One may build within another.
+# Building may be nested.
 _building = threading.RLock()
-for _one in (_lock, _building):
-    # A process is never forked while another of its threads holds one, which nobody would let go there.
-    os.register_at_fork(before=_one.acquire, after_in_parent=_one.release, after_in_child=_one.release)
+for _each in (_lock, _building):
+    # A process is never forked while one of its threads holds a lock, which nobody would release in the child.
+    os.register_at_fork(before=_each.acquire, after_in_parent=_each.release, after_in_child=_each.release)
 
 
 @contextmanager
 def held(key: Hashable, change: Callable[[], Callable[[], object]]) -> Iterator[None]:
-    """Within it what `change` changes is in force; it returns what changes it back.
+    """Within it a change of shared state holds.
 
-    Of the threads that are within it with one `key` at the same time, the first changes and the last changes back.
+    Of the threads that are within it at the same time, the first makes the change and the last undoes it.
+
+    Args:
+        key: names the state.
+        change: makes the change, and returns what undoes it.
     """
     with _lock:
         count, back = _held.get(key) or (0, change())
@@ -40,8 +44,7 @@ def held(key: Hashable, change: Callable[[], Callable[[], object]]) -> Iterator[
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within it a model is in eval mode; after it in the mode that it had."""
-
+    """Within it a model is in eval mode, afterwards in the mode that it had."""
     with held(("mode", id(model)), partial(_to_eval, model)):
         yield
 
@@ -54,10 +57,11 @@ def _to_eval(model: nn.Module) -> Callable[[], object]:
 
 @contextmanager
 def building(seed: int | None) -> Iterator[None]:
-    """Within it a model is built or read, in one thread at a time: transformers patches itself while it does so.
+    """Within it a model is built or read, by one thread at a time: transformers patches itself while it does so.
 
-    What is drawn on the CPU comes from `seed`, and torch's generator is left as it was; None where nothing is drawn,
-    which leaves the generator to whoever trains in another thread.
+    Args:
+        seed: what is drawn on the CPU is drawn from it, and torch's generator is left as it was; None where nothing is
+            drawn, so that another thread may train meanwhile.
     """
     with _building:
         if seed is None:

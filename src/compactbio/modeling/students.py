@@ -12,11 +12,16 @@ from compactbio.recipes import Recipe
 
 
 def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
-    """A student as the recipe describes it, from a masked-LM model; `teacher` itself is left as it is.
+    """The student of a recipe, before training.
 
-    For start 'checkpoint', `teacher` is the checkpoint and the student a copy of it. Random weights are drawn from
-    `recipe.seed` and leave the global generator alone. Raises UserError for a family that is not served, a depth
-    that does not divide the teacher's, or a width that the heads do not divide.
+    Args:
+        recipe: start, shape, seed and dropout rates of the student.
+        teacher: a masked-LM model, which is left as it is; for start "checkpoint" the model to be copied.
+
+    Random weights are drawn from `recipe.seed`; the global generator is left as it was. Raises UserError for a family
+    that is not supported, a depth that does not divide the teacher's, or a width that the heads do not divide.
+
+    Example: `build_student(recipes.load("distil-biobert"), teacher)`
     """
     check_family(teacher.config, "The teacher")
     build = {"teacher-layers": _from_layers, "random": _random, "checkpoint": _copy}[recipe.start]
@@ -27,18 +32,9 @@ def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
 
 
 def random_student(recipe: Recipe, vocab_size: int, pad_token_id: int) -> PreTrainedModel:
-    """A random BERT of the recipe's shape without any teacher, for pre-training from scratch.
-
-    Raises UserError as `build_student`.
-    """
-    config = BertConfig(
-        vocab_size=vocab_size,
-        pad_token_id=pad_token_id,
-        max_position_embeddings=max(512, recipe.max_length),
-        **_shape(recipe),
-    )
+    """A random BERT of a recipe's shape, for pre-training without any teacher. Raises UserError as `build_student`."""
     with building(recipe.seed):
-        student = BertForMaskedLM(config)
+        student = _random_bert(recipe, vocab_size, pad_token_id, max(512, recipe.max_length))
     set_dropout(student, hidden=recipe.hidden_dropout, attention=recipe.attention_dropout)
     return student
 
@@ -51,38 +47,33 @@ def picked_layers(teacher_depth: int, student_depth: int, pick: str) -> list[int
     if teacher_depth % student_depth:
         divisors = ", ".join(str(d) for d in range(1, teacher_depth + 1) if teacher_depth % d == 0)
         raise UserError(
-            f"A teacher of {teacher_depth} layers gives no student of {student_depth}: "
-            f"set layers to one of {divisors} (--set layers=N)."
+            f"A student of {student_depth} layers cannot be made of a teacher's {teacher_depth}: set layers to one of "
+            f"{divisors}."
         )
     block = teacher_depth // student_depth
     return [i * block + (block - 1 if pick == "last" else 0) for i in range(student_depth)]
 
 
 def _from_layers(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
-    assert recipe.layers is not None  # the schema holds it
+    assert recipe.layers is not None  # the recipe's validation saw to it
     picks = picked_layers(depth(teacher), recipe.layers, recipe.pick)
-    config = copy.deepcopy(teacher.config)
-    setattr(config, check_family(config).depth, recipe.layers)
+    config, family = copy.deepcopy(teacher.config), check_family(teacher.config)
+    setattr(config, family.depth, recipe.layers)
     student = type(teacher)(config)
-    layers = check_family(config).layers
-    source = {k: v for k, v in teacher.base_model.state_dict().items() if not _in_layers(k, layers)}
-    student.base_model.load_state_dict(source, strict=False)
-    for own, pick in zip(layer_list(student), picks, strict=True):
-        own.load_state_dict(layer_list(teacher)[pick].state_dict())
+    layers = family.layers.partition(".")[2] + "."
+    beside = {key: value for key, value in teacher.base_model.state_dict().items() if not key.startswith(layers)}
+    student.base_model.load_state_dict(beside, strict=False)
+    for layer, pick in zip(layer_list(student), picks, strict=True):
+        layer.load_state_dict(layer_list(teacher)[pick].state_dict())
     if recipe.copy_mlm_head:
         _copy_head(teacher, student)
     return student
 
 
 def _random(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
-    config = BertConfig(
-        vocab_size=teacher.config.vocab_size,
-        pad_token_id=teacher.config.pad_token_id,
-        max_position_embeddings=teacher.config.max_position_embeddings,
-        **_shape(recipe),
-    )
-    student = BertForMaskedLM(config)
-    if recipe.copy_mlm_head and teacher.config.model_type == "bert":
+    config = teacher.config
+    student = _random_bert(recipe, config.vocab_size, config.pad_token_id, config.max_position_embeddings)
+    if recipe.copy_mlm_head and config.model_type == "bert":
         _copy_head(teacher, student)
     return student
 
@@ -91,32 +82,33 @@ def _copy(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(teacher)
 
 
-def _shape(recipe: Recipe) -> dict[str, int]:
-    assert recipe.hidden_size is not None and recipe.heads is not None  # the schema holds it
+def _random_bert(recipe: Recipe, vocab_size: int, pad_token_id: int, positions: int) -> PreTrainedModel:
+    assert recipe.hidden_size is not None and recipe.heads is not None  # the recipe's validation saw to it
     if recipe.hidden_size % recipe.heads:
         raise UserError(
             f"{recipe.heads} heads do not divide a width of {recipe.hidden_size}: change heads or hidden_size."
         )
-    return {
-        "num_hidden_layers": recipe.layers or 0,
-        "hidden_size": recipe.hidden_size,
-        "intermediate_size": recipe.intermediate_size or 0,
-        "num_attention_heads": recipe.heads,
-    }
+    return BertForMaskedLM(
+        BertConfig(
+            vocab_size=vocab_size,
+            pad_token_id=pad_token_id,
+            max_position_embeddings=positions,
+            num_hidden_layers=recipe.layers,
+            hidden_size=recipe.hidden_size,
+            intermediate_size=recipe.intermediate_size,
+            num_attention_heads=recipe.heads,
+        )
+    )
 
 
 def _copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
-    parts = FAMILIES[teacher.config.model_type].head
-    source = {k: v for k, v in teacher.state_dict().items() if k.startswith(parts)}
+    modules = FAMILIES[teacher.config.model_type].head
+    source = {key: value for key, value in teacher.state_dict().items() if key.startswith(modules)}
     target = student.state_dict()
     # A head fits as a whole or not at all: half a head of another width would be noise.
-    if not all(k in target and target[k].shape == v.shape for k, v in source.items()):
+    if not all(key in target and target[key].shape == value.shape for key, value in source.items()):
         return
     student.load_state_dict(source, strict=False)
-    theirs, own = teacher.get_output_embeddings(), student.get_output_embeddings()
-    if is_untied(teacher) and theirs.weight.shape == own.weight.shape:
-        own.weight, own.bias = (nn.Parameter(part.detach().clone()) for part in (theirs.weight, theirs.bias))
-
-
-def _in_layers(key: str, path: str) -> bool:
-    return key.startswith(path.split(".", 1)[1] + ".")
+    decoder, new = teacher.get_output_embeddings(), student.get_output_embeddings()
+    if is_untied(teacher) and decoder.weight.shape == new.weight.shape:
+        new.weight, new.bias = (nn.Parameter(weight.detach().clone()) for weight in (decoder.weight, decoder.bias))

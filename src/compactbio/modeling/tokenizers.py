@@ -1,4 +1,4 @@
-"""Tokenizers: loaded as their files say, without truncation or padding, described, and applied to texts."""
+"""Tokenizers: loaded as their files describe them, without truncation or padding, compared, and applied to texts."""
 
 import json
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerFast
 
+from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import atomic_folder, value_digest
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-# Left in a folder by whoever saved it; they would say, wrongly, how the corpus was cut, or where it was made.
+# Settings that a saved tokenizer carries: they would state, wrongly, how rows are cut, or where it was saved.
 _STALE = (
     "max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id",
     "is_local", "local_files_only", "name_or_path",
@@ -34,17 +34,22 @@ WITH_MASK = (*_SPECIAL, "mask_token")
 
 
 def load_tokenizer(name: str | Path, special: Sequence[str] = _SPECIAL) -> "PreTrainedTokenizerFast":
-    """The tokenizer of a local folder, a vocabulary file (`vocab.txt`) or a hub name, truncation and padding cleared.
+    """A tokenizer without truncation and padding.
 
-    What tokenizer_config.json states counts, then what tokenizer.json holds. A vocabulary without a statement on its
-    case is taken as cased where any of its pieces has an upper-case letter, else as uncased. Raises UserError where
-    there is no tokenizer, where it has no fast version, and where it does not name all the `special` tokens.
+    tokenizer_config.json is followed first, then tokenizer.json. A vocabulary of which neither says whether it is cased
+    counts as cased where any of its pieces has an upper-case letter.
+
+    Args:
+        name: a local folder, a vocabulary file (`vocab.txt`) or a hub name.
+        special: the special tokens that it must name.
+
+    Raises UserError where there is no tokenizer, where it has no fast version, and where a special token is missing.
     """
     path = Path(name)
     if path.is_file():
         tokenizer = _from_vocabulary(path, {})
     else:
-        folder = path if path.is_dir() else _from_hub(str(name))
+        folder = path if path.is_dir() else hub.resolve(str(name), kind="tokenizer")
         tokenizer = _from_folder(folder, str(name))
     unnamed = [key for key in special if getattr(tokenizer, key) is None]
     if unnamed:
@@ -52,11 +57,6 @@ def load_tokenizer(name: str | Path, special: Sequence[str] = _SPECIAL) -> "PreT
             f"{name}: its tokenizer does not name its {', '.join(unnamed)}; name them in its tokenizer_config.json, "
             'as in {"cls_token": "[CLS]"}.'
         )
-    return cleared(tokenizer)
-
-
-def cleared(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
-    """The same tokenizer, in place, without truncation, padding and the settings that go with them."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     for key in _STALE:
@@ -76,7 +76,7 @@ def tokenizer_digest(tokenizer: "PreTrainedTokenizerFast") -> str:
 
 
 def tokenizer_rules(backend: "Tokenizer") -> dict[str, Any]:
-    """What decides which ids a text gets, as a JSON value: two tokenizers with equal rules give equal ids."""
+    """What decides the ids of a text, as a JSON value: two tokenizers with equal rules give equal ids."""
     whole = json.loads(backend.to_str())
     normalizer = whole["normalizer"]
     if normalizer and normalizer.get("strip_accents", False) is None:
@@ -95,7 +95,7 @@ def is_wide(tokenizer: "PreTrainedTokenizerFast") -> bool:
 
 
 def as_record(tokenizer: "PreTrainedTokenizerFast", name: str | Path) -> dict[str, Any]:
-    """The tokenizer as it stands in the manifest; of a local path only the last part is named."""
+    """A tokenizer as a record in the manifest of a corpus; of a local path only the last part is named."""
     path = Path(name)
     return {
         "name": path.resolve().name if path.exists() else str(name),
@@ -108,12 +108,6 @@ def as_record(tokenizer: "PreTrainedTokenizerFast", name: str | Path) -> dict[st
     }
 
 
-def _from_hub(name: str) -> Path:
-    from compactbio import hub
-
-    return hub.resolve(name, kind="tokenizer")
-
-
 def _from_folder(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     config = _config(folder / "tokenizer_config.json")
     if (folder / "tokenizer.json").is_file():
@@ -121,14 +115,14 @@ def _from_folder(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     if not (folder / "vocab.txt").is_file():
         # The library would make one of nothing but special tokens.
         raise UserError(f"{name}: no tokenizer could be loaded from it (tokenizer.json or vocab.txt).")
-    own = str(config.get("tokenizer_class") or "BertTokenizer")
-    if own.removesuffix("Fast").removesuffix("Tokenizer") not in _WORDPIECE:
-        raise UserError(f"{name}: its tokenizer is a {own} without a fast version (tokenizer.json), which is needed.")
+    kind = str(config.get("tokenizer_class") or "BertTokenizer")
+    if kind.removesuffix("Fast").removesuffix("Tokenizer") not in _WORDPIECE:
+        raise UserError(f"{name}: its tokenizer is a {kind} without a fast version (tokenizer.json), which is needed.")
     return _from_vocabulary(folder / "vocab.txt", config, folder)
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """What a tokenizer_config.json states, without the keys that it leaves open. Raises UserError for other JSON."""
+    """What a tokenizer_config.json states, without the keys that are null. Raises UserError for other JSON."""
     if not path.is_file():
         return {}
     try:
@@ -152,10 +146,11 @@ def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTo
         whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         options = _normalized(whole, config)
         backend = Tokenizer.from_str(json.dumps(whole))
-        kind = AutoTokenizer if {"config.json", "tokenizer_config.json"} & _names(folder) else PreTrainedTokenizerFast
+        described = any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
+        kind = AutoTokenizer if described else PreTrainedTokenizerFast
         tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # of many kinds, from two libraries, all about the user's files
-        raise UserError(f"{name}: its tokenizer.json cannot be loaded ({_first_line(error)}).") from None
+        raise UserError(f"{name}: its tokenizer.json cannot be loaded ({reason(error)}).") from None
     if not tokenizer.is_fast:
         raise UserError(f"{name}: its tokenizer has no fast version (tokenizer.json), which is needed.")
     if tokenizer_rules(tokenizer.backend_tokenizer) == tokenizer_rules(backend):
@@ -169,28 +164,24 @@ def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTo
 
 
 def _normalized(whole: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Set what the configuration states in the BertNormalizer of a tokenizer.json, and give all that it has then."""
+    """Put what the configuration states into the BertNormalizer of a tokenizer.json; returns its settings then."""
     normalizer = whole.get("normalizer") or {}
     if normalizer.get("type") != "BertNormalizer":
         return {}
-    normalizer.update({own: config[key] for key, own in _NORMALIZER.items() if key in config})
-    return {key: normalizer[own] for key, own in _NORMALIZER.items() if own in normalizer}
-
-
-def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    normalizer.update({field: config[key] for key, field in _NORMALIZER.items() if key in config})
+    return {key: normalizer[field] for key, field in _NORMALIZER.items() if field in normalizer}
 
 
 def _from_vocabulary(path: Path, config: dict[str, Any], folder: Path | None = None) -> "PreTrainedTokenizerFast":
-    """The tokenizer of a vocab.txt, and of what else stands in its `folder` where one is given."""
+    """The tokenizer of a vocab.txt, and of the files beside it in its `folder` where one is given."""
     from transformers import BertTokenizerFast
 
     try:
         pieces = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a vocabulary (one piece a line, UTF-8).") from error
+        raise UserError(f"{path}: not a vocabulary (one piece per line, UTF-8).") from error
     if pieces and pieces[0].startswith("\ufeff"):
-        raise UserError(f"{path}: it begins with a byte order mark, which is not a part of any piece; remove the mark.")
+        raise UserError(f"{path}: it begins with a byte order mark, which is not part of any piece; remove the mark.")
     cased = any(piece != piece.lower() for piece in pieces if not (piece.startswith("[") and piece.endswith("]")))
     lower = config.get("do_lower_case", not cased)
     try:
@@ -199,7 +190,7 @@ def _from_vocabulary(path: Path, config: dict[str, Any], folder: Path | None = N
         else:
             tokenizer = BertTokenizerFast.from_pretrained(folder, do_lower_case=lower, local_files_only=True)
     except Exception as error:  # of many kinds, about added_tokens.json and the like
-        raise UserError(f"{path.parent}: its tokenizer cannot be loaded ({_first_line(error)}).") from None
+        raise UserError(f"{path.parent}: its tokenizer cannot be loaded ({reason(error)}).") from None
     # The library adds special tokens that a vocabulary lacks at its end, where the model has no embedding.
     missing = [token for token in _special(tokenizer).values() if token not in pieces]
     if missing:
@@ -212,19 +203,27 @@ def _special(tokenizer: "PreTrainedTokenizerFast") -> dict[str, str]:
     return {key: token for key in WITH_MASK if (token := getattr(tokenizer, key)) is not None}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def reason(error: Exception) -> str:
+    """The line of a library's error that says what is wrong: of a field of a configuration the last one."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    line = lines[-1] if lines[0].startswith("Validation error") else lines[0]
+    return (line.partition("Error: ")[2] or line)[:200] or type(error).__name__
 
 
 class Pieces(NamedTuple):
-    """The pieces of a text, no special tokens: `ids` (n,), `offsets` (n, 2) their characters, end exclusive."""
+    """The word pieces of a text, without special tokens.
+
+    Attributes:
+        ids: (n,).
+        offsets: (n, 2), the characters of each piece, end exclusive.
+    """
 
     ids: NDArray[np.int64]
     offsets: NDArray[np.int64]
 
 
-def pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list[Pieces]:
-    """All pieces of each text, however long it is."""
+def pieces(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") -> list[Pieces]:
+    """All word pieces of each text, however long it is."""
     if not texts:
         return []
     found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)

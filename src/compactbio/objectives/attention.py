@@ -1,7 +1,7 @@
-"""The loss terms that compare attention, from queries and keys: no map of a layer outlives its citation.
+"""The loss terms that compare attention, computed from queries and keys without storing attention maps.
 
-Each term's gradient is taken in the forward pass, citation by citation, while the map is at hand, and kept as gradients
-of queries and keys; the backward pass only scales it. Memory is linear in tokens, and no map is computed twice.
+The gradient is computed in the forward pass, per citation, while its map is there, and kept as gradients of queries and
+keys; the backward pass only scales it. Memory is linear in tokens, and no map is computed twice.
 Shapes: h heads, t tokens, d head size, l tokens of a citation.
 """
 
@@ -28,7 +28,7 @@ def kl(
 
     Count: heads * tokens (a mean over query rows), or heads * sum of squared lengths (the published mean over every
     element, CompactBioBERT-Distillation.py compute_attention_loss). `dropout` are the rates of (student, teacher) that
-    the published scripts let fall on the probabilities first; a dropped key then counts as 1e-12, as there.
+    the published scripts apply to the probabilities first; a dropped key then counts as 1e-12, as there.
     """
     if any(dropout):
         return _after_dropout(student, teacher, borders, dropout, _dropped_kl)
@@ -125,7 +125,7 @@ def _after_dropout(
     dropout: tuple[float, float],
     error: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """The sum of an error of probabilities on which dropout has fallen, as the published scripts had it."""
+    """The sum of an error of probabilities after dropout, as in the published scripts."""
     total = wide(student[0].new_zeros(()))
     for a, b in pairwise(borders):
         sides = zip((student, teacher), dropout, strict=True)

@@ -1,4 +1,4 @@
-"""The trained module: a student, where needed a projection, and the weighing of the recipe's loss terms."""
+"""The module that distillation trains: a student, where needed a projection, and the weighted loss terms."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +21,30 @@ PROJECTION = "projection.safetensors"
 
 @dataclass(frozen=True)
 class Losses:
-    """The weighted terms of a batch by name, 0-dim tensors in float32, and their sum."""
+    """The losses of a batch.
+
+    Attributes:
+        loss: the sum of the terms, a 0-dim tensor.
+        terms: the weighted terms by name, 0-dim tensors in float32.
+    """
 
     loss: Tensor
     terms: dict[str, Tensor]
 
 
 class Distiller(nn.Module):
-    """Trains `student`, reads `teacher`, weighs the terms of `recipe`.
+    """The loss of a recipe, as a module that trains the student.
 
-    The teacher is a plain attribute, no submodule: it is neither trained nor saved, and its dropout follows
-    `recipe.teacher_dropout` and is off in eval mode. It may be None where no term reads it.
-    `projection` is an nn.Linear from the student's width to the teacher's where `hidden_mse` is weighed.
+    Args:
+        student: a masked-LM model.
+        teacher: a masked-LM model, which is neither trained nor saved; None where no term reads it. Its dropout
+            follows `recipe.teacher_dropout` and is off in eval mode.
+        recipe: the terms and their weights.
 
-    Raises UserError where the two models do not fit the terms: depths that do not divide, other heads, widths or
-    vocabularies.
+    `projection` is an nn.Linear from the student's width to the teacher's where `hidden_mse` has a weight. Raises
+    UserError where the two models do not fit the terms: depths that do not divide, other heads, widths or vocabularies.
+
+    Example: `Distiller(student, teacher, recipe)(input_ids, attention_mask, labels).loss.backward()`
     """
 
     teacher: PreTrainedModel | None
@@ -45,7 +54,7 @@ class Distiller(nn.Module):
         super().__init__()
         self.recipe = recipe
         self.student = student
-        # Not as a submodule: saving would meet shared tensors, train() would switch its dropout on.
+        # Not a submodule: saving would meet shared tensors, and train() would switch its dropout on.
         self.__dict__["teacher"] = teacher if _needs_teacher(recipe) else None
         self._match = _match(student, self.teacher, recipe)
         self.projection = nn.Identity()
@@ -72,24 +81,31 @@ class Distiller(nn.Module):
         batch: Packed | None = None,
         at: Tensor | None = None,
     ) -> Losses:
-        """The losses of a padded batch (batch, length), or of a packed row (1, tokens) with its borders.
+        """The losses of a padded batch, or of a packed row. Padding contributes nothing to any term.
 
-        `labels` are as `input_ids`, -100 where nothing is masked. `counts` are the totals of the optimiser step to
-        divide by, by default the batch's own. Padding contributes nothing to any term. The engine gives the packed row
-        as a `batch` and its masked places `at` (see `labelled`), so that nothing is read off the device.
+        Args:
+            input_ids: (batch, length), or (1, tokens) for a packed row.
+            attention_mask: (batch, length), 1 at tokens; None where all are.
+            labels: as `input_ids`, -100 where nothing is masked.
+            position_ids: (1, tokens) of a packed row; by default they start at 0 in each citation.
+            cu_seq_lens_q: the borders of a packed row, (citations + 1,).
+            counts: the totals of the optimiser step to divide by; by default the batch's own.
+            batch: a packed row in place of the tensors above, as the engine gives it.
+            at: the places of its labels, as of `labelled`, so that nothing is read off the device.
         """
         if batch is None:
             assert input_ids is not None and labels is not None
-            if cu_seq_lens_q is not None:
-                batch = Packed.from_row(input_ids, labels, cu_seq_lens_q, position_ids)
-            else:
-                batch = Packed.from_padded(input_ids, attention_mask, labels)
+            batch = (
+                Packed.from_padded(input_ids, attention_mask, labels)
+                if cu_seq_lens_q is None
+                else Packed.from_row(input_ids, labels, cu_seq_lens_q, position_ids)
+            )
         step = self._read(batch, labelled(batch) if at is None else at, counts or counts_of(batch).at_least_one())
         terms = {term.value: weight * TERMS[term].value(step) for term, weight in self.recipe.loss.items()}
         return Losses(torch.stack(list(terms.values())).sum(), terms)
 
     def counts(self, batch: Packed) -> Counts:
-        """A batch's own counts."""
+        """The counts of a batch."""
         return counts_of(batch)
 
     def save(self, folder: str | Path) -> None:
@@ -123,7 +139,7 @@ class Distiller(nn.Module):
         )
 
     def _run(self, model: PreTrainedModel, batch: Packed, at: Tensor, side: int) -> tuple[Encoded, Tensor]:
-        """Encode a batch with one of the two models (side 0: student, 1: teacher) and run its head where it is read."""
+        """Encode a batch with the student (side 0) or the teacher (1), and run its head where a term reads it."""
         terms = [TERMS[term] for term in self.recipe.loss]
         states = {pair[side] for pair in self._match.states if any(term.states for term in terms)}
         states |= {0 for term in terms if term.embeddings}
@@ -145,12 +161,12 @@ class Distiller(nn.Module):
 
 
 def labelled(batch: Packed) -> Tensor:
-    """The places of a batch's labels, (n,); to be taken before the batch goes to a device, which it would wait for."""
+    """The places of a batch's labels, (n,); to be taken on the host, which would wait for a device."""
     return (batch.labels != -100).nonzero().squeeze(1)
 
 
 def counts_of(batch: Packed) -> Counts:
-    """A batch's own counts; to be taken before it goes to a device, as `labelled` is."""
+    """The counts of a batch; to be taken on the host, as `labelled` is."""
     return Counts(len(labelled(batch)), batch.borders[-1], sum(length**2 for length in batch.lengths))
 
 
@@ -164,18 +180,18 @@ def _match(student: PreTrainedModel, teacher: PreTrainedModel | None, recipe: Re
     if not _needs_teacher(recipe):
         return Match(())
     if teacher is None:
-        raise UserError(f"Recipe {recipe.name} needs a teacher: name one with --teacher.")
-    own, other = student.config, teacher.config
-    if any(term.teacher_logits for term in terms.values()) and own.vocab_size != other.vocab_size:
+        raise UserError(f"Recipe {recipe.name} needs a teacher: name one.", setting="teacher")
+    small, large = student.config, teacher.config
+    if any(term.teacher_logits for term in terms.values()) and small.vocab_size != large.vocab_size:
         raise UserError(
-            f"The student's vocabulary of {own.vocab_size} pieces is not the teacher's of {other.vocab_size}; "
+            f"The student's vocabulary of {small.vocab_size} pieces is not the teacher's of {large.vocab_size}; "
             "both must use one tokenizer."
         )
     for term in (LossTerm.LAST_HIDDEN_COSINE, LossTerm.HIDDEN_COSINE):
-        if term in terms and own.hidden_size != other.hidden_size:
+        if term in terms and small.hidden_size != large.hidden_size:
             raise UserError(
-                f"{term.value} compares states of one width, not {own.hidden_size} and {other.hidden_size}; "
-                "weigh hidden_mse instead, which projects them."
+                f"{term.value} compares states of one width, not {small.hidden_size} and {large.hidden_size}; "
+                "take hidden_mse instead, which projects them."
             )
     if any(term.attentions for term in terms.values()) and heads(student) != heads(teacher):
         raise UserError(

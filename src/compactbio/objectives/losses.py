@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def wide(x: Tensor) -> Tensor:
-    """The tensor in float32 where it is of a half precision; softmax and sums lose too much below."""
+    """The tensor in float32 where it is of a half precision, in which softmax and sums lose too much."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -39,7 +39,7 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
 
 
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
-    """Sum over tokens of 1 - cos(student state, teacher state), in [0, 2] a token. Count: tokens.
+    """Sum over tokens of 1 - cos(student state, teacher state), in [0, 2] per token. Count: tokens.
 
     student, teacher (t, width). Source: DistilBioBERT-Distillation.py loss_cos, CompactBioBERT-Distillation.py
     compute_hidden_loss.

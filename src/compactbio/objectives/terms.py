@@ -1,4 +1,4 @@
-"""Loss terms as pure functions of tensors, and the table of them. A new term is a function and one line."""
+"""The table of loss terms: how each is computed for a step. A new term is a function and one line of the table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,12 @@ from compactbio.recipes import LossTerm, Recipe
 
 
 class Counts(NamedTuple):
-    """What the terms of a step are divided by, summed over its micro-batches and processes.
+    """What the terms of a step are divided by, summed over its micro-batches and processes; numbers or 0-dim tensors.
 
-    `masked` positions, `tokens`, and `pairs`: the sum of squared lengths. Numbers, or 0-dim tensors.
+    Attributes:
+        masked: masked positions.
+        tokens: tokens.
+        pairs: the sum of squared lengths.
     """
 
     masked: float | Tensor
@@ -23,12 +26,12 @@ class Counts(NamedTuple):
     pairs: float | Tensor
 
     def at_least_one(self) -> "Counts":
-        """The same with no number count below 1, so that a step without any masked position has a loss of 0."""
+        """The same with no count below 1, so that a step without any masked position has a loss of 0."""
         return Counts(*(max(count, 1) for count in self))
 
 
 class Match(NamedTuple):
-    """Which layers go together: 0-based (student layer, teacher layer), and the states after them."""
+    """Which layers are compared: 0-based (student layer, teacher layer)."""
 
     layers: tuple[tuple[int, int], ...]
 
@@ -40,7 +43,7 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """All that a term may read of one micro-batch. Logits and labels are at masked positions only, (n, v) and (n,)."""
+    """What a term may read of one micro-batch; logits (n, v) and labels (n,) are at masked positions only."""
 
     recipe: Recipe
     student: Encoded
@@ -57,7 +60,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Term:
-    """A line of the table: its unweighted value on a step, and what has to be computed for it."""
+    """A line of the table: the unweighted value on a step, and what has to be computed for it."""
 
     value: Callable[[Step], Tensor]
     logits: bool = False
@@ -69,7 +72,7 @@ class Term:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the term reads anything of the teacher."""
+        """Whether the term reads the teacher."""
         return self.teacher_logits or self.needs_match or self.last_state
 
     @property

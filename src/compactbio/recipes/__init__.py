@@ -1,15 +1,14 @@
-"""Recipes: a compact model as data. `names()` lists the packaged ones, `load()` reads one of them or a file."""
+"""Recipes: how a compact model is made, as data. `names()` lists the packaged ones, `load()` reads one or a file."""
 
-import difflib
 from enum import StrEnum
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, nearest, validation_problem
+from compactbio.files import read_yaml
 
 
 class LossTerm(StrEnum):
@@ -37,9 +36,25 @@ CORRECTIONS: dict[str, Any] = {
 
 
 class Recipe(BaseModel):
-    """How a compact model is made: its start, its losses, its optimisation.
+    """How a compact model is made: its start, its loss, its optimisation. Frozen; `load` makes one.
 
-    A unit stands with each field where there is one. Frozen; `recipes.load` makes one from YAML and overrides.
+    Attributes:
+        kind: "distil" trains a student against a teacher, "continue" trains a checkpoint further on masked tokens.
+        start: the student's weights are layers of the teacher, a checkpoint, or random.
+        teacher: hub name or folder of the teacher (kind "distil").
+        init: hub name or folder of the checkpoint (start "checkpoint").
+        layers: depth of the student; with hidden_size, intermediate_size and heads its shape (start "random").
+        pick: which layer of each block of the teacher's layers a student's layer starts from.
+        loss: weight of each term.
+        temperature: divides the logits in `logits_kl` and `soft_targets`.
+        mlm_probability: share of the tokens that are masked.
+        max_length: tokens per row at most, special ones included.
+        batch_size: citations per optimiser step.
+        warmup_steps: steps over which the learning rate rises from 0.
+        hidden_dropout: dropout of the student's hidden states; None leaves it as it is.
+        eval_every: steps between measurements on held-out rows.
+        save_every: steps between checkpoints.
+        published: true sets the fields of `CORRECTIONS` to the behaviour of the published scripts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -113,40 +128,39 @@ class Recipe(BaseModel):
         return self
 
 
-__all__ = ["CORRECTIONS", "LossTerm", "Recipe", "deviations", "load", "names", "parse_setting", "text"]
-
-_PACKAGED = resources.files("compactbio.recipes") / "published"
+_PUBLISHED = Path(__file__).parent / "published"
 
 
 def names() -> list[str]:
     """The names of the packaged recipes, sorted."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _PACKAGED.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(file.stem for file in _PUBLISHED.glob("*.yaml"))
 
 
 def text(name: str) -> str:
-    """The YAML of a packaged recipe with its comments. Raises UserError for a name that is none."""
+    """The YAML of a packaged recipe with its comments. Raises UserError for an unknown name."""
     if name not in names():
         raise UserError(_unknown_recipe(name))
-    return (_PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")
+    return (_PUBLISHED / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
-    """Read a packaged recipe or a YAML file and lay `overrides` over it.
+    """Read a recipe, with some fields replaced.
 
-    `loss` given as an override replaces single weights, by term. Where `steps` is overridden and `warmup_steps` is
-    not, the warm-up keeps its share of the steps. Raises UserError for an unknown recipe or key (naming the nearest),
-    and for a value out of range.
+    Args:
+        name_or_path: the name of a packaged recipe, or a YAML file.
+        **overrides: fields to replace. `loss` replaces single weights, by term, and a weight of 0 removes a term.
+            Where `steps` is given without `warmup_steps`, the warm-up keeps its share of the steps.
+
+    Raises UserError for an unknown recipe or key, with the nearest known one, and for a value out of range.
+
+    Example: `load("distil-biobert", steps=1000, loss={"mlm": 1.0})`
     """
     name = str(name_or_path)
-    if name in names():
-        values = _mapping(text(name), name)
-    elif Path(name).is_file():
-        values = _mapping(_read(Path(name)), name)
-        values.setdefault("name", Path(name).stem)
-    else:
+    packaged = name in names()
+    if not packaged and not Path(name).is_file():
         raise UserError(_unknown_recipe(name))
-    _check_keys(values, name)
-    _check_keys(overrides, "the settings")
+    values = read_yaml(_PUBLISHED / f"{name}.yaml" if packaged else Path(name), "Recipe")
+    values = {"name": Path(name).stem} | {key: _number(value) for key, value in values.items()}
     if "steps" in overrides and "warmup_steps" not in overrides:
         overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
     restored = CORRECTIONS if overrides.get("published") is True else {}
@@ -156,23 +170,24 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
-        raise UserError(f"Recipe {name}: {_first_problem(error)}") from None
+        raise UserError(f"Recipe {name}: {validation_problem(error, lambda _: Recipe.model_fields)}.") from None
 
 
 def parse_setting(setting: str) -> dict[str, Any]:
-    """One `key=value` of the command line as an override; the value is YAML, `loss.mlm=2` reaches into `loss`.
+    """A setting "key=value" as an override; the value is YAML, and "loss.mlm=2" sets one key of `loss`.
 
-    Raises UserError where there is no `=`.
+    Raises UserError where there is no "=" or the value is not YAML.
     """
     key, separator, value = setting.partition("=")
     if not separator or not key:
-        raise UserError(f"--set takes key=value, not {setting!r}; for example --set learning_rate=3e-4.")
+        raise UserError(f"A setting is key=value, not {setting!r}; for example learning_rate=3e-4.", setting="set")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = _number(yaml.safe_load(value))
     except yaml.YAMLError:
-        raise UserError(f"--set {key}: {value!r} is no YAML value; quote text that holds signs of YAML.") from None
-    if isinstance(parsed, str):
-        parsed = _number(parsed)
+        raise UserError(
+            f"Setting {key}: {value!r} is not a YAML value; put text with YAML's special characters in quotes.",
+            setting="set",
+        ) from None
     outer, dot, inner = key.partition(".")
     return {outer: {inner: parsed}} if dot else {key: parsed}
 
@@ -180,7 +195,7 @@ def parse_setting(setting: str) -> dict[str, Any]:
 def deviations(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """The fields in which a recipe differs from the packaged one of its name, as {field: (packaged, as run)}.
 
-    Where no packaged recipe has the name, every field is its own and the answer is empty.
+    Empty where no packaged recipe has the name.
     """
     if recipe.name not in names():
         return {}
@@ -188,59 +203,20 @@ def deviations(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     return {key: (packaged[key], value) for key, value in recipe.model_dump().items() if packaged[key] != value}
 
 
-def _read(path: Path) -> str:
+def _number(value: Any) -> Any:
+    """A number that YAML 1.1 reads as text, such as 5e-4 (it wants 5.0e-4); any other value as it is."""
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"Recipe {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-
-
-def _number(text: str) -> str | float:
-    # YAML 1.1 reads 5e-4 as text: it wants 5.0e-4.
-    try:
-        return float(text)
+        return float(value) if isinstance(value, str) else value
     except ValueError:
-        return text
-
-
-def _mapping(content: str, name: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise UserError(f"Recipe {name} is no YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"Recipe {name} is not a mapping of keys to values; start from `compactbio recipes show NAME`.")
-    return {str(key): _number(value) if isinstance(value, str) else value for key, value in values.items()}
-
-
-def _check_keys(values: dict[str, Any], where: str) -> None:
-    for key in values:
-        if key not in Recipe.model_fields:
-            raise UserError(f"Unknown key {key!r} in {where}{_nearest(key, list(Recipe.model_fields))}")
-    terms = [term.value for term in LossTerm]
-    for term in values["loss"] if isinstance(values.get("loss"), dict) else ():
-        if term not in terms:
-            raise UserError(f"Unknown loss term {term!r} in {where}{_nearest(str(term), terms)}")
+        return value
 
 
 def _scaled_warmup(values: dict[str, Any], steps: Any) -> Any:
     published, warmup = values.get("steps"), values.get("warmup_steps", 0)
     if not (isinstance(steps, int) and isinstance(published, int) and isinstance(warmup, int)) or published < 1:
-        return warmup  # the schema says what is wrong
+        return warmup  # the validation reports what is wrong
     return round(warmup * steps / published)
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; the nearest known one is {close[0]!r}." if close else f"; known are {', '.join(sorted(known))}."
-
-
 def _unknown_recipe(name: str) -> str:
-    return f"There is no recipe or file {name!r}{_nearest(name, names())}"
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {message} (got {problem['input']!r})." if place else message
+    return f"There is no recipe or file {name!r}{nearest(name, names())}."

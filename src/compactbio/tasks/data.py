@@ -14,8 +14,7 @@ from compactbio.documents import Document, Question, names
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
 from compactbio.formats.bioasq import read_questions
-from compactbio.formats.brat import ANNOTATIONS, is_standoff
-from compactbio.formats.sources import folds, has_splits, splits, visible
+from compactbio.formats.sources import ANNOTATIONS, folds, has_splits, is_standoff, splits, visible
 from compactbio.tasks import qa
 
 Split = Literal["train", "devel", "test"]

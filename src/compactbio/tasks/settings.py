@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, validation_problem
 
 
 class Settings(BaseModel):
@@ -73,8 +73,5 @@ def settings(task: str, width: int, overrides: dict[str, Any]) -> Settings:
     try:
         return Settings(**{**defaults, **overrides})
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise UserError(f"There is no setting {key!r}: choose among {', '.join(Settings.model_fields)}.") from None
-        raise UserError(f"Setting {key}: {first['msg']}, not {first['input']!r}.") from None
+        problem = validation_problem(error, lambda _: Settings.model_fields)
+        raise UserError(f"Settings of fine-tuning: {problem}.") from None

@@ -1,1 +1,1 @@
-"""One engine for all that is trained: `engine` knows no paths, `run` and `finetune` are the shells around it."""
+"""Training: `engine` and `distillation` know no paths; `pretraining` and `finetuning` are the shells around them."""

@@ -1,8 +1,8 @@
-"""Whole optimiser steps as packed micro-batches: which rows, labelled how, cut where.
+"""Whole optimiser steps as packed micro-batches: which rows, with which labels, cut where.
 
-A step's rows are a pure function of (seed, step), so a run resumes at any step without going through the ones before,
-and the number of processes changes nothing but who does which part. Dropout alone is drawn from a process's own
-generator, micro-batch by micro-batch, so other cuts and other numbers of processes draw other dropout masks.
+A step's rows are a pure function of (seed, step), so a run resumes at any step without reading the ones before, and
+the number of processes decides only which of them computes what. Dropout is drawn from a process's own generator, per
+micro-batch, so other cuts and other numbers of processes draw other dropout masks.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compactbio.modeling.packing import Packed, Row
+from compactbio.modeling.packing import Packed, Row, pack
 from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
 
 if TYPE_CHECKING:
     # Imported for its type alone: it takes a second, which annotating does not need.
     from datasets import Dataset
-
-from compactbio.modeling.packing import pack
 
 
 class Source(Protocol):
@@ -74,8 +72,8 @@ class Labelled:
 class Steps(torch.utils.data.Dataset[list[Packed]]):
     """The steps of a run: `steps[i]` are the micro-batches that process `rank` of `world` computes in step i.
 
-    A step takes `batch_size` rows of a random order drawn anew each epoch, and goes on into the next epoch where one
-    ends. A micro-batch holds at most `tokens` tokens, but at least one row.
+    A step takes `batch_size` rows of a random order, drawn anew for each epoch; it may reach into the next epoch. A
+    micro-batch holds at most `tokens` tokens, but at least one row.
     """
 
     rows: Source
@@ -89,17 +87,13 @@ class Steps(torch.utils.data.Dataset[list[Packed]]):
         return self.count
 
     def __getitem__(self, step: int) -> list[Packed]:
-        rows = self.rows.take(self.places(step))
-        by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
-        return list(pack([rows[i] for i in by_length[self.rank :: self.world]], self.tokens))
+        return _shared_out(self.rows.take(self.places(step)), self.tokens, self.rank, self.world)
 
     def places(self, step: int) -> list[tuple[int, int]]:
         """The (epoch, row) of each row of a step."""
-        numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [(n // len(self.rows), self._order(n // len(self.rows))[n % len(self.rows)]) for n in numbers]
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        return _permutation(len(self.rows), self.rows.seed, epoch)
+        size, seed = len(self.rows), self.rows.seed
+        numbered = (divmod(n, size) for n in range(step * self.batch_size, (step + 1) * self.batch_size))
+        return [(epoch, _permutation(size, seed, epoch)[place]) for epoch, place in numbered]
 
 
 @lru_cache(maxsize=2)
@@ -113,12 +107,16 @@ def read_rows(rows: "Dataset", places: Sequence[int]) -> list[NDArray[np.int64]]
     return [column[i].values.to_numpy().astype(np.int64) for i in range(len(column))]
 
 
-def heldout(rows: "Dataset", masking: Masking, tokens: int, rank: int = 0, world: int = 1) -> list[Packed]:
-    """A split for measuring: this process's share of its rows, shortest first, masked once and for all.
+def heldout_batches(rows: "Dataset", masking: Masking, tokens: int, rank: int = 0, world: int = 1) -> list[Packed]:
+    """This process's share of held-out rows as packed batches of `tokens` tokens, always masked in the same way.
 
     The masks depend on the masking probability alone, not on the run's seed, so that runs can be compared.
     """
     fixed = Masking(masking.probability, masking.mask_id, masking.special, seed=0)
-    found = Masked(rows, fixed).take([(HELDOUT_EPOCH, i) for i in range(len(rows))])
-    by_length = sorted(range(len(found)), key=lambda i: (len(found[i]), i))[rank::world]
-    return list(pack([found[i] for i in by_length], tokens))
+    return _shared_out(Masked(rows, fixed).take([(HELDOUT_EPOCH, i) for i in range(len(rows))]), tokens, rank, world)
+
+
+def _shared_out(rows: Sequence[Row], tokens: int, rank: int, world: int) -> list[Packed]:
+    """The part of some rows that process `rank` of `world` computes, shortest first, packed."""
+    by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
+    return list(pack([rows[i] for i in by_length[rank::world]], tokens))

@@ -1,4 +1,4 @@
-"""What a step on a CPU is spared: expensive dropout masks, and gradients that nothing uses."""
+"""What makes a training step cheaper: quick dropout masks, and no gradients that nothing uses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ LEVELS = 2**16
 
 
 class QuickDropout(nn.Dropout):
-    """Inverted dropout at a rate rounded to 1/65,536: 16 random bits an element, scaled by the rate as rounded.
+    """Inverted dropout at a rate rounded to 1/65,536: 16 random bits per element, scaled by the rate as rounded.
 
-    The bits come from NumPy's SFC64, seeded at each call by torch's own generator, so torch's state alone says which
+    The bits come from NumPy's SFC64, seeded at each call by torch's generator, so torch's state alone decides which
     masks follow. CPU only.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Of a tensor of any shape, the same with a share of its elements 0 and the rest scaled up to the old mean."""
+        """A tensor of any shape with a share of its elements set to 0 and the rest scaled up to the old mean."""
         dropped = round(self.p * LEVELS)
         if not self.training or dropped == 0:
             return input
@@ -55,7 +55,7 @@ def frozen_key_biases(student: PreTrainedModel) -> Iterator[None]:
     """Within it the biases of the keys stay as they are; not for a loss that matches raw attention scores.
 
     A bias of the keys adds one number to a whole row of scores, which softmax cancels: its true gradient is 0. Adam
-    would blow the rounding error of that 0 up to steps of full size, other ones for each number of processes.
+    would scale the rounding error of that 0 up to steps of full size, different for each number of processes.
     """
     biases = [p for name, p in student.named_parameters() if name.endswith((".key.bias", ".k_lin.bias"))]
     try:
@@ -69,10 +69,10 @@ def frozen_key_biases(student: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def embedding_gradient_in_place(student: PreTrainedModel) -> Iterator[None]:
-    """Within it the word embeddings' gradient is added up in one kept matrix, at the rows of the tokens that came up.
+    """Within it the gradient of the word embeddings is summed in one matrix, at the rows of the tokens that occur.
 
-    Otherwise each micro-batch makes a matrix of vocabulary x width anew, of which a few rows are not 0. For one process
-    on a CPU: DistributedDataParallel takes other ways with sparse gradients.
+    Otherwise each micro-batch makes a new matrix of vocabulary x width, of which few rows are not 0. For one process on
+    a CPU: DistributedDataParallel handles sparse gradients in another way.
     """
     embeddings = student.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)

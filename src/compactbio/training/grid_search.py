@@ -1,24 +1,21 @@
-"""A search for hyper-parameters on devel: a stated grid, a fine-tuning run a point, the best one kept."""
+"""A search for hyper-parameters on devel: a stated grid, a fine-tuning run per point, the best one kept."""
 
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
-
 from compactbio.errors import UserError
-from compactbio.files import read_json, write_json, write_text
+from compactbio.files import read_json, refuse_foreign, write_json, write_text
 from compactbio.modeling import loading
 from compactbio.modeling.families import encoder_parameters
 from compactbio.tasks import data as datasets
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
-from compactbio.training.cards import write_task_card
+from compactbio.training.cards import finetuned_card
 from compactbio.training.finetuning import Finetuned, finetune
 
 SEARCH = "search.json"
@@ -40,69 +37,49 @@ def search(
 ) -> Finetuned:
     """Fine-tune once for each point of the grid of `RATES` and `BATCHES`, and keep the run with the best devel score.
 
-    The trials lie in `out/search/`, each a run of its own that is not done again, their scores in `search.json`; the
-    best becomes `out`. What `overrides` set is not searched. Raises UserError as `finetune` does, without a devel
-    split, without optuna, and for an `out` that holds anything but this search.
-    """
-    out = Path(out)
-    if not find_spec("optuna"):
-        raise UserError("--search needs optuna: pip install 'compactbio[search]'.")
-    import optuna
+    The runs are in `out/search/`, their scores in `search.json`; the best is copied to `out`. Runs that are finished
+    are not done again.
 
-    found, fixed = datasets.find(data, task, format=options.get("format")), dict(overrides or {})
+    Args:
+        data, model, out, task, **options: as of `finetune`.
+        overrides: as of `finetune`; what they set is not searched.
+        train_on: must be "train".
+        resume: whether there must be a search to resume in `out`.
+
+    Raises UserError as `finetune` does, without a devel split, and for an `out` that holds anything but this search.
+    """
+    out, fixed = Path(out), dict(overrides or {})
+    found = datasets.find(data, task, format=options.get("format"))
     if train_on != "train" or "devel" not in found.files:
-        raise UserError("--search chooses by devel: the data need a devel split that is not trained on.")
+        raise UserError(
+            "A search chooses by devel: the data need a devel split that is not trained on.", setting="search"
+        )
     source = loading.find(model)
     grid = _grid(found.task, source, fixed)
     wanted = {"grid": grid, "fixed": fixed, "data": found.digests, "model": source.digest, **options}
     if resume and not (out / SEARCH).exists():
-        raise UserError(f"{out} holds no search to resume: leave --resume out to begin one.")
-    with run_folder.held(PartialState(cpu=not torch.cuda.is_available()), out):
-        done = _begin(out, wanted)
-        if done is not None:
-            return done
+        raise UserError(f"{out} holds no search to resume: begin one without resuming.", setting="resume")
+    with run_folder.held(out):
+        if _finished(out, wanted):
+            return Finetuned(**{**_record(out)["result"], "state": "already finished", "out": str(out)})
         trials: list[tuple[dict[str, Any], Finetuned]] = []
-
-        def objective(trial: Any) -> float:
-            point = {name: trial.suggest_categorical(name, values) for name, values in grid.items()}
+        for values in product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
             place = out / "search" / "-".join(f"{name}={value:g}" for name, value in point.items())
-            again = (place / "run.json").exists()
             result = finetune(
-                data, model, place, task=task, overrides={**fixed, **point}, train_on=train_on, resume=again, **options
+                data,
+                model,
+                place,
+                task=task,
+                overrides={**fixed, **point},
+                train_on=train_on,
+                resume=(place / run_folder.RUN).exists(),
+                **options,
             )
             if result.state == "stopped":
                 raise KeyboardInterrupt
             trials.append((point, result))
-            return float(result.devel or 0.0)
-
-        # What ends a trial is told by us, in a sentence.
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.GridSampler(grid, seed=0))
-        study.optimize(objective, catch=())
-        return _keep(out, wanted, trials)
-
-
-def _begin(out: Path, wanted: dict[str, Any]) -> Finetuned | None:
-    """Begin or take up a search in `out`: the result of a finished one."""
-    kept = out / SEARCH
-    if not kept.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} is not empty and holds no search of ours: choose another --out.")
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(kept, {"search": wanted, "trials": None})
-        return None
-    known = read_json(kept)
-    if known["search"] != wanted:
-        if not (out / "search").exists():
-            # It was refused before its first trial.
-            write_json(kept, {"search": wanted, "trials": None})
-            return None
-        raise UserError(f"{out} holds a search of another grid, other settings, data or model: choose another --out.")
-    if known["trials"] is None:
-        return None
-    record = run_folder.record(out)
-    assert record is not None
-    return Finetuned(**{**record["result"], "state": "already finished", "out": str(out)})
+        return _keep_best(out, wanted, trials)
 
 
 def _grid(task: str, source: loading.Source, fixed: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -111,19 +88,42 @@ def _grid(task: str, source: loading.Source, fixed: Mapping[str, Any]) -> dict[s
     return {name: values for name, values in grid.items() if name not in fixed}
 
 
-def _keep(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, Any], Finetuned]]) -> Finetuned:
-    """Make the best trial the result, with a card of its own; `search.json` last, which ends the search."""
+def _finished(out: Path, wanted: dict[str, Any]) -> bool:
+    """Begin or resume a search in its folder; whether it is finished already."""
+    kept = out / SEARCH
+    refuse_foreign(out, "search", SEARCH)
+    known = read_json(kept) if kept.exists() else None
+    if known is None or (known["search"] != wanted and not (out / "search").exists()):
+        # Also where another search was refused before its first run.
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(kept, {"search": wanted, "trials": None})
+        return False
+    if known["search"] != wanted:
+        raise UserError(
+            f"{out} holds a search of another grid, other settings, data or model: choose another output folder.",
+            setting="out",
+        )
+    return known["trials"] is not None
+
+
+def _record(out: Path) -> dict[str, Any]:
+    record = run_folder.record(out)
+    assert record is not None
+    return record
+
+
+def _keep_best(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, Any], Finetuned]]) -> Finetuned:
+    """Make the best run the result, with a card of its own; `search.json` last, which ends the search."""
     best = max((result for _, result in trials), key=lambda result: result.devel or 0.0)
     for file in Path(best.out).iterdir():
         if file.is_file():
             shutil.copy2(file, out / file.name)
     table = tuple({**point, "devel": result.devel, "epoch": result.epoch} for point, result in trials)
     result = replace(best, out=str(out), trials=table)
-    record = run_folder.record(out)
-    assert record is not None
+    inputs = _record(out)["identity"]
     with loading.quiet():
-        parameters = encoder_parameters(loading.load_for(loading.find(str(out)), TASKS[best.task].auto))
-    run_folder.finish(out, record["identity"], {**asdict(result), "out": out.name})
-    write_text(out / "README.md", write_task_card(out.name, record["identity"], asdict(result), parameters, []))
+        parameters = encoder_parameters(loading.load_for(loading.find(out), TASKS[best.task].auto))
+    run_folder.finish(out, inputs, asdict(result))
+    write_text(out / "README.md", finetuned_card(out.name, inputs, asdict(result), parameters))
     write_json(out / SEARCH, {"search": wanted, "trials": table})
     return result

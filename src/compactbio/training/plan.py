@@ -1,4 +1,4 @@
-"""What a training run will take: tokens, FLOPs and memory counted, time forecast from a few real steps."""
+"""What a training run will take: tokens, FLOPs and memory are counted, time is forecast from a few real steps."""
 
 import math
 import statistics
@@ -15,19 +15,18 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
-from compactbio.modeling.families import depth, device_of, encoder_parameters
-from compactbio.modeling.hardware import flops_per_token, head_flops
-from compactbio.modeling.packing import Packed
+from compactbio.modeling.families import depth, encoder_parameters
 from compactbio.objectives.terms import TERMS
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
-from compactbio.training import batches, engine, masked_lm, pretraining
+from compactbio.training import batches, masked_lm, pretraining
+from compactbio.training.distillation import arguments_for, distil, reads_teacher_logits
 from compactbio.training.masked_lm import Masking
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of each step, those of them that the optimiser's update took, and how many tokens the step held."""
+    """Of each step the seconds, the seconds of the optimiser's update among them, and the tokens."""
 
     seconds: tuple[float, ...]
     update: tuple[float, ...]
@@ -69,22 +68,20 @@ def time_steps(
 ) -> Timed:
     """Train `student` in place for one step that warms up and `count` that are timed, and save nothing.
 
-    Steps are of `recipe.batch_size` rows of `source`. Raises UserError where a signal stops it.
+    Steps are of `recipe.batch_size` rows. Raises UserError where a signal stops it.
     """
     steps = batches.Steps(source, recipe.batch_size, tokens_per_batch, count + 1)
     recipe = recipe.model_copy(update={"steps": count + 1})
     clock = _Clock()
-    with TemporaryDirectory() as folder:
-        arguments = pretraining.arguments_for(recipe, precision, Path(folder), measures=False, starts=True)
-        arguments.save_strategy = "no"
-        outcome = engine.distil(student, teacher, steps, [], recipe, arguments, [clock])
+    arguments = arguments_for(recipe, precision, None, validates=False, starts=True)
+    outcome = distil(student, teacher, steps, recipe, arguments=arguments, callbacks=[clock])
     if outcome.stopped:
         raise UserError("Stopped before all steps were timed; start again.")
     tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, count + 1))
     return Timed(tuple(clock.seconds[1:]), tuple(clock.update[1:]), tokens)
 
 
-# The share of its data sheet's rate that an accelerator is taken to reach; nothing reaches all of it.
+# The share of its data sheet's rate that an accelerator is taken to reach; none reaches all of it.
 SHARE = 0.4
 _SAMPLE = 2000  # rows
 _ENOUGH = 10.0  # seconds of timed steps
@@ -92,10 +89,18 @@ _ENOUGH = 10.0  # seconds of timed steps
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A run on accelerators, by their data sheet alone: hours at all of its rate, and at `share` of it.
+    """A run on accelerators, by their data sheet alone.
 
-    `memory_bytes` a device is an estimate: weights, gradients, AdamW's moments, and activations after Korthikanti et
-    al. 2022 (section 4, without attention maps) of `tokens_per_batch` tokens; `fits` compares it with the device's.
+    Attributes:
+        device: the accelerator.
+        count: how many of them.
+        hours_at_full_rate: hours at all of the rate that the data sheet names.
+        hours: hours at `share` of it.
+        share: the share of the rate that is taken to be reached.
+        tokens_per_batch: tokens per micro-batch on a device.
+        memory_bytes: an estimate per device: weights, gradients, AdamW's moments, and activations after Korthikanti et
+            al. 2022 (section 4, without attention maps).
+        fits: whether the device has that memory.
     """
 
     device: str
@@ -110,11 +115,16 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take.
+    """What a run will take: counted, then measured on this machine, then forecast.
 
-    Counted: `tokens` of all steps, `flops` (two for a product and sum; student three times forward, teacher once).
-    Measured on this machine: `tokens_per_second` while training, `memory_bytes`, the peak of a process that trains.
-    Forecast from it: `seconds` in all, of which training, measuring on held-out rows, and writing checkpoints.
+    Attributes:
+        tokens: of all steps.
+        flops: of all steps, two for a product and its sum; student three times forward, teacher once.
+        tokens_per_second: while training, measured.
+        memory_bytes: the peak of a process that trains, measured.
+        seconds: of the run in all, which are
+        training_seconds, heldout_seconds and checkpoint_seconds: training, scoring held-out rows, writing checkpoints.
+        elsewhere: the same run on other devices.
     """
 
     recipe: str
@@ -152,10 +162,15 @@ def plan(
     devices: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> Plan:
-    """Forecast what `run.train` with the same arguments takes; `devices` as `accelerators.find` reads them.
+    """Forecast what `pretraining.train` with the same arguments takes.
 
-    Times a few real steps with the real models and rows, of two micro-batches each, and writes nothing but a
-    temporary copy of the student. Raises UserError as `run.train` does.
+    Times a few real steps with the real models and rows, of two micro-batches each; nothing is kept of them.
+
+    Args:
+        devices: accelerators to estimate for, as `hardware.find` reads them ("8xH100").
+        listener: gets a sentence on what is being done.
+
+    Raises UserError as `pretraining.train` does.
     """
     found = [hardware.find(wanted) for wanted in devices]
     inputs = pretraining.collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
@@ -164,39 +179,39 @@ def plan(
 
 
 def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Accelerator]], listener: Listener) -> Plan:
-    recipe, counted = inputs.recipe, inputs.manifest
+    recipe = inputs.recipe
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
-    source = batches.Masked(splits["train"], masking)
     listener.note("Loading the models ...")
     teacher, student = pretraining.models(inputs)
-    parameters = encoder_parameters(student), encoder_parameters(teacher) if teacher else None
-    flops = flops_a_token(recipe, student, teacher, _lengths(splits["train"]))
-    rows = counted["rows"]["train"]
-    mean = counted["tokens"]["train"] / rows
-    per_step = recipe.batch_size * mean
-    elsewhere = tuple(
-        _elsewhere(count, device, flops * per_step * recipe.steps, student, teacher, recipe)
-        for count, device in devices
+    # Counted before the models are trained.
+    parameters, teachers = encoder_parameters(student), encoder_parameters(teacher) if teacher else None
+    rows = inputs.manifest["rows"]["train"]
+    tokens_per_row = inputs.manifest["tokens"]["train"] / rows
+    tokens_per_step = recipe.batch_size * tokens_per_row
+    flops_per_token = training_flops_per_token(recipe, student, teacher, _lengths(splits["train"]))
+    flops = flops_per_token * tokens_per_step * recipe.steps
+    elsewhere = tuple(_elsewhere(count, device, flops, student, teacher, recipe) for count, device in devices)
+    timed = _timed(inputs, student, teacher, batches.Masked(splits["train"], masking), tokens_per_row, listener)
+    seconds_per_token = statistics.median(
+        (step - update) / tokens for step, update, tokens in zip(timed.seconds, timed.update, timed.tokens, strict=True)
     )
-    timed = _timed(inputs, student, teacher, source, mean, listener)
-    rate = statistics.median((s - o) / t for s, o, t in zip(timed.seconds, timed.update, timed.tokens, strict=True))
-    step = rate * per_step + statistics.median(timed.update)
-    held = _heldout(inputs, splits, masking, student, teacher)
-    saved = _saving(recipe, student, held=held > 0)
-    training = step * recipe.steps
+    seconds_per_step = seconds_per_token * tokens_per_step + statistics.median(timed.update)
+    training = seconds_per_step * recipe.steps
+    heldout = _heldout_seconds(inputs, splits, masking, student, teacher)
+    saving = _checkpoint_seconds(recipe, student, keeps_best=heldout > 0)
     return Plan(
         recipe=recipe.name,
-        student_parameters=parameters[0],
-        teacher_parameters=parameters[1],
+        student_parameters=parameters,
+        teacher_parameters=teachers,
         rows=rows,
-        tokens_per_row=mean,
+        tokens_per_row=tokens_per_row,
         steps=recipe.steps,
         citations=recipe.steps * recipe.batch_size,
         epochs=recipe.steps * recipe.batch_size / rows,
-        tokens=per_step * recipe.steps,
-        flops_per_token=flops,
-        flops=flops * per_step * recipe.steps,
+        tokens=tokens_per_step * recipe.steps,
+        flops_per_token=flops_per_token,
+        flops=flops,
         machine={
             "processor": hardware.processor(),
             "device": hardware.device(),
@@ -205,27 +220,30 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
         },
         precision=inputs.precision,
         tokens_per_batch=inputs.tokens,
-        tokens_per_second=per_step / step,
+        tokens_per_second=tokens_per_step / seconds_per_step,
         timed_steps=len(timed.seconds),
         memory_bytes=hardware.peak(),
-        seconds=training + held + saved,
+        seconds=training + heldout + saving,
         training_seconds=training,
-        heldout_seconds=held,
-        checkpoint_seconds=saved,
+        heldout_seconds=heldout,
+        checkpoint_seconds=saving,
         elsewhere=elsewhere,
     )
 
 
-def flops_a_token(
+def training_flops_per_token(
     recipe: Recipe, student: PreTrainedModel, teacher: PreTrainedModel | None, lengths: Sequence[int]
 ) -> float:
-    """Floating-point operations that a token of training needs, on rows of the given `lengths`.
+    """Floating-point operations per token of training.
 
-    The student runs three times its forward pass, backward included, the teacher once; heads at masked positions, and
-    only where a loss term reads them.
+    The student takes three times its forward pass, backward included, the teacher once; heads run at masked positions,
+    and only where a loss term reads them.
+
+    Args:
+        lengths: of the rows, in tokens.
     """
     tokens = sum(lengths)
-    # The mean length of the row that a token stands in, and the share of tokens that are masked: not [CLS], not [SEP].
+    # The mean length of a token's row, and the share of tokens that are masked, never [CLS] and [SEP].
     length = sum(n * n for n in lengths) / tokens
     masked = recipe.mlm_probability * sum(max(n - 2, 0) for n in lengths) / tokens
     terms = [TERMS[term] for term in recipe.loss]
@@ -233,7 +251,7 @@ def flops_a_token(
     if teacher is not None and recipe.kind == "distil":
         passes.append((teacher, 1, any(term.teacher_logits for term in terms)))
     return sum(
-        times * (flops_per_token(model.base_model, length) + headed * masked * head_flops(model))
+        times * (hardware.flops_per_token(model.base_model, length) + headed * masked * hardware.head_flops(model))
         for model, times, headed in passes
     )
 
@@ -248,24 +266,18 @@ def _timed(
     inputs: pretraining.Inputs,
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
-    source: batches.Masked,
-    mean: float,
+    source: batches.Source,
+    tokens_per_row: float,
     listener: Listener,
 ) -> Timed:
-    """Steps of two micro-batches, or of all citations where these are fewer: three, or what ten seconds hold."""
-    citations = min(inputs.recipe.batch_size, math.ceil(2 * inputs.tokens / mean))
+    """Steps of two micro-batches, or of all citations where these are fewer: three, or as many as ten seconds hold."""
+    citations = min(inputs.recipe.batch_size, math.ceil(2 * inputs.tokens / tokens_per_row))
     recipe = inputs.recipe.model_copy(update={"batch_size": citations})
 
     def some(count: int) -> Timed:
         listener.note(f"Timing {count} steps of {citations} citations ...")
         return time_steps(
-            student,
-            teacher,
-            source,
-            recipe,
-            precision=inputs.precision,
-            tokens_per_batch=inputs.tokens,
-            count=count,
+            student, teacher, source, recipe, precision=inputs.precision, tokens_per_batch=inputs.tokens, count=count
         )
 
     first = some(3)
@@ -273,45 +285,41 @@ def _timed(
     return first if 3 * taken >= _ENOUGH / 2 else some(min(100, math.ceil(_ENOUGH / taken)))
 
 
-def _heldout(
+def _heldout_seconds(
     inputs: pretraining.Inputs,
     splits: Any,
     masking: Masking,
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
 ) -> float:
-    """Seconds that measuring on the held-out rows takes over the run, the teacher's once included."""
+    """Seconds for scoring the held-out rows over the run, the teacher once."""
     if "holdout" not in splits:
         return 0.0
     recipe = inputs.recipe
-    held = batches.heldout(splits["holdout"], masking, inputs.tokens)
-    times = 1 + math.ceil(recipe.steps / recipe.eval_every)
-    bf16 = inputs.precision == "bf16"
-    seconds = times * _measuring(student, held, bf16=bf16)
-    if teacher is not None and any(TERMS[term].teacher_logits for term in recipe.loss):
-        seconds += _measuring(teacher.float(), held, bf16=bf16)
-    return seconds
+    held = batches.heldout_batches(splits["holdout"], masking, inputs.tokens)
+    middle = held[len(held) // 2]
+    share = sum(batch.borders[-1] for batch in held) / middle.borders[-1]
+
+    def seconds(model: PreTrainedModel) -> float:
+        taken = []
+        for _ in range(2):
+            began = time.perf_counter()
+            masked_lm.score_heldout(model, [middle], bf16=inputs.precision == "bf16")
+            taken.append(time.perf_counter() - began)
+        return min(taken) * share
+
+    scored = (1 + math.ceil(recipe.steps / recipe.eval_every)) * seconds(student)
+    return scored + (seconds(teacher.float()) if teacher is not None and reads_teacher_logits(recipe) else 0.0)
 
 
-def _measuring(model: PreTrainedModel, held: Sequence[Packed], *, bf16: bool) -> float:
-    """Seconds to measure a model on held-out rows, from the middle one of their batches."""
-    middle = [held[len(held) // 2].to(device_of(model))]
-    taken = []
-    for _ in range(2):
-        began = time.perf_counter()
-        masked_lm.totals(model, middle, bf16=bf16)
-        taken.append(time.perf_counter() - began)
-    return min(taken) * sum(batch.borders[-1] for batch in held) / middle[0].borders[-1]
-
-
-def _saving(recipe: Recipe, student: PreTrainedModel, *, held: bool) -> float:
-    """Seconds for all checkpoints: weights and AdamW's two moments; and for the best student after a measurement."""
+def _checkpoint_seconds(recipe: Recipe, student: PreTrainedModel, *, keeps_best: bool) -> float:
+    """Seconds for all checkpoints, of weights and AdamW's two moments, and for the best student where it is kept."""
     with TemporaryDirectory() as folder:
         began = time.perf_counter()
         student.save_pretrained(folder)
         taken = time.perf_counter() - began
     saves = math.ceil(recipe.steps / recipe.save_every)
-    return taken * (3 * saves + held * math.ceil(recipe.steps / recipe.eval_every))
+    return taken * (3 * saves + keeps_best * math.ceil(recipe.steps / recipe.eval_every))
 
 
 def _elsewhere(
@@ -325,7 +333,7 @@ def _elsewhere(
     hours = flops / (count * device.flops) / 3600
     trained = sum(p.numel() for p in student.parameters())
     width, vocabulary = student.config.hidden_size, student.config.vocab_size
-    # Bytes a token: 34 times the width a layer in half precision; logits, their softmax and its gradient in float32.
+    # Bytes per token: 34 times the width per layer in half precision; logits, softmax and gradient in float32.
     a_token = 34 * width * depth(student) + recipe.mlm_probability * vocabulary * 3 * 4
     if teacher is not None:
         trained += sum(p.numel() for p in teacher.parameters()) / 8  # half precision, no gradient, no moments

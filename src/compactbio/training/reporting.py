@@ -1,8 +1,10 @@
-"""What a run tells while it goes: a bar with speed and time left, `metrics.jsonl`, TensorBoard."""
+"""What reports on a run: a bar with speed and time left, `metrics.jsonl`, TensorBoard."""
 
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,28 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerState
 
 from compactbio.files import write_text
+from compactbio.progress import time_left
 
 METRICS = "metrics.jsonl"
 
 
-class Metrics(TrainerCallback):  # type: ignore[misc]
+class Reporter(TrainerCallback):  # type: ignore[misc]
+    """Reports each line of the Trainer's log, on the main process only; to be closed after the run."""
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict[str, float], **_: Any) -> None:
+        # The Trainer's own closing line is left out: its rates count steps as if they were examples.
+        if state.is_world_process_zero and "train_runtime" not in logs:
+            self.report(state, logs)
+
+    def report(self, state: TrainerState, logs: dict[str, float]) -> None:
+        """Report a line of the log."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Finish what is under way; safe to call twice."""
+
+
+class Metrics(Reporter):
     """Appends every line of the log to `metrics.jsonl`; a resumed run first drops the lines after its checkpoint."""
 
     def __init__(self, path: Path) -> None:
@@ -28,30 +47,9 @@ class Metrics(TrainerCallback):  # type: ignore[misc]
             kept = [line for line in read(self._path) if line["step"] <= state.global_step and state.global_step]
             write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: Any,
-        logs: dict[str, float],
-        **_: Any,
-    ) -> None:
-        if not _tells(state, logs):
-            return
+    def report(self, state: TrainerState, logs: dict[str, float]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **logs, "time": round(time.time(), 3)}) + "\n")
-
-    def close(self) -> None:
-        """Nothing waits here: every line is written at once."""
-
-
-def _tells(state: TrainerState, logs: dict[str, float]) -> bool:
-    # The Trainer's own closing line is left out: its rates count steps as if they were examples.
-    return bool(state.is_world_process_zero) and "train_runtime" not in logs
-
-
-def _said(name: str) -> str:
-    return name.replace("heldout", "held-out").replace("_", " ")
 
 
 def read(path: Path) -> list[dict[str, float]]:
@@ -67,8 +65,8 @@ def read(path: Path) -> list[dict[str, float]]:
     return lines
 
 
-class Bar(TrainerCallback):  # type: ignore[misc]
-    """A progress bar on stderr with loss, tokens a second and time left; where stderr is no terminal, plain lines."""
+class Bar(Reporter):
+    """A progress bar on stderr with loss, tokens per second and time left; plain lines where it is not a terminal."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -84,7 +82,7 @@ class Bar(TrainerCallback):  # type: ignore[misc]
             self._bar.add_task(self._label, total=state.max_steps, completed=state.global_step)
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        # Not at the beginning: what is measured before the first step would be counted as a step's time.
+        # Not in on_train_begin: the validation before the first step would be counted as a step's time.
         if not self._started:
             self._started, self._first = time.monotonic(), state.global_step
 
@@ -92,42 +90,30 @@ class Bar(TrainerCallback):  # type: ignore[misc]
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=state.global_step)
 
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: Any,
-        logs: dict[str, float],
-        **_: Any,
-    ) -> None:
-        if not _tells(state, logs):
-            return
+    def report(self, state: TrainerState, logs: dict[str, float]) -> None:
         if "loss" in logs:
             words = f"loss {logs['loss']:.3f}, {logs['tokens_per_second']:,.0f} tokens/s"
         else:
-            words = ", ".join(f"{_said(name)} {value:.4f}" for name, value in logs.items() if name != "epoch")
+            words = ", ".join(f"{_in_words(name)} {value:.4f}" for name, value in logs.items() if name != "epoch")
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=f"{self._label}: {words}")
         else:
-            left = self._left(state)
+            done, seconds = state.global_step - self._first, time.monotonic() - self._started
+            left = time_left(done, state.max_steps - state.global_step, seconds)
             sys.stderr.write(f"{self._label}: step {state.global_step}/{state.max_steps}, {words}{left}\n")
 
     def close(self) -> None:
-        """Take the bar off the screen; safe to call twice."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
-    def _left(self, state: TrainerState) -> str:
-        done = state.global_step - self._first
-        if done == 0:
-            return ""
-        seconds = (time.monotonic() - self._started) / done * (state.max_steps - state.global_step)
-        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+
+def _in_words(name: str) -> str:
+    return name.replace("heldout", "held-out").replace("_", " ")
 
 
-class TensorBoard(TrainerCallback):  # type: ignore[misc]
-    """Every number of the log as a TensorBoard scalar under `folder`."""
+class TensorBoard(Reporter):
+    """Every number of the log as a TensorBoard scalar in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -139,29 +125,25 @@ class TensorBoard(TrainerCallback):  # type: ignore[misc]
 
             self._writer = SummaryWriter(str(self._folder), purge_step=state.global_step or None)
 
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: Any,
-        logs: dict[str, float],
-        **_: Any,
-    ) -> None:
-        if self._writer is not None and _tells(state, logs):
-            for key, value in logs.items():
-                self._writer.add_scalar(key, value, state.global_step)
+    def report(self, state: TrainerState, logs: dict[str, float]) -> None:
+        for key, value in logs.items():
+            self._writer.add_scalar(key, value, state.global_step)
 
     def close(self) -> None:
-        """Write out what waits."""
         if self._writer is not None:
             self._writer.close()
 
 
-def reporters(out: Path, label: str) -> list["Metrics | Bar | TensorBoard"]:
-    """What reports on a run into its folder, each to be closed; TensorBoard only where it is installed."""
-    found: list[Metrics | Bar | TensorBoard] = [Metrics(out / METRICS), Bar(label)]
+@contextmanager
+def reporters(out: Path, label: str) -> Iterator[list[Reporter]]:
+    """What reports on a run into its folder, closed afterwards; TensorBoard only where it is installed."""
+    found: list[Reporter] = [Metrics(out / METRICS), Bar(label)]
     if find_spec("tensorboard"):
         found.append(TensorBoard(out / "tensorboard"))
     elif PartialState().is_main_process:
         sys.stderr.write("No TensorBoard curves, metrics.jsonl has them: pip install 'compactbio[tensorboard]'\n")
-    return found
+    try:
+        yield found
+    finally:
+        for reporter in found:
+            reporter.close()

@@ -1,4 +1,4 @@
-"""The folder of a run: begun, resumed or found finished by its `run.json`; its checkpoints, each whole."""
+"""The folder of a training run: what its `run.json` records, how it is begun or resumed, and its checkpoints."""
 
 import re
 import shutil
@@ -8,20 +8,169 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from pydantic import BaseModel
 from transformers import PreTrainedModel
 
+from compactbio import hub
 from compactbio.errors import UserError
-from compactbio.files import atomic_folder, file_digest, locked, read_json, recover, write_json
-from compactbio.training import reporting
+from compactbio.files import atomic_folder, file_digest, locked, read_json, recover, refuse_foreign, write_json
+from compactbio.training.reporting import METRICS
 
+RUN = "run.json"
+CHECKPOINTS = "checkpoints"
 BEST = "best"
 # Written last into a checkpoint: what it consists of.
-SEAL = "complete.json"
+_SEAL = "complete.json"
 _WEIGHTS = "model.safetensors"
 _STATE = (_WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json")
+_NOT_PUBLISHED = (f"{CHECKPOINTS}/*", "tensorboard/*", ".*")
+
+T = TypeVar("T")
+
+
+class Begun(NamedTuple):
+    """The result of a finished run, or else the checkpoint to resume from, None for step 0. `notes` are sentences on
+    checkpoints that were passed over, now or before."""
+
+    result: dict[str, Any] | None
+    checkpoint: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def processes() -> PartialState:
+    """The processes of this run: one, or those that torchrun started."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+@contextmanager
+def open_run(out: Path, inputs: dict[str, Any], *, resume: bool) -> Iterator[Begun]:
+    """Begin a run in its folder, or resume it, as `begin` does; within it the folder is kept to this run."""
+    with held(out):
+        yield on_main(lambda: begin(out, inputs, resume=resume))
+
+
+def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
+    """Begin the run in `out`, or resume it.
+
+    Args:
+        out: the folder of the run.
+        inputs: what the run is made of, a JSON value; it must be the same for a run to be resumed.
+        resume: whether an unfinished run is resumed.
+
+    Raises UserError where the folder holds another run, this one unfinished without `resume`, no run to resume, no
+    complete checkpoint, or something else.
+    """
+    known = record(out)
+    if known is None:
+        if resume:
+            raise UserError(f"{out} holds no run to resume: begin one without resuming.", setting="resume")
+        refuse_foreign(out, "run", RUN)
+        out.mkdir(parents=True, exist_ok=True)
+    elif known["result"] is not None or _has_steps(out):
+        differing = [key for key, value in inputs.items() if known["identity"].get(key) != value]
+        if differing:
+            raise UserError(
+                f"{out} holds a run of {_different(known['identity'], inputs, differing)}; choose another output "
+                "folder.",
+                setting="out",
+            )
+        if known["result"] is not None:
+            return Begun({**known["result"], "state": "already finished", "out": str(out)})
+        if not resume:
+            raise UserError(
+                f"{out} holds this run unfinished: resume it, or choose another output folder.", setting="resume"
+            )
+        return _resumed(out, known)
+    # A run that was refused before its first step can be begun again, with other inputs too.
+    write_json(out / RUN, {"identity": inputs, "result": None})
+    return Begun(None)
+
+
+def finish(out: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:
+    """Write down the result, which ends the run; of its folder only the name is kept."""
+    write_json(out / RUN, {"identity": inputs, "result": {**result, "out": out.name}})
+
+
+def record(out: Path) -> dict[str, Any] | None:
+    """The record of the run in a folder, None where there is none. Raises UserError for a file that is none."""
+    path = out / RUN
+    if not path.exists():
+        return None
+    try:
+        found = read_json(path)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or "result" not in found or not isinstance(found.get("identity"), dict):
+        raise UserError(f"{path} is not a record of compactbio: choose another output folder.", setting="out")
+    return found
+
+
+def push(out: str | Path, name: str, *, private: bool = False) -> str:
+    """Upload the finished model of a run, without its checkpoints, to the hub.
+
+    Args:
+        out: the folder of the run.
+        name: `owner/name` on the hub; created where it does not exist.
+        private: whether a model that is created is visible to its owner alone.
+
+    Returns its address. Raises UserError where the hub refuses or is out of reach.
+    """
+    return hub.push(Path(out), name, ignore=_NOT_PUBLISHED, private=private)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keep a folder to the processes of this run. Raises UserError on all of them where another run has it."""
+    with ExitStack() as stack:
+        on_main(lambda: stack.enter_context(locked(out)))
+        yield
+
+
+def on_main(action: Callable[[], T]) -> T:
+    """Do something on the main process only; all processes return its result, or raise its UserError."""
+    answer: list[Any] = [None, None]
+    if processes().is_main_process:
+        try:
+            answer[0] = action()
+        except UserError as error:
+            answer[1] = error
+    if processes().num_processes > 1:
+        broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]  # type: ignore[no-any-return]
+
+
+def _resumed(out: Path, known: dict[str, Any]) -> Begun:
+    checkpoint, passed_over = newest(out / CHECKPOINTS, processes().num_processes)
+    for note in passed_over:
+        sys.stderr.write(f"{out}: {note}\n")
+    notes = tuple(dict.fromkeys([*known.get("notes", ()), *passed_over]))
+    if passed_over:
+        write_json(out / RUN, {**known, "notes": notes})
+    return Begun(None, checkpoint, notes)
+
+
+def _has_steps(out: Path) -> bool:
+    return any((out / name).exists() for name in (METRICS, CHECKPOINTS))
+
+
+def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
+    words = []
+    for key in keys:
+        old, new, name = known.get(key), wanted[key], key.replace("_", " ")
+        if isinstance(old, dict) and isinstance(new, dict):
+            fields = [f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in new if old.get(k) != new.get(k)]
+            words.append(f"another {name} ({'; '.join(fields[:3])})")
+        else:
+            words.append(f"another {name}")
+    return " and ".join(words)
+
+
+# -- checkpoints
 
 
 class _Seal(BaseModel):
@@ -31,6 +180,12 @@ class _Seal(BaseModel):
     files: dict[str, str]
 
 
+def seal(checkpoint: Path, processes: int) -> None:
+    """Write down, last, what a checkpoint by this number of processes consists of."""
+    files = {path.name: file_digest(path) for path in sorted(checkpoint.iterdir())}
+    write_json(checkpoint / _SEAL, {"processes": processes, "files": files})
+
+
 def keep_best(
     folder: Path,
     student: PreTrainedModel,
@@ -38,7 +193,7 @@ def keep_best(
     metrics: dict[str, float],
     step: int,
 ) -> None:
-    """Keep the student under `folder/best` where its metrics are `better` than those of the one kept there."""
+    """Keep the student in `folder/best` where its metrics are `better` than those of the one kept there."""
     kept = best(folder)
     if kept is not None and not better(metrics, kept):
         return
@@ -49,39 +204,33 @@ def keep_best(
 
 
 def best(folder: Path) -> dict[str, Any] | None:
-    """The record of the best student kept in a checkpoint folder: its step and its metrics."""
+    """The record of the best student in a folder of checkpoints: its step and its metrics."""
     recover(folder / BEST)
-    record = folder / BEST / "best.json"
-    return read_json(record) if record.exists() else None
-
-
-def seal(checkpoint: Path, processes: int) -> None:
-    """Write down, last, what a checkpoint of so many processes consists of."""
-    files = {path.name: file_digest(path) for path in sorted(checkpoint.iterdir())}
-    write_json(checkpoint / SEAL, {"processes": processes, "files": files})
+    kept = folder / BEST / "best.json"
+    return read_json(kept) if kept.exists() else None
 
 
 def newest(folder: Path, processes: int) -> tuple[Path | None, tuple[str, ...]]:
-    """The newest complete checkpoint of a folder for so many processes, and a sentence on each that was passed over.
+    """The newest complete checkpoint of a folder, and a sentence on each that was passed over.
 
-    None where there is no checkpoint at all. Raises UserError where there are some and none is complete, or the best
-    student is not.
+    None where there is no checkpoint at all. Raises UserError where there are some and none is complete, also for
+    another number of `processes`, or where the best student is not.
     """
-    if (folder / BEST).exists() and (fault := _fault(folder / BEST, (_WEIGHTS, "best.json"), 1)):
+    if (folder / BEST).exists() and (problem := _problem(folder / BEST, (_WEIGHTS, "best.json"), 1)):
         raise UserError(
-            f"{folder / BEST}, the best student so far, is not complete ({fault}): delete this folder to keep the best "
-            "of the steps that follow, or choose another --out."
+            f"{folder / BEST}, the best student so far, is not complete ({problem}): delete this folder to keep the "
+            "best of the steps that follow, or choose another output folder."
         )
     refused: dict[str, str] = {}
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     for checkpoint in reversed(checkpoints(folder)):
-        fault = _fault(checkpoint, (*_STATE, *states), processes)
-        if fault is None:
+        problem = _problem(checkpoint, (*_STATE, *states), processes)
+        if problem is None:
             return checkpoint, tuple(
                 f"{name} is not complete ({why}): the run was resumed from {checkpoint.name}."
                 for name, why in refused.items()
             )
-        refused[checkpoint.name] = fault
+        refused[checkpoint.name] = problem
     if refused:
         listed = "; ".join(f"{name}: {why}" for name, why in refused.items())
         raise UserError(
@@ -91,12 +240,12 @@ def newest(folder: Path, processes: int) -> tuple[Path | None, tuple[str, ...]]:
     return None, ()
 
 
-def _fault(checkpoint: Path, needed: tuple[str, ...], processes: int) -> str | None:
+def _problem(checkpoint: Path, needed: tuple[str, ...], processes: int) -> str | None:
     """What is wrong with a checkpoint or a kept student, None where it is as it was saved."""
     try:
-        sealed = _Seal.model_validate_json((checkpoint / SEAL).read_bytes())
+        sealed = _Seal.model_validate_json((checkpoint / _SEAL).read_bytes())
     except (OSError, ValueError):
-        return f"{SEAL} is missing or damaged"
+        return f"{_SEAL} is missing or damaged"
     if sealed.processes != processes:
         counted = "1 process" if sealed.processes == 1 else f"{sealed.processes} processes"
         return f"it was saved by {counted}, not {processes}"
@@ -110,8 +259,8 @@ def _fault(checkpoint: Path, needed: tuple[str, ...], processes: int) -> str | N
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, complete or not, oldest first."""
-    named = (p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", p.name))
-    return sorted((p for p in named if p.is_dir()), key=step_of)
+    named = (path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name))
+    return sorted((path for path in named if path.is_dir()), key=step_of)
 
 
 def step_of(checkpoint: Path | None) -> int:
@@ -130,118 +279,8 @@ def refusing_full_disk(folder: Path) -> Iterator[None]:
         # safetensors and torch.save raise their own kinds, with the system's words in them at best.
         if "os error 28" in str(error) or "No space left" in str(error) or shutil.disk_usage(folder).free < 2**20:
             raise UserError(
-                f"{folder}: no space is left on the device; the last whole checkpoint is kept: free some space "
-                "and go on with --resume."
+                f"{folder}: no space is left on the device; the last complete checkpoint is kept: free some space and "
+                "resume the run.",
+                setting="resume",
             ) from error
         raise
-
-
-RUN = "run.json"
-
-T = TypeVar("T")
-
-
-class Begun(NamedTuple):
-    """The result of a finished run, or else the checkpoint to resume from, None for step 0; `notes` are sentences on
-    checkpoints that were passed over, now or before."""
-
-    result: dict[str, Any] | None
-    checkpoint: Path | None = None
-    notes: tuple[str, ...] = ()
-
-
-def begin(out: Path, identity: dict[str, Any], *, resume: bool) -> Begun:
-    """Begin or take up the run in `out`.
-
-    `identity` is what must be the same for a run to be taken up, a JSON value. Raises UserError where the folder
-    holds another run, this one unfinished without `resume`, none to resume, no complete checkpoint, or something else.
-    """
-    known = record(out)
-    if known is not None and (known["result"] is not None or _begun(out)):
-        differs = [key for key, value in identity.items() if known["identity"].get(key) != value]
-        if differs:
-            raise UserError(
-                f"{out} holds a run of {_different(known['identity'], identity, differs)}; choose another --out."
-            )
-        if known["result"] is not None:
-            return Begun(known["result"])
-        if not resume:
-            raise UserError(f"{out} holds this run unfinished: add --resume to go on, or choose another --out.")
-        return _resumed(out, known)
-    if resume and known is None:
-        raise UserError(f"{out} holds no run to resume: leave --resume out to begin one.")
-    if out.exists() and known is None and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not empty and holds no run of ours: choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / RUN, {"identity": identity, "result": None})
-    return Begun(None)
-
-
-def _resumed(out: Path, known: dict[str, Any]) -> Begun:
-    checkpoint, passed_over = newest(out / "checkpoints", PartialState().num_processes)
-    for note in passed_over:
-        sys.stderr.write(f"{out}: {note}\n")
-    notes = tuple(dict.fromkeys([*known.get("notes", ()), *passed_over]))
-    if passed_over:
-        write_json(out / RUN, {**known, "notes": notes})
-    return Begun(None, checkpoint, notes)
-
-
-def finish(out: Path, identity: dict[str, Any], result: dict[str, Any]) -> None:
-    """Write down the result, which ends the run."""
-    write_json(out / RUN, {"identity": identity, "result": result})
-
-
-def record(out: Path) -> dict[str, Any] | None:
-    """The record of the run in a folder, None where there is none. Raises UserError for one that is not ours."""
-    path = out / RUN
-    if not path.exists():
-        return None
-    try:
-        found = read_json(path)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or "result" not in found or not isinstance(found.get("identity"), dict):
-        raise UserError(f"{path} is no record of ours: choose another --out.")
-    return found
-
-
-@contextmanager
-def held(processes: PartialState, out: Path) -> Iterator[None]:
-    """Keep the folder of a run to its processes, for which the main one holds the lock. Raises UserError on all of them
-    where another run has it."""
-    with ExitStack() as stack:
-        on_main(processes, lambda: stack.enter_context(locked(out)))
-        yield
-
-
-def on_main(processes: PartialState, work: Callable[[], T]) -> T:
-    """Do something on the main process only, and give all processes its answer, or its UserError."""
-    answer: list[Any] = [None, None]
-    if processes.is_main_process:
-        try:
-            answer[0] = work()
-        except UserError as error:
-            answer[1] = str(error)
-    if processes.num_processes > 1:
-        broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise UserError(answer[1])
-    return answer[0]  # type: ignore[no-any-return]
-
-
-def _begun(out: Path) -> bool:
-    """Whether anything was done in a run's folder; one that was refused before its first step may be begun anew."""
-    return any((out / name).exists() for name in (reporting.METRICS, "checkpoints"))
-
-
-def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
-    words = []
-    for key in keys:
-        old, new, name = known.get(key), wanted[key], key.replace("_", " ")
-        if isinstance(old, dict) and isinstance(new, dict):
-            fields = [f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in new if old.get(k) != new.get(k)]
-            words.append(f"another {name} ({'; '.join(fields[:3])})")
-        else:
-            words.append(f"another {name}")
-    return " and ".join(words)

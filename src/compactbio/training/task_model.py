@@ -1,24 +1,29 @@
-"""The module that fine-tuning trains: an encoder, a task's head, and the task's loss on packed rows."""
+"""The module that fine-tuning trains: which classifier it starts from, and the loss of a task on packed rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
-from compactbio.modeling.heads import class_logits, last_states, span_logits, token_logits
+from compactbio.errors import UserError
+from compactbio.modeling.heads import ARCHITECTURES, class_logits, last_states, span_logits, token_logits
+from compactbio.modeling.loading import Source
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Losses, counts_of
+from compactbio.tasks.model_config import has_independent_outputs
+from compactbio.tasks.registry import TASKS
 
-# The labels of a question answering row: where the answer's first and last pieces stand.
+# Bits of the labels of a question answering row: the answer's first and last piece.
 START, END = 1, 2
 
 
-class FineTuner(nn.Module):
+class TaskModel(nn.Module):
     """Trains `student`, an encoder with the head of `task` ("ner", "relation" or "qa"), on packed rows."""
 
     def __init__(self, student: PreTrainedModel, task: str) -> None:
@@ -27,12 +32,12 @@ class FineTuner(nn.Module):
         self._task = task
 
     def forward(self, batch: Packed, at: Tensor, counts: Counts) -> Losses:
-        """The loss of a packed row whose labels stand `at` (n,) its places, divided by `counts.masked`."""
+        """The loss of a packed row whose labels are `at` (n,) its places, divided by `counts.masked`."""
         loss = LOSSES[self._task](self.student, last_states(self.student, batch), batch, at) / counts.masked
         return Losses(loss, {self._task: loss})
 
     def counts(self, batch: Packed) -> Counts:
-        """What the loss is a mean over: labelled words, sentences, or questions with their passages."""
+        """The counts of a batch, where `masked` is what the loss is a mean over: words, sentences, or questions."""
         counts = counts_of(batch)
         return counts._replace(masked=len(batch.lengths)) if self._task == "qa" else counts
 
@@ -51,15 +56,14 @@ def token_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor
 
 
 def class_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor) -> Tensor:
-    """The sum of the cross-entropies of the rows' classes, whose labels stand at [CLS]; hidden is (tokens, width)."""
+    """The sum of the cross-entropies of the rows' classes, with labels at [CLS]; hidden is (tokens, width)."""
     return cross_entropy(class_logits(model, hidden[at]).float(), batch.labels[at], reduction="sum")
 
 
 def span_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor) -> Tensor:
     """The sum over rows of the mean cross-entropy of the answer's start and end among the row's tokens.
 
-    The bits START and END of a label mark where the answer begins and ends; hidden is (tokens, width).
-    Source: Devlin et al. 2019, section 4.2.
+    The bits START and END of the labels mark the two; hidden is (tokens, width). Source: Devlin et al. 2019, 4.2.
     """
     lengths = batch.lengths
     logits = torch.split(span_logits(model, hidden).float(), lengths)
@@ -75,3 +79,73 @@ LOSSES: dict[str, Callable[[PreTrainedModel, Tensor, Packed, Tensor], Tensor]] =
     "relation": class_loss,
     "qa": span_loss,
 }
+
+
+# -- the classifier that fine-tuning starts from
+
+
+class TaskHead(NamedTuple):
+    """The labels in the order of their ids, whether the model's own classifier is drawn afresh, and sentences on it."""
+
+    labels: tuple[str, ...]
+    fresh: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def choose_head(source: Source, task: str, labels: Sequence[str]) -> TaskHead:
+    """Decide between the classifier that a model has and a fresh one.
+
+    One of the same task and labels is trained further, in its own order of labels; letter case does not tell labels
+    apart.
+
+    Args:
+        source: the model.
+        task: "ner", "relation" or "qa".
+        labels: those of the training data; none for QA.
+    """
+    name, config = source.public_name(), source.config
+    architecture = (config.architectures or [""])[0]
+    if not labels or (architecture and not architecture.endswith(tuple(ARCHITECTURES.values()))):
+        return TaskHead(tuple(labels))
+    fresh = f"A fresh head was drawn; that of {name} is not used, because"
+    if architecture and not architecture.endswith(ARCHITECTURES[task]):
+        return TaskHead(tuple(labels), True, (f"{fresh} it is a {architecture}.",))
+    if task == "relation" and (config.num_labels == 1 or has_independent_outputs(config)):
+        return TaskHead(tuple(labels), True, (f"{fresh} its outputs are not those of one choice among classes.",))
+    named = _named_labels(config, name, task)
+    if named is None:
+        return TaskHead(tuple(labels), True, (f"{fresh} its labels have no names.",) if architecture else ())
+    ordered = _in_order(named, labels)
+    if ordered is None:
+        listed = ", ".join(named[:12]) + (f" and {len(named) - 12} more" if len(named) > 12 else "")
+        return TaskHead(tuple(labels), True, (f"{fresh} its labels are others ({listed}).",))
+    if named == list(labels):
+        return TaskHead(tuple(labels))
+    note = f"The head of {name} is trained further with its own order of labels; the data have another order or case."
+    return TaskHead(ordered, notes=(note,))
+
+
+def draw_classifier(model: PreTrainedModel, seed: int) -> None:
+    """Draw the last layer of a classifier as the families' own code does."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.classifier.weight.normal_(0.0, model.config.initializer_range, generator=generator)
+        model.classifier.bias.zero_()
+
+
+def _named_labels(config: PretrainedConfig, name: str, task: str) -> list[str] | None:
+    """The labels of a model's classifier by id, None where its configuration only numbers them."""
+    try:
+        return TASKS[task].model_labels(config, name, [])
+    except UserError:
+        found = [str(label) for label in config.id2label.values()]
+        return None if all(label.startswith("LABEL_") for label in found) else found
+
+
+def _in_order(named: Sequence[str], labels: Sequence[str]) -> tuple[str, ...] | None:
+    """`labels` in the order of the model's, None where they are others; letter case is ignored if it has to be."""
+    for spelling in (str, str.casefold):
+        spelt = {spelling(label): label for label in labels}
+        if len(spelt) == len(labels) and sorted(map(spelling, named)) == sorted(spelt):
+            return tuple(spelt[spelling(label)] for label in named)
+    return None
