@@ -87,11 +87,11 @@ def workspace(tagger, teacher_folder, token_corpus, tokenizer_folder, tmp_path_f
 
 def examples():
     finder = doctest.DocTestFinder()
-    for module in (api, annotator, files, questions, relations):
+    for module in (api.training, api.evaluation, annotator, files, questions, relations):
         yield from (one for one in finder.find(module) if one.examples)
 
 
-_SLOW = {"compactbio.api.export"}
+_SLOW = {"compactbio.api.evaluation.export"}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_the_examples_of_the_documentation_run(example, workspace, monkeypatch):
 
 def test_every_function_of_work_has_an_example():
     shown = {one.name.rpartition(".")[2] for one in examples()}
-    assert {"Annotator", "RelationAnnotator", "QuestionAnnotator", "stream", "annotate_files", "build_corpus"} <= shown
+    assert {"Annotator", "RelationAnnotator", "QuestionAnnotator", "annotate_files", "build_corpus"} <= shown
     assert {"distil", "pretrain", "finetune", "evaluate", "compare", "export"} <= shown
 
 
@@ -175,7 +175,9 @@ def test_texts_stream_through_an_annotator_a_batch_at_a_time(workspace):
 
 def test_a_model_is_pushed_with_its_privacy(workspace, monkeypatch, tmp_path):
     pushed = []
-    monkeypatch.setattr(api.hub, "push", lambda folder, name, **more: pushed.append((folder, name, more)) or "address")
+    monkeypatch.setattr(
+        api.training.hub, "push", lambda folder, name, **more: pushed.append((folder, name, more)) or "address"
+    )
     result = compactbio.finetune(workspace / "NER" / "made", workspace / "start", tmp_path / "run", epochs=1).result
     assert api.Run(tmp_path / "run", result).push_to_hub("owner/name") == "address"
     assert pushed[0][:2] == (tmp_path / "run", "owner/name") and pushed[0][2]["private"] is True

@@ -1,13 +1,13 @@
 """The annotator: texts in, entities with character offsets, types and scores out."""
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, overload
+from typing import Self, Unpack
 
-from compactbio.annotate.inputs import batched, elements_of
-from compactbio.annotate.models import LoadedModel, last_value, load_model, split_type
+from compactbio.annotate.inputs import InputAnnotator
+from compactbio.annotate.models import LoadedModel, LoadOptions, last_value, load_model, split_type
 from compactbio.documents import Document, Span
 from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError
@@ -58,7 +58,7 @@ class Tagger:
         return [(place, Span(s.start, s.end, s.type or self.unnamed), score) for place, s, score in found]
 
 
-class Annotator:
+class Annotator(InputAnnotator[str | Document, Entity]):
     """Finds entities in texts of any length with one or more fine-tuned NER models.
 
     A text is cut into sentences and words as in fine-tuning. A sentence that is longer than a model is covered by
@@ -73,7 +73,12 @@ class Annotator:
         [Entity(start=8, end=19, text='lung cancer', type='Drug', score=...)]
         >>> [len(entities) for entities in annotator(["aspirin and insulin", "the control group"])]
         [2, 0]
+        >>> texts = ("aspirin " * (i % 3) for i in range(6))
+        >>> [len(entities) for entities in annotator.stream(texts, batch_size=4)]
+        [0, 1, 2, 0, 1, 2]
     """
+
+    _types, _noun = (str, Document), "text"
 
     def __init__(self, taggers: Sequence[Tagger]) -> None:
         self.taggers = tuple(taggers)
@@ -104,74 +109,33 @@ class Annotator:
         """
         if not names:
             raise UserError("Name at least one model to annotate with.")
-        taggers = [
-            load_tagger(str(name), runtime=runtime, device=device, threads=threads, tokens_per_batch=tokens_per_batch)
-            for name in names
-        ]
+        options: LoadOptions = {
+            "runtime": runtime, "device": device, "threads": threads, "tokens_per_batch": tokens_per_batch
+        }  # fmt: skip
+        taggers = [load_tagger(str(name), **options) for name in names]
         for one in taggers:
             if one.model.warning:
                 _LOGGER.warning(one.model.warning)
         return cls(taggers)
 
-    @overload
-    def __call__(self, texts: str | Document, *, min_score: float = 0.0) -> list[Entity]: ...  # type: ignore[overload-overlap]
-    @overload
-    def __call__(self, texts: Iterable[str | Document], *, min_score: float = 0.0) -> list[list[Entity]]: ...
-    def __call__(
-        self, texts: str | Document | Iterable[str | Document], *, min_score: float = 0.0
-    ) -> list[Entity] | list[list[Entity]]:
-        """The entities of a text, or of each of several texts, in the order of their starts.
-
-        Args:
-            texts: A text or a Document, or any iterable of them, which is read once.
-            min_score: The lowest score of an entity, in [0, 1].
-
-        Raises:
-            UserError: Where an element is neither a str nor a Document.
-        """
-        if isinstance(texts, (str, Document)):
-            return self([texts], min_score=min_score)[0]
-        return last_value(self.steps(texts, min_score=min_score))
-
-    def stream(
-        self, texts: Iterable[str | Document], *, min_score: float = 0.0, batch_size: int = 128
-    ) -> Iterator[list[Entity]]:
-        """The entities of each text as they are ready, in the texts' order; memory does not grow with their number.
-
-        Args:
-            texts: Any iterable of texts or Documents, which is read once, a batch at a time.
-            min_score: The lowest score of an entity, in [0, 1].
-            batch_size: Texts that are read and computed together, 1 or more.
-
-        Raises:
-            UserError: Where an element is neither a str nor a Document, at its turn.
-
-        Examples:
-            >>> from compactbio import Annotator
-            >>> annotator = Annotator.from_pretrained("tagger")
-            >>> texts = ("aspirin " * (i % 3) for i in range(6))
-            >>> [len(entities) for entities in annotator.stream(texts, batch_size=4)]
-            [0, 1, 2, 0, 1, 2]
-        """
-        given = batched(elements_of(texts, (str, Document), "text"), batch_size)
-        return (found for batch in given for found in self(batch, min_score=min_score))
+    def _find(self, inputs: list[str | Document], min_score: float) -> list[list[Entity]]:
+        return last_value(self.steps(inputs, min_score=min_score))
 
     def steps(
-        self, texts: Iterable[str | Document], *, min_score: float = 0.0, tokens: int | None = None
+        self, texts: Sequence[str | Document], *, min_score: float = 0.0, tokens: int | None = None
     ) -> Generator[None, None, list[list[Entity]]]:
         """What a call does, in steps of at most `tokens` tokens of a model, so that long work can be left or shared.
 
         Yields after each step, and returns what a call returns. Without `tokens` a step is as large as the annotator's
         `tokens_per_batch`, or everything.
         """
-        given = list(elements_of(texts, (str, Document), "text"))
-        documents = [_document(text) for text in given]
+        documents = [_document(text) for text in texts]
         found: list[list[tuple[float, int, Span]]] = [[] for _ in documents]
         for tagger in self.taggers:
             for place, span, score in (yield from tagger.mentions(documents, tokens)):
                 if score >= min_score:
                     found[place].append((score, len(found[place]), span))
-        originals = [text.text if isinstance(text, Document) else text for text in given]
+        originals = [text.text if isinstance(text, Document) else text for text in texts]
         return [
             [
                 Entity(span.start, span.end, text[span.start : span.end], span.type, score)
@@ -181,20 +145,10 @@ class Annotator:
         ]
 
 
-def load_tagger(
-    name: str,
-    *,
-    runtime: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    tokens_per_batch: int | None = None,
-) -> Tagger:
-    """Load one model; the arguments are those of `Annotator.from_pretrained`."""
+def load_tagger(name: str, **options: Unpack[LoadOptions]) -> Tagger:
+    """Load one model; `name` and `options` as for `Annotator.from_pretrained`."""
     unnamed, model = split_type(name)
-    loaded = load_model(
-        model, "ner", runtime=runtime, device=device, threads=threads, tokens_per_batch=tokens_per_batch
-    )
-    return Tagger(loaded, unnamed)
+    return Tagger(load_model(model, "ner", **options), unnamed)
 
 
 def _document(text: str | Document) -> Document:

@@ -126,13 +126,13 @@ def annotate_files(
     """
     out = Path(out)
     output = OutputFiles(out, format_of(out, format))
-    job = _prepare(inputs, models, Reading(text_field, input_format), runtime, device, listener)
+    reading = Reading(text_field, input_format)
+    job = _prepare(inputs, models, reading, min_score, keep, runtime, device, batch_size, workers, listener)
     with locked(out):
-        settings = _settings(job, min_score, batch_size, runtime, device, workers, keep=keep)
-        run = _Run(job, output, settings, on_cluster)
+        run = _Run(job, output, on_cluster)
         identity = run.identity()
         result = run.earlier(identity) or run.make(identity)
-    _note_unknown_words(job)
+    job.note_unknown_words()
     return result
 
 
@@ -151,93 +151,95 @@ def stream(
     listener: Listener | None = None,
 ) -> Iterator[Document | Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
-    job = _prepare(inputs, models, Reading(text_field, input_format), runtime, device, listener)
-    settings = _settings(job, min_score, batch_size, runtime, device, workers, keep=keep)
-    job.listener.note(", ".join(f"{model} on {used}" for model, used in _by_model(settings).items()))
-    versions = _versions(job, settings)
-    entries = read_entries(job.files, replace(job.reading, passed_over=versions.passed_over))
-    done = ordered_results(start_worker, (settings,), batched(entries, batch_size), settings.workers)
+    reading = Reading(text_field, input_format)
+    job = _prepare(inputs, models, reading, min_score, keep, runtime, device, batch_size, workers, listener)
+    job.listener.note(", ".join(f"{model} on {used}" for model, used in job.runtime_by_model().items()))
+    entries = read_entries(job.files, replace(reading, passed_over=job.versions().passed_over))
+    done = ordered_results(start_worker, (job.settings,), batched(entries, batch_size), job.settings.workers)
 
     def results() -> Iterator[Document | Failure]:
         for batch in done:
             yield from (checked(result, "jsonl") for result in batch)
-        _note_unknown_words(job)
+        job.note_unknown_words()
 
     return results()
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The inputs and models of a run, found; nothing is loaded yet."""
+    """What is to be annotated, and how; nothing is loaded yet."""
 
     files: Sequence[Path]
     reading: Reading
-    models: tuple[str, ...]
     sources: Sequence[Source]
+    settings: Settings
     listener: Listener
+
+    def runtime_by_model(self) -> dict[str, str]:
+        """The runtime of each model by its name, numbered where several models have the same."""
+        found: dict[str, str] = {}
+        for model, runtime in zip(self.settings.models, self.settings.runtimes, strict=True):
+            name = Path(split_type(model)[1]).name
+            same = sum(1 for known in found if known == name or known.startswith(f"{name} ("))
+            found[f"{name} ({same + 1})" if same else name] = runtime
+        return found
+
+    def versions(self) -> Versions:
+        """Which of PubMed's records are passed over, reported to the listener."""
+        found = choose(self.files, self.reading, self.settings.workers, self.listener)
+        if found.updated or found.deleted:
+            self.listener.note(
+                f"passed over: {found.updated:,} records replaced by newer ones of their PMIDs, "
+                f"{found.deleted:,} withdrawn ones"
+            )
+        return found
+
+    def note_unknown_words(self) -> None:
+        """Report the models that do not say how the words of their training data were cut."""
+        for source in self.sources:
+            if sentence := unknown_words(source.config, source.public_name()):
+                self.listener.note(sentence)
 
 
 def _prepare(
-    inputs: Paths, models: Paths, reading: Reading, runtime: str, device: str, listener: Listener | None
+    inputs: Paths,
+    models: Paths,
+    reading: Reading,
+    min_score: float,
+    keep: bool,
+    runtime: str,
+    device: str,
+    batch_size: int,
+    workers: int | None,
+    listener: Listener | None,
 ) -> _Job:
+    """Find the inputs and the models, and choose runtimes, processes and threads."""
+    for name, value in (("workers", workers), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; it must be 1 or more.", setting=name)
+    names = tuple(map(str, _listed(models)))
+    if not names:
+        raise UserError("Name at least one model to annotate with.", setting="model")
     listener = listener or Silent()
     found = find_texts(_listed(inputs))
     for note in found.notes():
         listener.note(note)
-    names = tuple(map(str, _listed(models)))
-    if not names:
-        raise UserError("Name at least one model to annotate with.", setting="model")
+    processors = cores()
     with hardware.on_device(device):
         sources = [runtimes.find(split_type(name)[1], runtime) for name in names]
-    return _Job(found.files, reading, names, sources, listener)
+        if runtime == "fastest":
+            listener.note("Choosing the fastest runtime ...")
+        threads = max(1, processors // (workers or processors))
+        chosen = tuple(runtimes.chosen(source, runtime, threads) for source in sources)
+        gpus = hardware.gpus() if any(name in runtimes.TORCH for name in chosen) else ()
+    count = workers or len(gpus) or processors
+    threads = max(1, processors // count)
+    settings = Settings(names, chosen, min_score, keep, threads, count, batch_size, device, gpus)
+    return _Job(found.files, reading, sources, settings, listener)
 
 
 def _listed(paths: Paths) -> Sequence[str | Path]:
     return [paths] if isinstance(paths, (str, Path)) else paths
-
-
-def _settings(
-    job: _Job, min_score: float, batch_size: int, runtime: str, device: str, workers: int | None, *, keep: bool
-) -> Settings:
-    for name, value in (("workers", workers), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; it must be 1 or more.", setting=name)
-    processors = cores()
-    threads = max(1, processors // (workers or processors))
-    if runtime == "fastest":
-        job.listener.note("Choosing the fastest runtime ...")
-    with hardware.on_device(device):
-        names = tuple(runtimes.chosen(source, runtime, threads) for source in job.sources)
-        gpus = hardware.gpus() if any(name in runtimes.TORCH for name in names) else ()
-    count = workers or len(gpus) or processors
-    return Settings(job.models, names, min_score, keep, max(1, processors // count), count, batch_size, device, gpus)
-
-
-def _by_model(settings: Settings) -> dict[str, str]:
-    """The runtime of each model by its name, numbered where several models have the same."""
-    found: dict[str, str] = {}
-    for model, runtime in zip(settings.models, settings.runtimes, strict=True):
-        name = Path(split_type(model)[1]).name
-        same = sum(1 for known in found if known == name or known.startswith(f"{name} ("))
-        found[f"{name} ({same + 1})" if same else name] = runtime
-    return found
-
-
-def _versions(job: _Job, settings: Settings) -> Versions:
-    """Which of PubMed's records are passed over, reported to the listener."""
-    found = choose(job.files, job.reading, settings.workers, job.listener)
-    if found.updated or found.deleted:
-        job.listener.note(
-            f"passed over: {found.updated:,} records replaced by newer ones of their PMIDs, "
-            f"{found.deleted:,} withdrawn ones"
-        )
-    return found
-
-
-def _note_unknown_words(job: _Job) -> None:
-    for source in job.sources:
-        if sentence := unknown_words(source.config, source.public_name()):
-            job.listener.note(sentence)
 
 
 class _Progress:
@@ -264,21 +266,20 @@ class _Progress:
 class _Run:
     job: _Job
     output: OutputFiles
-    settings: Settings
     on_cluster: bool
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
-        runtime_names = self.settings.runtimes
+        settings = self.job.settings
         return {
-            "models": [runtimes.digest(*one) for one in zip(self.job.sources, runtime_names, strict=True)],
-            "types": [split_type(name)[0] for name in self.settings.models],
-            "runtimes": list(runtime_names),
+            "models": [runtimes.digest(*one) for one in zip(self.job.sources, settings.runtimes, strict=True)],
+            "types": [split_type(name)[0] for name in settings.models],
+            "runtimes": list(settings.runtimes),
             "inputs": [[path.name, _digest(path)] for path in self.job.files],
             "text_field": self.job.reading.field,
             "input_format": self.job.reading.format,
-            "min_score": self.settings.min_score,
-            "keep": self.settings.keep,
+            "min_score": settings.min_score,
+            "keep": settings.keep,
             "format": self.output.format,
         }
 
@@ -300,7 +301,7 @@ class _Run:
         listener, shards = self.job.listener, self.output.shards
         groups = group_files(self.job.files)
         done = self._begin({**identity, "cut": CUT_VERSION})
-        versions = _versions(self.job, self.settings)
+        versions = self.job.versions()
         reading = replace(self.job.reading, passed_over=versions.passed_over)
         progress = _Progress(groups, reading, listener)
         if kept := sum(_line_count(path) for path in done.files):
@@ -309,7 +310,7 @@ class _Run:
         left = [group for group in groups if not done.complete(group)]
         made: Iterator[tuple[int, Shard | None]]
         if self.on_cluster:
-            made = ray_cluster.make_shards(left, done, reading, self.settings, shards, self.output.format)
+            made = ray_cluster.make_shards(left, done, reading, self.job.settings, shards, self.output.format)
         else:
             made = self._make_shards(left, done, reading)
         for count, shard in made:
@@ -322,7 +323,7 @@ class _Run:
             documents,
             dict(sorted(types.items())),
             failed,
-            _by_model(self.settings),
+            self.job.runtime_by_model(),
             versions.updated,
             versions.deleted,
         )
@@ -354,11 +355,11 @@ class _Run:
         def batches() -> Iterator[Sequence[Entry]]:
             for group in left:
                 for shard, entries in read_shards(group, reading, done.of(group)):
-                    for batch in batches_of(entries, self.settings.batch_size):
+                    for batch in batches_of(entries, self.job.settings.batch_size):
                         shards.append(shard)
                         yield batch
 
-        made = ordered_results(start_worker, (self.settings,), batches(), self.settings.workers)
+        made = ordered_results(start_worker, (self.job.settings,), batches(), self.job.settings.workers)
         with_shard = ((shards.popleft(), batch) for batch in made)
         for shard, results in groupby(with_shard, key=itemgetter(0)):
             lines: list[str] = []

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,15 @@ from compactbio.tasks.relation_classes import Scheme, scheme
 
 Result = TypeVar("Result")
 Logits = list[NDArray[np.float32]]
+
+
+class LoadOptions(TypedDict, total=False):
+    """How a model is loaded; each option as for `Annotator.from_pretrained`."""
+
+    runtime: str
+    device: str
+    threads: int | None
+    tokens_per_batch: int | None
 
 
 @dataclass(frozen=True)
@@ -70,30 +79,15 @@ class LoadedModel:
         return found
 
 
-def load_model(
-    name: str | Path,
-    task: str,
-    *,
-    runtime: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    tokens_per_batch: int | None = None,
-) -> LoadedModel:
-    """Load a model that is fine-tuned for a task.
+def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> LoadedModel:
+    """Load a model, by local folder or hub name, that is fine-tuned for `task` ("ner", "relation" or "qa").
 
-    Args:
-        name: A local folder or hub name.
-        task: "ner", "relation" or "qa".
-        runtime: One of `runtimes.NAMES`, "auto" or "fastest" (see `runtimes.chosen`).
-        device: One of `hardware.DEVICES`.
-        threads: Threads of the processor; by default one per core.
-        tokens_per_batch: Tokens that are computed together at most; by default the runtime's own number.
-
-    Raises:
-        UserError: For a model of another task, without labels, or that cannot be read.
+    Raises UserError for a model of another task, without labels, or that cannot be read.
     """
-    if tokens_per_batch is not None and tokens_per_batch < 1:
-        raise UserError(f"tokens_per_batch is {tokens_per_batch}; it must be 1 or more.", setting="tokens_per_batch")
+    runtime, device = options.get("runtime", "auto"), options.get("device", "auto")
+    threads, tokens = options.get("threads"), options.get("tokens_per_batch")
+    if tokens is not None and tokens < 1:
+        raise UserError(f"tokens_per_batch is {tokens}; it must be 1 or more.", setting="tokens_per_batch")
     source = runtimes.find(name, runtime)
     if (found := runtimes.task_of(source)) != task:
         raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
@@ -113,7 +107,7 @@ def load_model(
         has_independent_outputs(source.config),
         frozenset(settings.joined_signs or ()),
         unknown_words(source.config, source.public_name()) if task == "ner" else None,
-        tokens_per_batch,
+        tokens,
     )
 
 

@@ -23,17 +23,11 @@ from compactbio.files import atomic_file, read_json, write_text
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
 _TABLE_ROWS = 1024  # documents that are written together
+_NUMBER, _STRING = pa.int64(), pa.string()
 _ENTITY = pa.struct(
-    {
-        "start": pa.int64(),
-        "end": pa.int64(),
-        "text": pa.string(),
-        "type": pa.string(),
-        "identifier": pa.string(),
-        "score": pa.float64(),
-    }
+    {"start": _NUMBER, "end": _NUMBER, "text": _STRING, "type": _STRING, "identifier": _STRING, "score": pa.float64()}
 )
-_SCHEMA = pa.schema({"id": pa.string(), "text": pa.string(), "entities": pa.list_(_ENTITY)})
+_SCHEMA = pa.schema({"id": _STRING, "text": _STRING, "entities": pa.list_(_ENTITY)})
 
 
 def format_of(out: Path, format: str | None) -> str:
@@ -157,15 +151,5 @@ def _write_table(documents: Iterable[Document], path: Path) -> None:
 
 
 def _row(document: Document) -> dict[str, Any]:
-    entities = [
-        {
-            "start": span.start,
-            "end": span.end,
-            "text": document.text[span.start : span.end],
-            "type": span.type,
-            "identifier": span.identifier,
-            "score": span.score,
-        }
-        for span in document.spans
-    ]
+    entities = [{**asdict(span), "text": document.text[span.start : span.end]} for span in document.spans]
     return {"id": document.id, "text": document.text, "entities": entities}

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,32 +49,6 @@ def make_shards(
         return
     for tries in folder.glob(f"*{_TRIES}"):
         tries.unlink()
-    try:
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level="critical")
-            # Errors are reported below, in one sentence.
-            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        for row in _rows(ray, left, done, reading, settings, folder, format):
-            yield row["documents"], Shard(row["group"], row["number"], row["last"])
-    except ConnectionError as error:
-        raise UserError(f"The Ray cluster cannot be reached ({error}); check RAY_ADDRESS.") from None
-    except ray.exceptions.RayError as error:
-        raise UserError(_reason(error)) from error
-
-
-def _rows(
-    ray: Any,
-    left: Sequence[FileGroup],
-    done: FinishedShards,
-    reading: Reading,
-    settings: Settings,
-    folder: Path,
-    format: str,
-) -> Iterator[dict[str, Any]]:
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.target_max_block_size
-    # One block per shard: what an actor takes at once, and what is lost with it.
-    context.enable_progress_bars, context.target_max_block_size = False, 1
     resources = {"num_gpus": 1} if settings.gpus else {"num_cpus": settings.threads}
     groups = [
         {
@@ -84,22 +59,41 @@ def _rows(
         for group in left
     ]
     try:
-        made = (
-            ray.data.from_items(groups, override_num_blocks=len(groups))
-            .flat_map(
-                _read,
-                fn_args=(reading,),
-                compute=ray.data.TaskPoolStrategy(max(1, settings.workers // _ACTORS_PER_READER)),
-                num_cpus=0,
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level="critical")
+            # Errors are reported below, in one sentence.
+            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        with _one_block_per_row(ray.data.DataContext.get_current()):
+            rows = (
+                ray.data.from_items(groups, override_num_blocks=len(groups))
+                .flat_map(
+                    _read,
+                    fn_args=(reading,),
+                    compute=ray.data.TaskPoolStrategy(max(1, settings.workers // _ACTORS_PER_READER)),
+                    num_cpus=0,
+                )
+                .map(
+                    _Actor,
+                    fn_constructor_args=(settings, str(folder.absolute()), format),
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.workers),
+                    **resources,
+                )
             )
-            .map(
-                _Actor,
-                fn_constructor_args=(settings, str(folder.absolute()), format),
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.workers),
-                **resources,
-            )
-        )
-        yield from made.iter_rows()
+            for row in rows.iter_rows():
+                yield row["documents"], Shard(row["group"], row["number"], row["last"])
+    except ConnectionError as error:
+        raise UserError(f"The Ray cluster cannot be reached ({error}); check RAY_ADDRESS.") from None
+    except ray.exceptions.RayError as error:
+        raise UserError(_reason(error)) from error
+
+
+@contextmanager
+def _one_block_per_row(context: Any) -> Iterator[None]:
+    """Within it an actor takes one shard at a time, which alone is lost with it; no progress is printed."""
+    before = context.enable_progress_bars, context.target_max_block_size
+    context.enable_progress_bars, context.target_max_block_size = False, 1
+    try:
+        yield
     finally:
         context.enable_progress_bars, context.target_max_block_size = before
 

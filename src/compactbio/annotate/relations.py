@@ -1,15 +1,15 @@
 """Relations between mentions of a document: pairs within a sentence, marked as in training, and classified."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, overload
+from typing import Self, Unpack
 
 import numpy as np
 
-from compactbio.annotate.inputs import batched, elements_of
-from compactbio.annotate.models import LoadedModel, load_model
+from compactbio.annotate.inputs import InputAnnotator
+from compactbio.annotate.models import LoadedModel, LoadOptions, load_model
 from compactbio.documents import Document, Relation, Span
 from compactbio.documents.words import sentences, without_surrogates
 from compactbio.errors import UserError
@@ -42,8 +42,11 @@ class Related:
     score: float
 
 
-class RelationAnnotator:
+class RelationAnnotator(InputAnnotator[Document, Related]):
     """Finds relations between the mentions of documents, within a sentence, with a fine-tuned relation model.
+
+    An input is a Document with its mentions. Relations are in the order of the pairs; those of the negative class are
+    left out.
 
     Examples:
         >>> from compactbio import Document, RelationAnnotator, Span
@@ -56,67 +59,24 @@ class RelationAnnotator:
         (0, 1, '1')
     """
 
+    _types, _noun = (Document,), "document"
+
     def __init__(self, model: LoadedModel, marking: Marking) -> None:
         assert model.scheme is not None
         self._model, self._scheme, self._marking = model, model.scheme, marking
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        marking: Marking,
-        *,
-        runtime: str = "auto",
-        device: str = "auto",
-        threads: int | None = None,
-        tokens_per_batch: int | None = None,
-    ) -> Self:
-        """Load a relation model by local folder or hub name.
+    def from_pretrained(cls, name: str | Path, marking: Marking, **options: Unpack[LoadOptions]) -> Self:
+        """Load a relation model that was trained on the pairs of `marking`.
 
-        Args:
-            name: A local folder or hub name.
-            marking: The pairs that it was trained on, and their marks.
-
-        The other arguments, and what is raised, are those of `Annotator.from_pretrained`.
+        `options`, and what is raised, as for `Annotator.from_pretrained`.
         """
         if len(set(marking.marks)) < 2 or not all(marking.marks):
             raise UserError("The two marks of a relation model must differ; else head and tail cannot be told apart.")
-        loaded = load_model(
-            name, "relation", runtime=runtime, device=device, threads=threads, tokens_per_batch=tokens_per_batch
-        )
-        return cls(loaded, marking)
+        return cls(load_model(name, "relation", **options), marking)
 
-    @overload
-    def __call__(self, documents: Document, *, min_score: float = 0.0) -> list[Related]: ...
-    @overload
-    def __call__(self, documents: Iterable[Document], *, min_score: float = 0.0) -> list[list[Related]]: ...
-    def __call__(
-        self, documents: Document | Iterable[Document], *, min_score: float = 0.0
-    ) -> list[Related] | list[list[Related]]:
-        """The relations of a document, or of each of several, in the order of the pairs.
-
-        Pairs of the negative class are left out.
-
-        Args:
-            documents: A Document with its mentions, or any iterable of them, which is read once.
-            min_score: The lowest score of a relation, in [0, 1].
-
-        Raises:
-            UserError: Where an element is not a Document.
-        """
-        if isinstance(documents, Document):
-            return self._relations([documents], min_score)[0]
-        return self._relations(list(elements_of(documents, Document, "document")), min_score)
-
-    def stream(
-        self, documents: Iterable[Document], *, min_score: float = 0.0, batch_size: int = 128
-    ) -> Iterator[list[Related]]:
-        """The relations of each document as they are ready; `batch_size` documents are computed together."""
-        given = batched(elements_of(documents, Document, "document"), batch_size)
-        return (found for batch in given for found in self._relations(batch, min_score))
-
-    def _relations(self, given: Sequence[Document], min_score: float) -> list[list[Related]]:
-        documents = [replace(one, text=without_surrogates(one.text)) for one in given]
+    def _find(self, inputs: list[Document], min_score: float) -> list[list[Related]]:
+        documents = [replace(one, text=without_surrogates(one.text)) for one in inputs]
         pairs = [(place, *pair) for place, document in enumerate(documents) for pair in _pairs(document, self._marking)]
         found: list[list[Related]] = [[] for _ in documents]
         if not pairs:

@@ -17,7 +17,7 @@ if not Span.has_extension("score"):
     Span.set_extension("score", default=None)
 
 
-def make(nlp: Language, name: str, model: str | list[str], runtime: str, min_score: float) -> "Component":
+def make(nlp: Language, name: str, model: str | list[str], runtime: str, min_score: float, device: str) -> "Component":
     """Make the component, which spaCy calls with its configuration.
 
     Args:
@@ -26,14 +26,15 @@ def make(nlp: Language, name: str, model: str | list[str], runtime: str, min_sco
         model: A folder or hub name, "TYPE=NAME", or a list of these. Entities without a type get the label "ENTITY".
         runtime: As for `Annotator.from_pretrained`.
         min_score: The lowest score of an entity, in [0, 1].
+        device: As for `Annotator.from_pretrained`.
     """
     names = [model] if isinstance(model, str) else model
-    return Component(name, Annotator.from_pretrained(*names, runtime=runtime), min_score)
+    return Component(name, Annotator.from_pretrained(*names, runtime=runtime, device=device), min_score)
 
 
 Language.factory(
     "compactbio",
-    default_config={"model": "", "runtime": "auto", "min_score": 0.0},
+    default_config={"model": "", "runtime": "auto", "min_score": 0.0, "device": "auto"},
     assigns=["doc.ents"],
     func=make,
 )

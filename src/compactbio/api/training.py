@@ -1,36 +1,23 @@
-"""The functions that `import compactbio` offers: paths and names in, the core called, results out.
-
-Each function takes `str` or `Path`, and raises `UserError` (a `ValueError`) with one sentence on whatever the caller
-can fix. Models and tokenizers are local folders or hub names.
-"""
+"""From citations to a corpus, from a corpus and a recipe to a compact model, from a data set to a fine-tuned one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 from compactbio import corpus as corpora
 from compactbio import recipes
 from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
-from compactbio.annotate.files import annotate_files
-from compactbio.comparison import report, runs
-from compactbio.comparison import suite as suites
-from compactbio.comparison.table import Table, build
+from compactbio.annotate.models import LoadOptions
+from compactbio.api.evaluation import evaluate
 from compactbio.corpus.settings import Overflow
-from compactbio.deploy import export as exporting
 from compactbio.errors import UserError
-from compactbio.evaluation import predictions as prediction_files
-from compactbio.evaluation import scoring
 from compactbio.evaluation.scoring import Evaluation
-from compactbio.files import locked
 from compactbio.modeling import hardware
 from compactbio.processes import cores
 from compactbio.progress import Listener
 from compactbio.recipes import Recipe
-from compactbio.tasks.data import Split
 from compactbio.training import finetuning, grid_search, pretraining, run_folder
-
-__all__ = ["Run", "annotate_files", "build_corpus", "compare", "distil", "evaluate", "export", "finetune", "pretrain"]
 
 
 @dataclass(frozen=True)
@@ -51,25 +38,15 @@ class Run:
         return self.result.state != "stopped"
 
     @overload
-    def annotator(
-        self, task: Literal["ner"] = "ner", *, runtime: str = ..., device: str = ..., threads: int | None = ...
-    ) -> Annotator: ...
+    def annotator(self, task: Literal["ner"] = "ner", **options: Unpack[LoadOptions]) -> Annotator: ...
     @overload
     def annotator(
-        self,
-        task: Literal["relation"],
-        marking: Marking,
-        *,
-        runtime: str = ...,
-        device: str = ...,
-        threads: int | None = ...,
+        self, task: Literal["relation"], marking: Marking, **options: Unpack[LoadOptions]
     ) -> RelationAnnotator: ...
     @overload
+    def annotator(self, task: Literal["qa"], **options: Unpack[LoadOptions]) -> QuestionAnnotator: ...
     def annotator(
-        self, task: Literal["qa"], *, runtime: str = ..., device: str = ..., threads: int | None = ...
-    ) -> QuestionAnnotator: ...
-    def annotator(
-        self, task: str = "ner", marking: Marking | None = None, **options: Any
+        self, task: str = "ner", marking: Marking | None = None, **options: Unpack[LoadOptions]
     ) -> Annotator | RelationAnnotator | QuestionAnnotator:
         """Load the run's model to annotate with.
 
@@ -318,146 +295,3 @@ def finetune(
         if isinstance(data, Mapping):
             raise UserError("A search takes a data folder or file, not a mapping of files.")
         return Run(Path(out), grid_search.search(data, model, out, **given))
-
-
-def evaluate(
-    data: str | Path | Mapping[str, str | Path],
-    model: str | Path | None = None,
-    *,
-    predictions: str | Path | None = None,
-    task: str | None = None,
-    format: str | None = None,
-    protocol: str = "word",
-    split: Split = "test",
-    gold: str | Path | None = None,
-    untyped: bool = False,
-    negative: Sequence[str] | None = None,
-    scheme: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    tokens_per_batch: int | None = None,
-) -> Evaluation:
-    """Score a fine-tuned model, or another system's predictions, as the field does.
-
-    Args:
-        data: A folder, whose test split is scored, or one file.
-        model: The model; or
-        predictions: A file of predictions in a format of the data.
-        task: "ner", "relation" or "qa"; by default recognised from the data.
-        format: One of `formats.READABLE`; by default recognised.
-        protocol: For entities: "word", as conlleval; or "published", over word pieces as the published script.
-        split: "test" or "devel".
-        gold: BioASQ's golden file, for a test split without answers.
-        untyped: For entities: compare the extents alone.
-        negative: For relations: the classes of no relation; by default known by their names.
-        scheme: For relations: "chemprot" or "labels"; by default known by the labels.
-        device: As for `distil`.
-        precision: As for `distil`.
-        tokens_per_batch: As for `distil`.
-
-    Returns:
-        The scores, with protocol, interval, counts and the digests of data and model; `record()` gives them as JSON.
-
-    Examples:
-        >>> from compactbio import evaluate
-        >>> evaluation = evaluate("NER/made", "tagger")
-        >>> evaluation.outcome.main > 0.9, evaluation.record()["protocol"]
-        (True, 'word')
-    """
-    if (model is None) == (predictions is None):
-        raise UserError("Name either a model or a file of predictions.")
-    asked: dict[str, Any] = {
-        "task": task,
-        "format": format,
-        "protocol": protocol,
-        "split": split,
-        "gold": gold,
-        "untyped": untyped,
-        "negative": negative,
-        "scheme": scheme,
-    }
-    if predictions is not None:
-        if isinstance(data, Mapping):
-            raise UserError("Predictions are scored on a data folder or file, not on a mapping of files.")
-        return prediction_files.evaluate_file(predictions, data, **asked)
-    assert model is not None
-    with hardware.on_device(device):
-        return scoring.evaluate(model, data, **asked, precision=precision, tokens_per_batch=tokens_per_batch)
-
-
-def compare(
-    suite: str | Path,
-    out: str | Path,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    tokens_per_batch: int | None = None,
-    listener: Listener | None = None,
-) -> Table:
-    """Fine-tune and score every model on every data set of a suite, and write the tables and the page of it.
-
-    What was run is kept and not run again; a run that fails is named in the report and tried again the next time.
-
-    Args:
-        suite: A YAML file of models, data sets and seeds (see `comparison.suite.Suite`).
-        out: The folder of all runs and of the report (index.html, table.md, table.tex, table.json).
-        device: As for `distil`.
-        precision: As for `distil`.
-        tokens_per_batch: As for `distil`.
-        listener: Is told of each run (see `progress.Listener`).
-
-    Returns:
-        The table: means, deviations, intervals and paired tests.
-
-    Examples:
-        >>> from compactbio import compare
-        >>> table = compare("suite.yaml", "comparison")
-        >>> row = table.row("start", "made")
-        >>> row.runs, row.mean >= 0
-        (1, True)
-    """
-    loaded, out = suites.load(suite), Path(out)
-    with locked(out), hardware.on_device(device):
-        runs.check(loaded, out)
-        report.check()
-        cells = runs.run_suite(
-            loaded,
-            out,
-            precision=precision,
-            tokens_per_batch=tokens_per_batch,
-            report=listener.note if listener else lambda line: None,
-        )
-        table = build(cells, loaded.baseline, loaded.teacher)
-        report.write(Path(suite).stem, table, cells, {}, out)
-    return table
-
-
-def export(
-    model: str | Path,
-    out: str | Path,
-    *,
-    format: Literal["onnx", "onnx-int8"] = "onnx",
-    data: str | Path | None = None,
-    split: Split | None = None,
-    max_loss: float = 0.3,
-    listener: Listener | None = None,
-) -> exporting.Exported:
-    """Write a fine-tuned model for ONNX Runtime, checked against the original.
-
-    Args:
-        model: The model, fine-tuned for a task.
-        out: The folder to write; may be the model's own.
-        format: "onnx" (fp32), or "onnx-int8" for int8 weights and activations.
-        data: A data set of the model's kind, on which both are scored; int8 needs one.
-        split: The split to score on; by default devel where there is one, else test.
-        max_loss: What the main score may lose, in hundredths, before int8 is refused.
-        listener: Is told of the progress (see `progress.Listener`).
-
-    Examples:
-        >>> from compactbio import Annotator, export
-        >>> export("tagger", "tagger-onnx").file
-        'model.onnx'
-        >>> len(Annotator.from_pretrained("tagger-onnx")("daily aspirin"))
-        1
-    """
-    return exporting.export(model, format, out, data=data, split=split, max_loss=max_loss, listener=listener)

@@ -1,0 +1,174 @@
+"""Models scored, compared, and exported for use."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from compactbio.comparison import report, runs
+from compactbio.comparison.profiles import profiles_of
+from compactbio.comparison.suite import load
+from compactbio.comparison.table import Table, build
+from compactbio.deploy import export as exporting
+from compactbio.errors import UserError
+from compactbio.evaluation import predictions as prediction_files
+from compactbio.evaluation import scoring
+from compactbio.evaluation.scoring import Evaluation
+from compactbio.files import locked
+from compactbio.modeling import hardware
+from compactbio.progress import Listener, Silent
+from compactbio.tasks.data import Split
+
+
+def evaluate(
+    data: str | Path | Mapping[str, str | Path],
+    model: str | Path | None = None,
+    *,
+    predictions: str | Path | None = None,
+    task: str | None = None,
+    format: str | None = None,
+    protocol: str = "word",
+    split: Split = "test",
+    gold: str | Path | None = None,
+    untyped: bool = False,
+    negative: Sequence[str] | None = None,
+    scheme: str | None = None,
+    runtime: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+) -> Evaluation:
+    """Score a fine-tuned model, or another system's predictions, as the field does.
+
+    Args:
+        data: A folder, whose test split is scored, or one file.
+        model: The model; or
+        predictions: A file of predictions in a format of the data.
+        task: "ner", "relation" or "qa"; by default recognised from the data.
+        format: One of `formats.READABLE`; by default recognised.
+        protocol: For entities: "word", as conlleval; or "published", over word pieces as the published script.
+        split: "test" or "devel".
+        gold: BioASQ's golden file, for a test split without answers.
+        untyped: For entities: compare the extents alone.
+        negative: For relations: the classes of no relation; by default known by their names.
+        scheme: For relations: "chemprot" or "labels"; by default known by the labels.
+        runtime: As for `Annotator.from_pretrained`; by default PyTorch in `precision`, or what an exported model has.
+        device: As for `distil`.
+        precision: As for `distil`.
+        tokens_per_batch: As for `distil`.
+
+    Returns:
+        The scores, with protocol, interval, counts and the digests of data and model; `record()` gives them as JSON.
+
+    Examples:
+        >>> from compactbio import evaluate
+        >>> evaluation = evaluate("NER/made", "tagger")
+        >>> evaluation.outcome.main > 0.9, evaluation.record()["protocol"]
+        (True, 'word')
+    """
+    if (model is None) == (predictions is None):
+        raise UserError("Name either a model or a file of predictions.")
+    asked: dict[str, Any] = {
+        "task": task,
+        "format": format,
+        "protocol": protocol,
+        "split": split,
+        "gold": gold,
+        "untyped": untyped,
+        "negative": negative,
+        "scheme": scheme,
+    }
+    if predictions is not None:
+        if isinstance(data, Mapping):
+            raise UserError("Predictions are scored on a data folder or file, not on a mapping of files.")
+        return prediction_files.evaluate_file(predictions, data, **asked)
+    assert model is not None
+    with hardware.on_device(device):
+        return scoring.evaluate(
+            model, data, **asked, runtime=runtime, precision=precision, tokens_per_batch=tokens_per_batch
+        )
+
+
+def compare(
+    suite: str | Path,
+    out: str | Path,
+    *,
+    report_only: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+    listener: Listener | None = None,
+) -> Table:
+    """Fine-tune and score every model on every data set of a suite, and write the tables and the page of it.
+
+    What was run is kept and not run again; a run that fails is named in the report and tried again the next time.
+
+    Args:
+        suite: A YAML file of models, data sets and seeds (see `comparison.suite.Suite`).
+        out: The folder of all runs and of the report (index.html, table.md, table.tex, table.json).
+        report_only: Fine-tune and score nothing; report on what has been run.
+        device: As for `distil`.
+        precision: As for `distil`.
+        tokens_per_batch: As for `distil`.
+        listener: Is told of each run (see `progress.Listener`).
+
+    Returns:
+        The table: means, deviations, intervals and paired tests.
+
+    Raises:
+        KeyboardInterrupt: Where a signal stops it; the same call resumes.
+
+    Examples:
+        >>> from compactbio import compare
+        >>> table = compare("suite.yaml", "comparison")
+        >>> row = table.row("start", "made")
+        >>> row.runs, row.mean >= 0
+        (1, True)
+    """
+    loaded, out, listener = load(suite), Path(out), listener or Silent()
+    with locked(out), hardware.on_device(device):
+        runs.check(loaded, out)
+        report.check()
+        try:
+            done = (
+                runs.kept_runs(loaded, out)
+                if report_only
+                else runs.run_suite(
+                    loaded, out, precision=precision, tokens_per_batch=tokens_per_batch, report=listener.note
+                )
+            )
+        except runs.Stopped:
+            raise KeyboardInterrupt from None
+        table = build(done, loaded.baseline, loaded.teacher)
+        report.write(Path(suite).stem, table, done, profiles_of(loaded, out, listener.note), out)
+    return table
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    format: Literal["onnx", "onnx-int8"] = "onnx",
+    data: str | Path | None = None,
+    split: Split | None = None,
+    max_loss: float = 0.3,
+    listener: Listener | None = None,
+) -> exporting.Exported:
+    """Write a fine-tuned model for ONNX Runtime, checked against the original.
+
+    Args:
+        model: The model, fine-tuned for a task.
+        out: The folder to write; may be the model's own.
+        format: "onnx" (fp32), or "onnx-int8" for int8 weights and activations.
+        data: A data set of the model's kind, on which both are scored; int8 needs one.
+        split: The split to score on; by default devel where there is one, else test.
+        max_loss: What the main score may lose, in hundredths, before int8 is refused.
+        listener: Is told of the progress (see `progress.Listener`).
+
+    Examples:
+        >>> from compactbio import Annotator, export
+        >>> export("tagger", "tagger-onnx").file
+        'model.onnx'
+        >>> len(Annotator.from_pretrained("tagger-onnx")("daily aspirin"))
+        1
+    """
+    return exporting.export(model, format, out, data=data, split=split, max_loss=max_loss, listener=listener)
