@@ -123,7 +123,7 @@ def _places(text: str) -> list[int]:
 
 
 def _moved(span: Span, own: Sequence[int], other: Sequence[int]) -> Span:
-    parts = [_place(start, end, own, other) for start, end in (span.fragments or ((span.start, span.end),))]
+    parts = [_place(start, end, own, other) for start, end in span.places]
     return replace(span, start=parts[0][0], end=parts[-1][1], fragments=tuple(parts) if span.fragments else ())
 
 
