@@ -195,7 +195,7 @@ def test_the_title_of_pubtator_is_the_title(tmp_path, passages, title, abstract)
 
 def test_a_division_that_pubtator_cannot_say_or_that_lies_is_refused(tmp_path):
     together = Document("7", "One.Two.", passages=(Passage(0, 4, "title"), Passage(4, 8, "abstract")))
-    assert "no blank" in (formats.unsayable(together, "pubtator") or "")
+    assert "no blank" in (formats.why_not_writable(together, "pubtator") or "")
     for wrong in ((Passage(0, 4),), (Passage(0, 5), Passage(4, 8)), (Passage(0, 9),), (Passage(1, 8),)):
         with pytest.raises(UserError, match="passages"):
             formats.write([Document("7", "One.Two.", passages=wrong)], tmp_path / "a", "jsonl")

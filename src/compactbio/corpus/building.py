@@ -151,7 +151,7 @@ def _sources(paths: Sequence[Path], job: _Job) -> list[Source]:
         found.append(source)
         job.listener.step(stage, len(found), len(paths))
     found.sort(key=lambda source: (source.name, source.sha256, source.problem or "", str(source.path)), reverse=True)
-    # Of copies the last one stays: one without a problem where there is any.
+    # Of copies the last is kept: one without a problem where there is any.
     return list({(source.name, source.sha256 or source.path): source for source in found}.values())[::-1]
 
 
