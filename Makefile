@@ -6,7 +6,7 @@ OUT ?= compactbio-demo
 # Two processes, each a file at a time; tests/conftest.py puts the slow files first.
 SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick check format clean
+.PHONY: demo test quick check format docs clean
 
 demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/compactbio demo --out $(OUT)
@@ -27,10 +27,13 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv compactbio-demo
+	rm -rf .venv build compactbio-demo

@@ -22,6 +22,7 @@ from compactbio import corpus
 from compactbio.cli.corpus import app
 from compactbio.errors import UserError
 from compactbio.processes import unordered_results
+from conftest import one_sentence
 from interruptions import Interrupt, Notes, wait_for_end
 
 
@@ -344,6 +345,21 @@ def test_help_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"
+
+
+def test_workers_import_nothing_heavy():
+    code = (
+        "import sys, compactbio.corpus.citation_rows, compactbio.corpus.deduplication; "
+        "print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "set()"
+
+
+def test_the_command_names_the_option_that_is_wrong(cli, tmp_path, good, tokenizer_folder):
+    given = ("corpus", "build", good, "--tokenizer", tokenizer_folder, "--out", tmp_path / "out")
+    one_sentence(cli(*given, "--workers", "0"), "0 workers: there must be 1 or more. (option --workers)")
+    one_sentence(cli(*given, "--max-length", "2"), "(option --max-length)")
 
 
 def test_a_tokenizer_that_changed_is_another_corpus(tmp_path, good, tokenizer_folder):

@@ -192,7 +192,7 @@ def test_a_model_scores_raw_documents_of_its_type(tagged, tmp_path):
     astray = "7\t0\t3\taspirin\tChemical\tD1\n"
     file.write_text(f"7|t|{text[:42]}\n7|a|{text[43:]}\n{mentions}{astray}\n")
     record = evaluate(str(model), file).record()
-    assert record["notes"] == ["1 annotations of the data were left out: mentions that do not stand at their offsets."]
+    assert record["notes"] == ["1 annotations of the data were left out: mentions whose text is not at their offsets."]
     assert record["unit"] == "document" and record["f1"] > 0.7
     assert record["per_type"]["Chemical"]["support"] == 3
 
@@ -224,7 +224,7 @@ def test_types_differ_in_letters_alone_or_are_left_out_where_asked(cli, start, t
     assert json.loads(printed)["f1"] == 1.0 and list(json.loads(printed)["per_type"]) == ["Drug"]
     file.write_text(file.read_text().replace("\tDrug", "\tSpecificDrug", 1).replace("\tDrug", "\tModifier"))
     status, _, told = cli("evaluate", file, "--model", model)
-    assert status == 2 and "--untyped" in told
+    assert status == 2 and "(untyped)" in told
     status, printed, told = cli("evaluate", file, "--model", model, "--untyped", "--json")
     assert status == 0, told
     assert json.loads(printed)["f1"] == 1.0 and "not compared" in json.loads(printed)["notes"][-1]

@@ -80,7 +80,7 @@ def test_every_layout_of_bioc_json_gives_its_documents(tmp_path, caplog, layout,
     assert recognise(path) == "bioc-json"
     found = list(read(path))
     assert found[0] == EXPECTED and found[0].passages == PASSAGES and found[1].id == "8"
-    assert "document 7: 1 left out: mentions that do not stand at their offsets" in caplog.text
+    assert "document 7: 1 left out: mentions whose text is not at their offsets" in caplog.text
     assert [one.text for one in read_texts(path)] == [EXPECTED.text] * 2
 
 
@@ -168,7 +168,7 @@ def test_bigbio_gives_mentions_relations_and_passages_and_counts_the_rest(tmp_pa
                                 (Relation(0, 1, "treats"),))  # fmt: skip
     assert document.passages == PASSAGES
     assert [record.args[3] for record in caplog.records] == [
-        "mentions that do not stand at their offsets", "relations that are not between two mentions", "events",
+        "mentions whose text is not at their offsets", "relations that are not between two mentions", "events",
     ]  # fmt: skip
 
 

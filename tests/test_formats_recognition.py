@@ -20,7 +20,8 @@ from annotated_files import (
     put,
 )
 from compactbio.errors import UserError
-from compactbio.formats import FORMATS, read, recognise, write
+from compactbio.formats import FORMATS, READABLE, read, recognise, registry, write
+from compactbio.formats.recognise import TEXTS
 
 # Recognition
 
@@ -186,3 +187,4 @@ def test_damaged_gzip_is_said_with_the_file(tmp_path):
 
 def test_every_format_has_a_name():
     assert set(FORMATS) == {*ONE_OF_EACH, "brat"}
+    assert set(registry._TABLE) == {*READABLE, *TEXTS}

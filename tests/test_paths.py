@@ -48,8 +48,8 @@ def test_corpora_formats_and_recipes(kind, made, tokenizer_folder, tmp_path):
     corpus.build([texts], kind(tokenizer_folder), out, max_length=32, workers=1, exclude=kind(tmp_path / "exclude"))
     assert len(corpus.open(out)["train"]) == 1
     assert corpus.manifest(out)["counts"] and corpus.tokenizer(out).vocab_size
-    assert formats.kind(texts) == "jsonl" and len(list(formats.read_citations(texts))) == 1
-    assert len(formats.find([kind(made / "texts.jsonl")])) == 1 and len(list(read_texts(texts))) == 1
+    assert formats.recognise_citations(texts) == "jsonl" and len(list(formats.read_citations(texts))) == 1
+    assert len(formats.find_citations([kind(made / "texts.jsonl")]).files) == 1 and len(list(read_texts(texts))) == 1
     for format in formats.FORMATS:
         if format not in ("squad", "bioasq", "marked", "marked-jsonl"):
             written = kind(tmp_path / format)

@@ -358,7 +358,7 @@ def copy(folder: Path, out: Path) -> Path:
 
 
 def test_auto_is_what_the_folder_was_exported_for(own_export, tmp_path, monkeypatch):
-    monkeypatch.setattr(runtimes, "time_in_turns", lambda *_: pytest.fail("auto measured"))
+    monkeypatch.setattr(runtimes, "tokens_per_second", lambda *_: pytest.fail("auto measured"))
     place = copy(own_export, tmp_path / "own")
     source = runtimes.find(str(place))
     assert runtimes.chosen(source, "auto") == "onnx-fp32"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -78,8 +79,8 @@ def test_the_command_line_takes_all_formats(cli, tmp_path):
     from compactbio.formats import READABLE
     from compactbio.formats.recognise import TEXTS
 
-    assert {one.value for one in options.DataFormat} == set(READABLE)
-    assert {one.value for one in options.TextFormat} == set(TEXTS)
+    assert set(get_args(options.DataFormat)) == set(READABLE)
+    assert set(get_args(options.TextFormat)) == set(TEXTS)
     path = put(tmp_path, CONLL, "gold.txt")
     status, printed, _ = cli("evaluate", path, "--predictions", path, "--format", "conll", "--json")
     assert status == 0 and json.loads(printed)["f1"] == 1.0

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
-from compactbio.modeling.tokenizers import pieces
+from compactbio.modeling.tokenizers import word_pieces
 from compactbio.tasks import relation
 from conftest import SHARED
 
@@ -326,6 +326,6 @@ def test_stored_truncation_and_padding_have_no_effect(tokenizer_folder):
     own = AutoTokenizer.from_pretrained(tokenizer_folder)
     own.backend_tokenizer.enable_truncation(8)
     own.backend_tokenizer.enable_padding(length=16)
-    short, long = pieces(["the gene", "cells " * 30], own)
+    short, long = word_pieces(["the gene", "cells " * 30], own)
     assert (len(short.ids), len(long.ids)) == (2, 30)
     assert long.offsets[-1].tolist() == [174, 179]

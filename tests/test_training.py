@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from compactbio import corpus, recipes
+from compactbio.modeling import build_student
 from compactbio.training import batches
+from compactbio.training.distillation import distil
 from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
 from compactbio.training.pretraining import train
-from conftest import SMALL, TINY, command
+from conftest import SMALL, TINY, bert, command
 from interruptions import killed_at, stopping_at
 
 
@@ -58,6 +61,20 @@ def test_a_run_gives_a_folder_that_others_can_load(name, token_corpus, teacher_f
     assert str(tmp_path) not in card and str(teacher_folder) not in card
     assert recipes.load(out / "recipe.yaml") == recipe(name, teacher=teacher_folder.name)
     assert any((out / "tensorboard").iterdir())
+
+
+def test_models_in_memory_are_distilled_without_a_file(token_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    small, teacher = recipe(steps=3), bert(layers=4)
+    student = build_student(small, teacher)
+    before = {name: weight.clone() for name, weight in student.state_dict().items()}
+    rows = batches.Masked(
+        corpus.open(token_corpus)["train"], Masking.of(corpus.tokenizer(token_corpus), small.mlm_probability, 0)
+    )
+    outcome = distil(student, teacher, batches.Steps(rows, small.batch_size, tokens=64, count=3), small)
+    assert (outcome.step, outcome.stopped) == (3, False) and list(tmp_path.iterdir()) == []
+    assert not same(before, student.state_dict())
 
 
 def test_the_best_by_heldout_loss_is_kept_not_the_last(token_corpus, teacher_folder, tmp_path):

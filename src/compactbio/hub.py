@@ -74,7 +74,7 @@ def push(folder: Path, name: str, *, ignore: Sequence[str] = (), private: bool |
         folder: the folder of the model.
         name: `owner/name` on the hub.
         ignore: patterns of files that are not uploaded.
-        private: whether a model that is created is visible to its owner alone; None is the owner's default.
+        private: whether a model that is created is visible to its owner alone; None for the owner's default.
 
     Raises UserError where the hub refuses or is out of reach.
     """

@@ -66,7 +66,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
     which only several models give, the one with the higher score is kept, then the longer one, then that of the model
     that was named first. Several threads may use an annotator at the same time.
 
-    Example:
+    Examples:
         >>> from compactbio import Annotator
         >>> annotator = Annotator.from_pretrained("tagger")
         >>> annotator("Risk of lung cancer")

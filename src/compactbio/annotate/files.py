@@ -118,7 +118,7 @@ def annotate_files(
             writing `out`.
         OSError: Where `out` cannot be written.
 
-    Example:
+    Examples:
         >>> from compactbio import annotate_files
         >>> result = annotate_files("notes.txt", "entities.jsonl", models="tagger", workers=1)
         >>> result.documents, result.entities

@@ -29,7 +29,7 @@ class QuestionAnnotator(InputAnnotator[Asked, Answer]):
     An input is a pair (question, texts). A text that is longer than a row is covered by overlapping windows. Answers
     are merged over the texts of a question as `tasks.qa.merge` does; at most five are given, the most probable first.
 
-    Example:
+    Examples:
         >>> from compactbio import QuestionAnnotator
         >>> annotator = QuestionAnnotator.from_pretrained("reader")
         >>> answers = annotator(("drug of the group", ["the dose of daily aspirin in the study"]))

@@ -48,7 +48,7 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
     An input is a Document with its mentions. Relations are in the order of the pairs; those of the negative class are
     left out.
 
-    Example:
+    Examples:
         >>> from compactbio import Document, RelationAnnotator, Span
         >>> from compactbio.annotate import Marking
         >>> marking = Marking("Gene", "Disease", ("@GENE$", "@DISEASE$"))

@@ -59,7 +59,7 @@ def evaluate(
     Returns:
         The scores, with protocol, interval, counts and the digests of data and model; `record()` gives them as JSON.
 
-    Example:
+    Examples:
         >>> from compactbio import evaluate
         >>> evaluation = evaluate("NER/made", "tagger")
         >>> evaluation.outcome.main > 0.9, evaluation.record()["protocol"]
@@ -117,7 +117,7 @@ def compare(
     Raises:
         KeyboardInterrupt: Where a signal stops it; the same call resumes.
 
-    Example:
+    Examples:
         >>> from compactbio import compare
         >>> table = compare("suite.yaml", "comparison")
         >>> row = table.row("start", "made")
@@ -164,7 +164,7 @@ def export(
         max_loss: What the main score may lose, in hundredths, before int8 is refused.
         listener: Receives the progress (see `progress.Listener`).
 
-    Example:
+    Examples:
         >>> from compactbio import Annotator, export
         >>> export("tagger", "tagger-onnx").file
         'model.onnx'

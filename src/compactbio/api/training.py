@@ -125,7 +125,7 @@ def build_corpus(
     Returns:
         The manifest of the corpus: sources, settings, counts, rows, tokens, digests.
 
-    Example:
+    Examples:
         >>> from compactbio import build_corpus
         >>> manifest = build_corpus("notes.txt", "notes-corpus", tokenizer="start", max_length=32, workers=1)
         >>> manifest["rows"]["train"]
@@ -172,7 +172,7 @@ def distil(
         resume: Resume the unfinished run that `out` holds.
         overrides: Fields of the recipe to set otherwise (`steps=1000`, `learning_rate=3e-4`).
 
-    Example:
+    Examples:
         >>> from compactbio import distil
         >>> run = distil("distil-biobert", "corpus", "student", teacher="teacher", steps=2, layers=2, batch_size=6)
         >>> run.result.state, run.result.step
@@ -219,7 +219,7 @@ def pretrain(
         resume: Resume the unfinished run that `out` holds.
         overrides: Fields of the recipe to set otherwise (`steps=1000`, `learning_rate=3e-4`).
 
-    Example:
+    Examples:
         >>> from compactbio import pretrain
         >>> run = pretrain("bio-distilbert-uncased", "corpus", "adapted", init="teacher", steps=2, batch_size=6)
         >>> run.result.state
@@ -273,7 +273,7 @@ def finetune(
         resume: Resume the unfinished run that `out` holds.
         settings: Settings of `tasks.settings.Settings` (`epochs=3`, `learning_rate=5e-5`, `seed=1`).
 
-    Example:
+    Examples:
         >>> from compactbio import finetune
         >>> run = finetune("NER/made", "start", "tagger-run", epochs=4, batch_size=8, learning_rate=5e-3, max_length=32)
         >>> annotator = run.annotator()

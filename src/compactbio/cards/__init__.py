@@ -1,6 +1,5 @@
 """Model cards: front matter as the Hugging Face hub reads it, and Markdown from the templates of this folder."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -11,12 +10,6 @@ def cell(value: object) -> str:
     """A value as a cell of a Markdown table: six digits of a float; text on one line, its bars escaped."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(map(cell, row)) + " |" for row in (header, *rows)]
-    return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])
 
 
 def percent(share: float) -> str:

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,12 +30,7 @@ echo 'Aspirin for lung cancer.' | compactbio annotate - --model tagger --out -
 """
 
 
-class Format(StrEnum):
-    jsonl = "jsonl"
-    parquet = "parquet"
-    bioc = "bioc"
-    pubtator = "pubtator"
-    brat = "brat"
+Format = Literal["jsonl", "parquet", "bioc", "pubtator", "brat"]
 
 
 def annotate(
@@ -63,11 +57,11 @@ def annotate(
     ] = None,
     min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Leave out entities with a lower score.")] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the annotations that the input has.")] = False,
-    runtime: options.RuntimeChoice = options.Runtime.auto,
+    runtime: options.RuntimeChoice = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default one per GPU, or one per core.", show_default=False)
     ] = None,
-    device: options.DeviceChoice = options.Device.auto,
+    device: options.DeviceChoice = "auto",
     on_cluster: Annotated[
         bool, typer.Option("--cluster", help="Run on the Ray cluster of $RAY_ADDRESS, or a local one.")
     ] = False,
@@ -88,17 +82,16 @@ def annotate(
     from compactbio.errors import UserError
     from compactbio.progress import Reporter
 
-    chosen = format.value if format else None
-    if str(out) == "-" and chosen not in (None, "jsonl"):
-        raise UserError(f"Standard output takes jsonl only, not {chosen}: name a file.", setting="out")
+    if str(out) == "-" and format not in (None, "jsonl"):
+        raise UserError(f"Standard output takes jsonl only, not {format}: name a file.", setting="out")
     given: dict[str, Any] = {
         "models": models,
-        "input_format": input_format.value if input_format else None,
+        "input_format": input_format,
         "text_field": text_field,
         "min_score": min_score,
         "keep": keep,
-        "runtime": runtime.value,
-        "device": device.value,
+        "runtime": runtime,
+        "device": device,
     }
     try:
         with Reporter(Console(stderr=True)) as reporter, _on_disk(inputs) as files:
@@ -106,7 +99,7 @@ def annotate(
                 _print_lines(stream(files, **given, workers=workers or 1, listener=reporter))
                 return
             found = annotate_files(
-                files, out, **given, format=chosen, workers=workers, on_cluster=on_cluster, listener=reporter
+                files, out, **given, format=format, workers=workers, on_cluster=on_cluster, listener=reporter
             )
     except KeyboardInterrupt:
         typer.echo("Stopped; finished work is kept. Run the same command again to resume.", err=True)

@@ -37,7 +37,7 @@ def compare(
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Fine-tune and score nothing; report on what has been run.")
     ] = False,
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
@@ -57,7 +57,7 @@ def compare(
                 suite,
                 out,
                 report_only=report_only,
-                precision=precision.value,
+                precision=precision,
                 tokens_per_batch=tokens_per_batch,
                 listener=reporter,
             )

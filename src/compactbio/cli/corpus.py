@@ -1,8 +1,7 @@
 """`compactbio corpus`: build a corpus of token rows, and show what one holds."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,9 +14,7 @@ _BUILD_EXAMPLE = (
 _STATS_EXAMPLE = "Example: compactbio corpus stats corpora/pubmed"
 
 
-class Overflow(StrEnum):
-    drop = "drop"
-    keep = "keep"
+Overflow = Literal["drop", "keep"]
 
 
 @app.command(epilog=_BUILD_EXAMPLE)
@@ -39,7 +36,7 @@ def build(
     overflow: Annotated[
         Overflow,
         typer.Option(help="Tokens beyond the length: drop them, or keep them as further rows."),
-    ] = Overflow.drop,
+    ] = "drop",
     holdout: Annotated[int, typer.Option(help="Rows to set aside for the held-out loss.")] = 0,
     exclude: Annotated[
         Path | None, typer.Option(help="A file of PMIDs to leave out, one per line.", show_default=False)
@@ -75,7 +72,7 @@ def build(
                 tokenizer,
                 out,
                 max_length=max_length,
-                overflow=overflow.value,
+                overflow=overflow,
                 holdout=holdout,
                 exclude=exclude,
                 require_abstract=require_abstract,

@@ -1,14 +1,12 @@
 """`compactbio evaluate`: a data set and a model or a file of predictions in; scores with an interval out."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from compactbio.cli import options
-from compactbio.cli.finetune import TaskName
 
 if TYPE_CHECKING:
     from compactbio.evaluation.scoring import Evaluation
@@ -26,14 +24,10 @@ compactbio evaluate NER/NCBI-disease --predictions predicted.tsv
 """
 
 
-class Protocol(StrEnum):
-    word = "word"
-    published = "published"
+Protocol = Literal["word", "published"]
 
 
-class SplitName(StrEnum):
-    devel = "devel"
-    test = "test"
+SplitName = Literal["devel", "test"]
 
 
 def evaluate(
@@ -51,16 +45,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    task: Annotated[
-        TaskName | None, typer.Option(help="By default recognised from the data.", show_default=False)
-    ] = None,
+    task: options.TaskChoice = None,
     format: options.DataFormatChoice = None,
     protocol: Annotated[
         Protocol, typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script.")
-    ] = Protocol.word,
+    ] = "word",
     split: Annotated[
         SplitName, typer.Option(help="The split of a data folder, or of a file that was split to train on.")
-    ] = SplitName.test,
+    ] = "test",
     gold: Annotated[
         Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.", show_default=False)
     ] = None,
@@ -78,7 +70,7 @@ def evaluate(
         ),
     ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the most frequent errors.")] = 0,
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     runtime: Annotated[
         options.Runtime | None,
@@ -103,14 +95,14 @@ def evaluate(
     if (model is None) == (predictions is None):
         raise UserError("Name either a model (--model) or a file of predictions (--predictions) to score.")
     asked: dict[str, Any] = {
-        "task": task.value if task else None,
-        "protocol": protocol.value,
-        "split": split.value,
+        "task": task,
+        "protocol": protocol,
+        "split": split,
         "gold": gold,
-        "format": format.value if format else None,
+        "format": format,
         "untyped": untyped,
         "negative": negative,
-        "scheme": scheme.value if scheme else None,
+        "scheme": scheme,
     }
     if write_predictions:
         if model is None:
@@ -125,9 +117,9 @@ def evaluate(
             result = scoring.evaluate(
                 model,
                 data,
-                precision=precision.value,
+                precision=precision,
                 tokens_per_batch=tokens_per_batch,
-                runtime=runtime.value if runtime else None,
+                runtime=runtime,
                 **asked,
             )
     except KeyboardInterrupt:

@@ -2,9 +2,8 @@
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,22 +15,17 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: compactbio export tagger --format onnx-int8 --data NER/NCBI-disease --out tagger-int8"
 
 
-class Format(StrEnum):
-    onnx = "onnx"
-    onnx_int8 = "onnx-int8"
+Format = Literal["onnx", "onnx-int8"]
 
 
-class Part(StrEnum):
-    train = "train"
-    devel = "devel"
-    test = "test"
+Part = Literal["train", "devel", "test"]
 
 
 def export(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="A fine-tuned model: folder or hub name.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The folder to write; may be the model's own.", show_default=False)],
-    format: Annotated[Format, typer.Option(help="fp32, or int8 weights and activations.")] = Format.onnx,
+    format: Annotated[Format, typer.Option(help="fp32, or int8 weights and activations.")] = "onnx",
     data: Annotated[
         Path | None,
         typer.Option(help="A data set to score it on beside the original; int8 needs one.", show_default=False),
@@ -60,10 +54,10 @@ def export(
         with Reporter(Console(stderr=True)) as reporter:
             found = run(
                 model,
-                format.value,
+                format,
                 out,
                 data=data,
-                split=split.value if split else None,
+                split=split,
                 max_loss=max_loss,
                 listener=reporter,
             )

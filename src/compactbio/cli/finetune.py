@@ -2,9 +2,8 @@
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,15 +21,7 @@ compactbio evaluate NER/NCBI-disease --model tagger
 """
 
 
-class TaskName(StrEnum):
-    ner = "ner"
-    relation = "relation"
-    qa = "qa"
-
-
-class TrainOn(StrEnum):
-    train = "train"
-    both = "train+devel"
+TrainOn = Literal["train", "train+devel"]
 
 
 def finetune(
@@ -42,13 +33,11 @@ def finetune(
     ],
     model: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The folder of the run, and then of the model.", show_default=False)],
-    task: Annotated[
-        TaskName | None, typer.Option(help="By default recognised from the data.", show_default=False)
-    ] = None,
+    task: options.TaskChoice = None,
     format: options.DataFormatChoice = None,
     train_on: Annotated[
         TrainOn, typer.Option(help="train keeps the best epoch by devel; train+devel, for final numbers, the last.")
-    ] = TrainOn.train,
+    ] = "train",
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,7 +58,7 @@ def finetune(
         ),
     ] = False,
     resume: options.Resume = False,
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     as_json: options.AsJson = False,
 ) -> None:

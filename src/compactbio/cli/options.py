@@ -3,70 +3,28 @@
 import os
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-
-class Precision(StrEnum):
-    auto = "auto"
-    bf16 = "bf16"
-    fp32 = "fp32"
-
-
-class Runtime(StrEnum):
-    auto = "auto"
-    fastest = "fastest"
-    torch_fp32 = "torch-fp32"
-    torch_bf16 = "torch-bf16"
-    onnx_fp32 = "onnx-fp32"
-    onnx_int8 = "onnx-int8"
-
-
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class DataFormat(StrEnum):
-    """`formats.READABLE`."""
-
-    conll = "conll"
-    pubtator = "pubtator"
-    bioc = "bioc"
-    bioc_json = "bioc-json"
-    brat = "brat"
-    hf_jsonl = "hf-jsonl"
-    bigbio = "bigbio"
-    squad = "squad"
-    bioasq = "bioasq"
-    marked = "marked"
-    marked_jsonl = "marked-jsonl"
-    jsonl = "jsonl"
-
-
-class TextFormat(StrEnum):
-    """`formats.recognise.TEXTS`."""
-
-    text = "text"
-    pubmed = "pubmed"
-    jsonl = "jsonl"
-    parquet = "parquet"
-    pubtator = "pubtator"
-    bioc = "bioc"
-    bioc_json = "bioc-json"
-    brat = "brat"
-    conll = "conll"
-    hf_jsonl = "hf-jsonl"
-    bigbio = "bigbio"
-    squad = "squad"
-    bioasq = "bioasq"
-    marked = "marked"
-
-
+TaskName = Literal["ner", "relation", "qa"]
+Precision = Literal["auto", "bf16", "fp32"]
+Runtime = Literal["auto", "fastest", "torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
+Device = Literal["auto", "cpu", "cuda"]
+Scheme = Literal["chemprot", "labels"]
+# `formats.READABLE` and `formats.recognise.TEXTS`, which are not imported for the help alone.
+DataFormat = Literal[
+    "conll", "pubtator", "bioc", "bioc-json", "brat", "hf-jsonl", "bigbio", "squad", "bioasq", "marked", "marked-jsonl",
+    "jsonl",
+]  # fmt: skip
+TextFormat = Literal[
+    "text", "pubmed", "jsonl", "parquet", "pubtator", "bioc", "bioc-json", "brat", "conll", "hf-jsonl", "bigbio",
+    "squad", "bioasq", "marked",
+]  # fmt: skip
+TaskChoice = Annotated[
+    TaskName | None, typer.Option("--task", help="By default recognised from the data.", show_default=False)
+]
 DataFormatChoice = Annotated[
     DataFormat | None,
     typer.Option("--format", help="The format of the data; by default recognised.", show_default=False),
@@ -75,13 +33,6 @@ TextsFormat = Annotated[
     TextFormat | None,
     typer.Option("--input-format", help="The format of all inputs; by default recognised.", show_default=False),
 ]
-
-
-class Scheme(StrEnum):
-    chemprot = "chemprot"
-    labels = "labels"
-
-
 RuntimeChoice = Annotated[
     Runtime,
     typer.Option(

@@ -30,7 +30,7 @@ def plan(
             show_default=False,
         ),
     ] = None,
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     as_json: options.AsJson = False,
 ) -> None:

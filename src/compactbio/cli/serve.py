@@ -31,8 +31,8 @@ def serve(
         str | None,
         typer.Option(envvar="COMPACTBIO_TOKEN", help="Ask for this bearer token.", show_default=False),
     ] = None,
-    runtime: options.RuntimeChoice = options.Runtime.auto,
-    device: options.DeviceChoice = options.Device.auto,
+    runtime: options.RuntimeChoice = "auto",
+    device: options.DeviceChoice = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the model; by default one per core.", show_default=False)
     ] = None,
@@ -60,7 +60,7 @@ def serve(
     # Before the models are loaded, which takes long: an address that cannot be used is reported at once.
     sockets = _listening(host, port)
     typer.echo("Loading ...", err=True)
-    annotator = Annotator.from_pretrained(*models, runtime=runtime.value, device=device.value, threads=threads)
+    annotator = Annotator.from_pretrained(*models, runtime=runtime, device=device, threads=threads)
     app = create(annotator, limits=Limits(max_bytes, max_documents, max_waiting, max_seconds), token=token)
     serving = ", ".join(f"{one.model.name} on {one.model.runtime.name}" for one in annotator.taggers)
     where = f"[{host}]" if ":" in host else host

@@ -27,7 +27,7 @@ def train(
     steps: options.Steps = None,
     settings: options.Settings = None,
     resume: options.Resume = False,
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Upload the model to the hub.", show_default=False)

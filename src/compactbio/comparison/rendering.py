@@ -4,12 +4,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from compactbio.cards import percent
 from compactbio.comparison.table import Table
-
-
-def percent(score: float) -> str:
-    """A score in [0, 1], or a share, as "83.42"."""
-    return f"{100 * score:.2f}"
 
 
 def signed(difference: float) -> str:

@@ -140,7 +140,9 @@ def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, 
         "title": title,
         **asdict(table),
         "per_type": {name: list(map(asdict, scores)) for name, scores in types.items()},
-        "errors": {name: {m: list(map(asdict, found)) for m, found in own.items()} for name, own in errors.items()},
+        "errors": {
+            name: {m: list(map(asdict, found)) for m, found in models.items()} for name, models in errors.items()
+        },
         "profiles": dict(profiles),
         "versions": versions,
     }
@@ -158,7 +160,7 @@ def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, 
         plots=drawn,
         software=[f"{name} {number}" for name, number in versions.items()],
         types=types,
-        errors={name: {m: found for m, found in own.items() if found} for name, own in errors.items()},
+        errors={name: {m: found for m, found in models.items() if found} for name, models in errors.items()},
         top=TOP,
     )
     write_text(out / "index.html", html)

@@ -1,7 +1,7 @@
 """Citations to token rows: what a training run reads.
 
 A corpus is a folder of Arrow shards (`train-*.arrow`, `holdout-*.arrow`), the tokenizer that made them
-(`tokenizer/`), and `manifest.json`, which is written last: where it stands, the corpus is whole.
+(`tokenizer/`), and `manifest.json`, which is written last: where it exists, the corpus is complete.
 """
 
 from compactbio.corpus.building import build

@@ -95,7 +95,7 @@ def build(
             more than 5 %, and where no citation is left.
         OSError: `out` cannot be written.
 
-    Example:
+    Examples:
         >>> build(["baseline/"], "dmis-lab/biobert-base-cased-v1.2", "corpora/pubmed", holdout=10_000)["rows"]
     """
     # Here, for it imports transformers, which the worker processes do not need.
@@ -151,7 +151,7 @@ def _sources(paths: Sequence[Path], job: _Job) -> list[Source]:
         found.append(source)
         job.listener.step(stage, len(found), len(paths))
     found.sort(key=lambda source: (source.name, source.sha256, source.problem or "", str(source.path)), reverse=True)
-    # Of copies the last one stays: one without a problem where there is any.
+    # Of copies the last is kept: one without a problem where there is any.
     return list({(source.name, source.sha256 or source.path): source for source in found}.values())[::-1]
 
 

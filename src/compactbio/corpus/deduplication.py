@@ -101,7 +101,7 @@ def _superseded(citations: Citations, with_pmid: Bools) -> Bools:
 
 
 def _repeated(citations: Citations, with_pmid: Bools) -> Bools:
-    """Records without a PMID whose text a record with one has, whatever its fate, or an earlier one without."""
+    """Records without a PMID whose text a record with a PMID has, whatever its fate, or an earlier one without."""
     places = np.flatnonzero(citations.has(HAS_TEXT))
     order = places[np.lexsort((~with_pmid[places], citations.text[places]))]
     texts = citations.text[order]

@@ -44,7 +44,7 @@ def open_corpus(folder: str | Path) -> "DatasetDict":
     Columns: `input_ids`, a row's tokens with the special ones (16-bit integers, 32-bit for a vocabulary over 65,536
     tokens), and `pmid`, "" where there is none. Raises UserError as `manifest` does, and where a shard is damaged.
 
-    Example:
+    Examples:
         >>> open_corpus("corpora/pubmed")["train"][0]["input_ids"]
     """
     from datasets import Dataset, DatasetDict, concatenate_datasets

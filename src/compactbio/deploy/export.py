@@ -131,7 +131,7 @@ def export(
     Raises UserError where int8 loses more in every way, where the exported model differs from the original, and for
     whatever else the user can fix.
 
-    Example:
+    Examples:
         >>> export("tagger", "onnx-int8", "tagger-int8", data="NER/NCBI-disease").way  # doctest: +SKIP
         'by tensor'
     """
@@ -274,8 +274,8 @@ def _by_sensitivity(quantiser: Quantiser, fp32: Runtime, rows: Sequence[Row]) ->
 def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> None:
     """Write the model and all that belongs to it into `out`; the record, which vouches for the model, last."""
     out.mkdir(parents=True, exist_ok=True)
-    own = out.resolve() == source.folder.resolve()
-    if not own:
+    in_place = out.resolve() == source.folder.resolve()
+    if not in_place:
         source.config.save_pretrained(out)
         loading.tokenizer_of(source).save_pretrained(out)
         if (source.folder / run_folder.RUN).is_file():
@@ -289,7 +289,7 @@ def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> N
         "sha256": onnx.onnx_digest(out / result.file),
     }
     models = {**(onnx.exports(out) or {}), result.file: record}
-    if not own:
+    if not in_place:
         write_text(out / "README.md", _card(out.resolve().name, source, models))
     write_json(out / onnx.RECORD, {"model": source.digest, "exports": models})
 

@@ -115,7 +115,7 @@ def profile(
 
     Raises UserError for no models, a model that does not exist or is not supported, and weights that cannot be read.
 
-    Example:
+    Examples:
         >>> [p.parameters for p in profile(["models/teacher", "models/distil-biobert"])]  # doctest: +SKIP
         [108341760, 65813760]
     """
@@ -145,11 +145,11 @@ def profile(
     reference = found[names.index(baseline or names[0])]
     return [
         replace(
-            own,
+            figures,
             baseline=reference.model,
-            ratios={name: getattr(own, figure) / getattr(reference, figure) for name, figure in _RATIOS.items()},
+            ratios={name: getattr(figures, f) / getattr(reference, f) for name, f in _RATIOS.items()},
         )
-        for own in found
+        for figures in found
     ]
 
 

@@ -1,5 +1,6 @@
 """Text with what is known about it. All offsets are characters into `text`, end exclusive."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -20,7 +21,7 @@ class Citation:
 
     @property
     def text(self) -> str:
-        """Title, blank, abstract; the one that exists where the other is empty."""
+        """Title, blank, abstract; title or abstract alone where the other is empty."""
         return f"{self.title} {self.abstract}".strip()
 
 
@@ -36,8 +37,8 @@ class Span:
     """A mention: `text[start:end]` of its document, of an entity type ("" where the source names none).
 
     `identifier` is the concept's, as the source writes it. `fragments` are the (start, end) of a mention in several
-    parts, in order, from `start` to `end`; empty for one in a single part. `score` in [0, 1] is a model's, None for a
-    mention that people marked.
+    parts, in order, from `start` to `end`; empty for a mention in a single part. `score` in [0, 1] is a model's, None
+    for a mention that people annotated.
     """
 
     start: int
@@ -47,12 +48,26 @@ class Span:
     fragments: tuple[tuple[int, int], ...] = ()
     score: float | None = None
 
+    @classmethod
+    def over(
+        cls, places: Iterable[tuple[int, int]], type: str, identifier: str = "", score: float | None = None
+    ) -> "Span":
+        """The mention at one or several (start, end)."""
+        found = tuple(sorted(places))
+        end = max(end for _, end in found)
+        return cls(found[0][0], end, type, identifier, found if len(found) > 1 else (), score)
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """The (start, end) of its fragments, or of the whole mention in a single part."""
+        return self.fragments or ((self.start, self.end),)
+
 
 @dataclass(frozen=True, slots=True)
 class Relation:
     """A typed relation between two mentions, by their places in the document's `spans`.
 
-    Where a source relates what is no single mention, `head` and `tail` are strings: the concepts' identifiers
+    Where a source relates other things than single mentions, `head` and `tail` are strings: the concepts' identifiers
     (PubTator), or the marks of a sentence without exactly one of each ("@GENE$").
     """
 
@@ -67,8 +82,8 @@ class Question:
 
     `answers` hold the accepted wordings of each answer; a list question has several answers, a yes/no question the
     answer "yes" or "no". `starts` are the places in the document's text where the answers' first wordings begin, one
-    an answer, empty where the source gives none. `kind` is "factoid", "list", "yesno" or "summary". The
-    question may stand in several documents, one a snippet, under one `id`.
+    per answer, empty where the source gives none. `kind` is "factoid", "list", "yesno" or "summary". Several documents,
+    one per snippet, may have the same question under one `id`.
     """
 
     text: str
@@ -94,7 +109,7 @@ class Document:
 
     `tokenised`: the text is the words of a token file joined by single blanks, so that its words are
     `text.split(" ")`. `passages` are the parts of the text in order, blanks between them, where the source divides
-    it; how a text is divided makes no document another one (`==`).
+    it; documents that differ in these alone are equal (`==`).
     """
 
     id: str

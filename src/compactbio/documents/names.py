@@ -1,4 +1,4 @@
-"""Names of types and classes: one name however it is written, in other letters, blanks or with invisible signs."""
+"""Names of types and classes, compared without regard to case, blanks and invisible characters."""
 
 import unicodedata
 from collections import Counter
@@ -11,13 +11,13 @@ from compactbio.documents import Document
 
 @lru_cache(maxsize=4096)
 def clean(name: str) -> str:
-    """A name without outer blanks and invisible signs; inner runs of blanks are one."""
-    return " ".join("".join(sign for sign in name if unicodedata.category(sign) != "Cf").split())
+    """A name without outer blanks and invisible characters; inner runs of blanks are one."""
+    return " ".join("".join(character for character in name if unicodedata.category(character) != "Cf").split())
 
 
 @lru_cache(maxsize=4096)
 def key(name: str) -> str:
-    """What all spellings of a name share: it is `clean`, compatibility forms (NFKC) and case do not count."""
+    """What all spellings of a name share: the name `clean`, without compatibility forms (NFKC) and case."""
     return clean(unicodedata.normalize("NFKC", name)).casefold()
 
 
@@ -37,10 +37,10 @@ def types(documents: Iterable[Document]) -> Iterable[str]:
 
 
 def unified(documents: Sequence[Document], known: Mapping[str, str] | None = None) -> list[Document]:
-    """The documents with each type spelt in one way: as in `known` (see `spellings`), else as it most often is."""
-    own = Counter(types(documents))
-    usual = {**spellings(own.elements()), **(known or {})}
-    changed = {name: usual[key(name)] for name in own if usual[key(name)] != name}
+    """The documents with each type in one spelling: that in `known` (see `spellings`), else its most frequent one."""
+    found = Counter(types(documents))
+    usual = {**spellings(found.elements()), **(known or {})}
+    changed = {name: usual[key(name)] for name in found if usual[key(name)] != name}
     return [_renamed(document, changed) for document in documents] if changed else list(documents)
 
 
@@ -48,5 +48,7 @@ def _renamed(document: Document, names: Mapping[str, str]) -> Document:
     return replace(
         document,
         spans=tuple(replace(span, type=names.get(span.type, span.type)) for span in document.spans),
-        relations=tuple(replace(one, type=names.get(one.type, one.type)) for one in document.relations),
+        relations=tuple(
+            replace(relation, type=names.get(relation.type, relation.type)) for relation in document.relations
+        ),
     )

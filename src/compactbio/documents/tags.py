@@ -1,4 +1,4 @@
-"""Tags of words (IOB1, IOB2, IOBES, BILOU; typed `B-Disease` or bare `B`) and the mentions that they stand for."""
+"""Tags of words (IOB1, IOB2, IOBES, BILOU; typed `B-Disease` or bare `B`) and the mentions that they mark."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -23,7 +23,7 @@ def parse(tag: str) -> tuple[str, str]:
     """
     prefix, _, kind = tag.partition("-")
     if prefix not in _PREFIXES:
-        raise ValueError(f"{tag!r} is no tag of IOB1, IOB2, IOBES or BILOU")
+        raise ValueError(f"{tag!r} is not a tag of IOB1, IOB2, IOBES or BILOU")
     return (prefix, "") if prefix == "O" else (prefix, kind)
 
 
@@ -38,8 +38,8 @@ def chunks(tags: Sequence[str]) -> list[Chunk]:
     last, kind = "O", ""
     for i, tag in enumerate([*tags, "O"]):
         prefix, type_ = parse(tag)
-        goes_on = prefix in "IEL" and last not in _LAST and type_ == kind
-        if start is not None and not goes_on:
+        continues = prefix in "IEL" and last not in _LAST and type_ == kind
+        if start is not None and not continues:
             found.append(Chunk(start, i, kind))
             start = None
         if start is None and prefix != "O":

@@ -127,7 +127,7 @@ def evaluate(
     Raises UserError for a model without the task's head or labels, labels that it has never seen, and whatever else
     the user can fix.
 
-    Example:
+    Examples:
         >>> evaluate("tagger", "NER/NCBI-disease").outcome.scores["f1"]  # doctest: +SKIP
         0.871
     """

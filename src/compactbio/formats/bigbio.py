@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from compactbio.documents import Document, Passage, Relation, Span
-from compactbio.formats.checks import Found, left_out
+from compactbio.formats.checks import MISPLACED, Found, left_out
 from compactbio.formats.json_lines import documents_of_values
 from compactbio.formats.streams import RecordError
 
@@ -85,7 +85,7 @@ def _document(path: Path, place: str, value: Any) -> Document:
         if span := _span(text, entity):
             places[entity.id] = len(spans)
             spans.append(span)
-    left_out(path, name, len(found.entities) - len(spans), "mentions that do not stand at their offsets")
+    left_out(path, name, len(found.entities) - len(spans), MISPLACED)
     relations = tuple(
         Relation(places[relation.arg1_id], places[relation.arg2_id], relation.type)
         for relation in found.relations
@@ -124,5 +124,4 @@ def _span(text: str, entity: _Entity) -> Span | None:
     if [text[start:end] for start, end in entity.offsets] != entity.text:
         return None
     names = [":".join(filter(None, (concept.db_name, concept.db_id))) for concept in entity.normalized]
-    fragments = tuple(parts) if len(parts) > 1 else ()
-    return Span(parts[0][0], parts[-1][1], entity.type, "|".join(filter(None, names)), fragments)
+    return Span.over(entity.offsets, entity.type, "|".join(filter(None, names)))

@@ -9,7 +9,7 @@ from lxml import etree
 
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats.checks import Found, check_only, left_out, not_writable, number
+from compactbio.formats.checks import MISPLACED, Found, check_only, left_out, not_writable, number
 from compactbio.formats.json_lines import documents_of_values
 from compactbio.formats.streams import RecordError, attempt, elements, named_errors
 
@@ -19,7 +19,7 @@ _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "
 _ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
 # The same in PubTator 3, as `TYPE|IDENTIFIER`, where nodes name no mention.
 _ROLES = ("role1", "role2")
-# Blanks that stand for the gaps between the passages of a document; no article leaves more.
+# Blanks in the gaps between the passages of a document; no article leaves more.
 _MOST_BLANKS = 1_000_000
 
 
@@ -84,7 +84,7 @@ def _document(path: Path, element: Any) -> Document:
             continue
         places[annotation.get("id", "")] = len(spans)
         spans.append(span)
-    left_out(path, name, len(wrong), "mentions that do not stand at their offsets", wrong)
+    left_out(path, name, len(wrong), MISPLACED, wrong)
     found = [_relation(relation, places) for relation in element.iter("relation")]
     relations = tuple(relation for relation in found if relation is not None)
     left_out(path, name, len(found) - len(relations), "relations that are not between two mentions or concepts")
@@ -147,15 +147,13 @@ def _infons(element: Any) -> dict[str, str]:
 
 
 def _span(path: Path, text: str, annotation: Any, infons: dict[str, str]) -> Span | None:
-    parts = _locations(path, annotation)
-    if not parts or any(not start < end <= len(text) for start, end in parts):
-        return None
-    start, end = parts[0][0], max(end for _, end in parts)
-    if len(parts) == 1 and text[start:end] != annotation.findtext("text", text[start:end]):
+    places = _locations(path, annotation)
+    if not places or any(not start < end <= len(text) for start, end in places):
         return None
     identifier = next((infons[key] for key in _IDENTIFIERS if key in infons), "")
-    fragments = tuple(parts) if len(parts) > 1 else ()
-    return Span(start, end, infons.get("type", ""), identifier, fragments, _score(infons.get("score")))
+    span = Span.over(places, infons.get("type", ""), identifier, _score(infons.get("score")))
+    shown = text[span.start : span.end]
+    return span if span.fragments or shown == annotation.findtext("text", shown) else None
 
 
 def _score(text: str | None) -> float | None:
@@ -230,9 +228,9 @@ def _annotation_element(document: Document, place: int, span: Span) -> Any:
     score = "" if span.score is None else repr(span.score)
     infons = (("type", span.type), ("identifier", span.identifier), ("score", score))
     element = _with_infons(etree.Element("annotation", id=f"T{place}"), infons)
-    parts = span.fragments or ((span.start, span.end),)
-    element.extend([etree.Element("location", offset=str(start), length=str(end - start)) for start, end in parts])
-    element.append(_element("text", " ".join(document.text[start:end] for start, end in parts)))
+    for start, end in span.places:
+        etree.SubElement(element, "location", offset=str(start), length=str(end - start))
+    element.append(_element("text", " ".join(document.text[start:end] for start, end in span.places)))
     return element
 
 
@@ -284,51 +282,27 @@ def _document_of_json(path: Path, place: str, value: Any) -> Document:
     raise RecordError(path, place, reason)
 
 
-def _json_element(value: Mapping[str, Any]) -> Any:
-    """The element `document` of BioC XML that says the same."""
-    document = etree.Element("document")
-    _json_text(document, "id", value.get("id", value.get("pmid")))
-    for passage in value["passages"]:
-        _json_passage(etree.SubElement(document, "passage"), passage)
-    _json_annotations(document, value)
-    return document
+# What an element of BioC must have.
+_REQUIRED = {"document": "passages", "passage": "offset", "sentence": "offset", "annotation": "locations"}
 
 
-def _json_passage(element: Any, value: Mapping[str, Any]) -> None:
-    _json_infons(element, value)
-    _json_text(element, "offset", value["offset"])
-    if value.get("text") is not None:
-        _json_text(element, "text", value["text"])
-    for sentence in value.get("sentences") or ():
-        _json_passage(etree.SubElement(element, "sentence"), sentence)
-    _json_annotations(element, value)
-
-
-def _json_annotations(parent: Any, value: Mapping[str, Any]) -> None:
-    for annotation in value.get("annotations") or ():
-        element = etree.SubElement(parent, "annotation", id=str(annotation.get("id", "")))
-        _json_infons(element, annotation)
-        for place in annotation["locations"]:
-            etree.SubElement(element, "location", offset=str(place["offset"]), length=str(place["length"]))
-        if annotation.get("text") is not None:
-            _json_text(element, "text", annotation["text"])
-    for relation in value.get("relations") or ():
-        element = etree.SubElement(parent, "relation", id=str(relation.get("id", "")))
-        _json_infons(element, relation)
-        for node in relation.get("nodes") or ():
-            etree.SubElement(element, "node", refid=str(node.get("refid", "")), role=str(node.get("role", "")))
-
-
-def _json_infons(element: Any, value: Mapping[str, Any]) -> None:
+def _json_element(value: Mapping[str, Any], tag: str = "document") -> Any:
+    """The same as an element of BioC XML. Raises KeyError, AttributeError, TypeError or ValueError for another."""
+    if tag in _REQUIRED and value.get(_REQUIRED[tag]) is None:
+        raise KeyError(_REQUIRED[tag])
+    fields = {"id": value.get("id", value.get("pmid")), "offset": value.get("offset"), "text": value.get("text")}
+    present = {name: str(field) for name, field in fields.items() if field is not None}
+    element = etree.Element(tag, id=present.get("id", ""))
+    element.extend([_element(name, text) for name, text in present.items()])
     for key, content in (value.get("infons") or {}).items():
         if isinstance(content, Mapping) and content.get("identifier"):
             # A concept, as the ends of PubTator 3's relations are.
             content = f"{content.get('type') or 'concept'}|{content['identifier']}"
         if isinstance(content, str | int | float) and not isinstance(content, bool):
-            _json_text(element, "infon", content).set("key", key)
-
-
-def _json_text(parent: Any, name: str, content: Any) -> Any:
-    element = etree.SubElement(parent, name)
-    element.text = "" if content is None else str(content)
+            element.append(_element("infon", str(content), key=key))
+    for inner, attributes in (("location", ("offset", "length")), ("node", ("refid", "role"))):
+        for place in value.get(f"{inner}s") or ():
+            element.append(etree.Element(inner, {name: str(place.get(name, "")) for name in attributes}))
+    for inner in ("passage", "sentence", "annotation", "relation"):
+        element.extend([_json_element(member, inner) for member in value.get(f"{inner}s") or ()])
     return element

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.checks import Found, check_one_line, check_only, left_out, not_writable, number
+from compactbio.formats.checks import MISPLACED, Found, check_one_line, check_only, left_out, not_writable, number
 from compactbio.formats.sources import annotations_of, standoff_texts
 from compactbio.formats.streams import WHOLE_FILE, RecordError, attempt, content, lines, named_errors
 
@@ -85,14 +85,14 @@ def _annotated(document: Document, paths: Sequence[Path]) -> Document:
         wrong = list[str]()
         for _, match in _matches(path, rows[path], "T", MENTION, "a mention", "T1, tab, type start end, tab, text"):
             name, kind, offsets, shown = match.groups()
-            parts = _parts(offsets)
-            if _shown(document.text, parts) != _flat(shown):
+            found = _places(offsets)
+            if _shown(document.text, found) != _flat(shown):
                 wrong.append(kind)
                 misplaced.add(name)
                 continue
             places[name] = len(spans)
-            spans.append(Span(parts[0][0], parts[-1][1], kind, fragments=tuple(parts) if len(parts) > 1 else ()))
-        left_out(path, document.id, len(wrong), "mentions that do not stand at their offsets", wrong)
+            spans.append(Span.over(found, kind))
+        left_out(path, document.id, len(wrong), MISPLACED, wrong)
     events = {row.split("\t")[0] for path in paths for _, row in rows[path] if row.startswith("E")}
     relations, identifiers = list[Relation](), defaultdict[int, list[str]](list)
     for path in paths:
@@ -136,18 +136,18 @@ def _matches(
             yield line, match
 
 
-def _parts(offsets: str) -> list[tuple[int, int]]:
+def _places(offsets: str) -> list[tuple[int, int]]:
     """The (start, end) of a mention's fragments; a number of too many digits is behind every text."""
     borders = [_BEYOND if (found := number(digits)) is None else found for digits in re.split("[ ;]", offsets)]
     return list(zip(borders[::2], borders[1::2], strict=True))
 
 
-def _shown(text: str, parts: Sequence[tuple[int, int]]) -> str | None:
-    """A mention's text as a T line shows it; None for parts out of order or outside the text."""
-    borders = [border for part in parts for border in part]
-    if borders != sorted(borders) or any(start == end for start, end in parts) or borders[-1] > len(text):
+def _shown(text: str, places: Sequence[tuple[int, int]]) -> str | None:
+    """A mention's text as a T line shows it; None for fragments out of order or outside the text."""
+    borders = [border for place in places for border in place]
+    if borders != sorted(borders) or any(start == end for start, end in places) or borders[-1] > len(text):
         return None
-    return _flat(" ".join(text[start:end] for start, end in parts))
+    return _flat(" ".join(text[start:end] for start, end in places))
 
 
 def _flat(text: str) -> str:
@@ -170,9 +170,8 @@ def _rows(document: Document) -> Iterator[str]:
     number = 0
     for place, span in enumerate(document.spans, 1):
         _check_word(document, span.type)
-        parts = span.fragments or ((span.start, span.end),)
-        shown = _flat(" ".join(document.text[start:end] for start, end in parts))
-        offsets = ";".join(f"{start} {end}" for start, end in parts)
+        shown = _flat(" ".join(document.text[start:end] for start, end in span.places))
+        offsets = ";".join(f"{start} {end}" for start, end in span.places)
         yield f"T{place}\t{span.type} {offsets}\t{shown}"
         if span.identifier:
             number += 1

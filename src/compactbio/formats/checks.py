@@ -20,6 +20,7 @@ T = TypeVar("T")
 # What a reader gives: a document, or what is malformed in its place.
 Found = Document | RecordError
 
+MISPLACED = "mentions whose text is not at their offsets"
 _LOGGER = logging.getLogger("compactbio.formats")
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 # No string of JSON holds a bare quote, so that what this finds is a key.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compactbio.documents import Document, Passage, Relation, Span
 from compactbio.documents.words import sentences
-from compactbio.formats.checks import Found, check_one_line, check_only, left_out, not_writable, number
+from compactbio.formats.checks import MISPLACED, Found, check_one_line, check_only, left_out, not_writable, number
 from compactbio.formats.streams import Line, RecordError, attempt, each_line, named_errors
 
 TEXT_LINE = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
@@ -102,7 +102,7 @@ def _document(path: Path, name: str, record: Sequence[Line]) -> Document:
             wrong.append(columns[4])
         else:
             spans.append(span)
-    left_out(path, name, len(wrong), "mentions that do not stand at their offsets", wrong)
+    left_out(path, name, len(wrong), MISPLACED, wrong)
     return Document(name, text, tuple(spans), tuple(relations), passages=passages)
 
 

@@ -162,6 +162,8 @@ def _is_object(start: bytes) -> bool:
 
 def _detect(path: Path, raw: bytes) -> str:
     """The format that a beginning shows: of `READABLE`, "pubmed", "parquet", "citations" for JSON of these, or ""."""
+    if not raw:
+        return ""
     if raw.startswith(b"PAR1"):
         return "parquet"
     start = _decoded(raw)
@@ -177,7 +179,7 @@ def _detect(path: Path, raw: bytes) -> str:
         return found
     if found := _line_format(present):
         return found
-    return "conll" if suffix in _TOKEN_FILES and raw else "pubtator" if suffix == ".pubtator" and raw else ""
+    return "conll" if suffix in _TOKEN_FILES else "pubtator" if suffix == ".pubtator" else ""
 
 
 def _root(start: str) -> str | None:

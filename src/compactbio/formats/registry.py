@@ -89,7 +89,7 @@ def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
         UserError: at once for a path that does not exist and a format that is unknown or not recognised, and at its
             place for what is malformed.
 
-    Example:
+    Examples:
         >>> for document in read("NCBI-disease/test.tsv"):
         ...     print(document.id, [document.text[span.start : span.end] for span in document.spans])
     """
@@ -174,7 +174,7 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
         UserError: an unknown format, a document that contradicts itself or has what the format cannot hold, naming it,
             and a BRAT folder that holds something already.
 
-    Example:
+    Examples:
         >>> write(read("corpus.xml"), "corpus.jsonl", "jsonl")
     """
     _check_known(format, FORMATS, "annotated documents that can be written")

@@ -137,7 +137,9 @@ def _is_attention_core(module: nn.Module) -> bool:
 
 def is_head(key: str) -> bool:
     """Whether a parameter's name belongs to an MLM head."""
-    return key.startswith(("cls.", *(part for family in FAMILIES.values() for part in family.head), "vocab_projector"))
+    return key.startswith(
+        ("cls.", *(module for family in FAMILIES.values() for module in family.head), "vocab_projector")
+    )
 
 
 def is_untied(model: PreTrainedModel) -> bool:

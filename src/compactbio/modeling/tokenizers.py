@@ -210,7 +210,7 @@ def reason(error: Exception) -> str:
     return (line.partition("Error: ")[2] or line)[:200] or type(error).__name__
 
 
-class Pieces(NamedTuple):
+class WordPieces(NamedTuple):
     """The word pieces of a text, without special tokens.
 
     Attributes:
@@ -222,12 +222,12 @@ class Pieces(NamedTuple):
     offsets: NDArray[np.int64]
 
 
-def pieces(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") -> list[Pieces]:
+def word_pieces(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") -> list[WordPieces]:
     """All word pieces of each text, however long it is."""
     if not texts:
         return []
     found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return [
-        Pieces(np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int64).reshape(-1, 2))
+        WordPieces(np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int64).reshape(-1, 2))
         for ids, offsets in zip(found["input_ids"], found["offset_mapping"], strict=True)
     ]

@@ -128,7 +128,7 @@ def _visible_places(text: str) -> list[int]:
 
 def _moved(span: Span, here: Sequence[int], there: Sequence[int]) -> Span:
     """The span in another text, by the places of the characters that are not blanks in this and the other text."""
-    ranges = [_range(start, end, here, there) for start, end in (span.fragments or ((span.start, span.end),))]
+    ranges = [_range(start, end, here, there) for start, end in span.places]
     return replace(span, start=ranges[0][0], end=ranges[-1][1], fragments=tuple(ranges) if span.fragments else ())
 
 

@@ -110,7 +110,7 @@ def score(
 
     Raises UserError where the two sides differ in length.
 
-    Example:
+    Examples:
         >>> score([["B-Drug", "O"]], [["B-Drug", "O"]])["f1"]
         1.0
     """

@@ -12,7 +12,7 @@ from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row
 from compactbio.modeling.prediction import softmax
-from compactbio.modeling.tokenizers import Pieces, pieces
+from compactbio.modeling.tokenizers import WordPieces, word_pieces
 from compactbio.tasks.outcome import Mistake, Outcome, counted
 
 Answer = str | Sequence[str]
@@ -37,7 +37,7 @@ def score(gold_answers: Sequence[Sequence[Answer]], predicted_answers: Sequence[
 
     Raises UserError where the two sides differ in length.
 
-    Example:
+    Examples:
         >>> score([[["TP53", "p53"]]], [["BRCA1", "P53"]])["mrr"]
         0.5
     """
@@ -219,8 +219,8 @@ def encode(
         for question in document.questions
         if question.kind == "factoid"
     ]
-    contexts = pieces([document.text for document in documents], tokenizer)
-    asked = pieces([question.text for _, question in pairs], tokenizer)
+    contexts = word_pieces([document.text for document in documents], tokenizer)
+    asked = word_pieces([question.text for _, question in pairs], tokenizer)
     half = max_length // 2
     windows: list[Window] = []
     for (index, question), words in zip(pairs, asked, strict=True):
@@ -282,7 +282,7 @@ def _answer(text: str, question: Question) -> tuple[int, int] | None:
     return None if occurring or not question.answers else (0, 0)
 
 
-def _in_pieces(answer: tuple[int, int] | None, context: Pieces) -> range | None:
+def _in_pieces(answer: tuple[int, int] | None, context: WordPieces) -> range | None:
     """The pieces that touch an answer's characters."""
     if answer is None:
         return None
@@ -298,7 +298,7 @@ def _snippet_parts(length: int, room: int, stride: int) -> Iterator[range]:
 
 
 def _row(
-    asked: NDArray[np.int64], context: Pieces, part: range, answer: range | None, tokenizer: PreTrainedTokenizerFast
+    asked: NDArray[np.int64], context: WordPieces, part: range, answer: range | None, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Row, NDArray[np.int64]]:
     """A row and the offsets of its pieces."""
     head = np.concatenate([[tokenizer.cls_token_id], asked, [tokenizer.sep_token_id]])

@@ -13,7 +13,7 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row
 from compactbio.modeling.prediction import softmax
-from compactbio.modeling.tokenizers import Pieces, pieces
+from compactbio.modeling.tokenizers import WordPieces, word_pieces
 from compactbio.tasks.model_config import named_labels, stored_settings
 from compactbio.tasks.outcome import Mistake, Outcome, counted, listed, rates
 from compactbio.tasks.relation_classes import Scheme, looks_negative, scheme
@@ -206,7 +206,7 @@ def encode(
     """
     room = max_length - 2
     rows, shortened = [], 0
-    for document, sentence in zip(documents, pieces([d.text for d in documents], tokenizer), strict=True):
+    for document, sentence in zip(documents, word_pieces([d.text for d in documents], tokenizer), strict=True):
         label = label_ids.get(scheme.map(label_of(document)), NO_LABEL)
         ids = sentence.ids
         if len(ids) > room:
@@ -241,7 +241,7 @@ def probabilities(logits: NDArray[np.float32], *, independent: bool) -> NDArray[
     return softmax(logits)
 
 
-def _kept(document: Document, sentence: Pieces, room: int) -> NDArray[np.int64]:
+def _kept(document: Document, sentence: WordPieces, room: int) -> NDArray[np.int64]:
     """The indices of the `room` pieces that a sentence keeps."""
     marks = _marks(document)
     if not marks:
@@ -262,7 +262,7 @@ def _marks(document: Document) -> list[tuple[int, int]]:
     return sorted([*(match.span() for match in _MARK.finditer(document.text)), *((s.start, s.end) for s in related)])
 
 
-def _places(mark: tuple[int, int], sentence: Pieces) -> tuple[int, int]:
+def _places(mark: tuple[int, int], sentence: WordPieces) -> tuple[int, int]:
     """The pieces from the first to the last, end exclusive, that touch characters `mark`."""
     start, end = mark
     return int(np.searchsorted(sentence.offsets[:, 1], start, "right")), int(

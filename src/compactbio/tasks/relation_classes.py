@@ -143,7 +143,7 @@ def scheme(labels: Iterable[str], negative: Sequence[str] | None = None, name: s
     """
     distinct = set(spellings(labels).values())
     if not distinct:
-        raise UserError("The data hold no relation labels: give data with one labelled relation a sentence.")
+        raise UserError("The data hold no relation labels: give data with one labelled relation per sentence.")
     if name not in (None, *NAMES):
         raise UserError(f"{name!r} is not a scheme of classes: take {' or '.join(NAMES)}.", setting="scheme")
     named = None if negative is None else tuple(map(clean, negative))

@@ -140,7 +140,7 @@ def _resampled_fold(
 
 
 def _counts(rng: np.random.Generator, n: int, repeats: int) -> Iterator[NDArray[np.float64]]:
-    """Multinomial counts: how often each of n units stands in each draw, (some, n) at a time, `repeats` in all."""
+    """Multinomial counts: how often each of n units is in each draw, (some, n) at a time, `repeats` in all."""
     step = max(1, _BLOCK // n)
     for start in range(0, repeats, step):
         rows = min(step, repeats - start)

@@ -29,18 +29,8 @@ def pretrained_card(
     student: PreTrainedModel,
     metrics: Sequence[Mapping[str, float]],
 ) -> str:
-    """The card of a compact model, in Markdown.
-
-    Args:
-        name: the model's name.
-        recipe: the recipe as run.
-        start: the teacher or the checkpoint that training started from, None for random weights.
-        corpus: the corpus's manifest.
-        run: the inputs of the run, and
-        result: its result, both as in `run.json`.
-        student: the model.
-        metrics: the lines of `metrics.jsonl`.
-    """
+    """The card of a compact model: `run` and `result` are those of `run.json`, `corpus` is the corpus's manifest,
+    `start` the teacher or checkpoint, `metrics` are the lines of `metrics.jsonl`."""
     data = ModelCardData(
         language="en",
         library_name="transformers",
@@ -78,28 +68,21 @@ def finetuned_card(
     parameters: int,
     evaluations: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The card of a fine-tuned model, in Markdown.
-
-    Args:
-        name: the model's name.
-        run: the inputs of the run, and
-        result: its result, both as in `run.json`.
-        parameters: the encoder's.
-        evaluations: records of `evaluation.Evaluation.record()`.
-    """
+    """The card of a fine-tuned model: `run` and `result` are those of `run.json`, `parameters` the encoder's,
+    `evaluations` records of `evaluation`."""
     base = run["model"]["name"]
     results = [
         EvalResult(
-            task_type=_PIPELINES[one["task"]],
-            dataset_type=one["data"]["name"],
-            dataset_name=one["data"]["name"],
-            dataset_split=one["data"]["split"],
+            task_type=_PIPELINES[evaluation["task"]],
+            dataset_type=evaluation["data"]["name"],
+            dataset_name=evaluation["data"]["name"],
+            dataset_split=evaluation["data"]["split"],
             metric_type=metric,
             metric_value=round(value, 6),
-            metric_name=f"{metric} ({one['protocol']})",
+            metric_name=f"{metric} ({evaluation['protocol']})",
         )
-        for one in evaluations
-        for metric, value in one["scores"].items()
+        for evaluation in evaluations
+        for metric, value in evaluation["scores"].items()
     ]
     data = ModelCardData(
         language="en",

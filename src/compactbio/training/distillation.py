@@ -42,7 +42,9 @@ def distil(
     SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the two
     models do not fit the loss, where the loss is not finite, and where the disk is full; checkpoints are kept.
     """
-    arguments = arguments or arguments_for(recipe, "fp32", None, validates=False, starts=True)
+    if arguments is None:
+        recipe = recipe.model_copy(update={"steps": len(batches)})
+        arguments = arguments_for(recipe, "fp32", None, validates=False, starts=True)
     distiller = Distiller(student, teacher, recipe)
     if distiller.teacher is not None:
         distiller.teacher.to(arguments.device, torch.bfloat16 if arguments.bf16 else torch.float32)
@@ -59,15 +61,8 @@ def distil(
 def arguments_for(
     recipe: Recipe, precision: str, checkpoints: Path | None, *, validates: bool, starts: bool
 ) -> TrainingArguments:
-    """The Trainer's arguments for a recipe.
-
-    Args:
-        recipe: the optimisation.
-        precision: "bf16" or "fp32".
-        checkpoints: the folder for checkpoints; None where none are written.
-        validates: whether held-out rows choose the best student.
-        starts: whether the training starts at step 0.
-    """
+    """The Trainer's arguments for a recipe; `validates` where held-out rows choose the best student, `starts` at step 0
+    where nothing is resumed."""
     return engine.training_arguments(
         checkpoints,
         precision,

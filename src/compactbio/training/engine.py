@@ -62,14 +62,7 @@ def fit(
 
 
 def training_arguments(checkpoints: Path | None, precision: str, *, max_steps: int, **more: Any) -> TrainingArguments:
-    """The Trainer's arguments that all training shares.
-
-    Args:
-        checkpoints: the folder for checkpoints; None where none are written.
-        precision: "bf16" or "fp32".
-        max_steps: optimiser steps in all.
-        **more: fields of TrainingArguments.
-    """
+    """The Trainer's arguments that all training shares, and `more`; without a folder no checkpoints are written."""
     arguments = TrainingArguments(
         # The Trainer makes this folder in any case.
         output_dir=str(checkpoints or gettempdir()),

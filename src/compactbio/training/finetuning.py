@@ -7,7 +7,7 @@ the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboa
 import math
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -165,16 +165,16 @@ def finetune(
     head = choose_head(source, found.task, labels)
     notes = [*((scheme.sentence, *scheme.remarks) if scheme else ()), *head.notes]
     inputs = Inputs(
-        found,
-        source,
-        chosen,
-        train_on,
-        head.labels,
-        hardware.precision(precision),
-        tokens_per_batch or hardware.tokens(),
-        (*left_out, *notes),
-        None if joined is None else tuple(joined),
-        head.fresh,
+        data=found,
+        source=source,
+        settings=chosen,
+        train_on=train_on,
+        labels=head.labels,
+        fresh_head=head.fresh,
+        joined=None if joined is None else tuple(joined),
+        precision=hardware.precision(precision),
+        tokens=tokens_per_batch or hardware.tokens(),
+        notes=(*left_out, *notes),
     )
     with loading.quiet(), run_folder.open_run(out, inputs.record(), resume=resume) as begun:
         if begun.result is not None:
@@ -217,7 +217,7 @@ def _run(
         model.config.update({JOINED_SIGNS: list(inputs.joined)})
     if inputs.fresh_head:
         draw_classifier(model, chosen.seed)
-    # The fast attention kernels have no dropout; the rate of the hidden states stays the model's own.
+    # The fast attention kernels have no dropout; the rate of the hidden states stays as the model has it.
     set_dropout(model, hidden=None, attention=0.0)
     per_epoch = math.ceil(len(rows) / chosen.batch_size)
     steps = batches.Steps(
@@ -228,7 +228,8 @@ def _run(
         processes.process_index,
         processes.num_processes,
     )
-    validation = _validation(inputs, devel, tokenizer) if devel else None
+    on_devel = _scorer(inputs, devel, tokenizer) if devel else None
+    validation = _validation(inputs, on_devel) if on_devel else None
     arguments = engine.training_arguments(
         out / run_folder.CHECKPOINTS,
         inputs.precision,
@@ -256,24 +257,30 @@ def _run(
     result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol, notes=notes)
     if stopped or not processes.is_main_process:
         return result
-    return _finish(inputs, out, model, tokenizer, devel, result, in_epochs)
+    return _finish(inputs, out, model, tokenizer, on_devel, result, in_epochs)
 
 
-def _validation(inputs: Inputs, devel: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> Validation:
-    """Scores on devel; every process scores all of it, which is little beside the training."""
-    encoded = inputs.task.encode(devel, tokenizer, inputs.labels, inputs.encoding)
+def _scorer(
+    inputs: Inputs, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast
+) -> Callable[[PreTrainedModel], Outcome]:
+    """What scores a model on some documents, which are encoded once."""
+    task = inputs.data.task
+    encoded = inputs.task.encode(documents, tokenizer, inputs.labels, inputs.encoding)
+
+    def outcome(model: PreTrainedModel) -> Outcome:
+        predictor = predictor_of(model, task, inputs.tokens, inputs.precision)
+        return score(predictor, task, documents, encoded, inputs.labels, model.config)[1]
+
+    return outcome
+
+
+def _validation(inputs: Inputs, on_devel: Callable[[PreTrainedModel], Outcome]) -> Validation:
+    """Every process scores all of devel, which is little beside the training."""
 
     def scores(model: PreTrainedModel) -> dict[str, float]:
-        outcome = _score(inputs, model, devel, encoded)
-        return {f"devel_{name}": value for name, value in outcome.scores.items()}
+        return {f"devel_{name}": value for name, value in on_devel(model).scores.items()}
 
     return Validation(scores, f"devel_{inputs.task.metric}", greater_is_better=True)
-
-
-def _score(inputs: Inputs, model: PreTrainedModel, documents: Sequence[Document], encoded: Any) -> Outcome:
-    task = inputs.data.task
-    predictor = predictor_of(model, task, inputs.tokens, inputs.precision)
-    return score(predictor, task, documents, encoded, inputs.labels, model.config)[1]
 
 
 def _finish(
@@ -281,7 +288,7 @@ def _finish(
     out: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    devel: Sequence[Document],
+    on_devel: Callable[[PreTrainedModel], Outcome] | None,
     result: Finetuned,
     in_epochs: float,
 ) -> Finetuned:
@@ -289,17 +296,15 @@ def _finish(
     kept = run_folder.best(out / run_folder.CHECKPOINTS)
     with run_folder.refusing_full_disk(out):
         if kept is not None:
-            best = loading.find(str(out / run_folder.CHECKPOINTS / run_folder.BEST))
+            best = loading.find(out / run_folder.CHECKPOINTS / run_folder.BEST)
             model = loading.load_for(best, inputs.task.auto)
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
-        if devel:
-            encoded = inputs.task.encode(devel, tokenizer, inputs.labels, inputs.encoding)
-            outcome = _score(inputs, model, devel, encoded)
-            interval = interval_of(outcome)
+        if on_devel is not None:
+            outcome = on_devel(model)
             step = kept["step"] if kept else result.step
             epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
-            result = replace(result, epoch=epoch, devel=outcome.main, interval=interval)
+            result = replace(result, epoch=epoch, devel=outcome.main, interval=interval_of(outcome))
         card = finetuned_card(out.name, inputs.record(), asdict(result), encoder_parameters(model))
         write_text(out / "README.md", card)
         run_folder.finish(out, inputs.record(), asdict(result))

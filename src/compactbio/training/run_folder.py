@@ -114,7 +114,7 @@ def push(out: str | Path, name: str, *, private: bool | None = None) -> str:
     Args:
         out: the folder of the run.
         name: `owner/name` on the hub; created where it does not exist.
-        private: whether a model that is created is visible to its owner alone; None is the owner's default.
+        private: whether a model that is created is visible to its owner alone; None for the owner's default.
 
     Returns its address. Raises UserError where the hub refuses or is out of reach.
     """
