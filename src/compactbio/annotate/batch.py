@@ -100,9 +100,9 @@ def annotate(
     `format` is one of FORMATS, by default by the suffix of `out`; `input_format` one of `formats.recognise.TEXTS`, by
     default recognised for each file. Of PubMed's records the newest of each PMID is taken, and none that was withdrawn
     (see `corpus.deduplication.choose`). Annotations that documents bring are dropped unless `keep`. `workers` are
-    processes, by default one a GPU, or one a core where there is none; `on_cluster` has them run on the Ray cluster that
-    RAY_ADDRESS names, or on a local one, where every machine must see the same files. A run that was killed goes on
-    when it is called again with the same arguments, and gives the same file; a finished one is left alone. Raises
+    processes, by default one a GPU, or one a core where there is none; `on_cluster` has them run on the Ray cluster
+    that RAY_ADDRESS names, or on a local one, where every machine must see the same files. A run that was killed goes
+    on when it is called again with the same arguments, and gives the same file; a finished one is left alone. Raises
     UserError for whatever the user can fix, where no document could be annotated, and where another run is writing
     `out`; OSError where `out` cannot be written.
     """
