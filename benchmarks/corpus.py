@@ -129,7 +129,7 @@ def _job(file: Path, job: str, tokenizer: str) -> dict[str, float]:
     before, began = peak(), time.perf_counter()
     clock = _Clock()
     if job == "read":
-        for _ in formats.read_citations(file, formats.kind(file)):
+        for _ in formats.read_citations(file, formats.recognise_citations(file)):
             pass
     else:
         with TemporaryDirectory() as folder:
