@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 import compactbio
-from compactbio import UserError, api, documents, recipes
+from compactbio import UserError, api, documents, hub, recipes
 from compactbio.annotate import annotator, files, questions, relations
 from task_data import ner_folder, qa_folder, relation_folder, start_folder
 
@@ -91,7 +91,7 @@ def examples():
         yield from (one for one in finder.find(module) if one.examples)
 
 
-_SLOW = {"compactbio.api.evaluation.export"}
+_SLOW = {"compactbio.api.evaluation.compare", "compactbio.api.evaluation.export"}
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,7 @@ def test_texts_stream_through_an_annotator_a_batch_at_a_time(workspace):
 
 def test_a_model_is_pushed_with_its_privacy(workspace, monkeypatch, tmp_path):
     pushed = []
-    monkeypatch.setattr(
-        api.training.hub, "push", lambda folder, name, **more: pushed.append((folder, name, more)) or "address"
-    )
+    monkeypatch.setattr(hub, "push", lambda folder, name, **more: pushed.append((folder, name, more)) or "address")
     result = compactbio.finetune(workspace / "NER" / "made", workspace / "start", tmp_path / "run", epochs=1).result
     assert api.Run(tmp_path / "run", result).push_to_hub("owner/name") == "address"
     assert pushed[0][:2] == (tmp_path / "run", "owner/name") and pushed[0][2]["private"] is True

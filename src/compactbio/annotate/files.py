@@ -111,7 +111,7 @@ def annotate_files(
         workers: Processes; by default one per GPU, or one per core where there is none.
         on_cluster: Run the workers on the Ray cluster that RAY_ADDRESS names, or on a local one; every machine must
             see files, models and `out` under the same paths.
-        listener: Is told of the progress (see `progress.Listener`).
+        listener: Receives the progress (see `progress.Listener`).
 
     Raises:
         UserError: For whatever the user can fix, where no document could be annotated, and where another run is

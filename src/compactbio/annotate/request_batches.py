@@ -169,7 +169,7 @@ class Batcher:
 
 
 def _answer(batch: _Batch, found: Sequence[Found]) -> None:
-    for (request, place), own in zip(batch.texts, found, strict=True):
-        request.found[place] = own
+    for (request, place), result in zip(batch.texts, found, strict=True):
+        request.found[place] = result
         if len(request.found) == len(request.texts) and not request.done.done():
             request.done.set_result(None)

@@ -109,7 +109,7 @@ def compare(
         device: As for `distil`.
         precision: As for `distil`.
         tokens_per_batch: As for `distil`.
-        listener: Is told of each run (see `progress.Listener`).
+        listener: Receives a note on each run (see `progress.Listener`).
 
     Returns:
         The table: means, deviations, intervals and paired tests.
@@ -162,7 +162,7 @@ def export(
         data: A data set of the model's kind, on which both are scored; int8 needs one.
         split: The split to score on; by default devel where there is one, else test.
         max_loss: What the main score may lose, in hundredths, before int8 is refused.
-        listener: Is told of the progress (see `progress.Listener`).
+        listener: Receives the progress (see `progress.Listener`).
 
     Examples:
         >>> from compactbio import Annotator, export

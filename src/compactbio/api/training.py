@@ -120,7 +120,7 @@ def build_corpus(
         published: Write titles without any square bracket, as in the published corpus.
         workers: Processes; by default one per core.
         strict: Stop at the first source that is damaged, instead of setting it aside.
-        listener: Is told of the progress (see `progress.Listener`).
+        listener: Receives the progress (see `progress.Listener`).
 
     Returns:
         The manifest of the corpus: sources, settings, counts, rows, tokens, digests.

@@ -1,6 +1,8 @@
 """The entry point: all commands in one application, and errors turned into sentences and exit statuses."""
 
+import inspect
 import os
+import re
 import sys
 import traceback
 from typing import Annotated
@@ -32,16 +34,22 @@ app = typer.Typer(
 )
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(recipes.app, name="recipes")
-app.command(name="plan", epilog=plan.EXAMPLE)(plan.plan)
-app.command(name="train", epilog=train.EXAMPLE)(train.train)
-app.command(name="finetune", epilog=finetune.EXAMPLE)(finetune.finetune)
-app.command(name="evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
-app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare)
-app.command(name="profile", epilog=profile.EXAMPLE)(profile.profile)
-app.command(name="export", epilog=export.EXAMPLE)(export.export)
-app.command(name="annotate", epilog=annotate.EXAMPLE)(annotate.annotate)
-app.command(name="serve", epilog=serve.EXAMPLE)(serve.serve)
-app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo)
+for _name, _module in {
+    "plan": plan,
+    "train": train,
+    "finetune": finetune,
+    "evaluate": evaluate,
+    "compare": compare,
+    "profile": profile,
+    "export": export,
+    "annotate": annotate,
+    "serve": serve,
+    "demo": demo,
+}.items():
+    _command = getattr(_module, _name)
+    # A paragraph on one line: the help would keep the line ends of the source.
+    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(_command) or "")
+    app.command(_name, epilog=_module.EXAMPLE, help=_help)(_command)
 
 
 def _version(wanted: bool) -> None:
@@ -75,7 +83,7 @@ def main() -> None:
         # typer ends with status 1 where the output's reader has closed the pipe.
         if not isinstance(leaving.__context__, BrokenPipeError):
             raise
-        # Nothing more can be written there, not even at Python's own end.
+        # Nothing more can be written there, not even when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:
