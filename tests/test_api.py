@@ -41,18 +41,15 @@ def test_every_import_of_a_folder_leaves_the_names_as_they_are():
     assert all(callable(getattr(compactbio, name)) for name in CONTRACT)
 
 
-def test_importing_it_takes_no_torch_nor_a_fifth_of_a_second():
+def test_importing_it_loads_no_library_that_takes_seconds():
     code = """
-        import sys, time
-        began = time.process_time()
+        import sys
         import compactbio
-        seconds = time.process_time() - began
         compactbio.read, compactbio.write, compactbio.load_recipe, compactbio.Document, compactbio.recipes.names()
-        print(seconds, "torch" in sys.modules)
+        print([name for name in ("torch", "transformers", "pandas") if name in sys.modules])
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(3)]
-    assert min(float(seconds) for seconds, _ in done) < 0.2 and {torch for _, torch in done} == {"False"}
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_every_argument_is_documented():
