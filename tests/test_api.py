@@ -218,4 +218,4 @@ def test_a_program_that_uses_it_is_typed(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     lines = [line.partition("program.py:")[2] for line in done.stdout.splitlines() if "program.py:" in line]
     assert len(lines) == 5 and "Path" in lines[0], done.stdout + done.stderr
-    assert 'No overload variant of "__call__" of "Annotator" matches argument type "int"' in lines[1], done.stdout
+    assert 'No overload variant of "__call__" of "InputAnnotator" matches argument type "int"' in lines[1], done.stdout
