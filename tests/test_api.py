@@ -41,18 +41,15 @@ def test_every_import_of_a_folder_leaves_the_names_as_they_are():
     assert all(callable(getattr(compactbio, name)) for name in CONTRACT)
 
 
-def test_importing_it_takes_no_torch_nor_a_fifth_of_a_second():
+def test_importing_it_loads_no_library_that_takes_seconds():
     code = """
-        import sys, time
-        began = time.process_time()
+        import sys
         import compactbio
-        seconds = time.process_time() - began
         compactbio.read, compactbio.write, compactbio.load_recipe, compactbio.Document, compactbio.recipes.names()
-        print(seconds, "torch" in sys.modules)
+        print([name for name in ("torch", "transformers", "pandas") if name in sys.modules])
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(3)]
-    assert min(float(seconds) for seconds, _ in done) < 0.2 and {torch for _, torch in done} == {"False"}
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_every_argument_is_documented():
@@ -221,4 +218,4 @@ def test_a_program_that_uses_it_is_typed(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     lines = [line.partition("program.py:")[2] for line in done.stdout.splitlines() if "program.py:" in line]
     assert len(lines) == 5 and "Path" in lines[0], done.stdout + done.stderr
-    assert lines[1].startswith("23: error: No overload variant") and '"int"' in lines[1], done.stdout
+    assert 'No overload variant of "__call__" of "InputAnnotator" matches argument type "int"' in lines[1], done.stdout

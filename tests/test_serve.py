@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+import forked
 from compactbio import Annotator
 from serving import serving
 
@@ -172,7 +173,7 @@ def test_the_page_asks_no_other_host_and_runs_no_other_script(server):
 
 
 def test_what_a_user_can_mend_is_one_sentence(tagger, tmp_path):
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-m", "compactbio", "serve", str(tmp_path / "none"), "--port", "0"],
         capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip

@@ -25,7 +25,7 @@ from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card
 
 EVALUATIONS = "evaluations.json"
-UNTYPED = "Types were left out of the comparison (untyped)."
+UNTYPED = "Types are not compared, as was asked (untyped)."
 _CARD_SECONDS = 60.0  # how long another evaluation may keep the card
 # What an entry of EVALUATIONS needs to be shown in a card.
 _CARD_KEYS = ("task", "metric", "scores", "interval", "protocol", "data", "notes")

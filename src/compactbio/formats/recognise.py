@@ -35,7 +35,7 @@ _UTF16_XML = ("<".encode("utf-16-le"), "<".encode("utf-16-be"))
 _PUBTATOR = re.compile(r"[^|\s]+\|t\|")
 # A beginning that shows one of these is not that of text or of lines of citations.
 _CERTAIN = ("parquet", "pubmed", "bioc", "squad", "bioasq", "bioc-json", "bigbio", "hf-jsonl")
-_ARRAY = "holds one JSON array; write one object per line"
+_ARRAY = ("holds one JSON array", "write one object per line")
 
 
 def recognise(path: str | Path) -> str:
@@ -58,7 +58,7 @@ def recognise(path: str | Path) -> str:
             f"{path} holds citations without annotations, not annotated documents; `corpus build` reads them."
         )
     if start.startswith(b"[") and found in ("jsonl", "marked-jsonl"):
-        raise UserError(f"{path} {_ARRAY}.")
+        raise UserError(f"{path} {'; '.join(_ARRAY)}.")
     if found not in READABLE:
         raise UserError(
             f"{path}: its format is not recognised as one of {', '.join(READABLE)}; give it in one of these, or name "
@@ -125,7 +125,7 @@ def _container(path: Path, start: bytes, found: str) -> str:
     if suffix not in _JSON and not _is_object(start):
         return "text"
     if start.startswith(b"[") and found not in _CERTAIN:
-        raise SourceError(_ARRAY)
+        raise SourceError(*_ARRAY)
     return "jsonl"
 
 

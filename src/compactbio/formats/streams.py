@@ -19,7 +19,14 @@ P = ParamSpec("P")
 
 
 class SourceError(UserError):
-    """A file that cannot be used whole. The sentence is a predicate without the file's name: "is truncated"."""
+    """A file that cannot be used whole.
+
+    The sentence is a predicate without the file's name: "is truncated"; `fix`, where given, says what to do.
+    """
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(f"{problem}; {fix}" if fix else problem)
+        self.fix = fix
 
 
 WHOLE_FILE = "the file"
@@ -50,7 +57,7 @@ class UnreadableError(RecordError):
 
     def __init__(self, file: Path, problem: SourceError, line: int | None = None) -> None:
         super().__init__(file, WHOLE_FILE if line is None else line, str(problem))
-        self.args = (f"{file} {problem}; give a whole file in UTF-8.",)
+        self.args = (f"{file} {problem}." if problem.fix else f"{file} {problem}; give a whole file in UTF-8.",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +225,7 @@ def elements(path: Path, tags: Sequence[str], kind: str, roots: Sequence[str] = 
                 yield element
                 _forget(element)
     except etree.XMLSyntaxError as error:
-        raise SourceError(_malformed(error)) from error
+        raise _malformed(error) from error
 
 
 _SAFE: Any = {
@@ -231,7 +238,7 @@ _SECOND_ROOT = ("XML declaration allowed only at the start", "Extra content at t
 def _check_root(root: Any, kind: str, roots: Sequence[str]) -> None:
     dtd = root.getroottree().docinfo.internalDTD
     if dtd is not None and next(dtd.iterentities(), None) is not None:
-        raise SourceError(f"declares entities, which {kind} never does")
+        raise SourceError(f"declares entities, which {kind} never does", "write their text in their place")
     if roots and root.tag not in roots:
         known = " or ".join(f"<{name}>" for name in roots)
         raise SourceError(f"is not {kind} XML: its root is <{root.tag}>, not {known}")
@@ -248,10 +255,8 @@ def _forget(element: Any) -> None:
         del root[0]
 
 
-def _malformed(error: etree.XMLSyntaxError) -> str:
+def _malformed(error: etree.XMLSyntaxError) -> SourceError:
     if any(words in (error.msg or "") for words in _SECOND_ROOT):
-        return (
-            "has an XML declaration or a root after the first one, as several answers of efetch saved into one file "
-            "have; save each answer to a file of its own"
-        )
-    return f"is malformed XML ({error.msg}); fix it there or fetch the file again"
+        problem = "has an XML declaration or a root after the first one, as several answers of efetch in one file have"
+        return SourceError(problem, "save each answer to a file of its own")
+    return SourceError(f"is malformed XML ({error.msg})", "fix it there or fetch the file again")
