@@ -9,6 +9,11 @@ from collections import Counter
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # models this small are slower on two
+if hasattr(os, "sched_setaffinity") and (_worker := os.environ.get("PYTEST_XDIST_WORKER")):
+    # Each of the processes that share the tests has a core of its own: threads that wait for each other on busy cores
+    # make small models many times slower.
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
 
 from pathlib import Path
 
