@@ -17,7 +17,7 @@ import torch
 import forked
 from citation_files import article_set, record
 from compactbio import formats
-from compactbio.annotate import Annotator, shards, worker
+from compactbio.annotate import Annotator, shards
 from compactbio.documents import Document, Span
 from conftest import one_sentence
 
@@ -152,11 +152,11 @@ def test_of_a_chunk_that_cannot_be_annotated_only_the_document_at_fault_is_set_a
             return super().__call__(texts, **more)
 
     taggers = Annotator.from_pretrained(tagger, runtime="torch-fp32").taggers
-    process = worker.Worker(Stumbling(taggers), worker.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
+    process = shards.Worker(Stumbling(taggers), shards.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 1))
     texts = ("aspirin", "stumble SECRET", "insulin")
     found = process([("a.txt", Document(str(i), text)) for i, text in enumerate(texts)])
     assert [span.start for one in found if isinstance(one, Document) for span in one.spans] == [0, 0]
-    assert found[1] == worker.Failure("a.txt", "1", "could not be annotated (ValueError)")
+    assert found[1] == shards.Failure("a.txt", "1", "could not be annotated (ValueError)")
 
 
 def test_what_a_format_cannot_say_is_set_aside(cli, tagger, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 import forked
 from annotated_files import pair
 from compactbio import formats
-from compactbio.annotate import shards, worker
+from compactbio.annotate import shards
 from compactbio.annotate.files import annotate_files, stream
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
@@ -210,7 +210,7 @@ def test_a_table_sets_aside_what_it_has_no_column_for(cli, tagger, tmp_path):
 def test_each_worker_process_has_a_gpu_of_its_own(tagger, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb,5")
     devices = hardware.gpu_names(3, os.environ["CUDA_VISIBLE_DEVICES"])
-    settings = worker.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, gpus=devices)
+    settings = shards.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, gpus=devices)
     found = set(ordered_results(_pinned, (settings,), range(12), 2))
     assert found <= {(0, "GPU-aa"), (1, "GPU-bb")} and len(found) >= 1
     assert set(ordered_results(_pinned, (settings,), range(3), 1)) == {(None, "GPU-aa,GPU-bb,5")}
@@ -224,8 +224,8 @@ class _Pinned:
         return self.number, os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def _pinned(number: int | None, settings: worker.Settings) -> _Pinned:
-    worker.start_worker(number, settings)
+def _pinned(number: int | None, settings: shards.Settings) -> _Pinned:
+    shards.start_worker(number, settings)
     return _Pinned(number)
 
 

@@ -12,9 +12,8 @@ from lxml import etree
 from pydantic import TypeAdapter
 
 from compactbio.comparison import report, suite
-from compactbio.comparison.rendering import escaped_latex as escaped
-from compactbio.comparison.rendering import latex, markdown
-from compactbio.comparison.report import by_type, excerpt, frequent
+from compactbio.comparison.report import by_type, excerpt, frequent, latex, markdown
+from compactbio.comparison.report import escaped_latex as escaped
 from compactbio.comparison.table import Run, Table, build
 from compactbio.errors import UserError
 from compactbio.tasks.statistics import f1, interval, paired

@@ -20,10 +20,10 @@ from transformers import (
 
 from compactbio import recipes
 from compactbio.modeling import build_student
+from compactbio.modeling.heads import predict
 from compactbio.modeling.packing import Packed, Row
-from compactbio.modeling.prediction import predict
 from compactbio.objectives import Distiller, labelled
-from compactbio.training.distillation import arguments_for
+from compactbio.training.engine import arguments_for
 from compactbio.training.step_trainer import StepTrainer
 from compactbio.training.task_model import TaskModel
 from conftest import TINY, batch, bert, distilbert, mobilebert

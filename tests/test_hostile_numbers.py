@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from annotated_files import pair, put
 from compactbio import corpus, formats
-from compactbio.annotate import shards, worker
+from compactbio.annotate import shards
 from compactbio.corpus import citation_rows
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
@@ -221,16 +221,16 @@ BAD = [
 @pytest.mark.parametrize("document", BAD)
 @pytest.mark.parametrize("format", ["jsonl", "bioc", "pubtator", "brat", "parquet"])
 def test_what_no_file_can_hold_becomes_a_failure_of_its_document(document, format):
-    [(key, value)] = json.loads(worker.to_line(document, format)).items()
+    [(key, value)] = json.loads(shards.to_line(document, format)).items()
     assert key == "failure" and value["place"] == document.id and value["reason"]
 
 
 @pytest.mark.parametrize("name", ["..", ".a", "a/b", "a\\b", "a\0b", "\u00e9" * 101, "\U0001f600" * 60, "a" * 252, ""])
 def test_an_id_that_cannot_name_a_file_is_no_brat_document(name):
     assert (
-        "its id is not a file name" in json.loads(worker.to_line(Document(name, "Zinc"), "brat"))["failure"]["reason"]
+        "its id is not a file name" in json.loads(shards.to_line(Document(name, "Zinc"), "brat"))["failure"]["reason"]
     )
-    fits = worker.to_line(Document("\u00e9" * 99, "Zinc"), "brat")
+    fits = shards.to_line(Document("\u00e9" * 99, "Zinc"), "brat")
     assert "failure" not in json.loads(fits)
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from compactbio import corpus, recipes
 from compactbio.modeling import build_student
 from compactbio.training import batches
-from compactbio.training.distillation import distil
+from compactbio.training.engine import distil
 from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
 from compactbio.training.pretraining import train
 from conftest import SMALL, TINY, bert, command

@@ -9,17 +9,7 @@ from compactbio.errors import UserError
 if TYPE_CHECKING:
     from compactbio import corpus, formats, modeling, objectives, recipes, tasks
     from compactbio.annotate import Annotator, Answer, Entity, Marking, QuestionAnnotator, Related, RelationAnnotator
-    from compactbio.api import (
-        Run,
-        annotate_files,
-        build_corpus,
-        compare,
-        distil,
-        evaluate,
-        export,
-        finetune,
-        pretrain,
-    )
+    from compactbio.api import Run, annotate_files, build_corpus, compare, distil, evaluate, export, finetune, pretrain
     from compactbio.documents import Document, Passage, Question, Relation, Span
     from compactbio.formats import read, write
     from compactbio.recipes import Recipe

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, Unpack
 
-from compactbio.annotate.inputs import InputAnnotator
-from compactbio.annotate.models import LoadedModel, LoadOptions, last_value, load_model, split_type
+from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions, last_value, load_model, split_type
 from compactbio.documents import Document, Span
 from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError

@@ -14,21 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.annotate import ray_cluster
-from compactbio.annotate.inputs import batched
-from compactbio.annotate.models import split_type
+from compactbio.annotate.models import batched, split_type
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import (
     CUT_VERSION,
     Entry,
+    Failure,
     FileGroup,
     FinishedShards,
+    Settings,
     Shard,
     batches_of,
+    checked,
     group_files,
     read_entries,
     read_shards,
+    start_worker,
+    to_line,
 )
-from compactbio.annotate.worker import Failure, Settings, checked, start_worker, to_line
 from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.errors import UserError
@@ -39,7 +42,7 @@ from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source
 from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Silent
-from compactbio.tasks.model_config import unknown_words
+from compactbio.tasks.settings import unknown_words
 
 _QUICKLY_COUNTED = 30_000_000  # bytes of input that are counted beforehand
 Paths = str | Path | Sequence[str | Path]

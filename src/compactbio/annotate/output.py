@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compactbio import formats
-from compactbio.annotate.shards import FinishedShards
-from compactbio.annotate.worker import Failure, from_line, none_annotated
+from compactbio.annotate.shards import Failure, FinishedShards, from_line, none_annotated
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, read_json, write_text

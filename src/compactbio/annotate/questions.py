@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from compactbio.annotate.inputs import InputAnnotator, check_type, elements_of
-from compactbio.annotate.models import LoadedModel, LoadOptions, load_model
+from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions, check_type, elements_of, load_model
 from compactbio.documents import Document, Question
 from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError

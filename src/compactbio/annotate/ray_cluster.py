@@ -9,8 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compactbio.annotate.shards import Entry, FileGroup, FinishedShards, Shard, batches_of, read_shards
-from compactbio.annotate.worker import Settings, start_worker, to_line
+from compactbio.annotate.shards import (
+    Entry,
+    FileGroup,
+    FinishedShards,
+    Settings,
+    Shard,
+    batches_of,
+    read_shards,
+    start_worker,
+    to_line,
+)
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import write_text

@@ -8,8 +8,7 @@ from typing import Self, Unpack
 
 import numpy as np
 
-from compactbio.annotate.inputs import InputAnnotator
-from compactbio.annotate.models import LoadedModel, LoadOptions, load_model
+from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions, load_model
 from compactbio.documents import Document, Relation, Span
 from compactbio.documents.words import sentences, without_surrogates
 from compactbio.errors import UserError

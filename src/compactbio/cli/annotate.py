@@ -16,7 +16,7 @@ from compactbio.cli import options
 
 if TYPE_CHECKING:
     from compactbio.annotate.files import AnnotatedFile
-    from compactbio.annotate.worker import Failure
+    from compactbio.annotate.shards import Failure
     from compactbio.documents import Document
 
 EXAMPLE = """\
@@ -121,7 +121,7 @@ def _on_disk(inputs: list[str]) -> Iterator[list[str]]:
 
 
 def _print_lines(results: "Iterator[Document | Failure]") -> None:
-    from compactbio.annotate.worker import Failure, none_annotated
+    from compactbio.annotate.shards import Failure, none_annotated
     from compactbio.formats.json_lines import serialise
 
     written = failed = 0

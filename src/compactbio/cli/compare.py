@@ -48,7 +48,7 @@ def compare(
     from rich.console import Console
 
     from compactbio import api
-    from compactbio.comparison.rendering import markdown
+    from compactbio.comparison.report import markdown
     from compactbio.progress import Reporter
 
     try:

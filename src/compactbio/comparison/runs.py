@@ -1,4 +1,4 @@
-"""The runs of a comparison: each model fine-tuned and scored on each data set with each seed, even if some fail."""
+"""The runs of a comparison, each kept as it is done, even if some fail; size and speed of its models."""
 
 import time
 import traceback
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.comparison.suite import FILES, DataSet, Suite
-from compactbio.comparison.table import Run, State
+from compactbio.comparison.table import Profile, Run, State
+from compactbio.deploy.profile import profile
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
@@ -240,3 +241,28 @@ def _failed(planned: _Planned, reason: str) -> Run:
     planned.folder.mkdir(parents=True, exist_ok=True)
     write_text(planned.folder / FAILURE, f"{reason}\n\n{traceback.format_exc()}")
     return planned.result("failed", reason)
+
+
+def profiles_of(suite: Suite, out: Path, report: Callable[[str], None]) -> dict[str, Profile]:
+    """The profile of each model by its name in the suite, kept in `profiles.json`; `report` gets a line of progress."""
+    path = out / "profiles.json"
+    digests = {name: loading.find(where).digest for name, where in suite.models.items()}
+    try:
+        kept = read_json(path)
+    except (OSError, ValueError):
+        kept = None
+    if isinstance(kept, dict) and kept.get("digests") == digests and "profiles" in kept:
+        return kept["profiles"]  # type: ignore[no-any-return]
+    models = list(dict.fromkeys(suite.models.values()))
+    report(f"Measuring the speed of {len(models)} models ...")
+    measured = dict(zip(models, profile(models), strict=True))
+    profiles: dict[str, Profile] = {
+        name: {
+            "parameters": measured[model].encoder_parameters,
+            "tokens_per_second": measured[model].throughput_tokens_per_second,
+            "latency_ms": measured[model].latency_ms,
+        }
+        for name, model in suite.models.items()
+    }
+    write_json(path, {"digests": digests, "profiles": profiles})
+    return profiles

@@ -11,15 +11,14 @@ from compactbio.files import locked, read_json, write_json, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters
+from compactbio.modeling.heads import Predictor, predictor_of
 from compactbio.modeling.loading import Source
-from compactbio.modeling.prediction import Predictor, predictor_of
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner
 from compactbio.tasks.data import Data, Split
-from compactbio.tasks.model_config import stored_settings, unknown_words
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.registry import TASKS, Task, score
-from compactbio.tasks.settings import Settings, settings
+from compactbio.tasks.settings import Settings, settings, stored_settings, unknown_words
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card

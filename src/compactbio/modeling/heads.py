@@ -1,6 +1,7 @@
-"""Task heads on hidden states: what a model's forward computes after its encoder, for packed rows."""
+"""Task heads on hidden states, and a PyTorch model's logits for rows, packed into batches without padding."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from compactbio.modeling.families import depth
-from compactbio.modeling.packing import Packed, encode
+from compactbio.modeling import hardware
+from compactbio.modeling.families import depth, device_of
+from compactbio.modeling.packing import Packed, Row, encode, pack
+from compactbio.modeling.sharing import evaluating
 
 # What the names of a task's architectures end in.
 ARCHITECTURES = {
@@ -79,3 +82,34 @@ def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> list[NDArray
         return list(class_logits(model, hidden[starts]).float().cpu().numpy())
     head = token_logits if task == "ner" else span_logits
     return np.split(head(model, hidden).float().cpu().numpy(), batch.borders[1:-1])
+
+
+def predict(
+    model: PreTrainedModel, task: str, rows: Sequence[Row], *, tokens: int, bf16: bool
+) -> list[NDArray[np.float32]]:
+    """The logits of each row in the rows' order (shapes as of `heads.row_logits`), in batches of `tokens`; with `bf16`
+    under autocast. The model's mode is kept."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    found: list[NDArray[np.float32]] = []
+    device = device_of(model)
+    with evaluating(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for batch in pack([rows[i] for i in order], tokens):
+            found += row_logits(model, task, batch.to(device))
+    places = {row: place for place, row in enumerate(order)}
+    return [found[places[i]] for i in range(len(rows))]
+
+
+# Gives the logits of rows in the rows' order (shapes as of `heads.row_logits`).
+Predictor = Callable[[Sequence[Row]], list[NDArray[np.float32]]]
+
+
+def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str) -> Predictor:
+    """A function from rows to logits, for a loaded model; `precision` as of `hardware.precision`."""
+    bf16 = hardware.precision(precision) == "bf16"
+    return lambda rows: predict(model, task, rows, tokens=tokens, bf16=bf16)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """The softmax over the last axis."""
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)  # type: ignore[no-any-return]

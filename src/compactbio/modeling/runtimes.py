@@ -16,11 +16,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.files import read_json, value_digest, write_json
 from compactbio.modeling import hardware, onnx
-from compactbio.modeling.heads import ARCHITECTURES, AUTO
+from compactbio.modeling.heads import ARCHITECTURES, AUTO, predict
 from compactbio.modeling.loading import Source, configured, load_for, quiet
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import NO_LABEL, Row
-from compactbio.modeling.prediction import predict
 
 TORCH = ("torch-fp32", "torch-bf16")
 # The files that `export` writes.

@@ -12,12 +12,12 @@ from compactbio.documents.names import key, spellings
 from compactbio.documents.tags import chunks, parse, repaired
 from compactbio.documents.words import visible
 from compactbio.errors import UserError
+from compactbio.modeling.heads import softmax
 from compactbio.modeling.packing import NO_LABEL, Row
-from compactbio.modeling.prediction import softmax
 from compactbio.tasks import ner
-from compactbio.tasks.model_config import named_labels
 from compactbio.tasks.ner import Sentence
 from compactbio.tasks.outcome import Outcome, listed
+from compactbio.tasks.settings import named_labels
 
 # The share of a window that the next one repeats.
 _OVERLAP = 0.25

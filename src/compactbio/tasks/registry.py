@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Question
-from compactbio.modeling.heads import ARCHITECTURES, AUTO
-from compactbio.modeling.prediction import Predictor
+from compactbio.modeling.heads import ARCHITECTURES, AUTO, Predictor
 from compactbio.tasks import ner, ner_encoding, qa, relation
-from compactbio.tasks.model_config import has_independent_outputs
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation_classes import Scheme
-from compactbio.tasks.settings import Settings
+from compactbio.tasks.settings import Settings, has_independent_outputs
 
 Logits = Sequence[NDArray[np.float32]]
 

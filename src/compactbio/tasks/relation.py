@@ -11,13 +11,12 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
+from compactbio.modeling.heads import softmax
 from compactbio.modeling.packing import NO_LABEL, Row
-from compactbio.modeling.prediction import softmax
 from compactbio.modeling.tokenizers import WordPieces, word_pieces
-from compactbio.tasks.model_config import named_labels, stored_settings
 from compactbio.tasks.outcome import Mistake, Outcome, counted, listed, rates
 from compactbio.tasks.relation_classes import Scheme, looks_negative, scheme
-from compactbio.tasks.settings import Settings
+from compactbio.tasks.settings import Settings, named_labels, stored_settings
 
 __all__ = ["Scheme", "label_of", "outcome", "scheme", "score"]
 

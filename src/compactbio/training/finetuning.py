@@ -21,14 +21,13 @@ from compactbio.files import write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, set_dropout
-from compactbio.modeling.prediction import predictor_of
+from compactbio.modeling.heads import predictor_of
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
-from compactbio.tasks.model_config import JOINED_SIGNS, RELATION_CLASSES
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.registry import TASKS, Task, score
 from compactbio.tasks.relation import label_of
-from compactbio.tasks.settings import Settings, settings
+from compactbio.tasks.settings import JOINED_SIGNS, RELATION_CLASSES, Settings, settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import batches, engine, reporting, run_folder
 from compactbio.training.cards import finetuned_card

@@ -20,7 +20,7 @@ from compactbio.objectives.terms import TERMS
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
 from compactbio.training import batches, masked_lm, pretraining
-from compactbio.training.distillation import arguments_for, distil, reads_teacher_logits
+from compactbio.training.engine import arguments_for, distil, reads_teacher_logits
 from compactbio.training.masked_lm import Masking
 
 

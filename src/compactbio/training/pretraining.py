@@ -20,7 +20,7 @@ from compactbio.modeling.students import build_student, random_student
 from compactbio.recipes import Recipe
 from compactbio.training import batches, masked_lm, reporting, run_folder
 from compactbio.training.cards import pretrained_card
-from compactbio.training.distillation import arguments_for, distil, reads_teacher_logits
+from compactbio.training.engine import arguments_for, distil, reads_teacher_logits
 from compactbio.training.masked_lm import Masking
 
 

@@ -16,8 +16,8 @@ from compactbio.modeling.heads import ARCHITECTURES, class_logits, last_states, 
 from compactbio.modeling.loading import Source
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Losses, counts_of
-from compactbio.tasks.model_config import has_independent_outputs
 from compactbio.tasks.registry import TASKS
+from compactbio.tasks.settings import has_independent_outputs
 
 # Bits of the labels of a question answering row: the answer's first and last piece.
 START, END = 1, 2
