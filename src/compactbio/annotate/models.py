@@ -1,4 +1,4 @@
-"""What the annotators share: a fine-tuned model, loaded and checked, and inputs, one or many, at once or as a stream."""
+"""What the annotators share: a fine-tuned model, loaded and checked; and inputs, one, many, or a stream of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """How a run over files is cut, and what its processes do: groups of whole files, shards of documents, batches.
 
-Each file is read once. A shard is a file of annotated documents, whole or absent; the cut depends on the inputs alone, not
-on the workers.
+A shard is what one process annotates and writes at once, and what is lost where it dies. The cut depends on the inputs
+alone, so that a run can be resumed with another number of processes.
 """
 
 import json
