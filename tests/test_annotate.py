@@ -27,8 +27,8 @@ FAST = ("--runtime", "torch-fp32", "--workers", "1")
 
 def annotate(cli, *arguments: object) -> None:
     """Run the command, which must not fail."""
-    status, _, told = cli("annotate", *arguments, *FAST)
-    assert status == 0, told
+    status, _, messages = cli("annotate", *arguments, *FAST)
+    assert status == 0, messages
 
 
 def mentions(path: Path, format: str | None = None) -> dict[str, list[str]]:
@@ -180,7 +180,7 @@ def many(path: Path, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_gives_the_same_file(tagger, tmp_path):
+def test_a_killed_run_resumes_and_gives_the_same_file(tagger, tmp_path):
     source, straight, killed = tmp_path / "in.jsonl", tmp_path / "straight.jsonl", tmp_path / "killed.jsonl"
     many(source, 2 * shards.SHARD_DOCUMENTS + 100)
 
@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_nothing_under_the_final_name(tagger, tmp_path):
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_what_a_user_can_mend_is_one_sentence(cli, tagger, tmp_path):
+def test_what_a_user_can_fix_is_one_sentence(cli, tagger, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps({"id": "1", "text": TEXT}) + "\n")
     one_sentence(cli("annotate", "--model", tagger, source, "--out", tmp_path / "a.docx"), "shows no format")
@@ -268,9 +268,9 @@ def test_what_a_user_can_mend_is_one_sentence(cli, tagger, tmp_path):
     )
     assert (tmp_path / "mine.jsonl").read_text() == "mine"
     (tmp_path / "bad.jsonl").write_text("{}\n")
-    status, printed, told = cli(
+    status, printed, messages = cli(
         "annotate", "--model", tagger, tmp_path / "bad.jsonl", "--out", tmp_path / "b.jsonl", *FAST
     )
-    assert (status, printed) == (2, "") and "No document" in told.splitlines()[-1]
+    assert (status, printed) == (2, "") and "No document" in messages.splitlines()[-1]
     assert not (tmp_path / "b.jsonl").exists() and not (tmp_path / ".b.jsonl.shards").exists()
     assert not (tmp_path / "b.jsonl.run.json").exists()

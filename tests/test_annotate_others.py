@@ -48,7 +48,7 @@ def test_pairs_are_of_one_sentence_and_of_the_types_named(relations):
     assert relations([spans(other, ("insulin", "Drug"), ("diabetes", "Disease"))]) == [[]]
 
 
-def test_marks_that_cannot_be_told_apart_are_refused(start, tmp_path):
+def test_marks_that_are_the_same_are_refused(start, tmp_path):
     with pytest.raises(UserError, match="must differ"):
         RelationAnnotator.from_pretrained(start, Marking("A", "B", ("@X$", "@X$")))
 

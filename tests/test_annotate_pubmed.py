@@ -23,8 +23,8 @@ FAST = ("--runtime", "torch-fp32", "--workers", "1")
 
 def annotate(cli, *arguments: object) -> str:
     """Run the command, which must not fail; gives what it printed."""
-    status, printed, told = cli("annotate", *arguments, *FAST)
-    assert status == 0, told
+    status, printed, messages = cli("annotate", *arguments, *FAST)
+    assert status == 0, messages
     return printed
 
 
@@ -75,9 +75,9 @@ def test_of_each_pmid_the_newest_record_is_annotated_and_withdrawn_ones_are_not(
 
 
 def test_standard_output_follows_the_same_rules_and_says_so(cli, tagger, mirror):
-    status, printed, told = cli("annotate", "--model", tagger, *mirror, "--out", "-", *FAST)
+    status, printed, messages = cli("annotate", "--model", tagger, *mirror, "--out", "-", *FAST)
     assert status == 0 and len(printed.splitlines()) == 5
-    assert "4 records replaced by newer ones of their PMIDs, 2 withdrawn ones" in told
+    assert "4 records replaced by newer ones of their PMIDs, 2 withdrawn ones" in messages
 
 
 def test_records_of_other_formats_are_all_kept(cli, tagger, tmp_path, mirror):
@@ -217,12 +217,12 @@ def test_a_readme_does_not_take_the_folder_over(cli, tagger, tmp_path):
     folder.mkdir()
     put(folder, article_set(record(1, "Daily aspirin.")), "a.xml")
     put(folder, "Read the aspirin first.\n", "README.txt")
-    status, _, told = cli("annotate", "--model", tagger, folder, "--out", tmp_path / "out.jsonl", *FAST)
-    assert status == 0 and "README.txt" in told
+    status, _, messages = cli("annotate", "--model", tagger, folder, "--out", tmp_path / "out.jsonl", *FAST)
+    assert status == 0 and "README.txt" in messages
     assert [line["id"] for line in lines(tmp_path / "out.jsonl")] == ["1"]
     put(folder, "Notes of aspirin.\n", "notes.txt")
-    status, _, told = cli("annotate", "--model", tagger, folder, "--out", tmp_path / "two.jsonl", *FAST)
-    assert status == 2 and "1 text (notes.txt), 1 xml (a.xml)" in told
+    status, _, messages = cli("annotate", "--model", tagger, folder, "--out", tmp_path / "two.jsonl", *FAST)
+    assert status == 2 and "1 text (notes.txt), 1 xml (a.xml)" in messages
 
 
 def test_kept_annotations_are_those_of_every_document(cli, tagger, tmp_path):
@@ -238,7 +238,7 @@ def test_the_format_of_inputs_can_be_named(cli, tagger, tmp_path):
     assert [line["text"] for line in lines(tmp_path / "a.jsonl")] == ["the aspirin", "daily"]
     annotate(cli, "--model", tagger, path, "--out", tmp_path / "b.jsonl")
     assert [line["text"] for line in lines(tmp_path / "b.jsonl")] == ["the\tO", "aspirin\tB", "daily\tO"]
-    status, _, told = cli(
+    status, _, messages = cli(
         "annotate", "--model", tagger, path, "--input-format", "docx", "--out", tmp_path / "c.jsonl", *FAST
     )
-    assert status == 2 and "docx" in told and "Traceback" not in told
+    assert status == 2 and "docx" in messages and "Traceback" not in messages

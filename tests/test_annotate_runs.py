@@ -58,11 +58,13 @@ def test_a_run_of_which_nothing_was_annotated_fails_in_one_sentence(cli, tagger,
     empty.write_text("")
     for source, why in ((bad, "bad.jsonl line 1: no "), (empty, "No document in the inputs could be annotated.")):
         for out in ("-", tmp_path / "out.jsonl"):
-            status, printed, told = cli("annotate", "--model", tagger, source, "--out", out, *FAST)
-            assert (status, printed) == (2, ""), told
-            last = told.strip().splitlines()[-1]
+            status, printed, messages = cli("annotate", "--model", tagger, source, "--out", out, *FAST)
+            assert (status, printed) == (2, ""), messages
+            last = messages.strip().splitlines()[-1]
             assert (
-                last.startswith("No document in the inputs could be annotated") and why in last and "SECRET" not in told
+                last.startswith("No document in the inputs could be annotated")
+                and why in last
+                and "SECRET" not in messages
             )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "empty.txt"]
 
@@ -70,9 +72,9 @@ def test_a_run_of_which_nothing_was_annotated_fails_in_one_sentence(cli, tagger,
 def test_a_run_of_which_something_was_annotated_says_how_much_was_not(cli, tagger, bad, tmp_path):
     with bad.open("a") as file:
         file.write('{"id": "3", "text": "aspirin"}\n{"id": "\\ud800", "text": "aspirin"}\n')
-    status, printed, told = cli("annotate", "--model", tagger, bad, "--out", "-", *FAST)
+    status, printed, messages = cli("annotate", "--model", tagger, bad, "--out", "-", *FAST)
     assert status == 0 and [json.loads(line)["id"] for line in printed.splitlines()] == ["3"]
-    assert told.strip().splitlines()[-1] == "3 of 4 documents were set aside."
+    assert messages.strip().splitlines()[-1] == "3 of 4 documents were set aside."
     status, printed, _ = cli("annotate", "--model", tagger, bad, "--out", tmp_path / "out.jsonl", *FAST)
     assert status == 0 and "set aside    3, see " in printed
 
@@ -143,7 +145,7 @@ class Stopping(Notes):
             raise KeyboardInterrupt
 
 
-def test_a_stopped_run_goes_on_behind_the_files_and_parts_that_are_finished(tagger, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_behind_the_files_and_parts_that_are_finished(tagger, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "_GROUP_BYTES", 1)  # each of these small files alone
     monkeypatch.setattr(shards, "SHARD_DOCUMENTS", 40)
     sources = [lines(tmp_path / f"{i}.jsonl", [f"aspirin {i} {n}" for n in range(100)]) for i in range(3)]
@@ -176,8 +178,8 @@ def test_a_run_that_died_after_its_output_was_written_ends_when_it_is_run_again(
         record.mkdir()  # so that the run dies just there
         assert cli(*given)[0] == 2 and out.exists()
         record.rmdir()
-        status, printed, told = cli(*given)
-        assert status == 0, told
+        status, printed, messages = cli(*given)
+        assert status == 0, messages
         assert json.loads(printed)["state"] == "finished" and json.loads(printed)["documents"] == 2
         assert len(list(formats.read(out))) == 2
 
@@ -186,10 +188,10 @@ def test_brat_ids_that_one_file_system_takes_for_one_are_set_aside(cli, tagger, 
     source = tmp_path / "in.jsonl"
     names = ["a", "A", "\u00e9", "e\u0301", "b", "..", "\u00e9" * 120]
     source.write_text("".join(json.dumps({"id": name, "text": "aspirin"}) + "\n" for name in names))
-    status, printed, told = cli(
+    status, printed, messages = cli(
         "annotate", "--model", tagger, source, "--out", tmp_path / "brat", "--format", "brat", *FAST
     )
-    assert status == 0 and "set aside    4" in printed, told
+    assert status == 0 and "set aside    4" in printed, messages
     assert {document.id for document in formats.read(tmp_path / "brat")} == {"a", "\u00e9", "b"}
 
 

@@ -217,7 +217,7 @@ def test_fastest_measures_once_and_keeps_what_it_found(tagger, monkeypatch, tmp_
     assert runtimes.fastest(source) == "torch-bf16"
 
 
-def test_a_cache_that_cannot_be_written_is_no_mistake(tagger, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_not_an_error(tagger, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(runtimes, "available", lambda source: ["torch-fp32", "torch-bf16"])

@@ -97,9 +97,9 @@ def test_any_iterable_of_texts_is_annotated(annotator, make):
     ],
 )
 def test_what_is_not_a_list_of_texts_is_named_by_its_place(annotator, given, words):
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as messages:
         annotator(given)
-    assert words in str(told.value) and "SECRET" not in str(told.value)
+    assert words in str(messages.value) and "SECRET" not in str(messages.value)
 
 
 def test_relations_and_questions_take_any_iterable_and_name_what_is_wrong(tuned):
@@ -120,9 +120,9 @@ def test_relations_and_questions_take_any_iterable_and_name_what_is_wrong(tuned)
         (lambda: questions([("a", ["b"]), (None, ["a"])]), "question of pair 1 (counted from 0) is None"),
         (lambda: questions([("SECRET",)]), "has 1 elements"),
     ]:
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as messages:
             wrong()
-        assert words in str(told.value) and "SECRET" not in str(told.value)
+        assert words in str(messages.value) and "SECRET" not in str(messages.value)
 
 
 # Time

@@ -98,9 +98,9 @@ _SLOW = {"compactbio.api.evaluation.compare", "compactbio.api.evaluation.export"
 def test_the_examples_of_the_documentation_run(example, workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     example.globs = {}
-    told: list[str] = []
+    messages: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert runner.run(example, out=told.append).failed == 0, "".join(told)
+    assert runner.run(example, out=messages.append).failed == 0, "".join(messages)
 
 
 def test_every_function_of_work_has_an_example():

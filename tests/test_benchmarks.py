@@ -64,8 +64,8 @@ def test_bf16_is_not_run_and_said_so_where_the_processor_has_none(form, capsys, 
     monkeypatch.setattr(training, "has_bf16", lambda: False)
     monkeypatch.setattr(training, "_in_a_process", lambda job: ran.append(job.variant) or training.measure(job))
     training.main([*SMALL, *form, "--ablate"])
-    printed, told = capsys.readouterr()
-    assert ran == ["baseline", "fp32"] and "--ablate, not run: this processor has no bf16" in told
+    printed, messages = capsys.readouterr()
+    assert ran == ["baseline", "fp32"] and "--ablate, not run: this processor has no bf16" in messages
     if not form:
         assert re.search(r"^tiny-biobert +bf16 +not run: this processor has no bf16$", printed, re.MULTILINE)
         return

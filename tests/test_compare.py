@@ -43,9 +43,9 @@ def no_fresh_processes(monkeypatch):
 @pytest.mark.slow
 def test_a_suite_is_run_reported_and_not_run_again(cli, suite, tmp_path):
     out = tmp_path / "table"
-    status, printed, told = cli("compare", suite, "--out", out)
-    assert status == 0, told
-    assert "[8/8]" in told and "failed" not in told
+    status, printed, messages = cli("compare", suite, "--out", out)
+    assert status == 0, messages
+    assert "[8/8]" in messages and "failed" not in messages
     table = json.loads((out / "table.json").read_text())
     rows = {(row["model"], row["data"]): row for row in table["rows"]}
     assert rows["small", "tags"]["runs"] == 2 and rows["small", "pairs"]["runs"] == 2
@@ -76,20 +76,22 @@ def test_a_failing_run_is_reported_and_tried_again(cli, suite, no_fresh_processe
     content = yaml.safe_load(suite.read_text())
     content["data"] = {"tags": {"path": "tags"}, "pairs": {"path": "pairs/1"}}
     (place / "suite.yaml").write_text(yaml.safe_dump(content))
-    status, printed, told = cli("compare", place / "suite.yaml", "--out", tmp_path / "table")
-    assert status == 0 and told.count("failed: ") == 2 and "train.tsv" in printed
+    status, printed, messages = cli("compare", place / "suite.yaml", "--out", tmp_path / "table")
+    assert status == 0 and messages.count("failed: ") == 2 and "train.tsv" in printed
     (place / "tags" / "train.tsv").write_text(kept)
-    status, printed, told = cli("compare", place / "suite.yaml", "--out", tmp_path / "table")
-    assert status == 0 and "failed" not in told + printed
+    status, printed, messages = cli("compare", place / "suite.yaml", "--out", tmp_path / "table")
+    assert status == 0 and "failed" not in messages + printed
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_run_and_says_how_to_go_on(cli, suite, no_fresh_processes, tmp_path):
+def test_ctrl_c_keeps_what_was_run_and_says_how_to_resume(cli, suite, no_fresh_processes, tmp_path):
     out = tmp_path / "table"
     with stopping_at(1, signal.SIGINT, nth=3) as stderr:  # in the third run
         status, printed, _ = cli("compare", suite, "--out", out)
-    told = stderr.getvalue()
-    assert (status, printed) == (130, "") and "Resume with: compactbio compare" in told and "Traceback" not in told
+    messages = stderr.getvalue()
+    assert (
+        (status, printed) == (130, "") and "Resume with: compactbio compare" in messages and "Traceback" not in messages
+    )
     done = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/evaluation.json")}
     assert len(done) == 2
     status, _, _ = cli("compare", suite, "--out", out)

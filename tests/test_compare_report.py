@@ -146,7 +146,7 @@ def test_a_column_says_what_was_scored(table):
     assert (asked.metric, asked.unit) == ("mrr", "question")
 
 
-def test_failed_and_missing_runs_are_told_and_stop_nothing(table):
+def test_failed_and_missing_runs_are_reported_and_stop_nothing(table):
     partial, missing = table.row(BASE, "mentions_1"), table.row(ODD, "questions")
     assert (partial.state, partial.runs, partial.planned, partial.deviation) == ("partial", 1, 2, None)
     assert partial.failures == (f"seed 1: out of memory at {HOSTILE}",)
@@ -409,7 +409,7 @@ def test_every_mistake_in_a_suite_is_one_sentence_with_file_and_key(tmp_path, ch
     [(b"", "not a mapping"), (b"- a\n", "not a mapping"), (b"a: [\n", "not YAML"), (b"a: \xff\n", "not UTF-8"),
      (b"data: {d: .}\n", "models is missing")],
 )  # fmt: skip
-def test_a_file_that_is_no_suite_is_told(tmp_path, content, said):
+def test_a_file_that_is_not_a_suite_is_refused(tmp_path, content, said):
     path = tmp_path / "suite.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=said):

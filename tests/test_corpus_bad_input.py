@@ -197,7 +197,7 @@ def test_another_corpus_is_not_touched(tmp_path, good, tokenizer_folder, change)
     assert digests(tmp_path / "out") == before
 
 
-def test_an_unfinished_corpus_goes_on_only_with_its_own_settings(tmp_path, good, tokenizer_folder):
+def test_an_unfinished_corpus_resumes_only_with_its_own_settings(tmp_path, good, tokenizer_folder):
     with pytest.raises(KeyboardInterrupt):
         corpus.build([good], tokenizer_folder, tmp_path / "out", listener=Interrupt(after=1))
     with pytest.raises(UserError, match="not finished"):
@@ -209,7 +209,7 @@ def test_an_unfinished_corpus_goes_on_only_with_its_own_settings(tmp_path, good,
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
 
 
-def test_a_folder_that_is_no_corpus_cannot_be_opened(tmp_path, good, tokenizer_folder):
+def test_a_folder_that_is_not_a_corpus_cannot_be_opened(tmp_path, good, tokenizer_folder):
     with pytest.raises(UserError, match="no corpus here"):
         corpus.open(good)
     with pytest.raises(UserError, match="no such folder"):
@@ -268,7 +268,7 @@ def test_no_right_to_write(tmp_path, good, tokenizer_folder):
         corpus.build([good], tokenizer_folder, tmp_path / "locked" / "out")
 
 
-def test_a_worker_that_dies_is_told_of(tmp_path):
+def test_a_worker_that_dies_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"A worker process died, .*fewer workers"):
         list(unordered_results(os._exit, [1, 1], 2, lambda: None))
 
@@ -277,9 +277,9 @@ COMMAND = "from compactbio.cli.corpus import app\nif __name__ == '__main__':\n  
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c_stops_the_workers_and_says_how_to_go_on(tmp_path, tokenizer_folder, workers):
+def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path, tokenizer_folder, workers):
     for at in range(6):
-        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(3_000, 3_000 * at)))
+        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(1_200, 1_200 * at)))
     script, out = write(tmp_path / "run.py", COMMAND), tmp_path / "out"
     command = [sys.executable, script, "build", tmp_path / "in", "--tokenizer", tokenizer_folder, "--out", out]
     errors = tmp_path / "errors"
@@ -302,7 +302,7 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_go_on(tmp_path, tokenizer_fold
     wait_for_end(helpers)
     assert not (out / "manifest.json").exists()
     corpus.build([tmp_path / "in"], tokenizer_folder, out)
-    assert len(rows(out)) == 18_000
+    assert len(rows(out)) == 7_200
 
 
 # The command

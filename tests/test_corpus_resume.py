@@ -1,4 +1,4 @@
-"""A build that was killed goes on, leaves no process behind, and gives the bytes of one that was not."""
+"""A build that was killed resumes, leaves no process behind, and gives the bytes of one that was not."""
 
 import signal
 import subprocess
@@ -22,9 +22,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(tmp_path, tokenizer_folder, workers):
+def test_a_killed_run_resumes_and_gives_the_same_bytes(tmp_path, tokenizer_folder, workers):
     for at in range(8):
-        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(2_000, 2_000 * at)))
+        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(800, 800 * at)))
     corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "straight", holdout=50)
     script = write(tmp_path / "run.py", RUN)
     out = tmp_path / "killed"

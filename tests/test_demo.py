@@ -19,8 +19,8 @@ DISTILLED = ["distil-biobert", "compact-biobert", "tiny-biobert"]
 @pytest.mark.slow
 def test_the_demo_ends_with_a_true_table_and_a_page(cli, tmp_path):
     out = tmp_path / "demo"
-    status, printed, told = cli("demo", "--out", out, "--json")
-    assert status == 0, told
+    status, printed, messages = cli("demo", "--out", out, "--json")
+    assert status == 0, messages
     found = json.loads(printed)
     rows = {row["model"]: row for row in found["rows"]}
     assert list(rows) == ["teacher", *DISTILLED, "continued"]

@@ -79,19 +79,19 @@ def test_auto_chooses_among_what_the_folder_holds(tagger, exported, tmp_path):
 
 
 def test_int8_that_loses_too_much_is_refused_after_every_way(tagger, data, tmp_path):
-    told = []
+    messages = []
 
     class Listener:
         def step(self, stage, done, total):
             pass
 
         def note(self, sentence):
-            told.append(sentence)
+            messages.append(sentence)
 
     # No way can gain more than all points there are, so each is tried and refused.
     with pytest.raises(UserError, match="Int8 loses more than"):
         export(str(tagger), "onnx-int8", tmp_path / "out", data=data, max_loss=-101.0, listener=Listener())
-    ways = [sentence for sentence in told if sentence.startswith("int8, ")]
+    ways = [sentence for sentence in messages if sentence.startswith("int8, ")]
     assert any("by tensor" in way for way in ways) and any("by channel:" in way for way in ways)
     assert any("without" in way for way in ways)
     assert not (tmp_path / "out").exists()
@@ -118,7 +118,7 @@ def test_what_is_left_out_stays_in_fp32(tagger, tmp_path):
     )
 
 
-def test_what_a_user_can_mend_is_one_sentence(cli, tagger, teacher_folder, exported, data, tmp_path):
+def test_what_a_user_can_fix_is_one_sentence(cli, tagger, teacher_folder, exported, data, tmp_path):
     one_sentence(cli("export", tagger, "--format", "onnx-int8", "--out", tmp_path / "out"), "--data")
     one_sentence(cli("export", teacher_folder, "--out", tmp_path / "out"), "fine-tune it first")
     (tmp_path / "full").mkdir()
@@ -141,13 +141,13 @@ def test_an_exported_model_is_scored_like_any_other(cli, exported, data, tagger)
     first, second = json.loads(own[1]), json.loads(other[1])
     assert first["scores"] == second["scores"] and second["model"]["parameters"] is None
     assert (first["model"]["runtime"], second["model"]["runtime"]) == ("torch-fp32", "onnx-fp32")
-    status, printed, told = cli("evaluate", data, "--model", exported[0], "--json")
-    assert status == 0 and "Runtime: onnx-" in told and json.loads(printed)["f1"] > 0.5
+    status, printed, messages = cli("evaluate", data, "--model", exported[0], "--json")
+    assert status == 0 and "Runtime: onnx-" in messages and json.loads(printed)["f1"] > 0.5
     assert "exported" in (exported[0] / "README.md").read_text()
 
 
 def test_the_command_prints_what_it_wrote(cli, tagger, data, tmp_path):
-    status, printed, told = cli("export", tagger, "--data", data, "--out", tmp_path / "out", "--json")
-    assert status == 0, told
+    status, printed, messages = cli("export", tagger, "--data", data, "--out", tmp_path / "out", "--json")
+    assert status == 0, messages
     found = json.loads(printed)
     assert found["original"]["score"] == found["exported"]["score"] and found["data"]["name"] == "made"

@@ -219,15 +219,15 @@ def test_types_differ_in_letters_alone_or_are_left_out_where_asked(cli, start, t
     file.write_text(
         "7|t|the patients of aspirin and insulin\n7\t16\t23\taspirin\tDrug\tD1\n7\t28\t35\tinsulin\tDrug\tD2\n\n"
     )
-    status, printed, told = cli("evaluate", file, "--model", model, "--json")
-    assert status == 0, told
+    status, printed, messages = cli("evaluate", file, "--model", model, "--json")
+    assert status == 0, messages
     assert json.loads(printed)["f1"] == 1.0 and list(json.loads(printed)["per_type"]) == ["Drug"]
     file.write_text(file.read_text().replace("\tDrug", "\tSpecificDrug", 1).replace("\tDrug", "\tModifier"))
-    status, _, told = cli("evaluate", file, "--model", model)
-    assert status == 2 and "(untyped)" in told
-    status, printed, told = cli("evaluate", file, "--model", model, "--untyped", "--json")
-    assert status == 0, told
-    assert json.loads(printed)["f1"] == 1.0 and "left out of the comparison" in json.loads(printed)["notes"][-1]
+    status, _, messages = cli("evaluate", file, "--model", model)
+    assert status == 2 and "(untyped)" in messages
+    status, printed, messages = cli("evaluate", file, "--model", model, "--untyped", "--json")
+    assert status == 0, messages
+    assert json.loads(printed)["f1"] == 1.0 and "Types are not compared" in json.loads(printed)["notes"][-1]
 
 
 def test_the_published_protocol_and_the_mistakes_are_shown(cli, tagged):
@@ -254,23 +254,23 @@ def test_gold_beside_the_data_and_a_submission_with_every_question(cli, start, t
     more = {"id": "f" * 24, "type": "factoid", "body": "no snippet?", "exact_answer": [["aspirin"]]}
     gold.write_text(json.dumps({"questions": [*asked, more]}))
     (data / "golden.json").unlink()
-    status, printed, told = cli(
+    status, printed, messages = cli(
         "evaluate", data / "test.json", "--model", model, "--gold", gold, "--write-predictions", sent, "--json"
     )
-    assert status == 0, told
+    assert status == 0, messages
     assert len(json.loads(printed)["units"]) == len(asked) + 1
     entries = {one["id"]: one["exact_answer"] for one in json.loads(sent.read_text())["questions"]}
     assert list(entries) == [one["id"] for one in [*asked, more]] and entries["f" * 24] == []
 
 
-def test_ctrl_c_in_a_search_says_how_to_go_on_and_the_rest_is_done_then(cli, start, tmp_path):
+def test_ctrl_c_in_a_search_says_how_to_resume_and_the_rest_is_done_then(cli, start, tmp_path):
     data, out = ner_folder(tmp_path / "made", {"train": 40, "devel": 10, "test": 4}), tmp_path / "out"
     sets = ["--set", "epochs=2", "--set", "max_length=32", "--set", "batch_size=8"]
     line = ["finetune", data, "--model", start, "--out", out, *sets, "--search"]
     with stopping_at(1, signal.SIGINT, nth=2) as stderr:  # in the second trial
         assert cli(*line)[0] == 130
-    told = stderr.getvalue()
-    assert "--search" in told and "--resume" in told and "Traceback" not in told, told
+    messages = stderr.getvalue()
+    assert "--search" in messages and "--resume" in messages and "Traceback" not in messages, messages
     done = [path.parent for path in out.glob("search/*/run.json") if json.loads(path.read_text())["result"]]
     assert len(done) == 1
     kept = {folder / "model.safetensors": (folder / "model.safetensors").stat().st_mtime_ns for folder in done}
@@ -291,8 +291,8 @@ def test_searching_tries_the_grid_and_keeps_the_best(cli, start, tmp_path):
     assert evaluate(str(tmp_path / "out"), data).seed == 0
     status, printed, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", *sets)
     assert status == 0 and json.loads(printed)["state"] == "already finished"
-    status, _, told = cli("finetune", data, "--model", start, "--out", data, *sets)
-    assert status == 2 and "holds no search of compactbio" in told and not (data / "model.safetensors").exists()
+    status, _, messages = cli("finetune", data, "--model", start, "--out", data, *sets)
+    assert status == 2 and "holds no search of compactbio" in messages and not (data / "model.safetensors").exists()
 
 
 def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, start, tmp_path):
@@ -304,8 +304,8 @@ def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, star
     for data, model, name in cases:
         file, found = tmp_path / name, []
         for more in ((data, "--model", model, "--write-predictions", file), (data, "--predictions", file)):
-            status, printed, told = cli("evaluate", *more, "--json")
-            assert status == 0, told
+            status, printed, messages = cli("evaluate", *more, "--json")
+            assert status == 0, messages
             found.append(json.loads(printed))
         own, read = found
         assert own["units"] == read["units"] and own["interval"] == read["interval"], name
@@ -335,8 +335,8 @@ def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, star
     ],
 )
 def test_official_scores_come_out_of_the_command_line(cli, predicted, data, expected):
-    status, printed, told = cli("evaluate", SHARED / data, "--predictions", SHARED / predicted, "--json")
-    assert status == 0, told
+    status, printed, messages = cli("evaluate", SHARED / data, "--predictions", SHARED / predicted, "--json")
+    assert status == 0, messages
     record = json.loads(printed)
     for name, value in expected.items():
         assert record[name] == pytest.approx(value, abs=5e-5 if value == 0.7150 else 1e-12)

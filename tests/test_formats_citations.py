@@ -68,7 +68,7 @@ def test_text_is_read_as_pubmed_has_it_square_brackets_included(tmp_path):
 @pytest.mark.parametrize(
     "title", ["[Not Available].", "[not available]", "[In process citation]", " [Not Available.] "]
 )
-def test_a_title_that_says_that_there_is_none_is_no_text(tmp_path, title):
+def test_a_title_that_says_that_there_is_none_is_not_text(tmp_path, title):
     assert only(tmp_path, record(1, title, "Text.")) == Citation("1", "", "Text.")
     line = write(tmp_path / "a.jsonl", json_lines([{"pmid": 1, "title": title, "abstract": "Text."}]))
     assert read(line) == [Citation("1", "", "Text.")]
@@ -122,7 +122,7 @@ def test_a_broken_record_is_named_and_the_next_one_read(tmp_path, xml, place, re
         ),
     ],
 )
-def test_a_file_that_is_no_pubmed_xml_is_refused(tmp_path, content, reason):
+def test_a_file_that_is_not_pubmed_xml_is_refused(tmp_path, content, reason):
     with pytest.raises(SourceError, match=reason):
         read(write(tmp_path / "a.xml", content))
 

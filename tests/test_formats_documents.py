@@ -58,7 +58,7 @@ def test_all_columns_can_be_had(tmp_path):
     assert [mentions(document) for document in read(path)] == [[("rash", "D")], []]
 
 
-def test_a_late_fault_is_told_with_its_line_and_not_before(tmp_path):
+def test_a_late_fault_is_reported_with_its_line_and_not_before(tmp_path):
     path = put(tmp_path, "zinc\tO\n\n" * 20_000 + "zinc\n")
     found = read(path)
     assert all(next(found).id == str(number) for number in range(1, 20_000))

@@ -229,8 +229,8 @@ def test_numbers_without_names_are_refused(tmp_path, cli):
     path = put(tmp_path, tokens([0, 1, 2, 0]), "train.jsonl")
     with pytest.raises(UserError, match=r"line 1: its ner_tags are numbers without names; .*dataset_info\.json"):
         list(read(path))
-    status, _, told = cli("evaluate", path, "--predictions", path)
-    assert status == 2 and "numbers without names" in told and len(told.strip().splitlines()) == 1
+    status, _, messages = cli("evaluate", path, "--predictions", path)
+    assert status == 2 and "numbers without names" in messages and len(messages.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

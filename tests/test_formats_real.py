@@ -90,7 +90,7 @@ def test_pubtator_files_hold_their_abstracts_and_mentions(name, expected, wrong,
     assert [record.args[2] for record in caplog.records] == [1] * wrong
 
 
-def test_the_document_that_stands_twice_in_the_ncbi_training_set_is_given_twice():
+def test_the_document_that_occurs_twice_in_the_ncbi_training_set_is_given_twice():
     ids = Counter(document.id for document in read(PUBTATOR / "NCBI-disease/NCBItrainset_corpus.txt"))
     assert [name for name, count in ids.items() if count > 1] == ["8528200"]
 

@@ -27,7 +27,7 @@ from compactbio.formats.recognise import TEXTS
 
 
 @pytest.mark.parametrize("format", ONE_OF_EACH)
-def test_content_tells_the_format_whatever_the_name(tmp_path, format):
+def test_content_decides_the_format_whatever_the_name(tmp_path, format):
     for name in ("a.txt", "a.tsv", "a.jsonl", "a"):
         assert recognise(put(tmp_path, ONE_OF_EACH[format], name)) == format
     assert list(read(tmp_path / "a")) == list(read(tmp_path / "a", format))
@@ -75,7 +75,7 @@ def test_a_json_file_on_one_long_line_is_known_by_its_first_keys(tmp_path):
         ("\u3000\n", "is not recognised"),
     ],
 )
-def test_what_is_no_file_of_documents_is_said_at_once(tmp_path, content, said):
+def test_what_is_not_a_file_of_documents_is_said_at_once(tmp_path, content, said):
     path = put(tmp_path, content)
     with pytest.raises(UserError, match=said) as raised:
         read(path)

@@ -7,7 +7,7 @@ from compactbio.errors import UserError
 from compactbio.formats.sources import Splits, folds, splits
 
 
-def test_splits_are_told_by_names(tmp_path):
+def test_splits_are_recognised_by_names(tmp_path):
     for name in ("NCBItrainset.TXT", "my.Valid.tsv", "test.tsv.gz", "7B_golden.json", "train_dev.tsv", "README.md"):
         put(tmp_path, "x", name)
     put(tmp_path, "", "devel.tsv")

@@ -187,7 +187,7 @@ def test_pmids_that_became_strings_of_floats_are_numbers_again(tmp_path):
 
 
 @pytest.mark.parametrize("value", [1.5, True, [1], {"a": 1}])
-def test_a_name_that_is_no_string_or_whole_number_costs_its_record(tmp_path, value):
+def test_a_name_that_is_not_a_string_or_whole_number_costs_its_record(tmp_path, value):
     lines = json.dumps({"id": value, "text": "x"}) + "\n" + json.dumps({"id": 2, "text": "y"}) + "\n"
     assert parted(read(put(tmp_path, lines, "a.jsonl"))) == (["2"], [("line 1", "id is not a string or an integer")])
 

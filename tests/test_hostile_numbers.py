@@ -226,7 +226,7 @@ def test_what_no_file_can_hold_becomes_a_failure_of_its_document(document, forma
 
 
 @pytest.mark.parametrize("name", ["..", ".a", "a/b", "a\\b", "a\0b", "\u00e9" * 101, "\U0001f600" * 60, "a" * 252, ""])
-def test_an_id_that_cannot_name_a_file_is_no_brat_document(name):
+def test_an_id_that_cannot_name_a_file_is_not_a_brat_document(name):
     assert (
         "its id is not a file name" in json.loads(shards.to_line(Document(name, "Zinc"), "brat"))["failure"]["reason"]
     )

@@ -146,10 +146,10 @@ def test_every_command_refuses_an_output_that_another_run_writes(cli, out, tagge
     }
     with Holder(out), Holder(out.with_suffix(".tsv")):
         for name, arguments in commands.items():
-            status, printed, told = cli(*arguments)
-            assert (status, printed) == (2, ""), (name, told)
-            assert "another run is writing it" in told.strip().splitlines()[-1], (name, told)
-            assert "Traceback" not in told
+            status, printed, messages = cli(*arguments)
+            assert (status, printed) == (2, ""), (name, messages)
+            assert "another run is writing it" in messages.strip().splitlines()[-1], (name, messages)
+            assert "Traceback" not in messages
             assert not out.exists(), name
     # Not only a word: afterwards the same command does its work, and leaves nothing hidden behind.
     assert cli(*commands["corpus"])[0] == 0
@@ -174,8 +174,8 @@ def test_a_run_that_died_before_its_first_file_can_begin_again(cli, out, tmp_pat
     with Holder(out, out / "run.json"):
         pass
     given = ("finetune", data, "--model", start, "--out", out, "--set", "epochs=1", "--set", "max_length=32")
-    status, _, told = cli(*given)
-    assert status == 0, told
+    status, _, messages = cli(*given)
+    assert status == 0, messages
 
 
 def test_two_corpora_at_one_path_are_made_by_their_own_tokenizers(tmp_path, tokenizer_folder):
@@ -236,6 +236,6 @@ def test_a_name_that_is_too_long_is_one_sentence(cli, tmp_path, tokenizer_folder
     source.write_text('{"pmid": "1", "title": "Aspirin in rats."}\n')
     for length in (240, 300):
         given = ("corpus", "build", source, "--tokenizer", tokenizer_folder, "--out", tmp_path / ("a" * length))
-        status, _, told = cli(*given)
+        status, _, messages = cli(*given)
         if length == 300:
-            one_sentence((status, "", told), "longer than the file system takes")
+            one_sentence((status, "", messages), "longer than the file system takes")

@@ -171,7 +171,7 @@ def test_published_attention_dropout_makes_a_model_differ_from_itself():
     assert term.item() > 2.0  # two layers, about 2.25 nats a row each
 
 
-def test_the_teacher_is_no_part_of_the_trained_module():
+def test_the_teacher_is_not_a_part_of_the_trained_module():
     distiller = make("distil-biobert")
     student = {id(p) for p in distiller.student.parameters()}
     assert {id(p) for p in distiller.parameters()} == student

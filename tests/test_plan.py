@@ -86,15 +86,15 @@ def test_arithmetic_counts_heads_where_a_term_reads_them_and_the_teacher_once():
 def test_the_command_prints_text_and_json(cli, token_corpus, teacher_folder):
     sets = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
     arguments = ["plan", "distil-biobert", "--corpus", token_corpus, "--teacher", teacher_folder, *sets]
-    status, printed, told = cli(*arguments, "--steps", 50, "--devices", "2xA100")
-    assert status == 0, told
+    status, printed, messages = cli(*arguments, "--steps", 50, "--devices", "2xA100")
+    assert status == 0, messages
     assert "50: 300 citations, 6.00 epochs" in printed and "2 x A100" in printed and "not measured" in printed
-    status, printed, told = cli(*arguments, "--json")
-    assert status == 0, told
+    status, printed, messages = cli(*arguments, "--json")
+    assert status == 0, messages
     assert json.loads(printed)["recipe"] == "distil-biobert"
 
 
-def test_what_cannot_be_planned_is_told_in_a_sentence(cli, token_corpus, teacher_folder, tmp_path):
+def test_what_cannot_be_planned_is_one_sentence(cli, token_corpus, teacher_folder, tmp_path):
     given = ("plan", "distil-biobert", "--corpus", token_corpus, "--teacher", teacher_folder)
     one_sentence(cli(*given, "--devices", "8xAbacus"), "'8xAbacus'", "H100")
     one_sentence(cli(*given, "--devices", "0xH100"), "'0xH100'")

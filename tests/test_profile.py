@@ -198,7 +198,7 @@ def test_the_table_is_plain_text_with_the_machine_below(folders):
     assert machine.startswith("Machine: ") and torch.__version__ in machine
 
 
-def test_what_a_user_can_mend_is_one_sentence(tmp_path):
+def test_what_a_user_can_fix_is_one_sentence(tmp_path):
     def refused(folder: object, *words: str) -> None:
         status, stdout, stderr = command_line("profile", folder)
         assert (status, stdout, len(stderr.strip().splitlines())) == (2, "", 1), stderr

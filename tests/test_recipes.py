@@ -86,7 +86,7 @@ def test_mistakes_are_named_with_what_would_do(name, overrides, words):
         recipes.load(name, **overrides)
 
 
-def test_a_file_that_is_no_recipe_is_refused(tmp_path):
+def test_a_file_that_is_not_a_recipe_is_refused(tmp_path):
     for content, words in (("- a\n- b\n", "mapping"), ("a: [1\n", "not YAML"), ("kind: distil\n", "start")):
         file = tmp_path / "mine.yaml"
         file.write_text(content)

@@ -305,10 +305,10 @@ def test_a_fixed_length_cuts_rows_as_the_models_own_length_does(models, tmp_path
     [found], [wanted] = annotator([text]), Annotator([tagger])([text])
     assert [(e.start, e.end, e.type) for e in found] == [(e.start, e.end, e.type) for e in wanted] and found
     (tmp_path / "test.tsv").write_text("".join(f"{word}\tB-Drug\n" for word in text.split()))
-    status, _, told = cli(
+    status, _, messages = cli(
         "evaluate", tmp_path / "test.tsv", "--model", place, "--write-predictions", tmp_path / "out.jsonl"
     )
-    assert status == 0, told
+    assert status == 0, messages
     predicted = json.loads((tmp_path / "out.jsonl").read_text())
     assert len(predicted["spans"]) == len(found)
 
@@ -496,10 +496,10 @@ def test_profile_and_evaluate_on_a_folder_without_weights(own_export, tmp_path, 
     data = ner_folder(tmp_path / "made", {"train": 2, "devel": 4, "test": 4}, kind="Drug")
     scores = {}
     for runtime in (None, "auto", "fastest", "onnx-fp32"):
-        status, printed, told = cli(
+        status, printed, messages = cli(
             "evaluate", data, "--model", place, "--json", *([] if runtime is None else ["--runtime", runtime])
         )
-        assert status == 0, told
+        assert status == 0, messages
         found = json.loads(printed)
         assert found["model"]["runtime"] == "onnx-fp32"
         scores[runtime] = (found["scores"], found["model"]["sha256"])
@@ -511,11 +511,11 @@ def test_profile_and_evaluate_on_a_folder_without_weights(own_export, tmp_path, 
 def test_the_runtime_is_in_every_record(own_export, tmp_path, cli):
     place = copy(own_export, tmp_path / "own")
     (tmp_path / "in.txt").write_text(TEXT + "\n")
-    status, _, told = cli("annotate", "--model", place, tmp_path / "in.txt", "--out", "-")
-    assert status == 0 and "own on onnx-fp32" in told
+    status, _, messages = cli("annotate", "--model", place, tmp_path / "in.txt", "--out", "-")
+    assert status == 0 and "own on onnx-fp32" in messages
     out = tmp_path / "out.jsonl"
     other = copy(own_export, tmp_path / "elsewhere" / "own")
-    status, printed, told = cli(
+    status, printed, messages = cli(
         "annotate",
         "--model",
         f"A={place}",
@@ -528,7 +528,7 @@ def test_the_runtime_is_in_every_record(own_export, tmp_path, cli):
         "1",
         "--json",
     )
-    assert status == 0, told
+    assert status == 0, messages
     used = json.loads(printed)["runtimes"]
     assert len(used) == 2 and set(used.values()) == {"onnx-fp32"} and str(tmp_path) not in json.dumps(used)
     record = json.loads(Path(f"{out}.run.json").read_text())

@@ -184,8 +184,8 @@ def test_the_command_gives_the_scores_of_the_plain_rules(cli, tmp_path, seed):
     draw = random.Random(seed)
 
     def scored(predicted, gold) -> dict:
-        status, printed, told = cli("evaluate", tmp_path / gold, "--predictions", tmp_path / predicted, "--json")
-        assert status == 0, told
+        status, printed, messages = cli("evaluate", tmp_path / gold, "--predictions", tmp_path / predicted, "--json")
+        assert status == 0, messages
         return json.loads(printed)
 
     tags = [[draw.choice("OOBI") for _ in range(draw.randint(1, 9))] for _ in range(60)]

@@ -204,11 +204,11 @@ def test_a_model_keeps_its_class_of_no_relation(cli, tokenizer_folder, tmp_path)
     from compactbio.annotate.models import load_model
 
     assert load_model(tmp_path / "model", "relation", runtime="torch-fp32", threads=1).scheme.negatives == ("kein",)
-    status, _, told = cli(
+    status, _, messages = cli(
         "finetune", data, "--model", start, "--out", tmp_path / "again", "--negative", "kein",
         *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")), "--json",
     )  # fmt: skip
-    assert status == 0, told
+    assert status == 0, messages
     config = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("model", "again")]
     assert config[0]["relation_classes"] == config[1]["relation_classes"]
     (tmp_path / "p.tsv").write_text("Zinc\tB\n")

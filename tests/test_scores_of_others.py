@@ -27,8 +27,8 @@ def scored(cli, tmp_path):
                 place.write_text(content, encoding="utf-8")
             else:
                 formats.write(content, place, "jsonl")
-        status, printed, told = cli("evaluate", places[0], "--predictions", places[1], *more, "--json")
-        assert status == 0, told
+        status, printed, messages = cli("evaluate", places[0], "--predictions", places[1], *more, "--json")
+        assert status == 0, messages
         return json.loads(printed)
 
     return run
@@ -214,7 +214,7 @@ def test_one_id_of_two_texts_is_refused(refused):
     refused(GOLD + "1|t|Something else.\n1|a|\n\n", GOLD, "'1'", "another text")
 
 
-def test_a_gold_document_that_stands_twice_is_scored_twice(scored):
+def test_a_gold_document_that_occurs_twice_is_scored_twice(scored):
     record = scored(GOLD + GOLD, GOLD)
     assert sums(record) == [10, 0, 0]
     assert sums(scored(GOLD + GOLD, GOLD + GOLD)) == [10, 0, 0]
@@ -322,7 +322,7 @@ def test_questions_left_out_or_added_are_reported_or_refused(scored, refused):
     noted(record, "1 questions are not factoid")
     noted(record, "1 questions of the predictions are not in the data")
     twice = {"questions": [*predicted["questions"], *predicted["questions"]]}
-    refused(bioasq({}), json.dumps(twice), "stands in it twice", names=QA)
+    refused(bioasq({}), json.dumps(twice), "is in it 2 times", names=QA)
     refused(bioasq({}), bioasq({})[:-40], "JSON", names=QA)
 
 

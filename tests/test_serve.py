@@ -67,10 +67,10 @@ def test_models_health_metrics_and_openapi(server):
         (b'{"text": "' + b"x" * 20_000 + b'"}', 413, "20,000 bytes"),
     ],
 )
-def test_a_body_that_is_not_ours_is_told_in_a_sentence(server, body, status, words):
+def test_a_body_that_is_not_ours_is_one_sentence(server, body, status, words):
     found, content, headers = server.ask("POST", "/v1/annotate", body)
-    told = json.loads(content)["error"]
-    assert found == status and words in told and "SECRET" not in told, told
+    messages = json.loads(content)["error"]
+    assert found == status and words in messages and "SECRET" not in messages, messages
     assert headers["content-type"] == "application/json"
 
 
@@ -138,7 +138,7 @@ def test_a_client_that_hangs_up_disturbs_nobody(server):
     assert server.annotate({"text": "aspirin"})[0] == 200
 
 
-def test_who_waits_too_long_is_told_so_and_the_server_goes_on(tagger):
+def test_who_waits_too_long_gets_an_answer_and_the_server_continues(tagger):
     with serving(tagger, "--max-seconds", "0.5") as one:
         text = "aspirin and the group of patients " * 2000
         status, body = one.annotate({"texts": [text] * 10})
@@ -158,7 +158,7 @@ def test_a_token_is_asked_for_and_ten_thousand_documents_are_refused(tagger):
         assert status == 422 and "10,000 documents" in body["error"]
 
 
-def test_it_listens_on_loopback_unless_told_otherwise(server):
+def test_it_listens_on_loopback_unless_asked_otherwise(server):
     listening = subprocess.run(["cat", "/proc/net/tcp"], capture_output=True, text=True, check=True).stdout
     own = [line.split()[1] for line in listening.splitlines()[1:] if line.split()[1].endswith(f":{server.port:04X}")]
     assert "0100007F" in {address.partition(":")[0] for address in own}
@@ -172,7 +172,7 @@ def test_the_page_asks_no_other_host_and_runs_no_other_script(server):
     assert b"http:" not in pages and b"https:" not in pages and b"innerHTML" not in pages
 
 
-def test_what_a_user_can_mend_is_one_sentence(tagger, tmp_path):
+def test_what_a_user_can_fix_is_one_sentence(tagger, tmp_path):
     done = forked.run(
         [sys.executable, "-m", "compactbio", "serve", str(tmp_path / "none"), "--port", "0"],
         capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"},

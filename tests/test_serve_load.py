@@ -152,8 +152,8 @@ def test_health_says_when_nothing_is_taken(annotator, limits, status, word):
             asked = pool.submit(client.annotate, {"text": "aspirin"})
             begun.wait()
             until(lambda: client.ask("GET", "/health")[0] == 503)
-            told = json.loads(client.ask("GET", "/health")[1])
-            assert told["status"] == status and word in told["error"]
+            messages = json.loads(client.ask("GET", "/health")[1])
+            assert messages["status"] == status and word in messages["error"]
             go.set()
             assert asked.result()[0] == (503 if status == "stuck" else 200)
         until(lambda: client.ask("GET", "/health")[0] == 200)
@@ -225,8 +225,8 @@ def test_a_body_that_comes_too_slowly_is_left_and_its_connection_closed(annotato
 def test_every_refusal_has_the_same_form(client, method, path, status):
     found, content, headers = client.ask(method, path)
     assert found == status and headers["content-type"] == "application/json"
-    told = json.loads(content)
-    assert list(told) == ["error"] and told["error"].endswith(".") and "SECRET" not in told["error"]
+    messages = json.loads(content)
+    assert list(messages) == ["error"] and messages["error"].endswith(".") and "SECRET" not in messages["error"]
     assert (headers["allow"] is not None) == (status == 405)
 
 

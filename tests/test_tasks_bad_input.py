@@ -37,7 +37,7 @@ def test_labels_that_the_model_has_never_seen(cli, typed, tmp_path):
     one_sentence(cli("evaluate", other, "--model", typed[1]), "finds Drug", "hold Gene")
 
 
-def test_labels_partly_unseen_are_counted_and_told(cli, typed, tmp_path):
+def test_labels_partly_unseen_are_counted_and_reported(cli, typed, tmp_path):
     file = tmp_path / "test.tsv"
     file.write_text("aspirin\tB-Drug\nof\tO\ncancer\tB-Disease\n")
     done = cli("evaluate", file, "--model", typed[1], "--json")

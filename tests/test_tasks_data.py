@@ -84,8 +84,8 @@ def test_the_command_line_takes_all_formats(cli, tmp_path):
     path = put(tmp_path, CONLL, "gold.txt")
     status, printed, _ = cli("evaluate", path, "--predictions", path, "--format", "conll", "--json")
     assert status == 0 and json.loads(printed)["f1"] == 1.0
-    status, _, told = cli("evaluate", path, "--predictions", path, "--format", "pubtator")
-    assert status == 2 and "line 1" in told
+    status, _, messages = cli("evaluate", path, "--predictions", path, "--format", "pubtator")
+    assert status == 2 and "line 1" in messages
 
 
 def test_a_suite_names_the_format_of_a_data_set(tmp_path):
@@ -165,8 +165,8 @@ def test_quoted_or_uneven_tables_of_sentences_are_refused_with_the_line(tmp_path
 def test_cr_alone_ends_the_lines_of_a_token_file(cli, tmp_path):
     gold = put(tmp_path, CONLL, "gold.txt")
     for name, content in (("cr.txt", CONLL.replace("\n", "\r")), ("crlf.txt", CONLL.replace("\n", "\r\n"))):
-        status, printed, told = cli("evaluate", gold, "--predictions", put(tmp_path, content, name), "--json")
-        assert status == 0, told
+        status, printed, messages = cli("evaluate", gold, "--predictions", put(tmp_path, content, name), "--json")
+        assert status == 0, messages
         assert json.loads(printed)["f1"] == 1.0
 
 

@@ -129,7 +129,7 @@ def test_a_row_has_question_and_context_with_segments_offsets_and_marks(tokenize
         ([" aspirin "], [16], "aspirin", 0),
     ],
 )
-def test_the_answer_is_marked_where_it_stands(tokenizer, answers, starts, first, misplaced):
+def test_the_answer_is_marked_where_it_is(tokenizer, answers, starts, first, misplaced):
     encoded = qa.encode([asked(answers=answers, starts=starts)], tokenizer)
     (row,) = encoded.rows
     assert encoded.misplaced == misplaced
@@ -314,6 +314,6 @@ def test_a_gold_file_of_another_batch_is_a_sentence():
         qa.outcome([asked()], {}, {"q9": Question("which gene", (("p53",),), "q9")})
 
 
-def test_questions_without_id_are_told_apart_by_their_text():
+def test_questions_without_id_are_distinguished_by_their_text():
     documents = [asked(answers=["aspirin"], id=""), asked(answers=["cancer"], id="", question="which disease")]
     assert len(qa.outcome(documents, {"which drug": [("aspirin", 1.0)]}).units) == 2

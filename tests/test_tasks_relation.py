@@ -239,14 +239,14 @@ def test_an_outcome_adds_up_to_its_scores_and_names_its_mistakes():
     assert found.notes == (own.sentence,)
 
 
-def test_a_gold_class_that_the_model_lacks_counts_as_missed_and_is_told():
+def test_a_gold_class_that_the_model_lacks_counts_as_missed_and_is_reported():
     own = relation.scheme(["treats", "none"])
     found = relation.outcome([labelled("a", "treats"), labelled("b", "causes")], ["treats", "none"], own)
     assert found.scores["recall"] == 0.5
     assert "1 examples are of class causes" in found.notes[-1]
 
 
-def test_test_data_without_the_negative_class_are_told():
+def test_test_data_without_the_negative_class_are_reported():
     found = relation.outcome([labelled("a", "CPR:4")], ["CPR:4"], relation.scheme(["CPR:4", "false"]))
     assert "Class false does not occur" in found.notes[1]
 
@@ -260,7 +260,7 @@ def test_a_row_is_the_sentence_with_its_class_at_cls(tokenizer):
     assert encoded.shortened == 0
 
 
-def test_a_class_that_the_model_lacks_is_no_label(tokenizer):
+def test_a_class_that_the_model_lacks_is_not_a_label(tokenizer):
     own = relation.scheme(["treats", "none"])
     (row,) = relation.encode([labelled("the gene", "causes")], tokenizer, {"none": 0}, own, 32).rows
     assert row.labels.tolist() == [-100] * 4
@@ -292,7 +292,7 @@ def test_a_long_sentence_keeps_both_marks_and_as_much_on_either_side(tokenizer, 
         assert abs(left.count("before") - right.count("after")) <= 1
 
 
-def test_marks_too_far_apart_keep_what_stands_around_each(tokenizer):
+def test_marks_too_far_apart_keep_what_is_around_each(tokenizer):
     text = " ".join(["before"] * 40 + ["@GENE$"] + ["between"] * 80 + ["@DISEASE$"] + ["after"] * 40)
     kept, shortened = words_of(labelled(text, "1"), tokenizer, 50)
     gene, disease = (" ".join(tokenizer.tokenize(mark)) for mark in ("@GENE$", "@DISEASE$"))

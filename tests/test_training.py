@@ -176,7 +176,7 @@ def _stopped_after(out: Path, step: int, token_corpus: Path, teacher_folder: Pat
         shutil.copytree(last_but_one, out / "checkpoints" / last_but_one.name)
 
 
-def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(cli, token_corpus, teacher_folder, tmp_path):
+def test_ctrl_c_saves_a_checkpoint_and_says_how_to_resume(cli, token_corpus, teacher_folder, tmp_path):
     out = tmp_path / "run"
     with stopping_at(1, signal.SIGINT) as stderr:
         status, _, _ = cli(*command(out, token_corpus, teacher_folder, "--steps", "4000")[3:])

@@ -182,7 +182,7 @@ def test_resuming_with_another_recipe_corpus_or_teacher(
     assert begin("--steps", 2, "--resume")[0] == 0
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(begin, tmp_path):
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_checkpoint(begin, tmp_path):
     outcome = begin("--steps", 30, "--set", "learning_rate=1e18", "--set", "warmup_steps=20", "--set", "save_every=1")
     status, stdout, stderr = outcome
     assert (status, stdout) == (2, "")

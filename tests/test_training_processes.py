@@ -63,8 +63,8 @@ def _lines(out: Path) -> list[dict]:
 def test_two_processes_train_the_same_model_as_one(name, runs, cli, tmp_path):
     lines, _, place = runs
     one, two = tmp_path / "one", place / name
-    status, _, told = cli(*[str(one) if word == str(two) else word for word in lines[name]])
-    assert status == 0, told
+    status, _, messages = cli(*[str(one) if word == str(two) else word for word in lines[name]])
+    assert status == 0, messages
     ours, theirs = (load_file(out / "checkpoints" / "checkpoint-5" / "model.safetensors") for out in (one, two))
     for key, value in ours.items():
         assert torch.allclose(value, theirs[key], atol=1e-6, rtol=0), key
@@ -85,7 +85,7 @@ def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
 
 
 def test_more_processes_than_citations_a_step_are_refused_in_one_sentence(runs):
-    _, told, _ = runs
-    ends = [json.loads(line) for line in told.splitlines() if line.startswith("[")]
+    _, messages, _ = runs
+    ends = [json.loads(line) for line in messages.splitlines() if line.startswith("[")]
     assert sorted(ends) == [["0", 0], ["0", 0], ["0", 2], ["1", 0], ["1", 0], ["1", 2]]
-    assert told.count("cannot share a step of 1") == 1 and "Traceback" not in told
+    assert messages.count("cannot share a step of 1") == 1 and "Traceback" not in messages
