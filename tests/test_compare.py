@@ -1,4 +1,4 @@
-"""`compare` end to end: runs real models, takes up what was run, tells what failed, writes the report."""
+"""`compare` end to end: runs real models, resumes, reports what failed, writes the report."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from compactbio.deploy import profile
+from conftest import one_sentence
 from interruptions import stopping_at
 from task_data import ner_folder, relation_folder, start_folder
 
@@ -97,3 +98,13 @@ def test_ctrl_c_keeps_what_was_run_and_says_how_to_resume(cli, suite, no_fresh_p
     status, _, _ = cli("compare", suite, "--out", out)
     assert status == 0 and all(path.stat().st_mtime_ns == at for path, at in done.items())
     assert len(list(out.glob("runs/**/evaluation.json"))) == 8
+
+
+def test_an_error_names_no_option_that_the_command_does_not_have(cli, suite, tmp_path):
+    other = tmp_path / "suite.yaml"
+    other.write_text(
+        f"models: {{a: {suite.parent / 'small'}}}\ndata: {{x: {{path: {suite.parent / 'tags'}, format: docx}}}}\n"
+    )
+    failed = cli("compare", other, "--out", tmp_path / "out")
+    one_sentence(failed, "'docx' is not a format")
+    assert "option" not in failed[2]

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,6 +67,16 @@ def _options(
     pass
 
 
+def _named_option(error: UserError, arguments: list[str]) -> str:
+    """The option of the running command that an error is about, "" where it has none of that name."""
+    command: Any = typer.main.get_command(app)
+    for argument in arguments:
+        command = getattr(command, "commands", {}).get(argument, command)
+    option = f"--{(error.setting or '').replace('_', '-')}"
+    known = any(option in parameter.opts for parameter in command.params)
+    return f" (option {option})" if known else ""
+
+
 def main() -> None:
     """Run the command line; the exit status is 0 done, 2 the user's mistake, 1 an error of ours, 130 interrupted."""
     # Word pieces are made in worker processes; the tokenizers' own threads would warn at each fork.
@@ -76,8 +86,7 @@ def main() -> None:
     except UserError as error:
         # Of several processes, which all raise it, only the first prints it.
         if os.environ.get("RANK", "0") == "0":
-            option = f" (option --{error.setting.replace('_', '-')})" if error.setting else ""
-            sys.stderr.write(f"{error}{option}\n")
+            sys.stderr.write(f"{error}{_named_option(error, sys.argv[1:])}\n")
         status = 2
     except SystemExit as leaving:
         # typer ends with status 1 where the output's reader has closed the pipe.
