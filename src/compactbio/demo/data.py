@@ -1,82 +1,147 @@
-"""The demo's files: synthetic documents with their gold annotations, a tokenizer trained on them, a token corpus."""
+"""The demo's files: synthetic documents, a tokenizer of them, a corpus, and a data set of each of the three tasks."""
 
-import json
-from dataclasses import asdict
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 
-from tokenizers import BertWordPieceTokenizer
 from transformers import BertTokenizerFast
 
 from compactbio import corpus, formats
-from compactbio.demo import grammar
-from compactbio.documents import Document
-from compactbio.errors import UserError
-from compactbio.files import atomic_folder, write_text
+from compactbio.demo import language
+from compactbio.documents import Document, Relation, Span
+from compactbio.documents.words import sentences
+from compactbio.files import atomic_folder, refuse_foreign, write_text
 
-TRAIN, TEST, HELD_OUT = 5000, 250, 500
-# Documents whose entities the student is fine-tuned to find.
-TAGGED = 400
-VOCABULARY = 3000
-# Title and first sentence: a model from random weights learns short rows in minutes, long ones in hours.
-MAX_LENGTH = 32
 NOTICE = "SYNTHETIC.txt"
 _NOTICE = (
-    "Everything in this folder is synthetic: the abstracts were made by a grammar over real names of drugs, genes,\n"
-    "diseases and species. They report no study that took place; models trained on them serve this demo alone.\n"
+    "Everything in this folder is synthetic: names, facts and numbers are invented, sentences come from templates.\n"
+    "No study took place. The models trained on them serve this demo alone.\n"
 )
+MAX_LENGTH = 128
+"""Tokens of a corpus row."""
+_WHOLE = 5  # names in which a word stands that is not cut: "fever"
+NO_RELATION = "none"
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_RELATED = {(language.TYPES[head], language.TYPES[tail]) for head, tail in language.RELATIONS.values()}
+# Seeds of the language: documents of one do not come again in another.
+_CORPUS, _TASKS, _DEVEL = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many documents there are: of the corpus, its held-out rows, and of each data set's splits."""
+
+    corpus: int = 2500
+    heldout: int = 200
+    train: int = 300
+    devel: int = 60
+    test: int = 250
 
 
 def open_folder(out: Path) -> None:
-    """Make the demo's folder, or take up one of an earlier demo. Raises UserError for a folder of something else."""
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / NOTICE).exists())):
-        raise UserError(f"{out} is not empty and holds no demo: choose another --out.")
+    """Make the folder of the demo, or use that of an earlier one. Raises UserError for a folder of something else."""
+    refuse_foreign(out, "demo", NOTICE)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / NOTICE, _NOTICE)
 
 
-def write_documents(out: Path) -> None:
-    """Write the documents with entities, relations and questions (`train.jsonl`, `test.jsonl`), where not there yet."""
-    for part, count in (("train", TRAIN), ("test", TEST)):
-        path = out / "documents" / f"{part}.jsonl"
-        if path.exists():
-            continue
-        path.parent.mkdir(exist_ok=True)
-        lines = []
-        for document in grammar.abstracts(count, part=part):
-            title, abstract = grammar.title_and_abstract(document)
-            lines.append(json.dumps({"title": title, "abstract": abstract, **asdict(document)}) + "\n")
-        write_text(path, "".join(lines))
+def build_corpus(out: Path, sizes: Sizes) -> Path:
+    """Write documents and tokenizer, and build the corpus of them; gives its folder. What is there is left alone."""
+    source, folder = out / "documents.jsonl", out / "tokenizer"
+    if not source.exists():
+        _write(map(_with_question, language.documents(sizes.corpus, seed=_CORPUS)), source)
+    if not folder.exists():
+        pieces = vocabulary()
+        with atomic_folder(folder) as partial:
+            (partial / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+            BertTokenizerFast(vocab=str(partial / "vocab.txt"), do_lower_case=False).save_pretrained(partial)
+    corpus.build([source], folder, out / "corpus", max_length=MAX_LENGTH, holdout=sizes.heldout)
+    return out / "corpus"
 
 
-def write_tagged(out: Path) -> Path:
-    """Write the entities of some training and test documents as a data set of NER; gives its folder."""
-    folder = out / "ner"
-    folder.mkdir(exist_ok=True)
-    for part, count in (("train", TAGGED), ("test", TEST)):
-        path = folder / f"{part}.jsonl"
-        if not path.exists():
-            found = grammar.abstracts(count, part=part)
-            formats.write((Document(one.id, one.text, one.spans) for one in found), path, "jsonl")
-    return folder
+def _with_question(document: Document) -> Document:
+    """The text, one of its questions and the answer: what a corpus row is made of."""
+    question = document.questions[len(document.text) % len(document.questions)]
+    return Document(document.id, f"{question.text} {document.text} {question.answers[0][0]}.")
 
 
-def train_tokenizer(out: Path) -> Path:
-    """Train a cased WordPiece tokenizer on the training documents, where not there yet; gives its folder."""
-    folder = out / "tokenizer"
-    if folder.exists():
-        return folder
-    texts = [json.loads(line)["text"] for line in (out / "documents" / "train.jsonl").open(encoding="utf-8")]
-    trainer = BertWordPieceTokenizer(lowercase=False)
-    trainer.train_from_iterator(texts, vocab_size=VOCABULARY, min_frequency=2, show_progress=False)
-    with atomic_folder(folder) as partial:
-        trainer.save_model(str(partial))
-        BertTokenizerFast(vocab=str(partial / "vocab.txt"), do_lower_case=False).save_pretrained(partial)
-    return folder
+def build_tasks(out: Path, sizes: Sizes) -> dict[str, Path]:
+    """Write the data sets, where they are not there yet; gives their folders by task.
+
+    Train and devel splits have the training names, test splits have none of them.
+    """
+    parts = {
+        "train": list(language.documents(sizes.train, seed=_TASKS)),
+        "devel": list(language.documents(sizes.devel, seed=_DEVEL)),
+        "test": list(language.documents(sizes.test, "test", seed=_TASKS)),
+    }
+    for name, found in parts.items():
+        _write((replace(one, relations=(), questions=()) for one in found), out / "tasks" / "ner" / f"{name}.jsonl")
+        # The best epoch is chosen by devel for entities alone, which are exported; the others keep the last one.
+        if name != "devel":
+            _write(marked(found), out / "tasks" / "relation" / f"{name}.tsv", "marked")
+            _write(asked(found), out / "tasks" / "qa" / f"{name}.jsonl")
+    return {task: out / "tasks" / task for task in ("ner", "relation", "qa")}
 
 
-def build_corpus(out: Path) -> Path:
-    """Build the token corpus of the training documents with held-out rows; a finished one is left alone."""
-    folder = out / "corpus"
-    source = out / "documents" / "train.jsonl"
-    corpus.build([source], train_tokenizer(out), folder, max_length=MAX_LENGTH, holdout=HELD_OUT)
-    return folder
+def vocabulary() -> list[str]:
+    """A WordPiece vocabulary: the words of the templates, and of each training name its stem and its ending.
+
+    A name is cut where both halves are common to many names, so that one that was never read has known pieces. Nothing
+    is drawn or depends on the order of a set: the vocabulary is the same each time.
+    """
+    plain = " ".join(re.sub(r"{.*?}", " ", one.text) for one in language.templates())
+    uses = Counter(word for group in language.world("train").names.values() for name in group for word in name.split())
+    whole = [word for word, count in uses.items() if count >= _WHOLE]
+    names = sorted({form for word in uses if word not in whole for form in (word, word[:1].upper() + word[1:])})
+    cuts = [[(word[:at], f"##{word[at:]}") for at in range(2, len(word))] for word in names]
+    counts = Counter(piece for ways in cuts for way in ways for piece in way)
+    halves = {half for ways in cuts for half in max(ways, key=lambda way: (min(counts[one] for one in way), way))}
+    signs = [chr(code) for code in range(33, 127)]
+    marks = [type_.upper() for type_ in language.TYPES.values()]
+    words = sorted({*re.findall("[A-Za-z]+", plain), *whole})
+    return list(dict.fromkeys([*_SPECIAL, *signs, *(f"##{one}" for one in signs), *marks, *words, *sorted(halves)]))
+
+
+def marked(documents: Iterable[Document]) -> Iterator[Document]:
+    """A sentence for each pair of names that could be related, with the two replaced by their types (@DRUG$), and the
+    relation that it states between them, or none."""
+    for document in documents:
+        stated = {(one.head, one.tail): one.type for one in document.relations}
+        for start, end in sentences(document.text):
+            inside = [i for i, span in enumerate(document.spans) if start <= span.start < end]
+            for head, tail in permutations(inside, 2):
+                spans = document.spans[head], document.spans[tail]
+                if (spans[0].type, spans[1].type) in _RELATED:
+                    label = stated.get((head, tail), NO_RELATION)
+                    name = f"{document.id}-{head}-{tail}"
+                    yield _marked(
+                        name, document.text[:end].rstrip(), start, sorted(spans, key=lambda s: s.start), label
+                    )
+
+
+def _marked(name: str, text: str, start: int, spans: list[Span], label: str) -> Document:
+    places = list[Span]()
+    written, at = "", start
+    for span in spans:
+        written += text[at : span.start]
+        mark = f"@{span.type.upper()}$"
+        places.append(Span(len(written), len(written) + len(mark), span.type.upper()))
+        written, at = written + mark, span.end
+    return Document(name, written + text[at:], tuple(places), (Relation(0, 1, label),))
+
+
+def asked(documents: Iterable[Document]) -> Iterator[Document]:
+    """A document for its first question and one for its last."""
+    for document in documents:
+        for question in dict.fromkeys((document.questions[0], document.questions[-1])):
+            yield Document(document.id, document.text, questions=(question,))
+
+
+def _write(documents: Iterable[Document], path: Path, format: str = "jsonl") -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        formats.write(documents, path, format)

@@ -1,220 +1,343 @@
-"""The whole way: corpus, teacher, students by distillation and by continued pre-training, one put to work, a table."""
+"""The demo's steps: corpus, teacher, students, their scores on three tasks beside the teacher's, an export, a text."""
 
-import math
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import AutoModelForMaskedLM
 
-from compactbio import corpus as corpora
 from compactbio import formats, recipes
-from compactbio.annotate import Annotator, Entity
+from compactbio.annotate import Annotator
+from compactbio.comparison import runs as comparison
+from compactbio.comparison.suite import DataSet, Suite
+from compactbio.comparison.table import Table as Scores
+from compactbio.comparison.table import build
 from compactbio.demo import data
-from compactbio.documents.words import sentences
+from compactbio.deploy import profile
+from compactbio.deploy.export import export
+from compactbio.documents import Document, Span
+from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.files import read_json, write_json
-from compactbio.modeling.loading import quiet
-from compactbio.modeling.packing import Packed
+from compactbio.modeling import hardware, loading
+from compactbio.progress import Silent
 from compactbio.recipes import Recipe
-from compactbio.training import batches, masked_lm, reporting
-from compactbio.training.finetuning import finetune
-from compactbio.training.masked_lm import Masking
+from compactbio.training import reporting
 from compactbio.training.pretraining import train
 
-_TEACHER = {
-    "name": "demo-teacher",
-    "summary": "A small BERT from random weights, the demo's teacher",
-    "kind": "continue",
-    "start": "random",
-    "layers": 2,
-    "hidden_size": 192,
-    "intermediate_size": 768,
-    "heads": 4,
-    "loss": {"mlm": 1.0},
-    "batch_size": 32,
-    "steps": 600,
-    "learning_rate": 2e-3,
-    "warmup_steps": 40,
-    "weight_decay": 0.01,
-    "eval_every": 150,
-}
-_COMMON = {"max_length": data.MAX_LENGTH, "hidden_dropout": 0.0, "save_every": 1000}
-_STUDENT = {"batch_size": 32, "steps": 90, "warmup_steps": 9, "learning_rate": 1e-3, "eval_every": 30}
-_SHAPES: dict[str, dict[str, Any]] = {
-    "distil-biobert": {"layers": 1},
-    "compact-biobert": {"layers": 1},
-    "tiny-biobert": {"layers": 1, "hidden_size": 96, "intermediate_size": 384, "heads": 4},
-}
-# Of the students the one that is fine-tuned, and how.
-_TAGGED, _TAGGER = "distil-biobert", {"epochs": 3, "batch_size": 32, "max_length": 128, "learning_rate": 1e-3}
+TEACHER = "teacher"
+PRECISION = "fp32"  # the same on every machine
+KEPT = 0.9
+"""The share of the teacher's mean score that a student is to keep."""
+_SHOWN = 3  # test documents
+_NEEDED = {"matplotlib": "plots", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}
 _MLM_ALONE = {term.value: 0.0 for term in recipes.LossTerm} | {"mlm": 1.0}
-# What the demo asserts: with less than this between them the teacher has learned nothing worth teaching.
-_NATS_BELOW_UNIGRAM = 1.0
+_COMMON = {
+    "max_length": data.MAX_LENGTH,
+    "hidden_dropout": 0.0,
+    "mlm_probability": 0.3,
+    "batch_size": 16,
+    "save_every": 1000,
+}
+_LAYER = {"layers": 1, "learning_rate": 2e-3}
+_TINY = {"layers": 2, "hidden_size": 64, "intermediate_size": 128, "heads": 4, "learning_rate": 8e-3}
+_CONTINUED = {"learning_rate": 2e-3}
+_WIDTH = {"hidden_size": 128, "intermediate_size": 256, "heads": 4}
+_FINETUNED: dict[str, dict[str, Any]] = {"ner": {"epochs": 3}, "relation": {"epochs": 4}, "qa": {"epochs": 6}}
+_TUNING = {"batch_size": 16, "learning_rate": 3e-3, "max_length": data.MAX_LENGTH}
+
+
+@dataclass(frozen=True)
+class Student:
+    """A model to make: a packaged `recipe` scaled down by `changes`, or without one, from random weights by MLM.
+
+    `init` is the student that it continues. Of a distilled one, `alone` is the student of the same shape that had no
+    teacher, and `undistilled` the one that began with the same layers of the teacher, but was trained by MLM alone.
+    """
+
+    name: str
+    how: str
+    changes: dict[str, Any]
+    recipe: str = ""
+    init: str = ""
+    alone: str = ""
+    undistilled: str = ""
+
+
+_FIRST, _LAST = "teacher's first layer", "teacher's last layer"
+STUDENTS = (
+    Student(
+        "distil-biobert",
+        f"{_FIRST}, distilled",
+        _LAYER,
+        "distil-biobert",
+        alone="one-layer-alone",
+        undistilled="first-layer-alone",
+    ),
+    Student("compact-biobert", f"{_LAST}, distilled", _LAYER, "compact-biobert", alone="one-layer-alone"),
+    Student("tiny-biobert", "random weights, distilled", _TINY, "tiny-biobert", alone="tiny-alone"),
+    Student("bio-tinybert", "tiny-biobert, continued by MLM", _CONTINUED, "bio-tinybert", init="tiny-biobert"),
+    Student("first-layer-alone", f"{_FIRST}, MLM alone", {**_LAYER, "loss": _MLM_ALONE}, "distil-biobert"),
+    Student("one-layer-alone", "random weights, MLM alone", {**_WIDTH, **_LAYER}),
+    Student("tiny-alone", "random weights, MLM alone", _TINY),
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done: documents, steps of teacher and students, and the students that are made."""
+
+    sizes: data.Sizes = field(default_factory=data.Sizes)
+    teacher_steps: int = 1400
+    student_steps: int = 300
+    students: tuple[Student, ...] = STUDENTS
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `loss` in nats a masked token, `alone` that of the same student by MLM alone, or None."""
+    """A model of the table: what it is, its size, its speed, its main scores by task in [0, 1], their mean, and the
+    mean over the teacher's."""
 
     model: str
     how: str
+    steps: int
+    heldout_loss: float
     parameters: int
     megabytes: float
-    loss: float
-    accuracy: float
     tokens_per_second: float
-    alone: float | None = None
+    scores: dict[str, float]
+    mean: float
+    share: float
 
 
 @dataclass(frozen=True)
-class Tagged:
-    """The student at work: `model` is the folder of the fine-tuned one, `f1` its score on the synthetic test documents,
-    `entities` what it found in `text`."""
+class Text:
+    """A text of test names as the exported model annotates it, beside the gold; `differs` is empty where all agree."""
 
-    model: str
-    f1: float
     text: str
-    entities: list[Entity]
-
-    def shown(self) -> str:
-        """The text with its entities in brackets."""
-        parts, end = [], 0
-        for entity in self.entities:
-            parts += [self.text[end : entity.start], f"[{entity.text} {entity.type}]"]
-            end = entity.end
-        return "".join([*parts, self.text[end:]])
+    found: tuple[Span, ...]
+    gold: tuple[Span, ...]
+    differs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Table:
-    """What the demo found, on `masked` held-out masked tokens of the synthetic corpus."""
+class Result:
+    """What the demo came to. `scores` are those of all models on all tasks, with intervals; `curves` (step, held-out
+    loss) by model; `exported` is the record of the export, with the F1 of both models on test."""
 
-    rows: list[Row]
-    unigram: float
-    masked: int
+    rows: tuple[Row, ...]
+    verdicts: tuple[str, ...]
+    scores: Scores
     curves: dict[str, list[tuple[int, float]]]
-    tagged: Tagged
-
-    def verdicts(self) -> list[str]:
-        """For each distilled student, whether it ended below the same student trained by MLM alone."""
-        sentences = []
-        for row in self.rows:
-            if row.alone is not None:
-                word = "lower" if row.loss < row.alone else "NOT lower"
-                sentences.append(
-                    f"{row.model}: held-out loss {row.loss:.3f} distilled, {row.alone:.3f} by MLM alone from the same "
-                    f"start for the same steps: {word}."
-                )
-        return sentences
+    exported: dict[str, Any]
+    annotated: tuple[Text, ...]
+    machine: str
 
 
-def demo(out: str | Path, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Table:  # noqa: T201
-    """Run the demo into the folder `out`, or take up where an earlier one stopped.
+def check() -> None:
+    """Raise UserError where something that the demo needs is not installed."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        extras = ",".join(sorted({_NEEDED[name] for name in missing}))
+        raise UserError(f"The demo needs {', '.join(missing)}: pip install 'compactbio[{extras}]'.")
 
-    Raises UserError for a folder of something else, RuntimeError where the teacher ends less than one nat below a
-    unigram model.
+
+def demo(
+    out: str | Path,
+    scale: Scale | None = None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),  # noqa: T201
+) -> Result:
+    """Run the demo into the folder `out`, or resume an earlier one of the same scale.
+
+    On one machine the result is the same each time, but for the speeds. Raises UserError for a folder of something
+    else, and KeyboardInterrupt where a signal stopped a run.
     """
-    out = Path(out)
+    # Models this small are slower on two threads than on one.
+    with profile.torch_threads(1):
+        return _demo(Path(out), scale or Scale(), say)
+
+
+def _demo(out: Path, scale: Scale, say: Callable[[str], None]) -> Result:
+    models, made = out / "models", scale.students
     data.open_folder(out)
-    say(f"1/5 synthetic corpus: {data.TRAIN:,} abstracts made by a grammar, with gold annotations")
-    data.write_documents(out)
-    corpus = data.build_corpus(out)
-    say("2/5 teacher: a small BERT from random weights")
-    models = out / "models"
-    teacher = _made(Recipe.model_validate({**_TEACHER, **_COMMON}), corpus, models / "teacher")
-    say("3/5 students: three distillations, each beside the same student trained by MLM alone")
-    for name, shape in _SHAPES.items():
-        for kind, loss in (("", {}), ("-mlm-alone", {"loss": _MLM_ALONE})):
-            recipe = recipes.load(name, **shape, **_STUDENT, **_COMMON, **loss)
-            _made(recipe, corpus, models / f"{name}{kind}", teacher=str(teacher))
-    recipe = recipes.load("bio-tinybert", **_STUDENT, **_COMMON)
-    _made(recipe, corpus, models / "continued", init=str(models / "tiny-biobert"))
-    say("4/5 a student fine-tuned to find entities, and put to work")
-    tagged = _tagged(out)
-    say("5/5 measuring")
-    table = _table(corpus, models, tagged)
-    write_json(out / "table.json", asdict(table))
-    below = table.unigram - table.rows[0].loss
-    if below < _NATS_BELOW_UNIGRAM:
-        raise RuntimeError(f"the demo's teacher ended {below:.2f} nats below a unigram model, less than 1")
-    return table
-
-
-def _made(recipe: Recipe, corpus: Path, folder: Path, **more: str) -> Path:
-    result = train(recipe, corpus, folder, resume=(folder / "run.json").exists(), **more)  # type: ignore[arg-type]
-    if result.state == "stopped":
-        raise KeyboardInterrupt
-    return folder
-
-
-def _tagged(out: Path) -> Tagged:
-    """Fine-tune a student on the entities of some documents, score it, and annotate a title and a sentence with it."""
-    data_set, folder = data.write_tagged(out), out / "models" / "tagger"
-    result = finetune(
-        data_set, str(out / "models" / _TAGGED), folder, overrides=_TAGGER, resume=(folder / "run.json").exists()
+    say(f"1/6 Writing {scale.sizes.corpus:,} synthetic documents, their corpus, and three data sets ...")
+    corpus, tasks = data.build_corpus(out, scale.sizes), data.build_tasks(out, scale.sizes)
+    say("2/6 Pre-training the teacher ...")
+    _make(_teacher(scale), corpus, models / TEACHER)
+    say(f"3/6 Making {len(made)} students, with a teacher and without ...")
+    for one in made:
+        _make_student(one, scale, corpus, models)
+    names = (TEACHER, *(one.name for one in made))
+    say(f"4/6 Fine-tuning and scoring {len(names)} models on {len(tasks)} tasks ...")
+    scores = _score({name: models / name for name in names}, tasks, out / "tuned", say)
+    say("5/6 Exporting the best student to int8, and annotating a text ...")
+    distilled = [one.name for one in made if one.alone]
+    best = max(distilled, key=lambda name: (_mean(scores, name), name))
+    [tagger] = (out / "tuned" / comparison.RUNS).glob(f"ner-{best}-??????/seed-0/model")
+    exported = _export(best, tagger, tasks["ner"], out, say)
+    annotated = _annotate(Path(exported["out"]), tasks["ner"])
+    say("6/6 Measuring speed ...")
+    rows = _rows(scores, {TEACHER: "random weights, MLM", **{one.name: one.how for one in made}}, models)
+    result = Result(
+        rows,
+        tuple(_verdicts(rows, made)),
+        scores,
+        {name: _curve(models / name) for name in names},
+        exported,
+        annotated,
+        f"{hardware.processor()}, one thread, {PRECISION}",
     )
-    if result.state == "stopped":
+    write_json(out / "table.json", asdict(result))
+    return result
+
+
+def _teacher(scale: Scale) -> Recipe:
+    return _alone(TEACHER, {"layers": 2, **_WIDTH, "learning_rate": 2e-3, "weight_decay": 0.01}, scale.teacher_steps)
+
+
+def _alone(name: str, changes: dict[str, Any], steps: int) -> Recipe:
+    """Pre-training from random weights by MLM."""
+    start = {"name": name, "kind": "continue", "start": "random", "loss": {"mlm": 1.0}}
+    return Recipe.model_validate({**start, **_COMMON, **_length(steps), **changes})
+
+
+def _length(steps: int) -> dict[str, int]:
+    return {"steps": steps, "warmup_steps": min(40, steps // 10), "eval_every": max(1, steps // 8)}
+
+
+def _make_student(one: Student, scale: Scale, corpus: Path, models: Path) -> None:
+    if not one.recipe:
+        _make(_alone(one.name, one.changes, scale.student_steps), corpus, models / one.name)
+        return
+    recipe = recipes.load(one.recipe, **{**_COMMON, **_length(scale.student_steps), **one.changes})
+    init = models / one.init if one.init else None
+    _make(recipe, corpus, models / one.name, None if init else models / TEACHER, init)
+
+
+def _make(recipe: Recipe, corpus: Path, folder: Path, teacher: Path | None = None, init: Path | None = None) -> None:
+    resume = (folder / "run.json").exists()
+    made = train(recipe, corpus, folder, teacher=teacher, init=init, precision=PRECISION, resume=resume)
+    if made.state == "stopped":
         raise KeyboardInterrupt
-    score = scoring.evaluate(str(folder), data_set)
-    scoring.add_to_card(folder, score)
-    text = next(iter(formats.read(data_set / "test.jsonl"))).text
-    text = text[: sentences(text)[1][1]].strip()
-    [entities] = Annotator.from_pretrained(folder, runtime="torch-fp32")([text])
-    return Tagged(str(folder), score.outcome.main, text, entities)
 
 
-def _table(corpus: Path, models: Path, tagged: Tagged) -> Table:
-    splits = corpora.open(corpus)
-    masking = Masking.of(corpora.tokenizer(corpus), 0.15, seed=0)
-    held = batches.heldout_batches(splits["holdout"], masking, tokens=4096)
-    rows = [_row("teacher", "MLM, from random", models, held)]
-    for name in _SHAPES:
-        alone = read_json(models / f"{name}-mlm-alone" / "run.json")["result"]["heldout_loss"]
-        rows.append(_row(name, "distilled", models, held, alone))
-    rows.append(_row("continued", "tiny-biobert, then MLM", models, held))
-    curves = {
-        name.name: _curve(name) for name in sorted(models.iterdir()) if name.name[0] != "." and name.name != "tagger"
+def _score(models: dict[str, Path], tasks: dict[str, Path], out: Path, say: Callable[[str], None]) -> Scores:
+    suite = Suite(
+        models={name: str(place) for name, place in models.items()},
+        data={task: DataSet(path=place, settings=_FINETUNED[task]) for task, place in tasks.items()},
+        baseline=TEACHER,
+        teacher=TEACHER,
+        settings=_TUNING,
+    )
+    try:
+        cells = comparison.run_suite(suite, out, precision=PRECISION, report=say)
+    except comparison.Stopped:
+        raise KeyboardInterrupt from None
+    failed = [cell for cell in cells if cell.state != "done"]
+    if failed:
+        raise RuntimeError(f"{failed[0].model} could not be scored on {failed[0].data}: {failed[0].error}")
+    return build(cells, TEACHER, TEACHER)
+
+
+def _mean(scores: Scores, model: str) -> float:
+    return fmean(row.mean or 0.0 for row in scores.rows if row.model == model)
+
+
+def _export(best: str, tagger: Path, tasks: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Export the tagger of the best student to int8 where the gate lets it through, else to fp32; gives the record."""
+    record = out / "export.json"
+    if record.exists():
+        return read_json(record)  # type: ignore[no-any-return]
+    refused, place = "", out / "models" / "exported"
+    try:
+        made = export(tagger, "onnx-int8", place, data=tasks, split="devel")
+    except UserError as error:
+        refused = str(error)
+        made = export(tagger, "onnx", place, data=tasks, split="devel")
+    test = {
+        "original": scoring.evaluate(tagger, tasks, precision=PRECISION).outcome.main,
+        "exported": scoring.evaluate(place, tasks, runtime=made.exported.runtime).outcome.main,
     }
-    unigram, masked = _unigram(splits["train"], held, len(masking.special))
-    return Table(rows, unigram, masked, curves, tagged)
+    found = {"model": best, "refused": refused, "test": test, **asdict(made)}
+    say(f"{best} as {made.exported.runtime}: F1 {100 * test['exported']:.2f} of {100 * test['original']:.2f} on test")
+    write_json(record, found)
+    return found
 
 
-def _row(name: str, how: str, models: Path, held: list[Packed], alone: float | None = None) -> Row:
-    folder = models / name
-    with quiet():
-        model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32)
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        score = masked_lm.score_heldout(model, held, bf16=False)
-        times.append(time.perf_counter() - started)
-    return Row(
-        name,
-        how,
-        read_json(folder / "run.json")["result"]["parameters"],
-        (folder / "model.safetensors").stat().st_size / 1e6,
-        score.loss,
-        score.accuracy,
-        sum(batch.borders[-1] for batch in held) / median(times),
-        alone,
+def _annotate(model: Path, tasks: Path) -> tuple[Text, ...]:
+    """The first test documents, annotated by the exported model, beside their gold."""
+    documents = list(formats.read(tasks / "test.jsonl"))[:_SHOWN]
+    texts = []
+    for one, entities in zip(documents, Annotator.from_pretrained(model)(documents), strict=True):
+        found = tuple(Span(entity.start, entity.end, entity.type) for entity in entities)
+        texts.append(Text(one.text, found, one.spans, tuple(_differences(one, found))))
+    return tuple(texts)
+
+
+def _differences(document: Document, found: Sequence[Span]) -> list[str]:
+    def said(span: Span) -> str:
+        return f"{document.text[span.start : span.end]} ({span.type})"
+
+    missed = [f"missed: {said(span)}" for span in document.spans if span not in found]
+    return missed + [f"not in the gold: {said(span)}" for span in found if span not in document.spans]
+
+
+def _rows(scores: Scores, how: dict[str, str], models: Path) -> tuple[Row, ...]:
+    speeds = _speeds([models / name for name in how])
+    rows = []
+    for (name, words), speed in zip(how.items(), speeds, strict=True):
+        result = read_json(models / name / "run.json")["result"]
+        row = Row(
+            name,
+            words,
+            result["step"],
+            result["heldout_loss"],
+            result["parameters"],
+            (models / name / "model.safetensors").stat().st_size / 1e6,
+            speed,
+            {one.data: one.mean or 0.0 for one in scores.rows if one.model == name},
+            _mean(scores, name),
+            _mean(scores, name) / _mean(scores, TEACHER),
+        )
+        rows.append(row)
+    return tuple(rows)
+
+
+def _speeds(folders: Sequence[Path]) -> list[float]:
+    """Tokens a second of each encoder, measured in turns."""
+    conditions = profile.Conditions(
+        hardware.processor(), hardware.device(), 1, PRECISION, torch.__version__, 32, data.MAX_LENGTH, 8
     )
+    with loading.quiet():
+        loaded = [profile.load(loading.find(folder), PRECISION) for folder in folders]
+    times = profile.take_times(loaded, conditions, profile.ROUNDS, Silent())
+    return [conditions.sentences * conditions.sentence_tokens / one.seconds_per_batch for one in times]
 
 
-def _unigram(rows: Any, held: list[Packed], vocabulary: int) -> tuple[float, int]:
-    """The held-out loss of a unigram model, counts of the training rows plus one; and the number of masked tokens."""
-    counts = np.ones(vocabulary)
-    for ids in batches.read_rows(rows, range(len(rows))):
-        np.add.at(counts, ids[1:-1], 1)
-    labels = torch.cat([batch.labels for batch in held])
-    masked = labels[labels != -100].numpy()
-    return float(math.log(counts.sum()) - np.log(counts[masked]).mean()), len(masked)
+def _verdicts(rows: Sequence[Row], made: Sequence[Student]) -> Iterator[str]:
+    """What each distilled student keeps of the teacher's mean score, and whether it beats the ones by MLM alone."""
+    means, shares = {one.model: 100 * one.mean for one in rows}, {one.model: one.share for one in rows}
+    for one in made:
+        if not one.alone:
+            continue
+        own, kept = means[one.name], shares[one.name] >= KEPT
+        sentence = (
+            f"{one.name} {'keeps' if kept else 'does NOT keep'} {KEPT:.0%} of the teacher's mean score "
+            f"({shares[one.name]:.1%}) and {_beats(own, means[one.alone])} the same shape from random weights by MLM "
+            f"alone ({own:.2f} and {means[one.alone]:.2f})"
+        )
+        if one.undistilled:
+            other = means[one.undistilled]
+            sentence += f"; it {_beats(own, other)} the same layers of the teacher trained by MLM alone ({other:.2f})"
+        yield f"{sentence}."
+
+
+def _beats(own: float, other: float) -> str:
+    return "beats" if own > other else "does NOT beat"
 
 
 def _curve(folder: Path) -> list[tuple[int, float]]:
