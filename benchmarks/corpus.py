@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from compactbio import corpus, formats
-from compactbio.modeling.hardware import peak, processor
+from compactbio.processes import peak_memory, processor
 
 CITATIONS, FILES = 38_000_000, 1_300
 CORES = (2, 16, 64)
@@ -126,7 +126,7 @@ class _Clock:
 
 
 def _job(file: Path, job: str, tokenizer: str) -> dict[str, float]:
-    before, began = peak(), time.perf_counter()
+    before, began = peak_memory(), time.perf_counter()
     clock = _Clock()
     if job == "read":
         for _ in formats.read_citations(file):
@@ -135,7 +135,7 @@ def _job(file: Path, job: str, tokenizer: str) -> dict[str, float]:
         with TemporaryDirectory() as folder:
             corpus.build([file], tokenizer, Path(folder) / "corpus", listener=clock)
     ended = time.perf_counter()
-    return {"seconds": ended - began, "finish": ended - clock.read, "memory": peak() - before}
+    return {"seconds": ended - began, "finish": ended - clock.read, "memory": peak_memory() - before}
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -22,7 +22,8 @@ from benchmarks import tagger
 from compactbio import Annotator
 from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.modeling import runtimes
-from compactbio.modeling.hardware import processor, time_in_turns
+from compactbio.modeling.hardware import time_in_turns
+from compactbio.processes import processor
 
 BATCHES = (8, 32, 128)
 

@@ -26,7 +26,7 @@ from benchmarks import tagger
 from compactbio import Annotator
 from compactbio.deploy.onnx_programs import Quantiser, program_of
 from compactbio.modeling import runtimes
-from compactbio.modeling.hardware import processor
+from compactbio.processes import processor
 
 _SHAPE = {"layers": 4, "width": 312, "inner": 1200}
 _SCRIPT = """

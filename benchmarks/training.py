@@ -26,10 +26,11 @@ from benchmarks import lengths
 from benchmarks.baseline import Baseline
 from compactbio import recipes
 from compactbio.modeling import build_student
-from compactbio.modeling.hardware import device, has_bf16, peak, processor
+from compactbio.modeling.hardware import device, has_bf16, peak
 from compactbio.modeling.hardware import tokens as default_tokens
 from compactbio.modeling.packing import Row
 from compactbio.objectives import Distiller
+from compactbio.processes import processor
 from compactbio.recipes import Recipe
 from compactbio.training.batches import Labelled
 from compactbio.training.masked_lm import Masking

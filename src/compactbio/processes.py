@@ -1,6 +1,9 @@
-"""How many processors this process may use, and a function applied to many tasks in several processes."""
+"""What this machine gives a process (processors, memory), and a function applied to many tasks in several processes."""
 
 import os
+import platform
+import re
+import resource
 import signal
 import threading
 from collections import deque
@@ -57,6 +60,19 @@ def _quota(group: Path) -> Iterator[float]:
         return  # no such file, or "max"
     if quota > 0 and period > 0:
         yield quota / period
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def peak_memory() -> int:
+    """The most memory in bytes that this process has used so far."""
+    # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", _text(Path("/proc/self/status")), re.MULTILINE)
+    return int(found[1]) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _text(path: Path) -> str:

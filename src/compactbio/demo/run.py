@@ -24,6 +24,7 @@ from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.files import read_json, write_json
 from compactbio.modeling import hardware, loading
+from compactbio.processes import processor
 from compactbio.progress import Silent
 from compactbio.recipes import Recipe
 from compactbio.training import reporting
@@ -189,7 +190,7 @@ def _demo(out: Path, scale: Scale, say: Callable[[str], None]) -> Result:
         {name: _curve(models / name) for name in names},
         exported,
         annotated,
-        f"{hardware.processor()}, one thread, {PRECISION}",
+        f"{processor()}, one thread, {PRECISION}",
     )
     write_json(out / "table.json", asdict(result))
     return result
@@ -310,7 +311,7 @@ def _rows(scores: Scores, how: dict[str, str], models: Path) -> tuple[Row, ...]:
 def _speeds(folders: Sequence[Path]) -> list[float]:
     """Tokens a second of each encoder, measured in turns."""
     conditions = profile.Conditions(
-        hardware.processor(), hardware.device(), 1, PRECISION, torch.__version__, 32, data.MAX_LENGTH, 8
+        processor(), hardware.device(), 1, PRECISION, torch.__version__, 32, data.MAX_LENGTH, 8
     )
     with loading.quiet():
         loaded = [profile.load(loading.find(folder), PRECISION) for folder in folders]

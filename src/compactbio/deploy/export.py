@@ -17,10 +17,11 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.files import atomic_file, write_json, write_text
-from compactbio.modeling import hardware, loading, onnx, runtimes
+from compactbio.modeling import loading, onnx, runtimes
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import ONNX_FILES, Runtime
+from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Split
@@ -181,7 +182,7 @@ def export(
             tried=accepted.tried,
             max_loss=max_loss,
             data=scored.described if scored else None,
-            machine=f"{hardware.processor()}, {torch.get_num_threads()} threads",
+            machine=f"{processor()}, {torch.get_num_threads()} threads",
         )
         _write(result, source, folder / file, out)
     return result

@@ -21,6 +21,7 @@ from compactbio.modeling.families import depth, device_of, encoder_parameters, h
 from compactbio.modeling.hardware import flops_per_token, peak
 from compactbio.modeling.loading import Source, configured, find, load_for
 from compactbio.modeling.packing import Packed, encode
+from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 
 ROUNDS = 5
@@ -125,7 +126,7 @@ def profile(
     sources = [_find(name) for name in names]
     positions = min(source.config.max_position_embeddings for source in sources)
     conditions = Conditions(
-        processor=hardware.processor(),
+        processor=processor(),
         device=hardware.device(),
         threads=threads or torch.get_num_threads(),
         precision=hardware.precision("auto"),

@@ -1,14 +1,11 @@
 """What this machine can do, how fast calls are on it, what accelerators can do, and the FLOPs of a model."""
 
 import os
-import platform
 import re
-import resource
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -16,11 +13,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from compactbio.errors import UserError
+from compactbio.processes import peak_memory
 
 Key = TypeVar("Key", bound=Hashable)
 
 CUDA_TOKENS = 32_768
-_STATUS = Path("/proc/self/status")
 DEVICES = ("auto", "cpu", "cuda")
 _chosen = ContextVar("device", default="auto")
 
@@ -78,12 +75,6 @@ def gpu_names(count: int, visible: str | None) -> tuple[str, ...]:
     return tuple(names)[:count]
 
 
-def processor() -> str:
-    """The name of this machine's processor."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
 def device() -> str:
     """The name of the device that models run on: "cpu", or the GPU's own."""
     return torch.cuda.get_device_name() if uses_gpu() else "cpu"
@@ -93,15 +84,7 @@ def peak() -> int:
     """The most memory in bytes that this process has used so far; on CUDA the device's."""
     if uses_gpu():
         return torch.cuda.max_memory_allocated()
-    # On Linux getrusage's ru_maxrss would start at the peak of the process that started this one.
-    found = re.search(r"^VmHWM:\s*(\d+) kB$", _text(_STATUS), re.MULTILINE)
-    if found:
-        return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+    return peak_memory()
 
 
 def time_in_turns(

@@ -20,6 +20,7 @@ from compactbio.modeling.heads import ARCHITECTURES, AUTO, predict
 from compactbio.modeling.loading import Source, configured, load_for, quiet
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.processes import processor
 
 TORCH = ("torch-fp32", "torch-bf16")
 # The files that `export` writes.
@@ -270,7 +271,7 @@ def _conditions(source: Source, names: Sequence[str], threads: int | None) -> di
     return {
         "models": {name: digest(source, name) for name in names},
         "threads": threads or torch.get_num_threads(),
-        "processor": hardware.processor(),
+        "processor": processor(),
         "device": hardware.device(),
         "torch": torch.__version__,
         "onnxruntime": onnxruntime,

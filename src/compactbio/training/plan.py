@@ -17,6 +17,7 @@ from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import depth, encoder_parameters
 from compactbio.objectives.terms import TERMS
+from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
 from compactbio.training import batches, masked_lm, pretraining
@@ -213,7 +214,7 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
         flops_per_token=flops_per_token,
         flops=flops,
         machine={
-            "processor": hardware.processor(),
+            "processor": processor(),
             "device": hardware.device(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
