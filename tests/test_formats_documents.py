@@ -12,7 +12,6 @@ from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
 from compactbio.formats import read, recognise
 from compactbio.formats.bioasq import read_questions, write_answers
-from compactbio.formats.conll import read_columns
 
 STATM = Path("/proc/self/statm")
 
@@ -49,12 +48,10 @@ def test_control_characters_and_other_blanks_stay_within_words(tmp_path):
     [document] = documents(tmp_path, "".join(f"{word}\tB-X\n" for word in words))
     assert document.text.split(" ") == words
     assert [text for text, _ in mentions(document)] == words
-    assert list(read_columns(tmp_path / "data.txt")) == [[(word, "B-X") for word in words]]
 
 
-def test_all_columns_can_be_had(tmp_path):
+def test_of_several_columns_the_last_one_is_the_tag(tmp_path):
     path = put(tmp_path, "zinc B-C O\nrash O B-D\n\nitch O O\n")
-    assert list(read_columns(path)) == [[("zinc", "B-C", "O"), ("rash", "O", "B-D")], [("itch", "O", "O")]]
     assert [mentions(document) for document in read(path)] == [[("rash", "D")], []]
 
 

@@ -9,7 +9,6 @@ import pytest
 from compactbio.errors import UserError
 from compactbio.formats import read, recognise
 from compactbio.formats.bioasq import read_questions
-from compactbio.formats.conll import read_columns
 from compactbio.formats.sources import folds, splits
 from conftest import SHARED
 
@@ -67,10 +66,10 @@ def test_four_columns_with_docstart():
 
 def test_the_output_of_conlleval_has_the_words_and_mentions_of_its_gold_file():
     gold = list(read(SHARED / "ner/s800/test.tsv"))
-    rows = list(read_columns(SHARED / "ner_predictions/s800_test_conlleval/NER_result_conll.txt"))
-    assert [[row[0] for row in sentence] for sentence in rows] == [document.text.split(" ") for document in gold]
-    assert sum(len(sentence) for sentence in rows) == 42_298
-    assert sum(row[1].startswith("B") for sentence in rows for row in sentence) == 767
+    found = list(read(SHARED / "ner_predictions/s800_test_conlleval/NER_result_conll.txt"))
+    assert [document.text for document in found] == [document.text for document in gold]
+    assert sum(len(document.text.split(" ")) for document in found) == 42_298
+    assert sum(len(document.spans) for document in gold) == 767
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
     """Finds entities in texts of any length with one or more fine-tuned NER models.
 
     A text is cut into sentences and words as in fine-tuning. A sentence that is longer than a model is covered by
-    overlapping windows, each word decided where it stands most central; nothing is cut off. Of overlapping entities,
+    overlapping windows, each word decided where it is most central; nothing is cut off. Of overlapping entities,
     which only several models give, the one with the higher score is kept, then the longer one, then that of the model
     that was named first. Several threads may use an annotator at the same time.
 

@@ -71,7 +71,7 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
         `options`, and what is raised, as for `Annotator.from_pretrained`.
         """
         if len(set(marking.marks)) < 2 or not all(marking.marks):
-            raise UserError("The two marks of a relation model must differ; else head and tail cannot be told apart.")
+            raise UserError("The two marks of a relation model must differ, and neither may be empty: give two marks.")
         return cls(load_model(name, "relation", **options), marking)
 
     def _find(self, inputs: list[Document], min_score: float) -> list[list[Related]]:

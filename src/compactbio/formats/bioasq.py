@@ -77,7 +77,7 @@ def read_answers(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
-    """Write questions with the documents' texts as their snippets, which are numbered anew.
+    """Write questions with the documents' texts as their snippets, which get new numbers.
 
     Raises UserError for documents that are not snippets of one question, and for answers that its type cannot have.
     """

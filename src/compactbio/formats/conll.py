@@ -43,12 +43,6 @@ def read(path: Path) -> Iterator[Found]:
         yield attempt(_document, path, name, rows)
 
 
-def read_columns(path: Path) -> Iterator[list[tuple[str, ...]]]:
-    """Give each sentence as rows of all its columns. Raises UserError as `read` gives one, but for unknown tags."""
-    for _, rows in _sentences(path):
-        yield [_checked(path, row).columns for row in rows]
-
-
 def columns_of(line: str) -> tuple[str, ...]:
     """The columns of a line: between tabs where it has one, else between runs of blanks."""
     return tuple(line.split("\t") if "\t" in line else _BLANKS.split(line.strip(" ")))

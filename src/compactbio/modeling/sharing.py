@@ -14,7 +14,7 @@ _held: dict[Hashable, tuple[int, Callable[[], object]]] = {}
 # Building may be nested.
 _building = threading.RLock()
 for _each in (_lock, _building):
-    # A process is never forked while one of its threads holds a lock, which nobody would release in the child.
+    # A process is never forked while one of its threads holds a lock, which no thread of the child would release.
     os.register_at_fork(before=_each.acquire, after_in_parent=_each.release, after_in_child=_each.release)
 
 

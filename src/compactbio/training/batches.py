@@ -37,7 +37,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Masked:
-    """The rows of a corpus, with column `input_ids`, masked anew each epoch."""
+    """The rows of a corpus, with column `input_ids`, masked again in each epoch."""
 
     rows: "Dataset"
     masking: Masking
@@ -72,7 +72,7 @@ class Labelled:
 class Steps(torch.utils.data.Dataset[list[Packed]]):
     """The steps of a run: `steps[i]` are the micro-batches that process `rank` of `world` computes in step i.
 
-    A step takes `batch_size` rows of a random order, drawn anew for each epoch; it may reach into the next epoch. A
+    A step takes `batch_size` rows of a random order, drawn again for each epoch; it may reach into the next epoch. A
     micro-batch holds at most `tokens` tokens, but at least one row.
     """
 
