@@ -269,13 +269,13 @@ def _print_peak_memory() -> None:
     """What `peak_memory` runs in a fresh process."""
     folder, fields = json.loads(sys.argv[1])
     conditions = Conditions(**fields)
-    before = peak()
-    with torch_threads(conditions.threads):
+    with hardware.on_device("cpu" if conditions.device == "cpu" else "auto"), torch_threads(conditions.threads):
+        before = peak()
         model = load(find(folder), conditions.precision)
         _run(model, random_batch(model, conditions.sentences, conditions.sentence_tokens))
         if hardware.uses_gpu():
             torch.cuda.synchronize()
-    sys.stdout.write(str(peak() - before))
+        sys.stdout.write(str(peak() - before))
 
 
 def stored_parameters(weights: Sequence[Path]) -> int:
