@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
@@ -255,12 +256,9 @@ def tokens_per_second(loaded: Mapping[str, Runtime], rows: Sequence[Row]) -> dic
 
 
 def cache() -> Path:
-    """The folder of measurements that are kept: $COMPACTBIO_CACHE, or `compactbio` in $XDG_CACHE_HOME or ~/.cache."""
+    """The folder of measurements that are kept: $COMPACTBIO_CACHE, or the user's cache folder on this system."""
     named = os.environ.get("COMPACTBIO_CACHE")
-    if named:
-        return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "compactbio"
+    return Path(named) if named else user_cache_path("compactbio")
 
 
 def _conditions(source: Source, names: Sequence[str], threads: int | None) -> dict[str, Any]:
