@@ -22,7 +22,7 @@ _NOTICE = (
 )
 MAX_LENGTH = 128
 """Tokens of a corpus row."""
-_WHOLE = 5  # names in which a word stands that is not cut: "fever"
+_WHOLE = 5  # names that hold a word which is therefore not cut: "fever"
 NO_RELATION = "none"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _RELATED = {(language.TYPES[head], language.TYPES[tail]) for head, tail in language.RELATIONS.values()}

@@ -9,7 +9,9 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from transformers import BertConfig, BertForMaskedLM
 
+from compactbio import corpus as corpora
 from compactbio import formats, recipes
 from compactbio.annotate import Annotator
 from compactbio.comparison import runs as comparison
@@ -22,8 +24,9 @@ from compactbio.deploy.export import export
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
-from compactbio.files import read_json, write_json
+from compactbio.files import atomic_folder, read_json, write_json
 from compactbio.modeling import hardware, loading
+from compactbio.modeling.sharing import building
 from compactbio.processes import processor
 from compactbio.progress import Silent
 from compactbio.recipes import Recipe
@@ -47,7 +50,8 @@ _COMMON = {
 _LAYER = {"layers": 1, "learning_rate": 2e-3}
 _TINY = {"layers": 2, "hidden_size": 64, "intermediate_size": 128, "heads": 4, "learning_rate": 8e-3}
 _CONTINUED = {"learning_rate": 2e-3}
-_WIDTH = {"hidden_size": 128, "intermediate_size": 256, "heads": 4}
+_WIDTH = 128
+_SPREAD = 0.06  # of weights; BERT's 0.02 is for a width of 768
 _FINETUNED: dict[str, dict[str, Any]] = {"ner": {"epochs": 3}, "relation": {"epochs": 4}, "qa": {"epochs": 6}}
 _TUNING = {"batch_size": 16, "learning_rate": 3e-3, "max_length": data.MAX_LENGTH}
 
@@ -83,8 +87,8 @@ STUDENTS = (
     Student("tiny-biobert", "random weights, distilled", _TINY, "tiny-biobert", alone="tiny-alone"),
     Student("bio-tinybert", "tiny-biobert, continued by MLM", _CONTINUED, "bio-tinybert", init="tiny-biobert"),
     Student("first-layer-alone", f"{_FIRST}, MLM alone", {**_LAYER, "loss": _MLM_ALONE}, "distil-biobert"),
-    Student("one-layer-alone", "random weights, MLM alone", {**_WIDTH, **_LAYER}),
-    Student("tiny-alone", "random weights, MLM alone", _TINY),
+    Student("one-layer-alone", "random weights, MLM alone", {"layers": 1}),
+    Student("tiny-alone", "random weights, MLM alone", {**_TINY, "loss": _MLM_ALONE}, "tiny-biobert"),
 )
 
 
@@ -168,7 +172,7 @@ def _demo(out: Path, scale: Scale, say: Callable[[str], None]) -> Result:
     say(f"1/6 Writing {scale.sizes.corpus:,} synthetic documents, their corpus, and three data sets ...")
     corpus, tasks = data.build_corpus(out, scale.sizes), data.build_tasks(out, scale.sizes)
     say("2/6 Pre-training the teacher ...")
-    _make(_teacher(scale), corpus, models / TEACHER)
+    _pretrain(TEACHER, 2, scale.teacher_steps, corpus, models)
     say(f"3/6 Making {len(made)} students, with a teacher and without ...")
     for one in made:
         _make_student(one, scale, corpus, models)
@@ -176,6 +180,8 @@ def _demo(out: Path, scale: Scale, say: Callable[[str], None]) -> Result:
     say(f"4/6 Fine-tuning and scoring {len(names)} models on {len(tasks)} tasks ...")
     scores = _score({name: models / name for name in names}, tasks, out / "tuned", say)
     say("5/6 Exporting the best student to int8, and annotating a text ...")
+    if not _mean(scores, TEACHER):
+        raise RuntimeError("the demo's teacher scored 0 on all tasks, so no student can be compared with it")
     distilled = [one.name for one in made if one.alone]
     best = max(distilled, key=lambda name: (_mean(scores, name), name))
     [tagger] = (out / "tuned" / comparison.RUNS).glob(f"ner-{best}-??????/seed-0/model")
@@ -196,14 +202,38 @@ def _demo(out: Path, scale: Scale, say: Callable[[str], None]) -> Result:
     return result
 
 
-def _teacher(scale: Scale) -> Recipe:
-    return _alone(TEACHER, {"layers": 2, **_WIDTH, "learning_rate": 2e-3, "weight_decay": 0.01}, scale.teacher_steps)
+def _pretrain(name: str, layers: int, steps: int, corpus: Path, models: Path) -> None:
+    """Pre-train a BERT of some layers from random weights, by MLM alone."""
+    start = corpus.parent / "starts" / f"{layers}-layers"
+    if not start.exists():
+        _write_start(start, layers, corpus)
+    recipe = {"name": name, "kind": "continue", "start": "checkpoint", "loss": {"mlm": 1.0}}
+    rate = {"learning_rate": 2e-3, "weight_decay": 0.01}
+    _make(Recipe.model_validate({**recipe, **_COMMON, **rate, **_length(steps)}), corpus, models / name, init=start)
 
 
-def _alone(name: str, changes: dict[str, Any], steps: int) -> Recipe:
-    """Pre-training from random weights by MLM."""
-    start = {"name": name, "kind": "continue", "start": "random", "loss": {"mlm": 1.0}}
-    return Recipe.model_validate({**start, **_COMMON, **_length(steps), **changes})
+def _write_start(folder: Path, layers: int, corpus: Path) -> None:
+    """Write a model of random weights whose positions are sines (Vaswani et al. 2017): it learns order sooner."""
+    tokenizer = corpora.tokenizer(corpus)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=_WIDTH,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * _WIDTH,
+        max_position_embeddings=data.MAX_LENGTH,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=_SPREAD,
+    )
+    with building(seed=0), loading.quiet():
+        model = BertForMaskedLM(config)
+        angles = torch.arange(data.MAX_LENGTH)[:, None] / 10_000 ** (torch.arange(0, _WIDTH, 2) / _WIDTH)
+        sines = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+        model.bert.embeddings.position_embeddings.weight.data.copy_(_SPREAD * sines)
+        with atomic_folder(folder) as partial:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
 
 
 def _length(steps: int) -> dict[str, int]:
@@ -212,7 +242,7 @@ def _length(steps: int) -> dict[str, int]:
 
 def _make_student(one: Student, scale: Scale, corpus: Path, models: Path) -> None:
     if not one.recipe:
-        _make(_alone(one.name, one.changes, scale.student_steps), corpus, models / one.name)
+        _pretrain(one.name, one.changes["layers"], scale.student_steps, corpus, models)
         return
     recipe = recipes.load(one.recipe, **{**_COMMON, **_length(scale.student_steps), **one.changes})
     init = models / one.init if one.init else None
@@ -253,7 +283,7 @@ def _export(best: str, tagger: Path, tasks: Path, out: Path, say: Callable[[str]
     record = out / "export.json"
     if record.exists():
         return read_json(record)  # type: ignore[no-any-return]
-    refused, place = "", out / "models" / "exported"
+    refused, place = "", out / "exported"
     try:
         made = export(tagger, "onnx-int8", place, data=tasks, split="devel")
     except UserError as error:
