@@ -99,22 +99,27 @@ def test_attention_over_a_row_equals_attention_citation_by_citation():
         assert torch.allclose(out[:, a:b], alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("size", [8, 26])
-def test_what_the_cuda_kernel_is_given_and_gives_has_its_shapes(size, monkeypatch):
+def test_what_the_cuda_kernel_is_given_and_gives_has_its_shapes(size, window, monkeypatch):
     """The kernel runs on CUDA alone; here its place is taken by what it computes, with the shapes that it asks for."""
 
-    def kernel(query, key, value, at, also_at, longest, also_longest, *, scale):
+    def kernel(query, key, value, at, also_at, longest, also_longest, *, scale, window_size):
         assert query.shape[-1] % 8 == 0 and query.shape[:2] == (12, 2)
         assert (longest, also_longest) == (7, 7) and torch.equal(at, also_at)
         out = torch.empty_like(query)
         for a, b in ((0, 5), (5, 12)):
             q, k, v = (x[a:b].transpose(0, 1) for x in (query, key, value))
-            out[a:b] = ((q @ k.transpose(1, 2) * scale).softmax(-1) @ v).transpose(0, 1)
+            far = (torch.arange(b - a)[:, None] - torch.arange(b - a)).abs() > window_size[0]
+            scores = q @ k.transpose(1, 2) * scale
+            scores = scores.masked_fill(far, -torch.inf) if window_size[0] >= 0 else scores
+            out[a:b] = (scores.softmax(-1) @ v).transpose(0, 1)
         return out
 
     monkeypatch.setattr(attention, "varlen_attn", kernel)
     query, key, value = torch.randn(3, 1, 2, 12, size, generator=torch.Generator().manual_seed(0))
     borders = torch.tensor([0, 5, 12], dtype=torch.int32)
-    found = attention._varlen(query, key, value, borders, (0, 5, 12), size**-0.5)
-    wanted, _ = attend(torch.nn.Identity(), query, key, value, None, cu_seq_lens_q=borders)
+    found = attention._varlen(query, key, value, borders, (0, 5, 12), size**-0.5, window)
+    module = torch.nn.Identity()
+    wanted, _ = attend(module, query, key, value, None, cu_seq_lens_q=borders, sliding_window=window)
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)

@@ -14,6 +14,7 @@ from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
 from compactbio.modeling import loading
+from compactbio.modeling.families import longest
 from compactbio.tasks import data as datasets
 from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
@@ -134,10 +135,9 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source) -> None
     known = record["identity"]
     found = _find(planned.data, planned.fold, planned.name)
     overrides = {**suite.settings_for(planned.name), "seed": planned.seed}
-    chosen = settings(found.task, int(source.config.hidden_size), overrides)
-    limit = int(source.config.max_position_embeddings)
+    chosen = settings(found.task, int(source.config.hidden_size), overrides).within(longest(source.config))
     wanted = {
-        "settings": {**chosen.record(), "max_length": min(chosen.max_length, limit)},
+        "settings": chosen.record(),
         "train_on": suite.train_on,
         "weights": source.digest,
         "data": {key: value for key, value in found.digests.items() if key in ("train", "devel")},

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.families import check_family, depth
+from compactbio.modeling.families import depth, has_segments, layer_path, longest
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.runtimes import ONNX_FILES
 
@@ -43,23 +42,17 @@ def program_of(model: PreTrainedModel, task: str) -> Any:
         from transformers.exporters import OnnxConfig, OnnxExporter
 
         # Odd and below the positions, so that the exporter takes neither size for a constant of the model.
-        length = min(17, int(model.config.max_position_embeddings) // 2 + 1)
+        length = min(17, longest(model.config) // 2 + 1)
         ids = torch.ones((3, length), dtype=torch.long)
         mask = torch.ones_like(ids)
         mask[1, length // 2 :] = 0
         inputs = {"input_ids": ids, "attention_mask": mask}
-        if task == "qa" and _has_segments(model):
+        if task == "qa" and has_segments(model):
             inputs["token_type_ids"] = (torch.arange(length) > length // 2).long().expand(3, length).clone()
         with _silently():
             return OnnxExporter().export(model, inputs, config=OnnxConfig(dynamic=True)).program
     except ImportError as error:
         raise UserError(f"The exporter is not installed: pip install 'compactbio[onnx]' ({error}).") from None
-
-
-def _has_segments(model: PreTrainedModel) -> bool:
-    """Whether token types make a difference to a model: DistilBERT has none, some BERTs but one."""
-    taken = signature(type(model).forward).parameters
-    return "token_type_ids" in taken and int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
 
 
 def save_program(program: Any, path: Path) -> None:
@@ -80,7 +73,8 @@ class Quantiser:
 
     def groups(self) -> list[str]:
         """What can be left in fp32: the embeddings, each layer."""
-        return [_EMBEDDINGS, *(f"layer {i}" for i in range(depth(self.model)))]
+        layers = range(depth(self.model)) if layer_path(self.model) else ()
+        return [_EMBEDDINGS, *(f"layer {i}" for i in layers)]
 
     def make(self, *, per_channel: bool, only: str | None = None, without: Sequence[str] = ()) -> OnnxRuntime:
         """An int8 model.
@@ -106,13 +100,13 @@ class Quantiser:
 
     def _nodes(self) -> dict[str, str]:
         """The group of every node that can be quantised, by the path of its module."""
-        path = check_family(self.model.config).layers
+        path = layer_path(self.model)
         found = {}
         for node in self.program.graph:
             if node.op_type not in ("MatMul", "Gemm", "Gather"):
                 continue
             scope = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
-            _, inside, rest = scope.rpartition(f"{path}.")
+            _, inside, rest = scope.rpartition(f"{path}.") if path else ("", "", "")
             number = rest.split(".")[0].split("'")[0]
             if inside and number.isdigit():
                 found[node.name] = f"layer {number}"

@@ -17,7 +17,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from compactbio.errors import UserError
 from compactbio.modeling import hardware
-from compactbio.modeling.families import depth, device_of, encoder_parameters, heads
+from compactbio.modeling.families import depth, device_of, encoder_parameters, heads, longest
 from compactbio.modeling.hardware import flops_per_token, peak
 from compactbio.modeling.loading import Source, configured, find, load_for
 from compactbio.modeling.packing import Packed, encode
@@ -124,7 +124,7 @@ def profile(
     baseline = str(baseline) if baseline else None
     names = in_order(list(map(str, models)), baseline)
     sources = [_find(name) for name in names]
-    positions = min(source.config.max_position_embeddings for source in sources)
+    positions = min(longest(source.config) for source in sources)
     conditions = Conditions(
         processor=processor(),
         device=hardware.device(),
@@ -299,6 +299,7 @@ def disk_bytes(weights: Sequence[Path]) -> int:
 
 
 def _figures(source: Source, model: PreTrainedModel, times: Times, memory: int, conditions: Conditions) -> Profile:
+    embeddings = getattr(model, "embeddings", model.get_input_embeddings())
     return Profile(
         model=source.public_name(),
         family=model.config.model_type,
@@ -306,7 +307,7 @@ def _figures(source: Source, model: PreTrainedModel, times: Times, memory: int, 
         hidden_size=model.config.hidden_size,
         heads=heads(model),
         parameters=stored_parameters(source.weights),
-        embedding_parameters=sum(weight.numel() for weight in model.embeddings.parameters()),
+        embedding_parameters=sum(weight.numel() for weight in embeddings.parameters()),
         encoder_parameters=encoder_parameters(model),
         disk_bytes=disk_bytes(source.weights),
         flops_per_token=int(flops_per_token(model, conditions.sentence_tokens)),

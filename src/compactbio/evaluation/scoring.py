@@ -10,7 +10,7 @@ from compactbio.errors import UserError
 from compactbio.files import locked, read_json, write_json, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading, runtimes
-from compactbio.modeling.families import encoder_parameters
+from compactbio.modeling.families import encoder_parameters, longest
 from compactbio.modeling.heads import Predictor, predictor_of
 from compactbio.modeling.loading import Source
 from compactbio.tasks import data as datasets
@@ -249,11 +249,9 @@ def settings_of(source: Source, task: str, given: Mapping[str, Any] | None = Non
     """
     trained = _run_of(source).get("settings", {})
     lengths = {key: trained[key] for key in ("max_length", "stride") if key in trained}
-    positions = int(source.config.max_position_embeddings)
-    if not lengths and positions < 512:
-        lengths = {"max_length": positions}
     stored = stored_settings(source.config, task)
-    return settings(task, int(source.config.hidden_size), {**lengths, **stored, **(given or {})})
+    chosen = settings(task, int(source.config.hidden_size), {**lengths, **stored, **(given or {})})
+    return chosen.within(longest(source.config))
 
 
 def _run_of(source: Source) -> dict[str, Any]:

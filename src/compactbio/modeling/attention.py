@@ -21,6 +21,7 @@ from compactbio.modeling.sharing import held
 
 NAME = "compactbio"
 _HALF = (torch.float16, torch.bfloat16)
+_BLOCK = 256  # queries of local attention that are computed together
 
 
 class Capture:
@@ -52,6 +53,7 @@ def attend(
     cu_seq_lens_q: Tensor | None = None,
     borders: tuple[int, ...] | None = None,
     capture: Capture | None = None,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention within citations.
@@ -62,9 +64,10 @@ def attend(
         cu_seq_lens_q: the borders of a packed row; None for a padded batch.
         borders: the same numbers on the host.
         capture: keeps queries and keys.
+        sliding_window: in a packed row, a token attends to those less than this far from it; None: to all.
 
-    Returns (batch, length, heads, size). A packed row runs on CUDA without dropout by `varlen_attn`, elsewhere by one
-    SDPA call per citation.
+    Returns (batch, length, heads, size). A packed row runs on CUDA without dropout by `varlen_attn`, elsewhere by
+    SDPA, citation by citation.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if capture is not None:
@@ -74,14 +77,19 @@ def attend(
         return out.transpose(1, 2), None
     borders = borders if borders is not None else tuple(cu_seq_lens_q.tolist())
     if query.is_cuda and dropout == 0.0 and query.dtype in _HALF:
-        return _varlen(query, key, value, cu_seq_lens_q, borders, scaling), None
-    return _each(query, key, value, borders, scaling, dropout).transpose(1, 2), None
+        return _varlen(query, key, value, cu_seq_lens_q, borders, scaling, sliding_window), None
+    attend_one = partial(_local, window=sliding_window, scaling=scaling, dropout=dropout)
+    return _each(query, key, value, borders, attend_one).transpose(1, 2), None
 
 
 def _each(
-    query: Tensor, key: Tensor, value: Tensor, borders: tuple[int, ...], scaling: float, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    borders: tuple[int, ...],
+    attend_one: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """One SDPA call per citation, (1, heads, tokens, size)."""
+    """Attention citation by citation, (1, heads, tokens, size)."""
     kept = query.dtype
     # The CPU kernel's backward in half precision takes up to eight times as long as in float32 on short rows.
     wide = query.device.type == "cpu" and query.requires_grad and kept in _HALF
@@ -89,17 +97,40 @@ def _each(
         lengths = [b - a for a, b in pairwise(borders)]
         # Split, not sliced: the backward of each slice would fill a whole row with zeros.
         split = [torch.split(x.float() if wide else x, lengths, dim=2) for x in (query, key, value)]
-        calls = [
-            scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
-            for q, k, v in zip(*split, strict=True)
-        ]
-        return torch.cat(calls, dim=2).to(kept)
+        return torch.cat([attend_one(q, k, v) for q, k, v in zip(*split, strict=True)], dim=2).to(kept)
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, at: Tensor, borders: tuple[int, ...], scaling: float) -> Tensor:
+def _local(query: Tensor, key: Tensor, value: Tensor, window: int | None, scaling: float, dropout: float) -> Tensor:
+    """Attention within one citation, (1, heads, length, size), to tokens less than `window` away where there is one.
+
+    The cost of a window is linear in the length: a block of queries meets only the keys that it may attend to.
+    """
+    length = query.shape[2]
+    if window is None or window >= length:
+        return scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling)
+    found, places = [], torch.arange(length, device=query.device)
+    for start in range(0, length, _BLOCK):
+        end = min(start + _BLOCK, length)
+        low, high = max(0, start - window + 1), min(length, end + window - 1)
+        near = (places[start:end, None] - places[None, low:high]).abs() < window  # (queries, keys)
+        q, k, v = query[:, :, start:end], key[:, :, low:high], value[:, :, low:high]
+        found.append(scaled_dot_product_attention(q, k, v, near, dropout, scale=scaling))
+    return torch.cat(found, dim=2)
+
+
+def _varlen(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    at: Tensor,
+    borders: tuple[int, ...],
+    scaling: float,
+    window: int | None,
+) -> Tensor:
+    near = (-1, -1) if window is None else (window - 1, window - 1)
     longest, size = max(b - a for a, b in pairwise(borders)), query.shape[-1]
     q, k, v = (_in_eights(x[0].transpose(0, 1)) for x in (query, key, value))  # (tokens, heads, size in eights)
-    out = varlen_attn(q, k, v, at, at, longest, longest, scale=scaling)
+    out = varlen_attn(q, k, v, at, at, longest, longest, scale=scaling, window_size=near)
     assert isinstance(out, Tensor)
     return out[None, ..., :size]
 

@@ -1,7 +1,9 @@
-"""The model families that are supported, and where they differ: names of fields and modules, the MLM head."""
+"""The families of encoders: what differs between them, and what any encoder of transformers has in common."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from compactbio.errors import UserError
 
 DECODER_BIAS = "cls.predictions.decoder.bias"
+# Tokens of a row where a configuration states no limit.
+_UNLIMITED = 512
 
 
 @dataclass(frozen=True)
@@ -17,98 +21,201 @@ class Family:
     """Where a family differs from others.
 
     Attributes:
-        depth, heads, hidden_dropout, attention_dropout: the names of these fields in its configuration.
-        layers: the path of the layer list in a masked-LM model.
         head: the modules of the MLM head, without the decoder that is tied to the embeddings.
         logits: the MLM head as a function of a masked-LM model and hidden states (n, width).
+        classify: the head of a sequence classifier as a function of it and of the last hidden states at the first
+            tokens, (rows, width); None where it is computed on padded batches alone.
         packs: whether a packed row gives the same as a padded batch.
+        picks: whether a student can be made of a teacher's layers.
     """
 
-    depth: str
-    heads: str
-    hidden_dropout: str
-    attention_dropout: str
-    layers: str
     head: tuple[str, ...]
-    logits: Callable[[PreTrainedModel, Tensor], Tensor]
-    packs: bool
+    logits: Callable[[Any, Tensor], Tensor]
+    classify: Callable[[Any, Tensor], Tensor] | None = None
+    packs: bool = False
+    picks: bool = False
 
 
-def _cls_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+def _cls_logits(model: Any, hidden: Tensor) -> Tensor:
     return model.cls(hidden)  # type: ignore[no-any-return]
 
 
-def _distilbert_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+def _distilbert_logits(model: Any, hidden: Tensor) -> Tensor:
     hidden = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
     return model.vocab_projector(hidden)  # type: ignore[no-any-return]
 
 
+def _deberta_logits(model: Any, hidden: Tensor) -> Tensor:
+    if model.legacy:
+        return model.cls(hidden)  # type: ignore[no-any-return]
+    return model.lm_predictions(hidden, model.deberta.embeddings.word_embeddings)  # type: ignore[no-any-return]
+
+
+def _by_pooler(model: Any, first: Tensor) -> Tensor:
+    return model.classifier(model.dropout(model.base_model.pooler(first[:, None])))  # type: ignore[no-any-return]
+
+
+def _by_classifier(model: Any, first: Tensor) -> Tensor:
+    return model.classifier(first[:, None])  # type: ignore[no-any-return]
+
+
+def _distilbert_classes(model: Any, first: Tensor) -> Tensor:
+    return model.classifier(model.dropout(torch.relu(model.pre_classifier(first))))  # type: ignore[no-any-return]
+
+
+def _albert_classes(model: Any, first: Tensor) -> Tensor:
+    pooled = model.albert.pooler_activation(model.albert.pooler(first))
+    return model.classifier(model.dropout(pooled))  # type: ignore[no-any-return]
+
+
+def _modernbert_classes(model: Any, first: Tensor) -> Tensor:
+    return model.classifier(model.drop(model.head(first)))  # type: ignore[no-any-return]
+
+
+_ROBERTA = Family(
+    head=("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
+    logits=lambda model, hidden: model.lm_head(hidden),
+    classify=_by_classifier,
+    packs=True,
+    picks=True,
+)
+_DEBERTA = Family(head=("cls.", "lm_predictions."), logits=_deberta_logits)
+
 FAMILIES = {
     "bert": Family(
-        depth="num_hidden_layers",
-        heads="num_attention_heads",
-        hidden_dropout="hidden_dropout_prob",
-        attention_dropout="attention_probs_dropout_prob",
-        layers="bert.encoder.layer",
         head=("cls.predictions.transform", "cls.predictions.bias"),
         logits=_cls_logits,
+        classify=_by_pooler,
         packs=True,
+        picks=True,
     ),
     "distilbert": Family(
-        depth="n_layers",
-        heads="n_heads",
-        hidden_dropout="dropout",
-        attention_dropout="attention_dropout",
-        layers="distilbert.transformer.layer",
         head=("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
         logits=_distilbert_logits,
+        classify=_distilbert_classes,
         packs=True,
+        picks=True,
     ),
     # Its embedding joins three neighbours, so a packed row would mix citations at their borders.
     "mobilebert": Family(
-        depth="num_hidden_layers",
-        heads="num_attention_heads",
-        hidden_dropout="hidden_dropout_prob",
-        attention_dropout="attention_probs_dropout_prob",
-        layers="mobilebert.encoder.layer",
-        head=("cls.predictions.transform", "cls.predictions.dense", "cls.predictions.bias"),
-        logits=_cls_logits,
-        packs=False,
+        head=("cls.predictions.transform", "cls.predictions.dense", "cls.predictions.bias"), logits=_cls_logits
     ),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "electra": Family(
+        head=("generator_predictions", "generator_lm_head.bias"),
+        logits=lambda model, hidden: model.generator_lm_head(model.generator_predictions(hidden)),
+        classify=_by_classifier,
+        packs=True,
+    ),
+    "albert": Family(
+        head=("predictions.",),
+        logits=lambda model, hidden: model.predictions(hidden),
+        classify=_albert_classes,
+        packs=True,
+    ),
+    "modernbert": Family(
+        head=("head.", "decoder.bias"),
+        logits=lambda model, hidden: model.decoder(model.head(hidden)),
+        classify=_modernbert_classes,
+        packs=True,
+        picks=True,
+    ),
+    # Their attention adds terms of distance, and so does not go through transformers' attention interface.
+    "deberta": _DEBERTA,
+    "deberta-v2": _DEBERTA,
 }
 
+# Families that number positions from the one after the padding id.
+_AFTER_PADDING = (
+    "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer",
+    "mpnet", "xmod", "ibert", "luke", "mluke", "esm",
+)  # fmt: skip
+# Families that tell a question from its passage by two segments.
+_TWO_SEGMENTS = ("bert", "mobilebert", "electra", "albert")
+# The names of dropout rates in configurations.
+_HIDDEN_DROPOUT = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
-def check_family(config: PretrainedConfig, name: str = "The model") -> Family:
-    """The family of a configuration. Raises UserError for one that is not supported (RoBERTa, DeBERTa, ...)."""
+
+def is_known(config: PretrainedConfig) -> bool:
+    """Whether a model is of one of FAMILIES; others run on padded batches, as transformers' own code computes them."""
+    return config.model_type in FAMILIES
+
+
+def packs(config: PretrainedConfig) -> bool:
+    """Whether a packed row gives the same as a padded batch."""
+    family = FAMILIES.get(config.model_type)
+    return family is not None and family.packs
+
+
+def captures_attention(model: PreTrainedModel) -> bool:
+    """Whether a model's attention goes through transformers' attention interface, so that it can be captured."""
+    return bool(type(model)._supports_attention_backend)
+
+
+def family_of(config: PretrainedConfig, name: str = "The model") -> Family:
+    """The family of a masked-LM model. Raises UserError for one that is not among FAMILIES."""
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise UserError(
-            f"{name} is of type {config.model_type!r}, which compactbio does not support: "
-            "take a BERT, DistilBERT or MobileBERT."
+            f"{name} is of type {config.model_type!r}, whose MLM head compactbio does not know: take one of "
+            f"{', '.join(FAMILIES)}; for fine-tuning and annotating it serves as it is."
         )
     return family
 
 
 def depth(model: PreTrainedModel) -> int:
     """The number of layers."""
-    return int(getattr(model.config, check_family(model.config).depth))
+    return int(model.config.num_hidden_layers)
 
 
 def heads(model: PreTrainedModel) -> int:
     """The number of attention heads of a layer."""
-    return int(getattr(model.config, check_family(model.config).heads))
+    return int(model.config.num_attention_heads)
+
+
+def layer_path(model: PreTrainedModel) -> str | None:
+    """The path of the layers in a model; None where they share their weights (ALBERT) or are not in one list."""
+    layers = depth(model)
+    lists = ((name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList))
+    return next((name for name, each in lists if len(each) == layers), None)
 
 
 def layer_list(model: PreTrainedModel) -> nn.ModuleList:
-    """The layers of a masked-LM model, in order."""
-    found = model.get_submodule(check_family(model.config).layers)
+    """The layers of a model, in order."""
+    path = layer_path(model)
+    assert path is not None
+    found = model.get_submodule(path)
     assert isinstance(found, nn.ModuleList)
     return found
 
 
+def first_position(config: PretrainedConfig) -> int:
+    """The position of a row's first token: 0, or that after the padding id."""
+    return int(config.pad_token_id or 0) + 1 if config.model_type in _AFTER_PADDING else 0
+
+
+def longest(config: PretrainedConfig) -> int:
+    """The most tokens of a row, by the positions of a model."""
+    return int(getattr(config, "max_position_embeddings", None) or _UNLIMITED) - first_position(config)
+
+
+def needs_segments(config: PretrainedConfig) -> bool:
+    """Whether a model needs two segments to tell a question from its passage."""
+    return config.model_type in _TWO_SEGMENTS
+
+
+def has_segments(model: PreTrainedModel) -> bool:
+    """Whether token types make a difference to a model: DistilBERT has none, RoBERTa but one."""
+    taken = signature(type(model).forward).parameters
+    return "token_type_ids" in taken and int(getattr(model.config, "type_vocab_size", 2) or 0) > 1
+
+
 def mlm_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """The MLM head on some positions only: hidden states (n, width) to logits (n, vocabulary)."""
-    return check_family(model.config).logits(model, hidden)
+    return family_of(model.config).logits(model, hidden)
 
 
 def encoder_parameters(model: PreTrainedModel) -> int:
@@ -118,28 +225,29 @@ def encoder_parameters(model: PreTrainedModel) -> int:
 
 def set_dropout(model: PreTrainedModel, *, hidden: float | None, attention: float | None) -> None:
     """Set the dropout rates of a model in place, in its configuration and its modules; None leaves a rate as it is."""
-    family = check_family(model.config)
     for module in model.modules():
-        rate = attention if _is_attention_core(module) else hidden
-        for child in module.children():
+        for name, child in module.named_children():
+            rate = attention if _is_of_attention(module, name) else hidden
             if isinstance(child, nn.Dropout) and rate is not None:
                 child.p = rate
+        # ModernBERT's attention reads a number.
+        if attention is not None and isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = attention
     for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
-        if hidden is not None:
-            setattr(config, family.hidden_dropout, hidden)
-        if attention is not None:
-            setattr(config, family.attention_dropout, attention)
+        for names, rate in ((_HIDDEN_DROPOUT, hidden), (_ATTENTION_DROPOUT, attention)):
+            for name in names if rate is not None else ():
+                if hasattr(config, name):
+                    setattr(config, name, rate)
 
 
-def _is_attention_core(module: nn.Module) -> bool:
-    return type(module).__name__.endswith("SelfAttention")
+def attention_dropout(config: PretrainedConfig) -> float:
+    """The dropout rate of attention probabilities by a configuration."""
+    return float(next((getattr(config, name) for name in _ATTENTION_DROPOUT if hasattr(config, name)), 0.0))
 
 
-def is_head(key: str) -> bool:
-    """Whether a parameter's name belongs to an MLM head."""
-    return key.startswith(
-        ("cls.", *(module for family in FAMILIES.values() for module in family.head), "vocab_projector")
-    )
+def _is_of_attention(module: nn.Module, name: str) -> bool:
+    """Whether a dropout of this name in a module drops attention probabilities."""
+    return type(module).__name__.endswith("Attention") and name in ("dropout", "attention_dropout")
 
 
 def is_untied(model: PreTrainedModel) -> bool:

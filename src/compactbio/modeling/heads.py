@@ -1,6 +1,7 @@
 """Task heads on hidden states, and a PyTorch model's logits for rows, packed into batches without padding."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from transformers import (
     PreTrainedModel,
 )
 
+from compactbio.errors import UserError
 from compactbio.modeling import hardware
-from compactbio.modeling.families import depth, device_of
-from compactbio.modeling.packing import Packed, Row, encode, pack
+from compactbio.modeling.attention import packed_attention
+from compactbio.modeling.families import FAMILIES, depth, device_of, packs
+from compactbio.modeling.packing import Packed, Row, encode, inputs_of, pack, padded_inputs
 from compactbio.modeling.sharing import evaluating
 
 # What the names of a task's architectures end in.
@@ -33,42 +36,40 @@ AUTO = {
 }
 
 
-def token_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """The head of a token classification model: last hidden states (n, width) to logits (n, labels)."""
-    return model.classifier(model.dropout(hidden))  # type: ignore[no-any-return]
-
-
-def class_logits(model: PreTrainedModel, first: Tensor) -> Tensor:
-    """The head of a sequence classification model: last hidden states at [CLS] (rows, width) to (rows, classes)."""
-    return model.classifier(model.dropout(_POOLED[model.config.model_type](model, first)))  # type: ignore[no-any-return]
-
-
-def span_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """The head of a question answering model: last hidden states (n, width) to start and end logits (n, 2)."""
-    if model.config.model_type == "distilbert":
-        hidden = model.dropout(hidden)
-    return model.qa_outputs(hidden)  # type: ignore[no-any-return]
-
-
-def _by_pooler(model: PreTrainedModel, first: Tensor) -> Tensor:
-    return model.base_model.pooler(first[:, None])  # type: ignore[no-any-return]
-
-
-def _by_classifier(model: PreTrainedModel, first: Tensor) -> Tensor:
-    return torch.relu(model.pre_classifier(first))
-
-
-_POOLED: dict[str, Callable[[PreTrainedModel, Tensor], Tensor]] = {
-    "bert": _by_pooler,
-    "mobilebert": _by_pooler,
-    "distilbert": _by_classifier,
-}
-
-
 def last_states(model: PreTrainedModel, batch: Packed) -> Tensor:
     """The encoder's last hidden states of a packed row, (tokens, width)."""
     last = depth(model)
     return encode(model, batch, {last}, set()).hidden[last]
+
+
+def task_logits(model: PreTrainedModel, task: str, batch: Packed) -> Tensor:
+    """The logits of a packed row: (tokens, labels) for NER, (rows, classes) for relations, (tokens, 2) for QA.
+
+    They are what the model's own forward gives for each row, however its family runs.
+    """
+    if task == "relation":
+        return _class_logits(model, batch)
+    with packed_attention(model) if packs(model.config) else nullcontext():
+        inputs, at = inputs_of(model, batch)
+        out = model(**inputs)
+    logits = out.logits if task == "ner" else torch.stack([out.start_logits, out.end_logits], dim=-1)
+    flat = logits.flatten(0, 1)
+    return flat if at is None else flat[at]
+
+
+def _class_logits(model: PreTrainedModel, batch: Packed) -> Tensor:
+    if packs(model.config) and _reads_first(model):
+        classify = FAMILIES[model.config.model_type].classify
+        assert classify is not None  # as of every family that packs
+        hidden = last_states(model, batch)
+        return classify(model, hidden[torch.tensor(batch.borders[:-1], device=hidden.device)])
+    inputs, _ = padded_inputs(model, batch)
+    return model(**inputs).logits  # type: ignore[no-any-return]
+
+
+def _reads_first(model: PreTrainedModel) -> bool:
+    """Whether a sequence classifier reads the first token, and not the mean of all."""
+    return getattr(model.config, "classifier_pooling", "cls") == "cls"
 
 
 def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> list[NDArray[np.float32]]:
@@ -76,12 +77,28 @@ def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> list[NDArray
 
     They are copied off the device together, once per batch.
     """
-    hidden = last_states(model, batch)
-    if task == "relation":
-        starts = torch.tensor(batch.borders[:-1], device=hidden.device)
-        return list(class_logits(model, hidden[starts]).float().cpu().numpy())
-    head = token_logits if task == "ner" else span_logits
-    return np.split(head(model, hidden).float().cpu().numpy(), batch.borders[1:-1])
+    found = task_logits(model, task, batch).float().cpu().numpy()
+    return list(found) if task == "relation" else np.split(found, batch.borders[1:-1])
+
+
+# What the largest logit may change by, as a share of it, when its row is padded.
+_BY_PADDING = 1e-4
+
+
+def check_padding(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model, with the head of a task, whose logits for a row change where the row is padded."""
+    ids = torch.arange(12) % model.config.vocab_size
+    inputs, _ = padded_inputs(model, Packed.from_rows([ids, ids[:5]], [ids, ids[:5]]))
+    with evaluating(model), torch.no_grad():
+        both, alone = model(**inputs), model(input_ids=ids[None, :5], attention_mask=torch.ones(1, 5).long())
+    for found, wanted in zip(both.to_tuple(), alone.to_tuple(), strict=True):
+        wanted = wanted[0].float()
+        padded = found[1].float()[: len(wanted)]
+        if not (padded - wanted).abs().max() <= _BY_PADDING * max(float(wanted.abs().max()), 1.0):
+            raise UserError(
+                f"{name} is of type {model.config.model_type!r}, whose results change where rows are padded to one "
+                "length, so it is not supported: take another model."
+            )
 
 
 def predict(

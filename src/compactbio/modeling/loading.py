@@ -1,6 +1,7 @@
 """From names to models: configuration, weights, head and tokenizer are checked before anything is computed."""
 
 import copy
+import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +26,23 @@ from transformers.activations import ACT2FN
 from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
-from compactbio.modeling.families import DECODER_BIAS, check_family, is_head, is_untied
+from compactbio.modeling.families import DECODER_BIAS, family_of, is_known, is_untied, longest, needs_segments
+from compactbio.modeling.heads import check_padding
 from compactbio.modeling.sharing import building, held
 from compactbio.modeling.tokenizers import load_tokenizer, reason, tokenizer_rules
 
 _LFS = b"version https://git-lfs"
 # Weights beside encoder and head that no output depends on: poolers, the heads of pre-training and of other tasks, the
 # projection that TinyBERT was distilled through.
-_UNUSED = ("cls.", "vocab_", "classifier.", "pre_classifier.", "qa_outputs.", "fit_dense.", "pooler.")
+_UNUSED = (
+    "cls.", "vocab_", "classifier.", "pre_classifier.", "qa_outputs.", "fit_dense.", "pooler.", "lm_head.", "head.",
+    "decoder.", "predictions.", "sop_classifier.", "discriminator_predictions.", "generator_predictions.",
+    "generator_lm_head.", "lm_predictions.", "mask_predictions.",
+)  # fmt: skip
+# The classifiers of sentences and words, whose weights are all used where there is one.
+_CLASSIFIER = ("classifier.", "pre_classifier.")
+# Buffers that older versions of transformers saved.
+_BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 # How results are returned, which changes none of them.
 _RETURNED = {
@@ -107,10 +117,22 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of many kinds, all about the file
-        raise UserError(f"{name}: its config.json cannot be read ({reason(error)}).") from None
-    check_family(config, name)
+        raise _unreadable(name, folder / "config.json", error) from None
     _check_config(config, name)
     return Source(name, folder, config)
+
+
+def _unreadable(name: str, path: Path, error: Exception) -> UserError:
+    try:
+        own_code = "auto_map" in json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError):
+        own_code = False
+    if own_code:
+        return UserError(
+            f"{name}: it needs code from its own repository (trust_remote_code), which is never run; take a model of a "
+            "type that transformers has."
+        )
+    return UserError(f"{name}: its config.json cannot be read ({reason(error)}).")
 
 
 def _check_config(config: PretrainedConfig, name: str) -> None:
@@ -122,6 +144,7 @@ def _check_config(config: PretrainedConfig, name: str) -> None:
         f"{', '.join(small)} must be 1 or more": bool(small),
         "is_decoder is true, which hides later words from earlier ones": bool(getattr(config, "is_decoder", False)),
         "add_cross_attention is true": bool(getattr(config, "add_cross_attention", False)),
+        f"a {config.model_type} has a decoder beside its encoder": bool(config.is_encoder_decoder),
         f"position_embedding_type is {position!r}, and transformers supports only absolute ones": (
             position not in (None, "absolute")
         ),
@@ -146,8 +169,9 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
 
     Raises UserError as `load_for` does.
     """
+    family_of(source.config, source.name)
     model, absent = _read(source, AutoModelForMaskedLM, copy.deepcopy(source.config), seed, torch.float32)
-    _refuse_absent(source, [key for key in absent if not is_head(key)])
+    _refuse_absent(source, [key for key in absent if _is_of_encoder(key, model)])
     if absent == [DECODER_BIAS] and is_untied(model):
         # Files of an untied decoder hold its bias under the other of its two names.
         model.cls.predictions.decoder.bias = model.cls.predictions.bias
@@ -180,7 +204,7 @@ def load_for(
     not finite, or that the model does not use.
     """
     config = copy.deepcopy(source.config)
-    if auto is AutoModelForQuestionAnswering and getattr(config, "type_vocab_size", 2) < 2:
+    if auto is AutoModelForQuestionAnswering and needs_segments(config) and config.type_vocab_size < 2:
         raise UserError(
             f"{source.name}: its config.json has type_vocab_size {config.type_vocab_size}, and a question and its text "
             "are two segments; take another model for questions."
@@ -189,7 +213,9 @@ def load_for(
         config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
         config.problem_type = None
     model, absent = _read(source, auto, config, seed if new_head else None, dtype)
-    _refuse_absent(source, [key for key in absent if not (new_head and _is_task_head(key))])
+    _refuse_absent(source, [key for key in absent if not new_head or _is_of_encoder(key, model)])
+    if not is_known(config):
+        check_padding(model, source.name)
     return model
 
 
@@ -197,6 +223,11 @@ def _read(
     source: Source, auto: Any, config: PretrainedConfig, seed: int | None, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, list[str]]:
     """The model that `auto` makes of a source, and the names of the weights that were drawn, from `seed`."""
+    if type(config) not in auto._model_mapping:
+        raise UserError(
+            f"{source.name} is of type {config.model_type!r}, for which transformers has no "
+            f"{auto.__name__.removeprefix('Auto')}: take another model."
+        )
     for file in source.weights:
         with file.open("rb") as opened:
             if opened.read(len(_LFS)) == _LFS:
@@ -239,9 +270,11 @@ def _refuse_absent(source: Source, lost: Sequence[str]) -> None:
 
 def _refuse_unused(source: Source, unexpected: Sequence[str], model: PreTrainedModel, *, new_head: bool) -> None:
     # Further weights of a classifier that is used belong to it.
-    used = () if new_head or not hasattr(model, "classifier") else ("classifier.", "pre_classifier.")
+    used = () if new_head or not hasattr(model, "classifier") else _CLASSIFIER
     unused = sorted(
-        key for key in unexpected if key.startswith(used) or not (key.startswith(_UNUSED) or ".pooler." in key)
+        key
+        for key in unexpected
+        if key.startswith(used) or not (key.startswith(_UNUSED) or ".pooler." in key or key.endswith(_BUFFERS))
     )
     if unused:
         kind = type(model).__name__
@@ -257,8 +290,9 @@ def _refuse_not_finite(source: Source, model: PreTrainedModel) -> None:
             raise UserError(f"{source.name}: its weight {key} holds values that are not finite (NaN or infinity).")
 
 
-def _is_task_head(key: str) -> bool:
-    return key.startswith(("classifier.", "pre_classifier.", "qa_outputs.", "pooler.")) or ".pooler." in key
+def _is_of_encoder(key: str, model: PreTrainedModel) -> bool:
+    """Whether a weight belongs to the encoder, and not to a head or to the pooler that a head reads."""
+    return key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key
 
 
 def check_tokenizer(source: Source, corpus: PreTrainedTokenizerFast, manifest: dict[str, Any]) -> None:
@@ -289,11 +323,11 @@ def _cases(model: dict[str, Any], rows: dict[str, Any]) -> str:
 
 def check_length(config: PretrainedConfig, name: str, manifest: dict[str, Any]) -> None:
     """Refuse a model with fewer positions than the corpus has tokens per row."""
-    longest = manifest["settings"]["max_length"]
-    if config.max_position_embeddings < longest:
+    rows, limit = manifest["settings"]["max_length"], longest(config)
+    if limit < rows:
         raise UserError(
-            f"{name} has {config.max_position_embeddings} positions, the corpus rows of up to {longest} tokens; "
-            f"build the corpus with max_length {config.max_position_embeddings} or less."
+            f"{name} has {limit} positions, the corpus rows of up to {rows} tokens; build the corpus with max_length "
+            f"{limit} or less."
         )
 
 

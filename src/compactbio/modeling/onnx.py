@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 
 from compactbio.errors import UserError
 from compactbio.files import file_digest, read_json, value_digest
+from compactbio.modeling.families import first_position, longest, needs_segments
 from compactbio.modeling.loading import Source
 from compactbio.modeling.packing import NO_LABEL, Row
 
@@ -134,6 +135,7 @@ _PAIRS = ((r"(.*_)?start(_logits|s)?", r"(.*_)?end(_logits|s)?"), ("output_0", "
 # Tokens per batch: more do not fit the processor's caches.
 _TOKENS = 1024
 _SHORTEST = 8  # tokens that a row must be able to have
+_LONG = 512  # tokens of the longest row that a file is tried on
 # The largest change of a logit, as a share of the largest logit, by other rows in the batch and by padding. In fp32 it
 # is rounding; int8 takes the range of activations from the whole batch.
 _BY_ROWS = {"onnx-fp32": 0.05, "onnx-int8": 1.0}
@@ -195,7 +197,7 @@ class OnnxRuntime:
             "ids": np.full(shape, (self._config.pad_token_id or 0) if padding is None else padding),
             "mask": np.zeros(shape, dtype=np.int64),
             "types": np.zeros(shape, dtype=np.int64),
-            "positions": np.broadcast_to(np.arange(shape[1]), shape),
+            "positions": np.broadcast_to(np.arange(shape[1]) + first_position(self._config), shape),
         }
         for i, row in enumerate(rows):
             values["ids"][i, : len(row)] = row.input_ids
@@ -213,8 +215,7 @@ class OnnxRuntime:
                 f"{self._path}: its inputs cannot be recognised by their names ({_listed(given)}); export the model "
                 "with input_ids, attention_mask and token_type_ids as names."
             )
-        segments = int(getattr(self._config, "type_vocab_size", 0) or 0)
-        if self._task == "qa" and segments > 1 and "types" not in roles:
+        if self._task == "qa" and needs_segments(self._config) and "types" not in roles:
             raise UserError(
                 f"{self._path}: it has no input token_type_ids, which tells the model the question from the passage; "
                 "export the model again."
@@ -271,8 +272,8 @@ class OnnxRuntime:
 
     def _check_runs(self) -> bool:
         """Run rows alone and together, fix how many a batch may have, and return whether they may be padded."""
-        positions = int(self._config.max_position_embeddings)
-        most = min(self.longest or positions, positions)
+        positions = longest(self._config)
+        most = min(self.longest or _LONG, positions)
         if most < _SHORTEST:
             raise UserError(f"{self._path}: its rows have {most} tokens, which is too few; export it for longer ones.")
         draw, vocabulary = np.random.default_rng(0), int(self._config.vocab_size)

@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.modeling.attention import Capture, packed_attention
-from compactbio.modeling.families import check_family
+from compactbio.modeling.families import captures_attention, first_position, has_segments, packs
 
 NO_LABEL = -100
 
@@ -126,9 +127,11 @@ def encode(model: PreTrainedModel, batch: Packed, states: set[int], attentions: 
     """
     capture = Capture(attentions)
     wanted = sorted(states)
-    run = _run_packed if check_family(model.config).packs else _run_padded
     with packed_attention(model):
-        hidden, at = run(model, batch, wanted, capture)
+        inputs, at = inputs_of(model, batch)
+        if captures_attention(model):
+            inputs["capture"] = capture
+        hidden = model.base_model(**inputs, output_hidden_states=wanted).hidden_states
 
     def packed(rows: Tensor) -> Tensor:
         flat = rows.flatten(0, 1)
@@ -141,25 +144,46 @@ def encode(model: PreTrainedModel, batch: Packed, states: set[int], attentions: 
     return Encoded({i: packed(hidden[i]) for i in wanted}, taken)
 
 
-def _run_packed(
-    model: PreTrainedModel, batch: Packed, states: list[int], capture: Capture
-) -> tuple[Sequence[Tensor], Tensor | None]:
-    out = model.base_model(
-        input_ids=batch.input_ids[None],
-        **({} if batch.segments is None else {"token_type_ids": batch.segments[None]}),
-        position_ids=batch.position_ids[None],
-        cu_seq_lens_q=torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
-        borders=batch.borders,
-        capture=capture,
-        output_hidden_states=states,
-    )
-    return out.hidden_states, None
+def inputs_of(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any], Tensor | None]:
+    """What a model, called within `packed_attention`, takes of a packed row.
+
+    Of a family that cannot be packed it is a padded batch; then the places of the tokens in the batch laid flat,
+    (tokens,), come with it, else None.
+    """
+    return (_as_packed(model, batch), None) if packs(model.config) else padded_inputs(model, batch)
 
 
-def _run_padded(
-    model: PreTrainedModel, batch: Packed, states: list[int], capture: Capture
-) -> tuple[Sequence[Tensor], Tensor | None]:
-    """The hidden states of a padded batch, and the places of its tokens in the batch laid flat, (tokens,)."""
+def _as_packed(model: PreTrainedModel, batch: Packed) -> dict[str, Any]:
+    inputs: dict[str, Any] = {
+        "input_ids": batch.input_ids[None],
+        "position_ids": _positions(model.config, batch)[None],
+        "cu_seq_lens_q": torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
+        "borders": batch.borders,
+    }
+    if batch.segments is not None and has_segments(model):
+        inputs["token_type_ids"] = batch.segments[None]
+    if kinds := set(getattr(model.config, "layer_types", None) or ()):
+        # Otherwise a model with local attention makes a mask of tokens x tokens, which `attend` does not read.
+        inputs["attention_mask"] = dict.fromkeys(kinds)
+    return inputs
+
+
+def _positions(config: PretrainedConfig, batch: Packed) -> Tensor:
+    """The position ids of a packed row, (tokens,), as the model's own code counts them."""
+    first = first_position(config)
+    if not first:
+        return batch.position_ids
+    # A text may hold the padding token itself, which has no position of its own.
+    counted = (batch.input_ids != config.pad_token_id).long()
+    totals = counted.cumsum(0)
+    starts = torch.tensor(batch.borders[:-1], device=totals.device)
+    before = (totals - counted)[starts].repeat_interleave(torch.tensor(batch.lengths, device=totals.device))
+    positions: Tensor = (totals - before) * counted + first - 1
+    return positions
+
+
+def padded_inputs(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any], Tensor]:
+    """A packed row as a padded batch, and the places of its tokens in the batch laid flat, (tokens,)."""
     device = batch.input_ids.device
     # By the lengths, which the host knows, so that nothing is read off the device.
     mask = np.arange(max(batch.lengths)) < np.array(batch.lengths)[:, None]  # (rows, longest)
@@ -170,13 +194,15 @@ def _run_padded(
         whole[at] = values
         return whole.view(keep.shape)
 
-    types = {} if batch.segments is None else {"token_type_ids": padded(batch.segments, 0)}
-    # Padding is zeros, not the embedding of [PAD]: embeddings that join neighbours would see that.
-    words = model.get_input_embeddings()(padded(batch.input_ids, model.config.pad_token_id or 0)) * keep[..., None]
-    out = model.base_model(
-        inputs_embeds=words, attention_mask=keep.long(), capture=capture, output_hidden_states=states, **types
-    )
-    return out.hidden_states, at
+    ids = padded(batch.input_ids, model.config.pad_token_id or 0)
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": keep.long()}
+    if getattr(model.config, "trigram_input", False):
+        # An embedding that joins neighbours would see the embedding of [PAD]: padding is zeros.
+        del inputs["input_ids"]
+        inputs["inputs_embeds"] = model.get_input_embeddings()(ids) * keep[..., None]
+    if batch.segments is not None and has_segments(model):
+        inputs["token_type_ids"] = padded(batch.segments, 0)
+    return inputs, at
 
 
 def _borders(lengths: list[int]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
 from compactbio.files import read_json, value_digest, write_json
-from compactbio.modeling import hardware, onnx
+from compactbio.modeling import families, hardware, onnx
 from compactbio.modeling.heads import ARCHITECTURES, AUTO, predict
 from compactbio.modeling.loading import Source, configured, load_for, quiet
 from compactbio.modeling.onnx import OnnxRuntime
@@ -192,11 +192,13 @@ def _check_of_weights(source: Source, task: str, path: Path, loaded: OnnxRuntime
 def random_rows(config: PretrainedConfig, task: str, longest: int = SENTENCE) -> list[Row]:
     """Rows of random tokens, at most `longest` each, the same ones at every call; for QA of two segments."""
     generator = np.random.default_rng(0)
-    most = min(int(config.max_position_embeddings), longest)
+    most = min(families.longest(config), longest)
     lengths = generator.integers(min(8, most), most, _RANDOM_ROWS, endpoint=True)
     rows = []
     for n in lengths:
         ids = generator.integers(0, int(config.vocab_size), n)
+        if config.pad_token_id is not None:
+            ids[ids == config.pad_token_id] = (config.pad_token_id + 1) % config.vocab_size
         segments = (np.arange(n) >= n // 3).astype(np.int64) if task == "qa" else None
         rows.append(Row(ids, np.full(n, NO_LABEL), segments))
     return rows

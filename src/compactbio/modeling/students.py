@@ -6,7 +6,7 @@ from torch import nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.families import FAMILIES, check_family, depth, is_untied, layer_list, set_dropout
+from compactbio.modeling.families import FAMILIES, depth, family_of, is_untied, layer_list, layer_path, set_dropout
 from compactbio.modeling.sharing import building
 from compactbio.recipes import Recipe
 
@@ -23,7 +23,7 @@ def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
 
     Example: `build_student(recipes.load("distil-biobert"), teacher)`
     """
-    check_family(teacher.config, "The teacher")
+    family_of(teacher.config, "The teacher")
     build = {"teacher-layers": _from_layers, "random": _random, "checkpoint": _copy}[recipe.start]
     with building(recipe.seed):
         student = build(recipe, teacher)
@@ -57,10 +57,10 @@ def picked_layers(teacher_depth: int, student_depth: int, pick: str) -> list[int
 def _from_layers(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     assert recipe.layers is not None  # the recipe's validation saw to it
     picks = picked_layers(depth(teacher), recipe.layers, recipe.pick)
-    config, family = copy.deepcopy(teacher.config), check_family(teacher.config)
-    setattr(config, family.depth, recipe.layers)
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = recipe.layers
     student = type(teacher)(config)
-    layers = family.layers.partition(".")[2] + "."
+    layers = f"{layer_path(teacher.base_model)}."
     beside = {key: value for key, value in teacher.base_model.state_dict().items() if not key.startswith(layers)}
     student.base_model.load_state_dict(beside, strict=False)
     for layer, pick in zip(layer_list(student), picks, strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.families import check_family, depth, heads, mlm_logits
+from compactbio.modeling.families import attention_dropout, depth, heads, mlm_logits
 from compactbio.modeling.packing import Encoded, Packed, encode
 from compactbio.modeling.sharing import building
 from compactbio.modeling.students import picked_layers
@@ -156,7 +156,7 @@ class Distiller(nn.Module):
         rates = []
         for model in (self.student, self.teacher):
             on = model is not None and model.training
-            rates.append(getattr(model.config, check_family(model.config).attention_dropout) if on and model else 0.0)
+            rates.append(attention_dropout(model.config) if on and model else 0.0)
         return (rates[0], rates[1])
 
 

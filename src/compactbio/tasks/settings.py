@@ -1,6 +1,6 @@
 """How a model is fine-tuned, and what the config.json of a fine-tuned model keeps of that."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import PretrainedConfig
@@ -40,13 +40,18 @@ class Settings(BaseModel):
     scheme: Literal["chemprot", "labels"] | None = None
     joined_signs: list[str] | None = None
 
+    def within(self, longest: int) -> Self:
+        """The same for a model whose rows have at most `longest` tokens."""
+        return self.model_copy(update={"max_length": min(self.max_length, longest)})
+
     def record(self) -> dict[str, Any]:
         """As a JSON value, without what the data decide."""
         return self.model_dump(exclude_none=True)
 
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "ner": {"epochs": 5, "batch_size": 32, "max_length": 512},
+    # As long as a model reads at once: a sentence is cut only where it is longer.
+    "ner": {"epochs": 5, "batch_size": 32, "max_length": 8192},
     "relation": {"epochs": 5, "batch_size": 32, "max_length": 256},
     "qa": {"epochs": 3, "batch_size": 16, "max_length": 384},
 }

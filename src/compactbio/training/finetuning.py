@@ -20,7 +20,7 @@ from compactbio.errors import UserError
 from compactbio.files import write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading
-from compactbio.modeling.families import encoder_parameters, set_dropout
+from compactbio.modeling.families import encoder_parameters, longest, set_dropout
 from compactbio.modeling.heads import predictor_of
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
@@ -152,9 +152,7 @@ def finetune(
         devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
     kind = TASKS[found.task]
     chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
-    chosen = chosen.model_copy(
-        update={"max_length": min(chosen.max_length, int(source.config.max_position_embeddings))}
-    )
+    chosen = chosen.within(longest(source.config))
     joined = chosen.joined_signs
     if found.task == "ner" and joined is None:
         joined = sorted(joined_signs(train))

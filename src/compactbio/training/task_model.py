@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.heads import ARCHITECTURES, class_logits, last_states, span_logits, token_logits
+from compactbio.modeling.heads import ARCHITECTURES, task_logits
 from compactbio.modeling.loading import Source
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Losses, counts_of
@@ -33,7 +33,7 @@ class TaskModel(nn.Module):
 
     def forward(self, batch: Packed, at: Tensor, counts: Counts) -> Losses:
         """The loss of a packed row whose labels are `at` (n,) its places, divided by `counts.masked`."""
-        loss = LOSSES[self._task](self.student, last_states(self.student, batch), batch, at) / counts.masked
+        loss = LOSSES[self._task](task_logits(self.student, self._task, batch), batch, at) / counts.masked
         return Losses(loss, {self._task: loss})
 
     def counts(self, batch: Packed) -> Counts:
@@ -50,31 +50,32 @@ class TaskModel(nn.Module):
         load_model(self.student, folder / "model.safetensors", strict=True)
 
 
-def token_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor) -> Tensor:
-    """The sum of the cross-entropies at labelled tokens; hidden is (tokens, width)."""
-    return cross_entropy(token_logits(model, hidden[at]).float(), batch.labels[at], reduction="sum")
+def token_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
+    """The sum of the cross-entropies at labelled tokens; logits are (tokens, labels)."""
+    return cross_entropy(logits[at].float(), batch.labels[at], reduction="sum")
 
 
-def class_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor) -> Tensor:
-    """The sum of the cross-entropies of the rows' classes, with labels at [CLS]; hidden is (tokens, width)."""
-    return cross_entropy(class_logits(model, hidden[at]).float(), batch.labels[at], reduction="sum")
+def class_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
+    """The sum of the cross-entropies of the rows' classes, with labels at their first tokens; logits are (rows,
+    classes)."""
+    return cross_entropy(logits.float(), batch.labels[at], reduction="sum")
 
 
-def span_loss(model: PreTrainedModel, hidden: Tensor, batch: Packed, at: Tensor) -> Tensor:
+def span_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
     """The sum over rows of the mean cross-entropy of the answer's start and end among the row's tokens.
 
-    The bits START and END of the labels mark the two; hidden is (tokens, width). Source: Devlin et al. 2019, 4.2.
+    The bits START and END of the labels mark the two; logits are (tokens, 2). Source: Devlin et al. 2019, 4.2.
     """
     lengths = batch.lengths
-    logits = torch.split(span_logits(model, hidden).float(), lengths)
-    padded = pad_sequence(list(logits), batch_first=True, padding_value=-torch.inf)  # (rows, longest, 2)
+    split = torch.split(logits.float(), lengths)
+    padded = pad_sequence(list(split), batch_first=True, padding_value=-torch.inf)  # (rows, longest, 2)
     labels = pad_sequence(list(torch.split(batch.labels.clamp(min=0), lengths)), batch_first=True)  # (rows, longest)
     begins, ends = ((labels & bit).argmax(1) for bit in (START, END))
     start, end = (cross_entropy(padded[..., i], at, reduction="sum") for i, at in ((0, begins), (1, ends)))
     return (start + end) / 2
 
 
-LOSSES: dict[str, Callable[[PreTrainedModel, Tensor, Packed, Tensor], Tensor]] = {
+LOSSES: dict[str, Callable[[Tensor, Packed, Tensor], Tensor]] = {
     "ner": token_loss,
     "relation": class_loss,
     "qa": span_loss,
@@ -128,9 +129,12 @@ def choose_head(source: Source, task: str, labels: Sequence[str]) -> TaskHead:
 def draw_classifier(model: PreTrainedModel, seed: int) -> None:
     """Draw the last layer of a classifier as the families' own code does."""
     generator = torch.Generator().manual_seed(seed)
+    # A head of several layers, as RoBERTa's, ends with the classifier.
+    *_, classifier = (module for module in model.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():
-        model.classifier.weight.normal_(0.0, model.config.initializer_range, generator=generator)
-        model.classifier.bias.zero_()
+        classifier.weight.normal_(0.0, model.config.initializer_range, generator=generator)
+        if classifier.bias is not None:
+            classifier.bias.zero_()
 
 
 def _named_labels(config: PretrainedConfig, name: str, task: str) -> list[str] | None:
