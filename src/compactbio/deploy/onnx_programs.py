@@ -110,6 +110,6 @@ class Quantiser:
             number = rest.split(".")[0].split("'")[0]
             if inside and number.isdigit():
                 found[node.name] = f"layer {number}"
-            elif "embeddings" in scope:
+            elif "embed" in scope:
                 found[node.name] = _EMBEDDINGS
         return found
