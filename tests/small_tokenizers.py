@@ -1,4 +1,4 @@
-"""Small real tokenizers of each kind of the field, trained here on a few sentences and saved as transformers folders."""
+"""Small real tokenizers of each kind, trained here on a few sentences and saved as transformers folders."""
 
 import json
 from collections.abc import Callable
