@@ -123,7 +123,7 @@ def test_what_was_loaded_is_the_same_after_saving(folder, tmp_path):
 def test_special_tokens_that_nobody_names_are_refused(folder, cli, tmp_path):
     place = saved(folder(), lower=True)
     (place / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    with pytest.raises(UserError, match=r"does not name its unk_token, cls_token, sep_token, pad_token"):
+    with pytest.raises(UserError, match=r"does not name its pad_token;"):
         load_tokenizer(place)
     assert PreTrainedTokenizerFast.from_pretrained(place).cls_token is None
     (place / "tokenizer_config.json").write_text(

@@ -315,10 +315,16 @@ def check_tokenizer(source: Source, corpus: PreTrainedTokenizerFast, manifest: d
 
 def _cases(model: dict[str, Any], rows: dict[str, Any]) -> str:
     """In words, where one tokenizer lowers case and the other keeps it."""
-    lowers = [bool((rules["normalizer"] or {}).get("lowercase")) for rules in (model, rows)]
+    lowers = [_lowers(rules["normalizer"] or {}) for rules in (model, rows)]
     if lowers[0] == lowers[1]:
         return ""
     return " (the model's lowers case)" if lowers[0] else " (the corpus's lowers case)"
+
+
+def _lowers(normalizer: dict[str, Any]) -> bool:
+    if normalizer.get("type") == "Sequence":
+        return any(map(_lowers, normalizer["normalizers"]))
+    return normalizer.get("type") == "Lowercase" or bool(normalizer.get("lowercase"))
 
 
 def check_length(config: PretrainedConfig, name: str, manifest: dict[str, Any]) -> None:

@@ -1,7 +1,11 @@
 """Tokenizers: loaded as their files describe them, without truncation or padding, compared, and applied to texts."""
 
+import copy
 import json
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,15 +33,16 @@ _NORMALIZER = {
 }
 # Classes that read a bare vocab.txt as BERT does.
 _WORDPIECE = ("Bert", "DistilBert", "MobileBert", "Electra")
-_SPECIAL = ("unk_token", "cls_token", "sep_token", "pad_token")
-WITH_MASK = (*_SPECIAL, "mask_token")
+_NAMED = ("bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
+WITH_MASK = ("pad_token", "mask_token")
 
 
-def load_tokenizer(name: str | Path, special: Sequence[str] = _SPECIAL) -> "PreTrainedTokenizerFast":
+def load_tokenizer(name: str | Path, special: Sequence[str] = ("pad_token",)) -> "PreTrainedTokenizerFast":
     """A tokenizer without truncation and padding.
 
     tokenizer_config.json is followed first, then tokenizer.json. A vocabulary of which neither says whether it is cased
-    counts as cased where any of its pieces has an upper-case letter.
+    counts as cased where any of its pieces has an upper-case letter. One that names no padding token pads with its
+    end-of-text token, where it has one.
 
     Args:
         name: a local folder, a vocabulary file (`vocab.txt`) or a hub name.
@@ -45,22 +50,30 @@ def load_tokenizer(name: str | Path, special: Sequence[str] = _SPECIAL) -> "PreT
 
     Raises UserError where there is no tokenizer, where it has no fast version, and where a special token is missing.
     """
+    from transformers import AlbertTokenizer
+
     path = Path(name)
     if path.is_file():
         tokenizer = _from_vocabulary(path, {})
     else:
         folder = path if path.is_dir() else hub.resolve(str(name), kind="tokenizer")
         tokenizer = _from_folder(folder, str(name))
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
     unnamed = [key for key in special if getattr(tokenizer, key) is None]
     if unnamed:
         raise UserError(
             f"{name}: its tokenizer does not name its {', '.join(unnamed)}; name them in its tokenizer_config.json, "
-            'as in {"cls_token": "[CLS]"}.'
+            'as in {"pad_token": "[PAD]"}.'
         )
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     for key in _STALE:
         tokenizer.init_kwargs.pop(key, None)
+    if isinstance(tokenizer, AlbertTokenizer) and "model_input_names" not in tokenizer.init_kwargs:
+        # ALBERT was trained with two token types, which its class in transformers 5 no longer returns.
+        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
     return tokenizer
 
 
@@ -81,6 +94,9 @@ def tokenizer_rules(backend: "Tokenizer") -> dict[str, Any]:
     normalizer = whole["normalizer"]
     if normalizer and normalizer.get("strip_accents", False) is None:
         normalizer["strip_accents"] = normalizer["lowercase"]  # what None means to a BertNormalizer
+    if whole["model"]["type"] == "Unigram":
+        # The last digit of a score changes when it is read and written.
+        whole["model"]["vocab"] = [[piece, round(score, 6)] for piece, score in whole["model"]["vocab"]]
     return {
         "vocabulary": whole["model"],
         "normalizer": normalizer,
@@ -113,8 +129,7 @@ def _from_folder(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     if (folder / "tokenizer.json").is_file():
         return _from_json(folder, config, name)
     if not (folder / "vocab.txt").is_file():
-        # The library would make one of nothing but special tokens.
-        raise UserError(f"{name}: no tokenizer could be loaded from it (tokenizer.json or vocab.txt).")
+        return _from_other_files(folder, name)
     kind = str(config.get("tokenizer_class") or "BertTokenizer")
     if kind.removesuffix("Fast").removesuffix("Tokenizer") not in _WORDPIECE:
         raise UserError(f"{name}: its tokenizer is a {kind} without a fast version (tokenizer.json), which is needed.")
@@ -145,10 +160,10 @@ def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTo
     try:
         whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         options = _normalized(whole, config)
-        backend = Tokenizer.from_str(json.dumps(whole))
-        described = any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
-        kind = AutoTokenizer if described else PreTrainedTokenizerFast
+        kind = AutoTokenizer if _is_described(folder) else PreTrainedTokenizerFast
         tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+        _follow_prefix(whole, tokenizer.backend_tokenizer)
+        backend = Tokenizer.from_str(json.dumps(whole))
     except Exception as error:  # of many kinds, from two libraries, all about the user's files
         raise UserError(f"{name}: its tokenizer.json cannot be loaded ({reason(error)}).") from None
     if not tokenizer.is_fast:
@@ -160,7 +175,63 @@ def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTo
     unknown = [token for token in special.values() if backend.token_to_id(token) is None]
     if unknown:
         raise UserError(f"{name}: its tokenizer.json lacks the special tokens {', '.join(unknown)}.")
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    return _without_class(backend, tokenizer)
+
+
+def _is_described(folder: Path) -> bool:
+    return any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
+
+
+def _without_class(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
+    """A tokenizer that transformers reads back from its tokenizer.json alone, with the names of another's tokens."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_input_names=tokenizer.model_input_names, **_special(tokenizer)
+    )
+
+
+def _follow_prefix(whole: dict[str, Any], loaded: "Tokenizer") -> None:
+    """Let a byte-level tokenizer.json begin texts with a blank as its class does, which follows the configuration."""
+    pre_tokenizer, own = whole.get("pre_tokenizer") or {}, json.loads(loaded.to_str())["pre_tokenizer"] or {}
+    if pre_tokenizer.get("type") == own.get("type") == "ByteLevel":
+        pre_tokenizer["add_prefix_space"] = own["add_prefix_space"]
+
+
+def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
+    """The tokenizer of a folder with vocab.json and merges.txt, or with a SentencePiece model."""
+    from transformers import AutoTokenizer, RobertaTokenizer
+
+    sentencepiece = sorted(folder.glob("*.model"))
+    merged = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    if not merged and not sentencepiece:
+        # The library would make one of nothing but special tokens.
+        raise UserError(
+            f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
+        )
+    if not merged and find_spec("sentencepiece") is None:
+        raise UserError(
+            f"{name}: its tokenizer is a SentencePiece model ({sentencepiece[0].name}), which the package "
+            "sentencepiece reads: install that, or name a folder with tokenizer.json."
+        )
+    kind = AutoTokenizer if _is_described(folder) else RobertaTokenizer
+    try:
+        tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        stated = json.loads((folder / "vocab.json").read_text(encoding="utf-8")) if merged else {}
+    except Exception as error:  # of many kinds, about the user's files
+        raise UserError(f"{name}: its tokenizer cannot be loaded ({reason(error)}).") from None
+    if not tokenizer.is_fast:
+        raise UserError(f"{name}: its tokenizer has no fast version (tokenizer.json), which is needed.")
+    # A class that looks for other files makes a tokenizer of its special tokens alone.
+    special = _special(tokenizer).values()
+    missing = [token for token in special if token not in stated] if merged else []
+    if missing or len(tokenizer) <= len(special) or not stated.keys() <= tokenizer.get_vocab().keys():
+        raise UserError(
+            f"{name}: its vocabulary is not that of a {type(tokenizer).__name__}"
+            + (f", {', '.join(missing)} missing" if missing else "")
+            + "; name a folder with tokenizer.json."
+        )
+    return tokenizer
 
 
 def _normalized(whole: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +271,7 @@ def _from_vocabulary(path: Path, config: dict[str, Any], folder: Path | None = N
 
 def _special(tokenizer: "PreTrainedTokenizerFast") -> dict[str, str]:
     """The special tokens that a tokenizer names."""
-    return {key: token for key in WITH_MASK if (token := getattr(tokenizer, key)) is not None}
+    return {key: token for key in _NAMED if (token := getattr(tokenizer, key)) is not None}
 
 
 def reason(error: Exception) -> str:
@@ -223,11 +294,58 @@ class WordPieces(NamedTuple):
 
 
 def word_pieces(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") -> list[WordPieces]:
-    """All word pieces of each text, however long it is."""
+    """All word pieces of each text, however long it is.
+
+    The offsets of a piece are those of the characters that a reader sees: without the blanks that vocabularies with
+    marks of blanks count in, and with the combining accents that a normaliser put into the letter. A piece of blanks
+    alone is empty and lies after them; the pieces of one character, such as an emoji's bytes, all have its offsets.
+    """
     if not texts:
         return []
     found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return [
-        WordPieces(np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int64).reshape(-1, 2))
-        for ids, offsets in zip(found["input_ids"], found["offset_mapping"], strict=True)
+        WordPieces(np.array(ids, dtype=np.int64), _seen(text, np.array(offsets, dtype=np.int64).reshape(-1, 2)))
+        for text, ids, offsets in zip(texts, found["input_ids"], found["offset_mapping"], strict=True)
     ]
+
+
+def _seen(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Offsets (n, 2) without blanks at either end, and with the accents that follow and belong to no other piece."""
+    places = np.arange(len(text) + 1)
+    blank = np.array([character.isspace() for character in text] + [False])
+    # At each place the next one that is no blank, and the end of the last character before it that is none.
+    following = np.minimum.accumulate(np.where(blank, len(text), places)[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.concatenate([[0], np.where(blank[:-1], 0, places[1:])]))
+    starts = np.minimum(following[offsets[:, 0]], offsets[:, 1])
+    ends = np.maximum(preceding[offsets[:, 1]], starts)
+    if not text.isascii():
+        accent = np.array([unicodedata.combining(character) > 0 for character in text] + [False])
+        after = np.minimum.accumulate(np.where(accent, len(text), places)[::-1])[::-1]
+        ends = np.maximum(ends, np.minimum(after[ends], np.append(starts[1:], len(text))))
+    return np.stack([starts, ends], axis=1)
+
+
+@lru_cache(maxsize=8)
+def for_words(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
+    """The tokenizer for texts that are given as words: itself, or one that begins each word with a blank.
+
+    Byte-level vocabularies have the blank before a word within its first piece, and read the words "heart" and "attack"
+    as "heartattack". With a blank (`add_prefix_space`, as token classification with RoBERTa sets it in transformers)
+    all words have it, the first of a text and those after a bracket too. Saved, it does the same in transformers with
+    `is_split_into_words=True`.
+    """
+    from tokenizers import Tokenizer
+
+    alone, after_blank, two = tokenizer(["a", " a", "a a"], add_special_tokens=False)["input_ids"]
+    if alone == after_blank or two != alone + after_blank:
+        return tokenizer
+    whole = json.loads(tokenizer.backend_tokenizer.to_str())
+    if (whole["pre_tokenizer"] or {}).get("type") != "ByteLevel":
+        # Before all else, so that it counts as a blank of the text.
+        rules = [{"type": "Prepend", "prepend": " "}, *([whole["normalizer"]] if whole["normalizer"] else [])]
+        whole["normalizer"] = {"type": "Sequence", "normalizers": rules}
+        return _without_class(Tokenizer.from_str(json.dumps(whole)), tokenizer)
+    marked = copy.deepcopy(tokenizer)
+    marked.backend_tokenizer.pre_tokenizer.add_prefix_space = True
+    marked.add_prefix_space = marked.init_kwargs["add_prefix_space"] = True
+    return marked

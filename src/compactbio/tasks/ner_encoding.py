@@ -14,6 +14,8 @@ from compactbio.documents.words import visible
 from compactbio.errors import UserError
 from compactbio.modeling.heads import softmax
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.templates import Template, template
+from compactbio.modeling.tokenizers import for_words
 from compactbio.tasks import ner
 from compactbio.tasks.ner import Sentence
 from compactbio.tasks.outcome import Outcome, listed
@@ -91,7 +93,10 @@ def encode(
     max_length: int,
     joined: frozenset[str] = frozenset(),
 ) -> Encoded:
-    """The rows of documents, of at most `max_length` tokens with [CLS] and [SEP]; nothing is cut.
+    """The rows of documents, of at most `max_length` tokens with the special ones; nothing is cut.
+
+    Each word is cut into pieces for itself, with the mark of a word's start where the vocabulary has one, also after a
+    bracket or hyphen (see `tokenizers.for_words`), so that words of a token file and of raw text are read alike.
 
     A word's label is put on its first piece, all else is -100, as are tags that `label_ids` lacks. A sentence that is
     too long is covered by overlapping windows, each word decided, and labelled, in the one where it is most central.
@@ -100,11 +105,13 @@ def encode(
     sentences = ner.split(documents, joined)
     texts = [[documents[sentence.document].text[start:end] for start, end in sentence.words] for sentence in sentences]
     ids = _word_ids({text for words in texts for text in words}, tokenizer)
+    special = template(tokenizer)
+    room = max_length - special.size
     windows: list[Window] = []
     for index, (sentence, words) in enumerate(zip(sentences, texts, strict=True)):
         tags = ner.tags(sentence, documents[sentence.document].spans)
         labels = [label_ids.get(tag, NO_LABEL) for tag in tags]
-        windows += _windows(index, [ids[word][: max_length - 2] for word in words], labels, tokenizer, max_length - 2)
+        windows += _windows(index, [ids[word][:room] for word in words], labels, special, room)
     piece_counts = tuple(tuple(len(ids[word]) for word in words) for words in texts)
     return Encoded(tuple(sentences), piece_counts, tuple(windows))
 
@@ -197,31 +204,31 @@ def _bridged(tags: list[str], piece_counts: Sequence[int]) -> list[str]:
 
 
 def _word_ids(words: set[str], tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
-    """The ids of the pieces of each word."""
+    """The ids of the pieces of each word, as transformers gives them with `is_split_into_words`."""
     if not words:
         return {}
     ordered = sorted(words)
     # Called, not its backend: the padding and truncation that a tokenizer was saved with do not apply then.
-    ids = tokenizer(
+    ids = for_words(tokenizer)(
         [visible(word) for word in ordered], add_special_tokens=False, return_attention_mask=False, verbose=False
     )["input_ids"]
     return dict(zip(ordered, ids, strict=True))
 
 
 def _windows(
-    sentence: int, ids: Sequence[list[int]], wanted: Sequence[int], tokenizer: PreTrainedTokenizerFast, room: int
+    sentence: int, ids: Sequence[list[int]], wanted: Sequence[int], special: Template, room: int
 ) -> list[Window]:
     lengths = [len(word) for word in ids]
     runs = _runs(lengths, room)
     found = []
     for run, decided in zip(runs, _decided(lengths, runs), strict=True):
         words = tuple(word for word in decided if ids[word])
-        starts = np.cumsum([1, *(len(ids[word]) for word in run)])
+        starts = np.cumsum([len(special.gaps[0]), *(len(ids[word]) for word in run)])
         first_pieces = np.array([starts[word - run.start] for word in words], dtype=np.int64)
-        tokens = [tokenizer.cls_token_id, *(piece for word in run for piece in ids[word]), tokenizer.sep_token_id]
+        tokens = special.ids([piece for word in run for piece in ids[word]])
         labels = np.full(len(tokens), NO_LABEL)
         labels[first_pieces] = [wanted[word] for word in words]
-        found.append(Window(sentence, words, first_pieces, Row(np.array(tokens), labels)))
+        found.append(Window(sentence, words, first_pieces, Row(tokens, labels)))
     return found
 
 

@@ -12,6 +12,7 @@ from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.modeling.heads import softmax
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.templates import Template, template
 from compactbio.modeling.tokenizers import WordPieces, word_pieces
 from compactbio.tasks.outcome import Mistake, Outcome, counted
 
@@ -205,13 +206,14 @@ class Encoded:
 def encode(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, max_length: int = 384, stride: int = 128
 ) -> Encoded:
-    """The rows [CLS] question [SEP] part of the snippet [SEP] of factoid questions, segments 0 and 1.
+    """The rows of factoid questions and parts of their snippets, as the tokenizer joins two texts.
 
-    A row has at most `max_length` tokens (8 or more), a question at most half of it: of a longer one the end is kept,
-    where long questions ask. The parts cover the snippet and share `stride` pieces, or half a part where that is less.
-    Labels are START, END or BOTH at the first answer that is where its start says, or else at the first whose wording
-    occurs exactly once; BOTH at [CLS] in a row without the whole answer; -100 elsewhere. A question without answers,
-    or with one whose place is ambiguous, has no labels.
+    That is [CLS] question [SEP] part [SEP] with token types 0 and 1 for a BERT, <s> question </s></s> part </s> without
+    types for a RoBERTa. A row has at most `max_length` tokens (8 or more), a question at most half of it: of a longer
+    one the end is kept, where long questions ask. The parts cover the snippet and share `stride` pieces, or half a part
+    where that is less. Labels are START, END or BOTH at the first answer that is where its start says, or else at the
+    first whose wording occurs exactly once; BOTH at [CLS] (the first token, where a template has none) in a row without
+    the whole answer; -100 elsewhere. A question without answers, or with one whose place is ambiguous, has no labels.
     """
     pairs = [
         (index, question)
@@ -221,13 +223,15 @@ def encode(
     ]
     contexts = word_pieces([document.text for document in documents], tokenizer)
     asked = word_pieces([question.text for _, question in pairs], tokenizer)
-    half = max_length // 2
+    special = template(tokenizer, 2)
+    room = max_length - special.size
+    half = min(max_length // 2, room - 1)
     windows: list[Window] = []
     for (index, question), words in zip(pairs, asked, strict=True):
         context = contexts[index]
         answer = _in_pieces(_answer(documents[index].text, question), context)
-        for part in _snippet_parts(len(context.ids), max_length - 3 - min(len(words.ids), half), stride):
-            row, offsets = _row(words.ids[-half:], context, part, answer, tokenizer)
+        for part in _snippet_parts(len(context.ids), room - min(len(words.ids), half), stride):
+            row, offsets = _row(words.ids[-half:], context, part, answer, special)
             windows.append(Window(index, question_key(question), offsets, row))
     misplaced = [
         documents[index].id
@@ -298,24 +302,25 @@ def _snippet_parts(length: int, room: int, stride: int) -> Iterator[range]:
 
 
 def _row(
-    asked: NDArray[np.int64], context: WordPieces, part: range, answer: range | None, tokenizer: PreTrainedTokenizerFast
+    asked: NDArray[np.int64], context: WordPieces, part: range, answer: range | None, special: Template
 ) -> tuple[Row, NDArray[np.int64]]:
     """A row and the offsets of its pieces."""
-    head = np.concatenate([[tokenizer.cls_token_id], asked, [tokenizer.sep_token_id]])
-    ids = np.concatenate([head, context.ids[part.start : part.stop], [tokenizer.sep_token_id]])
+    texts = asked, context.ids[part.start : part.stop]
+    ids = special.ids(*texts)
+    head = len(special.gaps[0]) + len(asked) + len(special.gaps[1])
     offsets = np.full((len(ids), 2), -1)
-    offsets[len(head) : -1] = context.offsets[part.start : part.stop]
+    offsets[head : head + len(part)] = context.offsets[part.start : part.stop]
     labels = np.full(len(ids), NO_LABEL)
     if answer is not None:
-        first, last, label = _answer_labels(part, answer, len(head))
+        first, last, label = _answer_labels(part, answer, head, special.cls)
         labels[last], labels[first] = END, label
-    return Row(ids, labels, (np.arange(len(ids)) >= len(head)).astype(np.int64)), offsets
+    return Row(ids, labels, special.segments(*texts)), offsets
 
 
-def _answer_labels(part: range, answer: range, head: int) -> tuple[int, int, int]:
-    """The tokens of an answer's first and last piece, both 0 where the row lacks some, and the label of the first."""
+def _answer_labels(part: range, answer: range, head: int, cls: int) -> tuple[int, int, int]:
+    """The tokens of an answer's first and last piece, both `cls` where the row lacks some, and the first's label."""
     if not answer or answer.start < part.start or answer.stop > part.stop:
-        return 0, 0, BOTH
+        return cls, cls, BOTH
     first, last = head + answer.start - part.start, head + answer.stop - 1 - part.start
     return first, last, START if last > first else BOTH
 

@@ -13,6 +13,7 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.modeling.heads import softmax
 from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.templates import template
 from compactbio.modeling.tokenizers import WordPieces, word_pieces
 from compactbio.tasks.outcome import Mistake, Outcome, counted, listed, rates
 from compactbio.tasks.relation_classes import Scheme, looks_negative, scheme
@@ -196,24 +197,25 @@ def encode(
     scheme: Scheme,
     max_length: int,
 ) -> Encoded:
-    """The rows [CLS] sentence [SEP] of documents with one relation each, of at most `max_length` tokens.
+    """The rows of documents with one relation each, [CLS] sentence [SEP] for a BERT, of at most `max_length` tokens.
 
-    The id of the relation's class is the label of [CLS], -100 where `label_ids` does not have it and elsewhere.
-    A sentence that is too long keeps the pieces around its marks: all from the first mark to the last with as much on
-    either side, or, where these are too far apart, the two with as much around each; marks that alone are longer than
-    the row lose pieces. Without marks its beginning is kept. Raises UserError as `label_of` does.
+    The id of the relation's class is the label of the first token, -100 where `label_ids` does not have it and at all
+    others. A sentence that is too long keeps the pieces around its marks: all from the first mark to the last with as
+    much on either side, or, where these are too far apart, the two with as much around each; marks that alone are
+    longer than the row lose pieces. Without marks its beginning is kept. Raises UserError as `label_of` does.
     """
-    room = max_length - 2
+    special = template(tokenizer)
+    room = max_length - special.size
     rows, shortened = [], 0
     for document, sentence in zip(documents, word_pieces([d.text for d in documents], tokenizer), strict=True):
         label = label_ids.get(scheme.map(label_of(document)), NO_LABEL)
         ids = sentence.ids
         if len(ids) > room:
             ids, shortened = ids[_kept(document, sentence, room)], shortened + 1
-        tokens = np.concatenate([[tokenizer.cls_token_id], ids, [tokenizer.sep_token_id]])
+        tokens = special.ids(ids)
         labels = np.full(len(tokens), NO_LABEL)
         labels[0] = label
-        rows.append(Row(tokens, labels))
+        rows.append(Row(tokens, labels, special.segments(ids)))
     return Encoded(tuple(rows), shortened, scheme)
 
 

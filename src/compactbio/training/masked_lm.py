@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from compactbio.modeling.families import depth, device_of, mlm_logits
 from compactbio.modeling.packing import Packed, encode
 from compactbio.modeling.sharing import evaluating
+from compactbio.modeling.templates import special_ids
 from compactbio.objectives import labelled
 from compactbio.objectives.losses import mlm
 
@@ -38,8 +39,9 @@ class Masking:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast, probability: float, seed: int) -> "Masking":
         """The masking for a tokenizer, whose special tokens are never chosen."""
-        special = np.zeros(len(tokenizer), dtype=np.bool_)
-        special[tokenizer.all_special_ids] = True
+        # The ids of added tokens may leave gaps, so that the highest is beyond the number of pieces.
+        special = np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=np.bool_)
+        special[special_ids(tokenizer)] = True
         return cls(probability, int(tokenizer.mask_token_id), special, seed)
 
     def apply(self, ids: NDArray[np.int64], epoch: int, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
