@@ -22,6 +22,7 @@ from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, longest, set_dropout
 from compactbio.modeling.heads import predictor_of
+from compactbio.modeling.tokenizers import for_words
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
 from compactbio.tasks.outcome import Outcome
@@ -296,7 +297,8 @@ def _finish(
             best = loading.find(out / run_folder.CHECKPOINTS / run_folder.BEST)
             model = loading.load_for(best, inputs.task.auto)
         model.save_pretrained(out)
-        tokenizer.save_pretrained(out)
+        # Words are read with the mark of a word's start, in transformers too.
+        (for_words(tokenizer) if inputs.data.task == "ner" else tokenizer).save_pretrained(out)
         if on_devel is not None:
             outcome = on_devel(model)
             step = kept["step"] if kept else result.step
