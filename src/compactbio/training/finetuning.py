@@ -22,6 +22,7 @@ from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, set_dropout
 from compactbio.modeling.heads import predictor_of
+from compactbio.modeling.tokenizers import for_words
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
 from compactbio.tasks.outcome import Outcome
@@ -151,6 +152,8 @@ def finetune(
         train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
         devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
     kind = TASKS[found.task]
+    if found.task == "ner":
+        tokenizer = for_words(tokenizer)  # saved with the model, so that transformers cuts words as it was trained
     chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
     chosen = chosen.model_copy(
         update={"max_length": min(chosen.max_length, int(source.config.max_position_embeddings))}
