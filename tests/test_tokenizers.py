@@ -106,10 +106,10 @@ def test_rules_that_the_class_would_lose_are_kept_and_saved(folder, tmp_path):
     (place / "config.json").write_text('{"model_type": "bert"}')
     (place / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     loaded = load_tokenizer(place)
-    assert loaded.tokenize("Aspirin dose") == ["aspirin", "dose"]
+    assert loaded("Aspirin dose").tokens() == ["[CLS]", "aspirin", "dose", "[SEP]"]
     loaded.save_pretrained(tmp_path / "again")
     for again in (AutoTokenizer.from_pretrained(tmp_path / "again"), load_tokenizer(tmp_path / "again")):
-        assert again(TEXT).tokens() == own.encode(TEXT).tokens
+        assert again(TEXT).tokens()[1:-1] == own.encode(TEXT).tokens
 
 
 def test_what_was_loaded_is_the_same_after_saving(folder, tmp_path):

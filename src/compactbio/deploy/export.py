@@ -21,6 +21,7 @@ from compactbio.modeling import loading, onnx, runtimes
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import ONNX_FILES, Runtime
+from compactbio.modeling.tokenizers import for_words
 from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.tasks import data as datasets
@@ -278,7 +279,8 @@ def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> N
     in_place = out.resolve() == source.folder.resolve()
     if not in_place:
         source.config.save_pretrained(out)
-        loading.tokenizer_of(source).save_pretrained(out)
+        tokenizer = loading.tokenizer_of(source)
+        (for_words(tokenizer) if result.task == "ner" else tokenizer).save_pretrained(out)
         if (source.folder / run_folder.RUN).is_file():
             shutil.copyfile(source.folder / run_folder.RUN, out / run_folder.RUN)
     with atomic_file(out / result.file) as partial:

@@ -29,6 +29,7 @@ from compactbio.files import file_digest, value_digest
 from compactbio.modeling.families import DECODER_BIAS, family_of, is_known, is_untied, longest, needs_segments
 from compactbio.modeling.heads import check_padding
 from compactbio.modeling.sharing import building, held
+from compactbio.modeling.templates import template
 from compactbio.modeling.tokenizers import load_tokenizer, reason, tokenizer_rules
 
 _LFS = b"version https://git-lfs"
@@ -303,8 +304,11 @@ def check_tokenizer(source: Source, corpus: PreTrainedTokenizerFast, manifest: d
             f"The corpus has a vocabulary of {made['vocab_size']} pieces, {source.name} one of "
             f"{source.config.vocab_size}; {again}"
         )
-    model = tokenizer_rules(load_tokenizer(source.folder).backend_tokenizer)
-    rows = tokenizer_rules(corpus.backend_tokenizer)
+    own = load_tokenizer(source.folder)
+    model, rows = (
+        {**tokenizer_rules(tokenizer.backend_tokenizer), "special tokens": template(tokenizer).gaps}
+        for tokenizer in (own, corpus)
+    )
     differing = [rule for rule in model if model[rule] != rows[rule]]
     if differing:
         raise UserError(

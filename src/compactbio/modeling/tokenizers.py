@@ -50,8 +50,6 @@ def load_tokenizer(name: str | Path, special: Sequence[str] = ("pad_token",)) ->
 
     Raises UserError where there is no tokenizer, where it has no fast version, and where a special token is missing.
     """
-    from transformers import AlbertTokenizer
-
     path = Path(name)
     if path.is_file():
         tokenizer = _from_vocabulary(path, {})
@@ -70,10 +68,6 @@ def load_tokenizer(name: str | Path, special: Sequence[str] = ("pad_token",)) ->
     tokenizer.backend_tokenizer.no_padding()
     for key in _STALE:
         tokenizer.init_kwargs.pop(key, None)
-    if isinstance(tokenizer, AlbertTokenizer) and "model_input_names" not in tokenizer.init_kwargs:
-        # ALBERT was trained with two token types, which its class in transformers 5 no longer returns.
-        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
-        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
     return tokenizer
 
 
@@ -155,13 +149,12 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTokenizerFast":
     from tokenizers import Tokenizer
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     try:
         whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         options = _normalized(whole, config)
-        kind = AutoTokenizer if _is_described(folder) else PreTrainedTokenizerFast
-        tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+        tokenizer = _by_class(folder, PreTrainedTokenizerFast, **options)
         _follow_prefix(whole, tokenizer.backend_tokenizer)
         backend = Tokenizer.from_str(json.dumps(whole))
     except Exception as error:  # of many kinds, from two libraries, all about the user's files
@@ -175,11 +168,23 @@ def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTo
     unknown = [token for token in special.values() if backend.token_to_id(token) is None]
     if unknown:
         raise UserError(f"{name}: its tokenizer.json lacks the special tokens {', '.join(unknown)}.")
+    if backend.post_processor is None:
+        backend.post_processor = tokenizer.backend_tokenizer.post_processor
     return _without_class(backend, tokenizer)
 
 
-def _is_described(folder: Path) -> bool:
-    return any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
+def _by_class(folder: Path, undescribed: Any, **options: Any) -> "PreTrainedTokenizerFast":
+    """The tokenizer by the class that the files of a folder name, by the class `undescribed` where they name none."""
+    from transformers import AlbertTokenizer, AutoTokenizer
+
+    described = any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
+    kind = AutoTokenizer if described else undescribed
+    tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    if isinstance(tokenizer, AlbertTokenizer) and "model_input_names" not in tokenizer.init_kwargs:
+        # ALBERT was trained with two token types, which its class in transformers 5 no longer returns.
+        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
+    return tokenizer
 
 
 def _without_class(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
@@ -200,7 +205,7 @@ def _follow_prefix(whole: dict[str, Any], loaded: "Tokenizer") -> None:
 
 def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder with vocab.json and merges.txt, or with a SentencePiece model."""
-    from transformers import AutoTokenizer, RobertaTokenizer
+    from transformers import RobertaTokenizer
 
     sentencepiece = sorted(folder.glob("*.model"))
     merged = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
@@ -214,9 +219,8 @@ def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
             f"{name}: its tokenizer is a SentencePiece model ({sentencepiece[0].name}), which the package "
             "sentencepiece reads: install that, or name a folder with tokenizer.json."
         )
-    kind = AutoTokenizer if _is_described(folder) else RobertaTokenizer
     try:
-        tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = _by_class(folder, RobertaTokenizer)
         stated = json.loads((folder / "vocab.json").read_text(encoding="utf-8")) if merged else {}
     except Exception as error:  # of many kinds, about the user's files
         raise UserError(f"{name}: its tokenizer cannot be loaded ({reason(error)}).") from None
@@ -346,6 +350,9 @@ def for_words(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast"
         whole["normalizer"] = {"type": "Sequence", "normalizers": rules}
         return _without_class(Tokenizer.from_str(json.dumps(whole)), tokenizer)
     marked = copy.deepcopy(tokenizer)
-    marked.backend_tokenizer.pre_tokenizer.add_prefix_space = True
+    backend = marked.backend_tokenizer
+    backend.pre_tokenizer.add_prefix_space = True
+    if hasattr(backend.post_processor, "add_prefix_space"):
+        backend.post_processor.add_prefix_space = True  # else offsets would lose the first character
     marked.add_prefix_space = marked.init_kwargs["add_prefix_space"] = True
     return marked

@@ -152,6 +152,8 @@ def finetune(
         train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
         devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
     kind = TASKS[found.task]
+    if found.task == "ner":
+        tokenizer = for_words(tokenizer)  # saved with the model, so that transformers cuts words as it was trained
     chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
     chosen = chosen.within(longest(source.config))
     joined = chosen.joined_signs
