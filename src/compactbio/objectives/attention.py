@@ -54,6 +54,27 @@ def mse(
     return _sum(_probability_error, student, teacher, borders)
 
 
+def relations(student: Sequence[Tensor], teacher: Sequence[Tensor], borders: Sequence[int], heads: int) -> Tensor:
+    """Sum over Q-Q, K-K and V-V, relation heads and rows of KL(teacher's row || student's row), within each citation.
+
+    A row of a relation is softmax(x X^T / sqrt(d)) of a token's queries, keys or values X, whose heads are joined and
+    split anew into `heads` of size d. Count: heads * tokens, for a sum of three means over relation heads and rows.
+    Source: Wang et al. 2021 (MiniLMv2, arXiv 2012.15828), section 3.
+
+    Args:
+        student, teacher: queries, keys and values, each (h, t, d) with the h and d of its own model.
+        heads: the number of relation heads; it divides both widths h * d.
+    """
+    return _sum(_kl, _with_itself(student, heads), _with_itself(teacher, heads), borders)
+
+
+def _with_itself(parts: Sequence[Tensor], heads: int) -> Attention:
+    """Queries, keys and values (h, t, d) as one attention of 3 * `heads` heads, in which each attends to itself."""
+    tokens = parts[0].shape[1]
+    split = torch.cat([part.transpose(0, 1).reshape(tokens, heads, -1).transpose(0, 1) for part in parts])
+    return split, split, float(split.shape[-1] ** -0.5)
+
+
 def _kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     s, t = F.log_softmax(student, -1), F.log_softmax(teacher, -1)
     wanted = t.exp()

@@ -247,7 +247,7 @@ def _run(
     )
     module = TaskModel(model, inputs.data.task)
     with reporting.reporters(out, f"{inputs.data.name} ({inputs.data.task})") as callbacks:
-        outcome = engine.fit(module, steps, validation, arguments, callbacks, begun.checkpoint, train_key_biases=False)
+        outcome = engine.fit(module, steps, validation, arguments, callbacks, begun.checkpoint)
     stopped = outcome.stopped and outcome.step < steps.count
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
