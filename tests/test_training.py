@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from compactbio import corpus, recipes
 from compactbio.modeling import build_student
+from compactbio.modeling.families import layer_list
 from compactbio.training import batches
 from compactbio.training.engine import distil
 from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
@@ -61,6 +62,19 @@ def test_a_run_gives_a_folder_that_others_can_load(name, token_corpus, teacher_f
     assert str(tmp_path) not in card and str(teacher_folder) not in card
     assert recipes.load(out / "recipe.yaml") == recipe(name, teacher=teacher_folder.name)
     assert any((out / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"), [("compact-biobert", []), ("relation-biobert", [1]), ("tiny-biobert", [0, 1])]
+)
+def test_key_biases_are_trained_where_the_loss_reads_keys_themselves(name, trained, token_corpus):
+    small, teacher = recipe(name), bert(layers=4)
+    student = build_student(small, teacher)
+    before = [layer.attention.self.key.bias.clone() for layer in layer_list(student)]
+    rows = batches.Masked(corpus.open(token_corpus)["train"], Masking.of(corpus.tokenizer(token_corpus), 0.15, 0))
+    distil(student, teacher, batches.Steps(rows, small.batch_size, tokens=64, count=2), small)
+    after = [layer.attention.self.key.bias for layer in layer_list(student)]
+    assert [i for i in range(2) if not torch.equal(before[i], after[i])] == trained
 
 
 def test_models_in_memory_are_distilled_without_a_file(token_corpus, tmp_path, monkeypatch):

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from compactbio.objectives.losses import wide
 
+# So many heads of a citation have maps that stay in a CPU's cache: 144 relation heads take a third of the time that way.
+_CACHED_HEADS = 12
 # (query (h, t, d), key (h, t, d), scaling) of one layer.
 Attention = tuple[Tensor, Tensor, float]
 # The scores of student and teacher, each (h, l, l), to the sum of a term and its gradient by the student's scores.
@@ -65,14 +67,19 @@ def relations(student: Sequence[Tensor], teacher: Sequence[Tensor], borders: Seq
         student, teacher: queries, keys and values, each (h, t, d) with the h and d of its own model.
         heads: the number of relation heads; it divides both widths h * d.
     """
-    return _sum(_kl, _with_itself(student, heads), _with_itself(teacher, heads), borders)
+    pairs = zip(_split_anew(student, heads), _split_anew(teacher, heads), strict=True)
+    return torch.stack([_sum(_kl, _with_itself(own), _with_itself(wanted), borders) for own, wanted in pairs]).sum()
 
 
-def _with_itself(parts: Sequence[Tensor], heads: int) -> Attention:
-    """Queries, keys and values (h, t, d) as one attention of 3 * `heads` heads, in which each attends to itself."""
+def _split_anew(parts: Sequence[Tensor], heads: int) -> Sequence[Tensor]:
+    """Queries, keys and values (h, t, d) as relation heads of all three, (some of 3 * heads, t, size)."""
     tokens = parts[0].shape[1]
     split = torch.cat([part.transpose(0, 1).reshape(tokens, heads, -1).transpose(0, 1) for part in parts])
-    return split, split, float(split.shape[-1] ** -0.5)
+    return torch.split(split, len(split) if split.is_cuda else _CACHED_HEADS)
+
+
+def _with_itself(heads: Tensor) -> Attention:
+    return heads, heads, float(heads.shape[-1] ** -0.5)
 
 
 def _kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

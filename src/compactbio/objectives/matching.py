@@ -33,7 +33,7 @@ def match(student: PreTrainedModel, teacher: PreTrainedModel | None, recipe: Rec
     if not any(term.relations for term in terms):
         return Match(layers)
     relation = (depth(student) - 1, _relation_layer(teacher, recipe))
-    return Match(layers, relation, _relation_heads(_width(student), _width(teacher), recipe))
+    return Match(layers, relation, _relation_heads(attention_width(student), attention_width(teacher), recipe))
 
 
 def _check_shapes(student: PreTrainedModel, teacher: PreTrainedModel, recipe: Recipe) -> None:
@@ -84,6 +84,6 @@ def _relation_heads(student: int, teacher: int, recipe: Recipe) -> int:
     return recipe.relation_heads
 
 
-def _width(model: PreTrainedModel) -> int:
+def attention_width(model: PreTrainedModel) -> int:
     """The width of queries, keys and values; MobileBERT's is smaller than that of its hidden states."""
     return int(getattr(model.config, "true_hidden_size", model.config.hidden_size))

@@ -150,7 +150,7 @@ class Recipe(BaseModel):
         return self
 
 
-_PACKAGED = {file.stem: file for folder in ("published", "ours") for file in (Path(__file__).parent / folder).glob("*")}
+_PACKAGED = {file.stem: file for folder in ("published", "ours") for file in (Path(__file__).parent / folder).iterdir()}
 
 
 def names() -> list[str]:
