@@ -234,14 +234,29 @@ def test_models_that_do_not_fit_are_refused_with_what_would():
     cases = [
         ("distil-biobert", bert(layers=2, vocab=90), "vocabulary"),
         ("distil-biobert", bert(layers=2, hidden=12), "hidden_mse"),
-        ("compact-biobert", bert(layers=3), "1, 2, 4"),
-        ("tiny-biobert", bert(layers=2, heads=2), "4 heads"),
+        ("compact-biobert", bert(layers=5), "deeper than its teacher of 4"),
+        ("tiny-biobert", bert(layers=2, heads=2), "4 heads.*attention_relations"),
     ]
     for name, student, words in cases:
         with pytest.raises(UserError, match=words):
             Distiller(student, teacher, recipes.load(name))
     with pytest.raises(UserError, match="needs a teacher"):
         Distiller(bert(layers=2), None, recipes.load("distil-biobert"))
+
+
+@pytest.mark.parametrize(
+    ("layers", "layer_map", "picks"),
+    [(3, "uniform", [0, 2, 3]), (2, "last", [2, 3]), (2, [0, 3], [0, 3]), (5, [0, 1, 2, 3, 3], [0, 1, 2, 3, 3])],
+)
+def test_terms_compare_the_layers_of_the_map(layers, layer_map, picks):
+    teacher, student = bert(layers=4, seed=1), bert(layers=layers, seed=2)
+    loss = {"mlm": 0, "logits_kl": 0, "attention_kl": 0}
+    distiller = Distiller(student, teacher, recipes.load("compact-biobert", layer_map=layer_map, loss=loss)).eval()
+    ids, mask, labels = batch([9, 9])
+    with torch.no_grad():
+        own, theirs = (model(ids, output_hidden_states=True).hidden_states[1:] for model in (student, teacher))
+        wanted = sum((1 - F.cosine_similarity(own[i], theirs[p], dim=-1)).mean() for i, p in enumerate(picks))
+        assert distiller(ids, mask, labels).terms["hidden_cosine"].item() == pytest.approx(3 * wanted.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["distil-biobert", "compact-biobert"])

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from compactbio import recipes
-from compactbio.modeling import hardware
+from compactbio.modeling import build_student, encoder_parameters, hardware
 from compactbio.recipes import LossTerm
 from compactbio.training import plan as planning
 from compactbio.training.plan import SHARE, Timed, plan, training_flops_per_token
-from conftest import SMALL, bert, one_sentence
+from conftest import SMALL, TINY, bert, one_sentence
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,25 @@ def test_arithmetic_counts_heads_where_a_term_reads_them_and_the_teacher_once():
     assert alone == pytest.approx(3 * (2 * layer + head))
     assert both == pytest.approx(alone + 4 * layer + head)
     assert states == pytest.approx(3 * 2 * layer + 4 * layer)
+
+
+def test_arithmetic_counts_the_maps_that_attention_terms_compare():
+    student, teacher, lengths = bert(layers=2, hidden=12), bert(layers=4), [10, 30]
+
+    def taken(term):
+        loss = {LossTerm.MLM: 1.0} | ({term: 1.0} if term else {})
+        return training_flops_per_token(recipe().model_copy(update={"loss": loss}), student, teacher, lengths)
+
+    a_map = 2 * 25 * (3 * 12 + 24)  # tokens of the mean token's row; forward and the two gradients, and the teacher's
+    assert taken(LossTerm.ATTENTION_RELATIONS) == pytest.approx(taken(None) + 3 * a_map)
+    assert taken(LossTerm.ATTENTION_KL) == pytest.approx(taken(None) + 2 * a_map)
+
+
+def test_the_relation_recipe_is_planned(token_corpus, teacher_folder):
+    chosen = recipes.load("relation-biobert", **{**SMALL, **TINY, "steps": 10, "eval_every": 40, "save_every": 40})
+    found = plan(chosen, token_corpus, teacher=str(teacher_folder), precision="fp32", devices=["H100"])
+    assert found.student_parameters == encoder_parameters(build_student(chosen, bert(layers=4)))
+    assert found.student_parameters < found.teacher_parameters and found.seconds > 0
 
 
 def test_the_command_prints_text_and_json(cli, token_corpus, teacher_folder):

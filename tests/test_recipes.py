@@ -21,8 +21,17 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def test_there_are_the_seven_published_recipes():
-    assert recipes.names() == sorted(PUBLISHED)
+def test_there_are_the_seven_published_recipes_and_one_of_ours():
+    assert recipes.names() == sorted([*PUBLISHED, "relation-biobert"])
+    assert {name for name in recipes.names() if recipes.is_published(name)} == set(PUBLISHED)
+
+
+def test_the_relation_recipe_holds_the_numbers_of_minilm():
+    recipe = recipes.load("relation-biobert")
+    assert (recipe.layers, recipe.hidden_size, recipe.intermediate_size, recipe.heads) == (6, 384, 1536, 12)
+    assert (recipe.learning_rate, recipe.warmup_steps, recipe.weight_decay, recipe.steps) == (6e-4, 4000, 0.01, 400_000)
+    assert (recipe.batch_size, recipe.adam_epsilon) == (256, 1e-6)
+    assert recipe.loss == {"attention_relations": 1.0, "mlm": 1.0} and "own" in recipe.source
 
 
 @pytest.mark.parametrize(("name", "numbers"), PUBLISHED.items())
@@ -54,7 +63,8 @@ def test_a_shown_recipe_is_a_start_for_ones_own(tmp_path):
 
 
 def test_a_recipe_as_run_reads_back_as_it_was(tmp_path):
-    recipe = recipes.load("tiny-biobert", published=True, attention_dropout=0.0, steps=7)
+    layers = [2, 5, 8, 11]
+    recipe = recipes.load("tiny-biobert", published=True, attention_dropout=0.0, steps=7, layer_map=layers)
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     assert recipes.load(file) == recipe
@@ -78,6 +88,12 @@ def test_a_recipe_as_run_reads_back_as_it_was(tmp_path):
         ("tiny-biobert", {"heads": None}, "needs layers, hidden_size"),
         ("bio-tinybert", {"loss": {"logits_kl": 1}}, "mlm alone"),
         ("bio-tinybert", {"start": "teacher-layers"}, "'checkpoint' or 'random'"),
+        ("distil-biobert", {"layer_map": "frist"}, "layer_map: take uniform, last, or a list .* 'frist'"),
+        ("distil-biobert", {"layer_map": [2, 0]}, "in their order"),
+        ("distil-biobert", {"layer_map": [0, 1.5]}, "layer_map"),
+        ("distil-biobert", {"layer_map": []}, "layer_map"),
+        ("distil-biobert", {"layer_map": 3}, "layer_map"),
+        ("relation-biobert", {"relation_heads": 0}, "relation_heads"),
         ("distil-biobert", {"loss": {"mlm": 0, "logits_kl": 0, "last_hidden_cosine": 0}}, "at least one term"),
     ],
 )
@@ -100,6 +116,8 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path):
 def test_settings_are_yaml_values_and_reach_into_the_loss():
     assert recipes.parse_setting("learning_rate=5e-4") == {"learning_rate": 5e-4}
     assert recipes.parse_setting("published=true") == {"published": True}
+    assert recipes.load("distil-biobert", **recipes.parse_setting("layer_map=last")).layer_map == "last"
+    assert recipes.load("distil-biobert", **recipes.parse_setting("layer_map=[0,2,5]")).layer_map == (0, 2, 5)
     assert recipes.parse_setting("loss.mlm=2") == {"loss": {"mlm": 2}}
     changed = recipes.load("distil-biobert", **recipes.parse_setting("loss.mlm=0"))
     assert {term.value for term in changed.loss} == {"logits_kl", "last_hidden_cosine"}

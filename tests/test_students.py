@@ -1,14 +1,20 @@
 """Students are built as the recipes say, at any size, and count as many parameters as the paper's."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertForMaskedLM,
     DistilBertConfig,
     DistilBertForMaskedLM,
     MobileBertConfig,
     MobileBertForMaskedLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
     RobertaConfig,
     RobertaForMaskedLM,
 )
@@ -17,11 +23,12 @@ from compactbio import recipes
 from compactbio.cli.recipes import SIZES as LISTED
 from compactbio.errors import UserError
 from compactbio.modeling import build_student, encoder_parameters
-from compactbio.modeling.families import layer_list
+from compactbio.modeling.families import FAMILIES, layer_list
+from compactbio.modeling.students import picked_layers
 from conftest import bert, distilbert, mobilebert
 
 CASED, UNCASED = 28_996, 30_522
-# Millions of parameters without pooler, as counted on the published checkpoints.
+# Millions of parameters without pooler, as counted on the published checkpoints, where there are any.
 SIZES = {
     "distil-biobert": 65.2,
     "compact-biobert": 65.2,
@@ -30,6 +37,7 @@ SIZES = {
     "bio-distilbert-uncased": 66.4,
     "bio-tinybert": 14.3,
     "bio-mobilebert": 24.6,
+    "relation-biobert": 22.0,
 }
 
 
@@ -51,7 +59,7 @@ def test_every_recipe_is_counted_and_listed_with_its_size():
 
 
 @pytest.mark.parametrize(("name", "millions"), SIZES.items())
-def test_students_have_the_published_size(name, millions):
+def test_students_have_the_size_that_is_listed(name, millions):
     start = real_start(name)
     with torch.device("meta"):
         student = build_student(recipes.load(name), start)
@@ -118,9 +126,113 @@ def test_random_students_follow_the_seed():
     assert one.config.vocab_size == teacher.config.vocab_size
 
 
-def test_an_impossible_depth_names_the_depths_that_would_do():
-    with pytest.raises(UserError, match="1, 2, 4"):
-        build_student(recipes.load("distil-biobert", layers=3), bert(layers=4))
+LAYERS = [
+    # teacher, student, layer_map, pick, layers: the published ones, then rounded ones, the last ones, a list.
+    (12, 6, "uniform", "first", [0, 2, 4, 6, 8, 10]),
+    (12, 6, "uniform", "last", [1, 3, 5, 7, 9, 11]),
+    (12, 4, "uniform", "last", [2, 5, 8, 11]),
+    (12, 12, "uniform", "first", list(range(12))),
+    (12, 12, "uniform", "last", list(range(12))),
+    (12, 5, "uniform", "first", [0, 2, 5, 7, 10]),
+    (12, 5, "uniform", "last", [1, 4, 6, 9, 11]),
+    (6, 4, "uniform", "first", [0, 2, 3, 5]),
+    (6, 4, "uniform", "last", [1, 2, 4, 5]),
+    (12, 1, "uniform", "first", [0]),
+    (12, 1, "uniform", "last", [11]),
+    (12, 5, "last", "first", [7, 8, 9, 10, 11]),
+    (12, 3, (0, 2, 5), "last", [0, 2, 5]),
+    (2, 4, (0, 0, 1, 1), "first", [0, 0, 1, 1]),
+]
+
+
+@pytest.mark.parametrize(("teacher", "student", "layer_map", "pick", "layers"), LAYERS)
+def test_a_layer_map_names_the_teachers_layer_of_each_student_layer(teacher, student, layer_map, pick, layers):
+    assert picked_layers(teacher, student, layer_map, pick) == layers
+
+
+@pytest.mark.parametrize(("pick", "end"), [("first", 0), ("last", 1)])
+def test_even_layers_are_distinct_and_hold_the_teachers_first_or_last(pick, end):
+    for teacher in range(1, 25):
+        for student in range(1, teacher + 1):
+            layers = picked_layers(teacher, student, "uniform", pick)
+            assert layers == sorted(set(layers)) and len(layers) == student
+            assert layers[-end] == end * (teacher - 1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "layer_map", "words"),
+    [
+        (5, "uniform", "5 layers is deeper than its teacher of 4"),
+        (5, "last", "at most 4"),
+        (3, [0, 1], "2 layers for a student of 3"),
+        (3, [0, 1, 4], "0 to 3"),
+    ],
+)
+def test_layers_that_the_teacher_has_not_are_refused_with_what_would_do(layers, layer_map, words):
+    with pytest.raises(UserError, match=words):
+        build_student(recipes.load("distil-biobert", layers=layers, layer_map=layer_map), bert(layers=4))
+
+
+@pytest.mark.parametrize("family", [bert, distilbert, mobilebert])
+@pytest.mark.parametrize(("layer_map", "picks"), [("uniform", [0, 1, 3]), ("last", [1, 2, 3]), ([0, 2, 2], [0, 2, 2])])
+def test_a_student_starts_from_the_layers_of_its_map(family, layer_map, picks):
+    teacher = family(layers=4)
+    student = build_student(recipes.load("distil-biobert", layers=3, layer_map=layer_map), teacher)
+    for own, pick in zip(layer_list(student), picks, strict=True):
+        for key, value in layer_list(teacher)[pick].state_dict().items():
+            assert torch.equal(own.state_dict()[key], value), key
+
+
+def modernbert(layers: int):
+    """A random ModernBERT whose every third layer attends to all tokens."""
+    return ModernBertForMaskedLM(
+        ModernBertConfig(
+            vocab_size=60, hidden_size=24, num_attention_heads=4, intermediate_size=32, num_hidden_layers=layers,
+            pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2, local_attention=4,
+        )
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture
+def modern_family(monkeypatch):
+    """ModernBERT as a family, wherever the table does not hold it yet."""
+    family = replace(FAMILIES["bert"], layers="model.layers", head=("head", "decoder.bias"))
+    monkeypatch.setitem(FAMILIES, "modernbert", FAMILIES.get("modernbert", family))
+
+
+@pytest.mark.parametrize(("layers", "layer_map", "picks"), [(3, "uniform", [0, 2, 5]), (2, [0, 3], [0, 3])])
+def test_a_layer_of_modernbert_keeps_its_kind_of_attention(modern_family, layers, layer_map, picks, tmp_path):
+    teacher = modernbert(7)
+    recipe = recipes.load("distil-biobert", layers=layers, layer_map=layer_map)
+    student = build_student(recipe.model_copy(update={"attention_dropout": None}), teacher)
+    kinds = [layer.attention_type for layer in layer_list(teacher)]
+    assert [layer.attention_type for layer in layer_list(student)] == [kinds[pick] for pick in picks]
+    student.save_pretrained(tmp_path)
+    again = ModernBertForMaskedLM.from_pretrained(tmp_path)
+    assert [layer.attention_type for layer in layer_list(again)] == [kinds[pick] for pick in picks]
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        state, parts = teacher.model.embeddings(ids), teacher.model(ids, output_hidden_states=True).hidden_states
+        assert torch.equal(student.eval().model.embeddings(ids), state)
+        assert torch.allclose(student.model(ids, output_hidden_states=True).hidden_states[1], parts[1])
+
+
+@pytest.mark.parametrize("more", [{"pick": "last"}, {"layer_map": [1, 2]}, {"layer_map": [0, 0]}])
+def test_the_first_layer_of_modernbert_stays_first(modern_family, more):
+    with pytest.raises(UserError, match="begins with 0"):
+        build_student(recipes.load("distil-biobert", layers=2, **more), modernbert(6))
+
+
+@pytest.mark.parametrize(
+    ("kind", "longest"), [("roberta", 514), ("xlm-roberta", 514), ("bert", 512), ("modernbert", 8192)]
+)
+def test_a_random_student_takes_inputs_as_long_as_its_teacher_up_to_512(kind, longest, monkeypatch):
+    monkeypatch.setitem(FAMILIES, kind, FAMILIES["bert"])
+    config = AutoConfig.for_model(kind, vocab_size=60, max_position_embeddings=longest, pad_token_id=1)
+    recipe = recipes.load("relation-biobert", layers=1, copy_mlm_head=False)
+    student = build_student(recipe, SimpleNamespace(config=config))
+    assert student.config.model_type == "bert" and student.config.max_position_embeddings == 512
+    assert (student.config.vocab_size, student.config.pad_token_id) == (60, 1)
 
 
 def test_heads_must_divide_the_width():

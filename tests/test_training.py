@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from compactbio import corpus, recipes
 from compactbio.modeling import build_student
+from compactbio.modeling.families import layer_list
 from compactbio.training import batches
 from compactbio.training.engine import distil
 from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
@@ -24,7 +25,7 @@ from interruptions import killed_at, stopping_at
 
 def recipe(name: str = "distil-biobert", **more):
     """A packaged recipe cut down to a few steps on small models."""
-    shape = TINY if name == "tiny-biobert" else {}
+    shape = TINY if name in ("tiny-biobert", "relation-biobert") else {}
     return recipes.load(name, **{**SMALL, **shape, "steps": 8, "eval_every": 4, "save_every": 3, **more})
 
 
@@ -38,7 +39,7 @@ def same(one: dict, two: dict) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", ["distil-biobert", "compact-biobert", "tiny-biobert"])
+@pytest.mark.parametrize("name", ["distil-biobert", "compact-biobert", "tiny-biobert", "relation-biobert"])
 def test_a_run_gives_a_folder_that_others_can_load(name, token_corpus, teacher_folder, tmp_path):
     out = tmp_path / "run"
     result = train(recipe(name), token_corpus, out, teacher=str(teacher_folder))
@@ -55,12 +56,25 @@ def test_a_run_gives_a_folder_that_others_can_load(name, token_corpus, teacher_f
         assert line["loss"] == pytest.approx(sum(line[term] for term in terms), rel=1e-4)
     assert trained[-1]["epoch"] == pytest.approx(8 * 6 / 50)
     assert result.heldout_loss == min(line["heldout_loss"] for line in lines if "heldout_loss" in line)
-    assert result.teacher_heldout_loss is not None
+    assert (result.teacher_heldout_loss is None) == (name == "relation-biobert")  # which reads no prediction of it
     card = (out / "README.md").read_text()
     assert f"{result.heldout_loss:.4f}" in card and corpus.manifest(token_corpus)["fingerprint"] in card
     assert str(tmp_path) not in card and str(teacher_folder) not in card
     assert recipes.load(out / "recipe.yaml") == recipe(name, teacher=teacher_folder.name)
     assert any((out / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"), [("compact-biobert", []), ("relation-biobert", [1]), ("tiny-biobert", [0, 1])]
+)
+def test_key_biases_are_trained_where_the_loss_reads_keys_themselves(name, trained, token_corpus):
+    small, teacher = recipe(name), bert(layers=4)
+    student = build_student(small, teacher)
+    before = [layer.attention.self.key.bias.clone() for layer in layer_list(student)]
+    rows = batches.Masked(corpus.open(token_corpus)["train"], Masking.of(corpus.tokenizer(token_corpus), 0.15, 0))
+    distil(student, teacher, batches.Steps(rows, small.batch_size, tokens=64, count=2), small)
+    after = [layer.attention.self.key.bias for layer in layer_list(student)]
+    assert [i for i in range(2) if not torch.equal(before[i], after[i])] == trained
 
 
 def test_models_in_memory_are_distilled_without_a_file(token_corpus, tmp_path, monkeypatch):
@@ -111,10 +125,11 @@ def _lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_stopped_run_in_bf16_resumes_to_the_same_bits(token_corpus, teacher_folder, tmp_path):
+@pytest.mark.parametrize("name", ["distil-biobert", "relation-biobert"])
+def test_a_stopped_run_in_bf16_resumes_to_the_same_bits(name, token_corpus, teacher_folder, tmp_path):
     # Few steps: a processor without bf16 emulates it.
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    chosen, given = recipe(steps=4, save_every=4), {"teacher": str(teacher_folder), "precision": "bf16"}
+    chosen, given = recipe(name, steps=4, save_every=4), {"teacher": str(teacher_folder), "precision": "bf16"}
     train(chosen, token_corpus, straight, **given)
     with stopping_at(1):
         assert train(chosen, token_corpus, stopped, **given).step == 2

@@ -33,7 +33,7 @@ for line in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def runs(token_corpus, teacher_folder, tmp_path_factory):
-    """The commands of three runs, what they said on two processes, and the folder that holds them."""
+    """The commands of four runs, what they said on two processes, and the folder that holds them."""
     place = tmp_path_factory.mktemp("processes")
     more = ["--steps", "5", "--precision", "fp32", "--set", "hidden_dropout=0", "--tokens-per-batch", "64"]
     tiny = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
@@ -44,6 +44,7 @@ def runs(token_corpus, teacher_folder, tmp_path_factory):
     lines = {
         "distil-biobert": line("distil-biobert"),
         "tiny-biobert": line("tiny-biobert", *tiny, name="tiny-biobert"),
+        "relation-biobert": line("relation-biobert", *tiny, name="relation-biobert"),
         "crowded": line("crowded", "--set", "batch_size=1"),
     }
     (place / "run.py").write_text(SCRIPT)
@@ -59,7 +60,7 @@ def _lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["distil-biobert", "tiny-biobert"])
+@pytest.mark.parametrize("name", ["distil-biobert", "tiny-biobert", "relation-biobert"])
 def test_two_processes_train_the_same_model_as_one(name, runs, cli, tmp_path):
     lines, _, place = runs
     one, two = tmp_path / "one", place / name
@@ -87,5 +88,5 @@ def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
 def test_more_processes_than_citations_a_step_are_refused_in_one_sentence(runs):
     _, messages, _ = runs
     ends = [json.loads(line) for line in messages.splitlines() if line.startswith("[")]
-    assert sorted(ends) == [["0", 0], ["0", 0], ["0", 2], ["1", 0], ["1", 0], ["1", 2]]
+    assert sorted(ends) == [["0", 0], ["0", 0], ["0", 0], ["0", 2], ["1", 0], ["1", 0], ["1", 0], ["1", 2]]
     assert messages.count("cannot share a step of 1") == 1 and "Traceback" not in messages

@@ -11,7 +11,7 @@ from compactbio import recipes
 
 app = typer.Typer(help="List the packaged recipes, or show one as a start for your own.", invoke_without_command=True)
 
-# Millions of parameters without pooler at the published sizes; counted in tests.
+# Millions of parameters without pooler at the sizes of the recipes; counted in tests.
 SIZES = {
     "distil-biobert": 65.2,
     "compact-biobert": 65.2,
@@ -20,6 +20,7 @@ SIZES = {
     "bio-distilbert-uncased": 66.4,
     "bio-tinybert": 14.3,
     "bio-mobilebert": 24.6,
+    "relation-biobert": 22.0,
 }
 _EXAMPLE = "Example: compactbio recipes show distil-biobert > mine.yaml"
 
@@ -38,6 +39,7 @@ def list_recipes(
             {
                 "name": name,
                 "kind": recipe.kind,
+                "published": recipes.is_published(name),
                 "parameters_millions": SIZES[name],
                 "start": _start(recipe),
                 "summary": recipe.summary,
@@ -47,17 +49,19 @@ def list_recipes(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("recipe", "kind", "M parameters", "start", "what it does")
+    table = Table("recipe", "from", "kind", "M parameters", "start", "what it does")
     for row in rows:
         table.add_row(
             str(row["name"]),
+            "paper" if row["published"] else "ours",
             str(row["kind"]),
             str(row["parameters_millions"]),
             str(row["start"]),
             str(row["summary"]),
         )
     Console().print(table)
-    typer.echo(f"Source: {rows[0]['source'].partition(';')[0]}; each recipe names its script.")  # type: ignore[attr-defined]
+    paper = next(str(row["source"]) for row in rows if row["published"]).partition(";")[0]
+    typer.echo(f"Paper: {paper}; each recipe names its script. Ours: this project's own, with no published model.")
 
 
 def _start(recipe: recipes.Recipe) -> str:

@@ -4,7 +4,7 @@ A packed row is (1, tokens) with `position_ids` that start at 0 for each citatio
 (citations + 1,) from 0 to tokens; no token attends over a border.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
@@ -25,20 +25,25 @@ _BLOCK = 256  # queries of local attention that are computed together
 
 
 class Capture:
-    """Keeps the queries and keys of chosen layers as attention passes through the layers, in their order.
+    """Keeps queries, keys and values of chosen layers as attention passes through the layers, in their order.
 
-    `taken[i]` is (query, key, scaling) of layer i, the first two (batch, heads, length, head size) with their graph.
+    `taken[i]` is (query, key, scaling) of layer i of `layers`, `values[i]` the values of layer i of `values_of`; all
+    (batch, heads, length, head size) with their graph.
     """
 
-    def __init__(self, layers: set[int]) -> None:
+    def __init__(self, layers: Set[int], values_of: Set[int] = frozenset()) -> None:
         self.layers = layers
+        self.values_of = values_of
         self.taken: dict[int, tuple[Tensor, Tensor, float]] = {}
+        self.values: dict[int, Tensor] = {}
         self._calls = 0
 
-    def offer(self, query: Tensor, key: Tensor, scaling: float) -> None:
-        """Keep the queries and keys of the next layer where they are wanted."""
+    def offer(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> None:
+        """Keep what is wanted of the next layer."""
         if self._calls in self.layers:
             self.taken[self._calls] = (query, key, scaling)
+        if self._calls in self.values_of:
+            self.values[self._calls] = value
         self._calls += 1
 
 
@@ -63,7 +68,7 @@ def attend(
         attention_mask: of a padded batch, as SDPA takes it.
         cu_seq_lens_q: the borders of a packed row; None for a padded batch.
         borders: the same numbers on the host.
-        capture: keeps queries and keys.
+        capture: keeps queries, keys and values.
         sliding_window: in a packed row, a token attends to those less than this far from it; None: to all.
 
     Returns (batch, length, heads, size). A packed row runs on CUDA without dropout by `varlen_attn`, elsewhere by
@@ -71,7 +76,7 @@ def attend(
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if capture is not None:
-        capture.offer(query, key, scaling)
+        capture.offer(query, key, value, scaling)
     if cu_seq_lens_q is None:
         out = scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
         return out.transpose(1, 2), None

@@ -26,14 +26,12 @@ class Family:
         classify: the head of a sequence classifier as a function of it and of the last hidden states at the first
             tokens, (rows, width); None where it is computed on padded batches alone.
         packs: whether a packed row gives the same as a padded batch.
-        picks: whether a student can be made of a teacher's layers.
     """
 
     head: tuple[str, ...]
     logits: Callable[[Any, Tensor], Tensor]
     classify: Callable[[Any, Tensor], Tensor] | None = None
     packs: bool = False
-    picks: bool = False
 
 
 def _cls_logits(model: Any, hidden: Tensor) -> Tensor:
@@ -77,7 +75,6 @@ _ROBERTA = Family(
     logits=lambda model, hidden: model.lm_head(hidden),
     classify=_by_classifier,
     packs=True,
-    picks=True,
 )
 _DEBERTA = Family(head=("cls.", "lm_predictions."), logits=_deberta_logits)
 
@@ -87,14 +84,12 @@ FAMILIES = {
         logits=_cls_logits,
         classify=_by_pooler,
         packs=True,
-        picks=True,
     ),
     "distilbert": Family(
         head=("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
         logits=_distilbert_logits,
         classify=_distilbert_classes,
         packs=True,
-        picks=True,
     ),
     # Its embedding joins three neighbours, so a packed row would mix citations at their borders.
     "mobilebert": Family(
@@ -120,7 +115,6 @@ FAMILIES = {
         logits=lambda model, hidden: model.decoder(model.head(hidden)),
         classify=_modernbert_classes,
         packs=True,
-        picks=True,
     ),
     # Their attention adds terms of distance, and so does not go through transformers' attention interface.
     "deberta": _DEBERTA,

@@ -1,6 +1,6 @@
 """Rows of tokens joined to packed rows: the one shape in which batches go through a model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -110,22 +110,27 @@ class Encoded:
     Attributes:
         hidden: by i, the state after i layers (0: the embedding output), (tokens, width).
         attention: by layer, (query, key, scaling), the first two (heads, tokens, head size).
+        values: by layer, those of attention, (heads, tokens, head size).
     """
 
     hidden: dict[int, Tensor]
     attention: dict[int, tuple[Tensor, Tensor, float]]
+    values: dict[int, Tensor]
 
 
-def encode(model: PreTrainedModel, batch: Packed, states: set[int], attentions: set[int]) -> Encoded:
+def encode(
+    model: PreTrainedModel, batch: Packed, states: set[int], attentions: set[int], values: Set[int] = frozenset()
+) -> Encoded:
     """Run a model's encoder, without a head, on a packed row.
 
     Args:
         states: the hidden states to return, counted from the embedding output.
         attentions: the 0-based layers whose queries and keys to return.
+        values: the 0-based layers whose values to return.
 
     A family that cannot be packed runs as a padded batch inside; what is returned is packed all the same.
     """
-    capture = Capture(attentions)
+    capture = Capture(attentions, values)
     wanted = sorted(states)
     with packed_attention(model):
         inputs, at = inputs_of(model, batch)
@@ -137,11 +142,14 @@ def encode(model: PreTrainedModel, batch: Packed, states: set[int], attentions: 
         flat = rows.flatten(0, 1)
         return flat if at is None else flat[at]
 
-    taken = {
-        i: (packed(query.transpose(1, 2)).transpose(0, 1), packed(key.transpose(1, 2)).transpose(0, 1), scaling)
-        for i, (query, key, scaling) in capture.taken.items()
-    }
-    return Encoded({i: packed(hidden[i]) for i in wanted}, taken)
+    def by_head(heads: Tensor) -> Tensor:
+        return packed(heads.transpose(1, 2)).transpose(0, 1)
+
+    return Encoded(
+        {i: packed(hidden[i]) for i in wanted},
+        {i: (by_head(query), by_head(key), scaling) for i, (query, key, scaling) in capture.taken.items()},
+        {i: by_head(value) for i, value in capture.values.items()},
+    )
 
 
 def inputs_of(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any], Tensor | None]:

@@ -1,14 +1,24 @@
 """Construction of students: layers picked from a teacher, a checkpoint as it is, or a random model of a shape."""
 
 import copy
+from collections.abc import Sequence
 
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
+from transformers import BertConfig, BertForMaskedLM, PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.families import FAMILIES, depth, family_of, is_untied, layer_list, layer_path, set_dropout
+from compactbio.modeling.families import (
+    FAMILIES,
+    depth,
+    family_of,
+    is_untied,
+    layer_list,
+    layer_path,
+    longest,
+    set_dropout,
+)
 from compactbio.modeling.sharing import building
-from compactbio.recipes import Recipe
+from compactbio.recipes import LayerMap, Recipe
 
 
 def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
@@ -19,7 +29,7 @@ def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
         teacher: a masked-LM model, which is left as it is; for start "checkpoint" the model to be copied.
 
     Random weights are drawn from `recipe.seed`; the global generator is left as it was. Raises UserError for a family
-    that is not supported, a depth that does not divide the teacher's, or a width that the heads do not divide.
+    that is not supported, layers that the teacher has not, or a width that the heads do not divide.
 
     Example: `build_student(recipes.load("distil-biobert"), teacher)`
     """
@@ -39,40 +49,87 @@ def random_student(recipe: Recipe, vocab_size: int, pad_token_id: int) -> PreTra
     return student
 
 
-def picked_layers(teacher_depth: int, student_depth: int, pick: str) -> list[int]:
-    """The 0-based teacher layer of each student layer: i * T / S ('first') or (i + 1) * T / S - 1 ('last').
+def picked_layers(teacher_depth: int, student_depth: int, layer_map: LayerMap, pick: str) -> list[int]:
+    """The 0-based teacher layer of each student layer, by a recipe's `layer_map`.
 
-    Raises UserError where S does not divide T.
+    "uniform": i * T / S (`pick` "first") or (i + 1) * T / S - 1 (`pick` "last"), rounded half up. "last": T - S + i.
+    A list: its layers. Raises UserError for a list of another length or with a layer that the teacher has not, and
+    without a list for a student that is deeper than its teacher.
     """
-    if teacher_depth % student_depth:
-        divisors = ", ".join(str(d) for d in range(1, teacher_depth + 1) if teacher_depth % d == 0)
+    if not isinstance(layer_map, str):
+        return _listed_layers(teacher_depth, student_depth, layer_map)
+    if student_depth > teacher_depth:
         raise UserError(
-            f"A student of {student_depth} layers cannot be made of a teacher's {teacher_depth}: set layers to one of "
-            f"{divisors}."
+            f"A student of {student_depth} layers is deeper than its teacher of {teacher_depth}: set layers to at most "
+            f"{teacher_depth}, or layer_map to a list with one of the teacher's layers for each, some of them repeated."
         )
-    block = teacher_depth // student_depth
-    return [i * block + (block - 1 if pick == "last" else 0) for i in range(student_depth)]
+    if layer_map == "last":
+        return list(range(teacher_depth - student_depth, teacher_depth))
+    ahead = pick == "last"
+    blocks = range(ahead, student_depth + ahead)
+    return [(2 * i * teacher_depth + student_depth) // (2 * student_depth) - ahead for i in blocks]
+
+
+def _listed_layers(teacher_depth: int, student_depth: int, layers: Sequence[int]) -> list[int]:
+    if len(layers) != student_depth:
+        raise UserError(
+            f"layer_map names {len(layers)} layers for a student of {student_depth}: name one of the teacher's layers "
+            "for each."
+        )
+    if not all(0 <= layer < teacher_depth for layer in layers):
+        raise UserError(
+            f"layer_map {list(layers)} names a layer that the teacher has not: its {teacher_depth} layers are 0 to "
+            f"{teacher_depth - 1}."
+        )
+    return list(layers)
 
 
 def _from_layers(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     assert recipe.layers is not None  # the recipe's validation saw to it
-    picks = picked_layers(depth(teacher), recipe.layers, recipe.pick)
-    config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = recipe.layers
-    student = type(teacher)(config)
-    layers = f"{layer_path(teacher.base_model)}."
+    picks = picked_layers(depth(teacher), recipe.layers, recipe.layer_map, recipe.pick)
+    path = layer_path(teacher.base_model)
+    if path is None:
+        raise UserError(
+            f"A student cannot start from the layers of a {teacher.config.model_type}, which share their weights: take "
+            "a recipe whose start is random, such as relation-biobert.",
+            setting="teacher",
+        )
+    student = type(teacher)(_shortened(teacher.config, picks))
+    layers = f"{path}."
     beside = {key: value for key, value in teacher.base_model.state_dict().items() if not key.startswith(layers)}
     student.base_model.load_state_dict(beside, strict=False)
     for layer, pick in zip(layer_list(student), picks, strict=True):
-        layer.load_state_dict(layer_list(teacher)[pick].state_dict())
+        _fill(layer, layer_list(teacher)[pick], pick)
     if recipe.copy_mlm_head:
         _copy_head(teacher, student)
     return student
 
 
+def _shortened(config: PretrainedConfig, picks: Sequence[int]) -> PretrainedConfig:
+    """A copy of a teacher's configuration for some of its layers."""
+    shortened = copy.deepcopy(config)
+    shortened.num_hidden_layers = len(picks)
+    # ModernBERT's layers attend to all tokens or to near ones: each keeps its kind wherever it stands.
+    if getattr(config, "layer_types", None):
+        shortened.layer_types = [config.layer_types[pick] for pick in picks]
+    return shortened
+
+
+def _fill(layer: nn.Module, source: nn.Module, pick: int) -> None:
+    weights = source.state_dict()
+    # ModernBERT's first layer has no norm before its attention, so it can be nothing but a first layer.
+    if weights.keys() != layer.state_dict().keys():
+        raise UserError(
+            f"The teacher's layer {pick} does not fit its place in the student, as the first layer of this family has "
+            "no norm of its own: take pick first, or a layer_map that begins with 0 and has it once."
+        )
+    layer.load_state_dict(weights)
+
+
 def _random(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     config = teacher.config
-    student = _random_bert(recipe, config.vocab_size, config.pad_token_id, config.max_position_embeddings)
+    positions = min(longest(config), max(512, recipe.max_length))
+    student = _random_bert(recipe, config.vocab_size, config.pad_token_id, positions)
     if recipe.copy_mlm_head and config.model_type == "bert":
         _copy_head(teacher, student)
     return student

@@ -8,12 +8,11 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compactbio.errors import UserError
-from compactbio.modeling.families import attention_dropout, depth, heads, mlm_logits
+from compactbio.modeling.families import attention_dropout, depth, mlm_logits
 from compactbio.modeling.packing import Encoded, Packed, encode
 from compactbio.modeling.sharing import building
-from compactbio.modeling.students import picked_layers
-from compactbio.objectives.terms import TERMS, Counts, Match, Step
+from compactbio.objectives.matching import match, needs_teacher
+from compactbio.objectives.terms import TERMS, Counts, Step
 from compactbio.recipes import LossTerm, Recipe
 
 PROJECTION = "projection.safetensors"
@@ -42,7 +41,7 @@ class Distiller(nn.Module):
         recipe: the terms and their weights.
 
     `projection` is an nn.Linear from the student's width to the teacher's where `hidden_mse` has a weight. Raises
-    UserError where the two models do not fit the terms: depths that do not divide, other heads, widths or vocabularies.
+    UserError where the two models do not fit the terms: other depths, heads, widths or vocabularies than these take.
 
     Example: `Distiller(student, teacher, recipe)(input_ids, attention_mask, labels).loss.backward()`
     """
@@ -55,8 +54,8 @@ class Distiller(nn.Module):
         self.recipe = recipe
         self.student = student
         # Not a submodule: saving would meet shared tensors, and train() would switch its dropout on.
-        self.__dict__["teacher"] = teacher if _needs_teacher(recipe) else None
-        self._match = _match(student, self.teacher, recipe)
+        self.__dict__["teacher"] = teacher if needs_teacher(recipe) else None
+        self._match = match(student, self.teacher, recipe)
         self.projection = nn.Identity()
         if LossTerm.HIDDEN_MSE in recipe.loss and self.teacher is not None:
             with building(recipe.seed):
@@ -144,8 +143,9 @@ class Distiller(nn.Module):
         states = {pair[side] for pair in self._match.states if any(term.states for term in terms)}
         states |= {0 for term in terms if term.embeddings}
         layers = {pair[side] for pair in self._match.layers if any(term.attentions for term in terms)}
+        related = {self._match.relation[side]} if self._match.relation else set()
         last = depth(model)
-        encoded = encode(model, batch, states | {last}, layers)
+        encoded = encode(model, batch, states | {last}, layers | related, related)
         read = any(term.logits if side == 0 else term.teacher_logits for term in terms)
         logits = mlm_logits(model, encoded.hidden[last][at]) if read else encoded.hidden[last][:0]
         return encoded, logits
@@ -168,36 +168,3 @@ def labelled(batch: Packed) -> Tensor:
 def counts_of(batch: Packed) -> Counts:
     """The counts of a batch; to be taken on the host, as `labelled` is."""
     return Counts(len(labelled(batch)), batch.borders[-1], sum(length**2 for length in batch.lengths))
-
-
-def _needs_teacher(recipe: Recipe) -> bool:
-    return any(TERMS[term].needs_teacher for term in recipe.loss)
-
-
-def _match(student: PreTrainedModel, teacher: PreTrainedModel | None, recipe: Recipe) -> Match:
-    """Check that the two models fit the recipe's terms, and match their layers."""
-    terms = {term: TERMS[term] for term in recipe.loss}
-    if not _needs_teacher(recipe):
-        return Match(())
-    if teacher is None:
-        raise UserError(f"Recipe {recipe.name} needs a teacher: name one.", setting="teacher")
-    small, large = student.config, teacher.config
-    if any(term.teacher_logits for term in terms.values()) and small.vocab_size != large.vocab_size:
-        raise UserError(
-            f"The student's vocabulary of {small.vocab_size} pieces is not the teacher's of {large.vocab_size}; "
-            "both must use one tokenizer."
-        )
-    for term in (LossTerm.LAST_HIDDEN_COSINE, LossTerm.HIDDEN_COSINE):
-        if term in terms and small.hidden_size != large.hidden_size:
-            raise UserError(
-                f"{term.value} compares states of one width, not {small.hidden_size} and {large.hidden_size}; "
-                "take hidden_mse instead, which projects them."
-            )
-    if any(term.attentions for term in terms.values()) and heads(student) != heads(teacher):
-        raise UserError(
-            f"Attention terms compare head by head: give the student {heads(teacher)} heads, not {heads(student)}."
-        )
-    if not any(term.needs_match for term in terms.values()):
-        return Match(())
-    picks = picked_layers(depth(teacher), depth(student), "last")
-    return Match(tuple(enumerate(picks)))

@@ -31,9 +31,17 @@ class Counts(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Which layers are compared: 0-based (student layer, teacher layer)."""
+    """Which layers are compared: 0-based (student layer, teacher layer).
 
-    layers: tuple[tuple[int, int], ...]
+    Attributes:
+        layers: those that the layer-by-layer terms compare.
+        relation: the two whose relations are compared, None where no term does.
+        relation_heads: the number of heads of the relations.
+    """
+
+    layers: tuple[tuple[int, int], ...] = ()
+    relation: tuple[int, int] | None = None
+    relation_heads: int = 1
 
     @property
     def states(self) -> tuple[tuple[int, int], ...]:
@@ -69,15 +77,16 @@ class Term:
     states: bool = False
     embeddings: bool = False
     attentions: bool = False
+    relations: bool = False
 
     @property
     def needs_teacher(self) -> bool:
         """Whether the term reads the teacher."""
-        return self.teacher_logits or self.needs_match or self.last_state
+        return self.teacher_logits or self.needs_match or self.last_state or self.relations
 
     @property
     def needs_match(self) -> bool:
-        """Whether the term compares layer by layer, so that the depths have to divide."""
+        """Whether the term compares layer by layer."""
         return self.states or self.embeddings or self.attentions
 
 
@@ -129,6 +138,14 @@ def _attention_mse(step: Step) -> Tensor:
     return sum(total[1:], total[0]) / (step.counts.pairs * _heads(step))
 
 
+def _attention_relations(step: Step) -> Tensor:
+    assert step.match.relation is not None  # the match has it where this term has a weight
+    sides = zip((step.student, step.teacher), step.match.relation, strict=True)
+    student, teacher = ((*side.attention[layer][:2], side.values[layer]) for side, layer in sides)
+    heads = step.match.relation_heads
+    return attention.relations(student, teacher, step.borders, heads) / (step.counts.tokens * heads)
+
+
 def _heads(step: Step) -> int:
     query, _, _ = next(iter(step.student.attention.values()))
     return query.shape[0]
@@ -143,4 +160,5 @@ TERMS: dict[LossTerm, Term] = {
     LossTerm.HIDDEN_MSE: Term(_hidden_mse, states=True, embeddings=True),
     LossTerm.ATTENTION_KL: Term(_attention_kl, attentions=True),
     LossTerm.ATTENTION_MSE: Term(_attention_mse, attentions=True),
+    LossTerm.ATTENTION_RELATIONS: Term(_attention_relations, relations=True),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from compactbio.errors import UserError, nearest, validation_problem
 from compactbio.files import read_yaml
@@ -22,6 +22,7 @@ class LossTerm(StrEnum):
     HIDDEN_MSE = "hidden_mse"
     ATTENTION_KL = "attention_kl"
     ATTENTION_MSE = "attention_mse"
+    ATTENTION_RELATIONS = "attention_relations"
 
 
 # What `published: true` sets: the behaviour of the published scripts, by the field that corrects it.
@@ -35,6 +36,10 @@ CORRECTIONS: dict[str, Any] = {
 }
 
 
+# How a student's layers go with its teacher's: by a rule, or the 0-based teacher layer of each.
+LayerMap = Literal["uniform", "last"] | tuple[int, ...]
+
+
 class Recipe(BaseModel):
     """How a compact model is made: its start, its loss, its optimisation. Frozen; `load` makes one.
 
@@ -44,9 +49,13 @@ class Recipe(BaseModel):
         teacher: hub name or folder of the teacher (kind "distil").
         init: hub name or folder of the checkpoint (start "checkpoint").
         layers: depth of the student; with hidden_size, intermediate_size and heads its shape (start "random").
-        pick: which layer of each block of the teacher's layers a student's layer starts from.
+        layer_map: the teacher's layer of each student layer, for the start and for the terms that compare layer by
+            layer: "uniform", spread evenly over the teacher; "last", its last layers; or a list of 0-based layers.
+        pick: which layer of each block of the teacher's layers a student's layer starts from (layer_map "uniform").
         loss: weight of each term.
         temperature: divides the logits in `logits_kl` and `soft_targets`.
+        relation_layer: the teacher's 0-based layer that `attention_relations` reads; None is the last.
+        relation_heads: heads of these relations, a divisor of both widths; None is the largest up to 48.
         mlm_probability: share of the tokens that are masked.
         max_length: tokens per row at most, special ones included.
         batch_size: citations per optimiser step.
@@ -68,6 +77,7 @@ class Recipe(BaseModel):
     teacher: str | None = None
     init: str | None = None
     layers: int | None = Field(None, ge=1)
+    layer_map: LayerMap = "uniform"
     pick: Literal["first", "last"] = "first"
     hidden_size: int | None = Field(None, ge=1)
     intermediate_size: int | None = Field(None, ge=1)
@@ -75,6 +85,8 @@ class Recipe(BaseModel):
 
     loss: dict[LossTerm, float]
     temperature: float = Field(1.0, gt=0)
+    relation_layer: int | None = Field(None, ge=0)
+    relation_heads: int | None = Field(None, ge=1)
 
     mlm_probability: float = Field(0.15, gt=0, lt=1)
     max_length: int = Field(256, ge=3)
@@ -107,6 +119,16 @@ class Recipe(BaseModel):
             return {**CORRECTIONS, **values}
         return values
 
+    @field_validator("layer_map", mode="before")
+    @classmethod
+    def _known_layers(cls, value: Any) -> Any:
+        if value in ("uniform", "last"):
+            return value
+        layers = value if isinstance(value, list | tuple) else ()
+        if not layers or any(type(layer) is not int for layer in layers) or list(layers) != sorted(layers):
+            raise ValueError(f"take uniform, last, or a list of the teacher's layers in their order, not {value!r}")
+        return tuple(layers)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.loss or any(weight <= 0 for weight in self.loss.values()):
@@ -128,19 +150,24 @@ class Recipe(BaseModel):
         return self
 
 
-_PUBLISHED = Path(__file__).parent / "published"
+_PACKAGED = {file.stem: file for folder in ("published", "ours") for file in (Path(__file__).parent / folder).iterdir()}
 
 
 def names() -> list[str]:
     """The names of the packaged recipes, sorted."""
-    return sorted(file.stem for file in _PUBLISHED.glob("*.yaml"))
+    return sorted(_PACKAGED)
+
+
+def is_published(name: str) -> bool:
+    """Whether a packaged recipe is one of the paper's, and not this project's own. Raises KeyError for another name."""
+    return _PACKAGED[name].parent.name == "published"
 
 
 def text(name: str) -> str:
     """The YAML of a packaged recipe with its comments. Raises UserError for an unknown name."""
     if name not in names():
         raise UserError(_unknown_recipe(name))
-    return (_PUBLISHED / f"{name}.yaml").read_text(encoding="utf-8")
+    return _PACKAGED[name].read_text(encoding="utf-8")
 
 
 def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
@@ -159,7 +186,7 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     packaged = name in names()
     if not packaged and not Path(name).is_file():
         raise UserError(_unknown_recipe(name))
-    values = read_yaml(_PUBLISHED / f"{name}.yaml" if packaged else Path(name), "Recipe")
+    values = read_yaml(_PACKAGED[name] if packaged else Path(name), "Recipe")
     values = {"name": Path(name).stem} | {key: _number(value) for key, value in values.items()}
     if "steps" in overrides and "warmup_steps" not in overrides:
         overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}

@@ -57,6 +57,7 @@ def pretrained_card(
         result=result,
         versions=_versions(),
         deviations=recipes.deviations(recipe) if recipe.name in recipes.names() else None,
+        published=recipe.name in recipes.names() and recipes.is_published(recipe.name),
         curve=[held[round(i * every)] for i in range(min(len(held), _CURVE_LINES))],
     )
 

@@ -1,6 +1,6 @@
 """The engine of all training: a model in memory, trained in place on steps of packed micro-batches."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from compactbio.modeling import hardware
+from compactbio.modeling.families import depth
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Distiller
 from compactbio.objectives.terms import TERMS
@@ -38,7 +39,7 @@ def fit(
     callbacks: Sequence[TrainerCallback],
     checkpoint: Path | None,
     *,
-    train_key_biases: bool,
+    keys_read: Collection[int] = (),
 ) -> Outcome:
     """Train a module in place.
 
@@ -49,7 +50,7 @@ def fit(
         arguments: as of `training_arguments`.
         callbacks: what reports on the training.
         checkpoint: a checkpoint of the same training to resume from.
-        train_key_biases: whether the biases of the keys change the loss; else they stay as they are.
+        keys_read: the student's 0-based layers whose key biases change the loss; those of others stay as they are.
 
     SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the loss is
     not finite, or the disk is full; the last good checkpoint is kept.
@@ -57,8 +58,7 @@ def fit(
     engine = StepTrainer(module, steps, validation, arguments, callbacks, start=step_of(checkpoint))
     with ExitStack() as stack:
         stack.enter_context(engine.signals())
-        if not train_key_biases:
-            stack.enter_context(frozen_key_biases(module.student))
+        stack.enter_context(frozen_key_biases(module.student, keys_read))
         if arguments.device.type == "cpu":
             stack.enter_context(quick_dropout(module.student))
             if arguments.world_size == 1:
@@ -132,8 +132,15 @@ def distil(
         return {"heldout_loss": found.loss, "heldout_accuracy": found.accuracy}
 
     validation = Validation(scores, "heldout_loss", greater_is_better=False)
-    raw_scores = LossTerm.ATTENTION_MSE in recipe.loss and recipe.attention_mse_of == "scores"
-    return fit(distiller, batches, validation, arguments, callbacks, checkpoint, train_key_biases=raw_scores)
+    keys_read = _keys_read(recipe, depth(student))
+    return fit(distiller, batches, validation, arguments, callbacks, checkpoint, keys_read=keys_read)
+
+
+def _keys_read(recipe: Recipe, layers: int) -> Collection[int]:
+    """The layers of a student whose keys a loss term reads other than through softmax of their scores."""
+    if LossTerm.ATTENTION_MSE in recipe.loss and recipe.attention_mse_of == "scores":
+        return range(layers)
+    return range(layers - 1, layers) if LossTerm.ATTENTION_RELATIONS in recipe.loss else ()
 
 
 def arguments_for(

@@ -1,12 +1,14 @@
 """What makes a training step cheaper: quick dropout masks, and no gradients that nothing uses."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from compactbio.modeling.families import layer_list
 
 LEVELS = 2**16
 
@@ -51,13 +53,15 @@ def quick_dropout(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def frozen_key_biases(student: PreTrainedModel) -> Iterator[None]:
-    """Within it the biases of the keys stay as they are; not for a loss that matches raw attention scores.
+def frozen_key_biases(student: PreTrainedModel, but: Collection[int] = ()) -> Iterator[None]:
+    """Within it the biases of the keys stay as they are, but for the 0-based layers whose keys the loss reads itself.
 
     A bias of the keys adds one number to a whole row of scores, which softmax cancels: its true gradient is 0. Adam
     would scale the rounding error of that 0 up to steps of full size, different for each number of processes.
     """
-    biases = [p for name, p in student.named_parameters() if name.endswith((".key.bias", ".k_lin.bias"))]
+    read = {id(p) for layer in but for p in layer_list(student)[layer].parameters()}
+    named = student.named_parameters()
+    biases = [p for name, p in named if name.endswith((".key.bias", ".k_lin.bias")) and id(p) not in read]
     try:
         for bias in biases:
             bias.requires_grad_(False)

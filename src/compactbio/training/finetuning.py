@@ -248,7 +248,7 @@ def _run(
     )
     module = TaskModel(model, inputs.data.task)
     with reporting.reporters(out, f"{inputs.data.name} ({inputs.data.task})") as callbacks:
-        outcome = engine.fit(module, steps, validation, arguments, callbacks, begun.checkpoint, train_key_biases=False)
+        outcome = engine.fit(module, steps, validation, arguments, callbacks, begun.checkpoint)
     stopped = outcome.stopped and outcome.step < steps.count
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
@@ -299,8 +299,7 @@ def _finish(
             best = loading.find(out / run_folder.CHECKPOINTS / run_folder.BEST)
             model = loading.load_for(best, inputs.task.auto)
         model.save_pretrained(out)
-        # Words are read with the mark of a word's start, in transformers too.
-        (for_words(tokenizer) if inputs.data.task == "ner" else tokenizer).save_pretrained(out)
+        tokenizer.save_pretrained(out)
         if on_devel is not None:
             outcome = on_devel(model)
             step = kept["step"] if kept else result.step

@@ -16,6 +16,7 @@ from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import depth, encoder_parameters
+from compactbio.objectives.matching import attention_width
 from compactbio.objectives.terms import TERMS
 from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
@@ -238,7 +239,8 @@ def training_flops_per_token(
     """Floating-point operations per token of training.
 
     The student takes three times its forward pass, backward included, the teacher once; heads run at masked positions,
-    and only where a loss term reads them.
+    and only where a loss term reads them. A term that compares attention multiplies each pair of tokens of a citation
+    once for the teacher and three times for the student, twice of them for the gradient.
 
     Args:
         lengths: of the rows, in tokens.
@@ -251,10 +253,15 @@ def training_flops_per_token(
     passes = [(student, 3, any(term.logits for term in terms))]
     if teacher is not None and recipe.kind == "distil":
         passes.append((teacher, 1, any(term.teacher_logits for term in terms)))
-    return sum(
+    forward = sum(
         times * (hardware.flops_per_token(model.base_model, length) + headed * masked * hardware.head_flops(model))
         for model, times, headed in passes
     )
+    if teacher is None:
+        return forward
+    # Maps per citation: one per layer, or those of queries, keys and values.
+    maps = sum(depth(student) * term.attentions + 3 * term.relations for term in terms)
+    return forward + maps * 2 * length * (3 * attention_width(student) + attention_width(teacher))
 
 
 def _lengths(rows: Any) -> list[int]:
