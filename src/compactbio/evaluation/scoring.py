@@ -237,7 +237,8 @@ def _load(
     with loading.quiet():
         model = loading.load_for(source, kind.auto)
     logits = predictor_of(model, task, tokens_per_batch or hardware.tokens(), precision)
-    about |= {"parameters": encoder_parameters(model), "runtime": f"torch, {hardware.precision(precision)}"}
+    used = hardware.precision(precision, source.config)
+    about |= {"parameters": encoder_parameters(model), "runtime": f"torch, {used}"}
     return _Model(logits, None, about)
 
 

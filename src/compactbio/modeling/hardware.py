@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
 from compactbio.processes import peak_memory
@@ -51,10 +51,27 @@ def has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def precision(wanted: str) -> str:
-    """The precision that `wanted` means: "bf16", "fp32", or for "auto" bf16 where the hardware has it."""
+# Types whose code in transformers stops with an error under autocast: DeBERTa v1 writes float32's lowest number into
+# bf16 scores.
+_WITHOUT_AUTOCAST = ("deberta",)
+
+
+def precision(wanted: str, *configs: PretrainedConfig) -> str:
+    """The precision that `wanted` means: "bf16", "fp32", or for "auto" bf16 where the hardware has it.
+
+    Args:
+        wanted: "auto", "bf16" or "fp32".
+        configs: of the models that are computed under autocast.
+
+    Raises UserError for bf16 and a model that autocast does not take.
+    """
+    kept = [config.model_type for config in configs if config.model_type in _WITHOUT_AUTOCAST]
+    if wanted == "bf16" and kept:
+        raise UserError(
+            f"transformers does not compute a {kept[0]} in bf16 beside float32: take fp32.", setting="precision"
+        )
     if wanted == "auto":
-        return "bf16" if has_bf16() else "fp32"
+        return "bf16" if has_bf16() and not kept else "fp32"
     return wanted
 
 

@@ -122,7 +122,7 @@ Predictor = Callable[[Sequence[Row]], list[NDArray[np.float32]]]
 
 def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str) -> Predictor:
     """A function from rows to logits, for a loaded model; `precision` as of `hardware.precision`."""
-    bf16 = hardware.precision(precision) == "bf16"
+    bf16 = hardware.precision(precision, model.config) == "bf16"
     return lambda rows: predict(model, task, rows, tokens=tokens, bf16=bf16)
 
 

@@ -256,6 +256,7 @@ def _read(
             f"({reason(error)})."
         ) from None
     assert isinstance(model, PreTrainedModel)
+    model.to(dtype)  # some modules ask for a type of their own
     _refuse_unused(source, report["unexpected_keys"], model, new_head=seed is not None)
     _refuse_not_finite(source, model)
     return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})

@@ -172,7 +172,7 @@ def finetune(
         labels=head.labels,
         fresh_head=head.fresh,
         joined=None if joined is None else tuple(joined),
-        precision=hardware.precision(precision),
+        precision=hardware.precision(precision, source.config),
         tokens=tokens_per_batch or hardware.tokens(),
         notes=(*left_out, *notes),
     )

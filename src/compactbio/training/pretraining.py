@@ -151,7 +151,7 @@ def collect(
         manifest,
         taught_by,
         starts_from,
-        hardware.precision(precision),
+        hardware.precision(precision, *(source.config for source in (taught_by, starts_from) if source)),
         tokens or hardware.tokens(),
     )
 
