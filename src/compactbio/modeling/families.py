@@ -193,7 +193,8 @@ def first_position(config: PretrainedConfig) -> int:
 
 def longest(config: PretrainedConfig) -> int:
     """The most tokens of a row, by the positions of a model."""
-    return int(getattr(config, "max_position_embeddings", None) or _UNLIMITED) - first_position(config)
+    positions = int(getattr(config, "max_position_embeddings", None) or 0)
+    return (positions if positions > 0 else _UNLIMITED) - first_position(config)
 
 
 def needs_segments(config: PretrainedConfig) -> bool:
