@@ -1,4 +1,4 @@
-"""Two processes, started once by torchrun for all tests, train the same models as one."""
+"""Two processes, started by torchrun and by accelerate for all tests, train the same models as one."""
 
 import json
 import shutil
@@ -10,11 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import small_models
+from compactbio import corpus
 from compactbio.errors import UserError
 from compactbio.training import run_folder
 from conftest import TINY, command
+from small_tokenizers import SENTENCES
 
-# The one file that starts torchrun: a file is run by one process, so no two of them run beside each other.
+# The one file that starts several training processes: a file is run by one process, so no two of them run beside each other.
 pytestmark = pytest.mark.slow
 # Each rank runs several commands one after the other, which saves loading the libraries for each.
 SCRIPT = """
@@ -31,9 +34,32 @@ for line in json.loads(sys.argv[1]):
 """
 
 
+LAUNCHERS = {
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    # Its launcher of several processes, which needs no GPU; the precision is that of the command, not of the launcher.
+    "accelerate": [
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "bf16", "--dynamo_backend", "no",
+    ],
+}  # fmt: skip
+FAMILIES = {"modernbert": "torchrun", "roberta": "accelerate", "deberta-v2": "accelerate"}
+
+
+def _family_line(family: str, place: Path) -> list[str]:
+    """The command that distils a small random teacher of a family."""
+    teacher = small_models.save(family, "mlm", place / f"{family}-teacher")
+    texts = [f"{first} {second}" for first in SENTENCES for second in SENTENCES[:3]]
+    made = place / "made.jsonl"
+    made.write_text("\n".join(json.dumps({"pmid": str(i), "abstract": text}) for i, text in enumerate(texts, 1)))
+    rows = place / f"{family}-corpus"
+    corpus.build([made], teacher, rows, max_length=32, holdout=4, workers=1)
+    more = ["--steps", "5", "--precision", "fp32", "--set", "hidden_dropout=0", "--tokens-per-batch", "64"]
+    return command(place / family, rows, teacher, *more)[3:]
+
+
 @pytest.fixture(scope="module")
 def runs(token_corpus, teacher_folder, tmp_path_factory):
-    """The commands of four runs, what they said on two processes, and the folder that holds them."""
+    """The commands of all runs, what they said on two processes, and the folder that holds them."""
     place = tmp_path_factory.mktemp("processes")
     more = ["--steps", "5", "--precision", "fp32", "--set", "hidden_dropout=0", "--tokens-per-batch", "64"]
     tiny = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
@@ -44,16 +70,16 @@ def runs(token_corpus, teacher_folder, tmp_path_factory):
     lines = {
         "distil-biobert": line("distil-biobert"),
         "tiny-biobert": line("tiny-biobert", *tiny, name="tiny-biobert"),
-        "relation-biobert": line("relation-biobert", *tiny, name="relation-biobert"),
         "crowded": line("crowded", "--set", "batch_size=1"),
-    }
+    } | {family: _family_line(family, place) for family in FAMILIES}
     (place / "run.py").write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launcher, str(place / "run.py"), json.dumps(list(lines.values()))], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return lines, done.stderr, place
+    messages = ""
+    for launcher, words in LAUNCHERS.items():
+        own = [line for name, line in lines.items() if FAMILIES.get(name, "torchrun") == launcher]
+        done = subprocess.run([*words, str(place / "run.py"), json.dumps(own)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        messages += done.stderr
+    return lines, messages, place
 
 
 def _lines(out: Path) -> list[dict]:

@@ -1,5 +1,6 @@
 """The engine of all training: a model in memory, trained in place on steps of packed micro-batches."""
 
+import os
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
+from compactbio.errors import UserError
 from compactbio.modeling import hardware
 from compactbio.modeling.families import depth
 from compactbio.modeling.packing import Packed
@@ -21,6 +23,9 @@ from compactbio.training.batches import Steps
 from compactbio.training.fast_steps import embedding_gradient_in_place, frozen_key_biases, quick_dropout
 from compactbio.training.run_folder import step_of
 from compactbio.training.step_trainer import StepTrainer, Trainable, Validation
+
+# What `accelerate launch` sets where a model is to be cut into parts.
+_CUTS_MODELS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,11 @@ def fit(
 
 
 def training_arguments(checkpoints: Path | None, precision: str, *, max_steps: int, **more: Any) -> TrainingArguments:
-    """The Trainer's arguments that all training shares, and `more`; without a folder no checkpoints are written."""
+    """The Trainer's arguments that all training shares, and `more`; without a folder no checkpoints are written.
+
+    Raises UserError where `accelerate launch` was told to cut the model itself into parts.
+    """
+    _follow_launcher(precision)
     arguments = TrainingArguments(
         # The Trainer makes this folder in any case.
         output_dir=str(checkpoints or gettempdir()),
@@ -92,6 +101,19 @@ def training_arguments(checkpoints: Path | None, precision: str, *, max_steps: i
     # One process takes one device; the Trainer would cut packed rows over all that it sees.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
+
+
+def _follow_launcher(precision: str) -> None:
+    """Take the processes of `accelerate launch`, and none of its settings that would make another run of this one."""
+    for name in _CUTS_MODELS:
+        if os.environ.get(name, "false").lower() in ("1", "true", "yes"):
+            raise UserError(
+                f"{name} is set, but students fit on one device and are not cut into parts: launch with --multi_gpu, "
+                "or with torchrun."
+            )
+    # The Trainer reads both, whatever its own arguments say.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if precision == "bf16" else "no"
+    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)
 
 
 def distil(
