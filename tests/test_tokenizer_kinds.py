@@ -382,10 +382,17 @@ def test_a_folder_without_any_vocabulary_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.bpe.model", "spm.model"])
-def test_a_sentencepiece_model_alone_says_what_to_install(tmp_path, name, monkeypatch):
-    monkeypatch.setattr("compactbio.modeling.tokenizers.find_spec", lambda package: None)
+def test_a_sentencepiece_model_alone_says_what_to_install_and_what_is_missing(tmp_path, name, monkeypatch):
     (tmp_path / name).write_bytes(b"a model")
-    with pytest.raises(UserError, match=f"{name}.*install"):
+    monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: False)
+    with pytest.raises(UserError, match=f"{name}.*pip install sentencepiece"):
+        load_tokenizer(tmp_path)
+    monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: True)
+    monkeypatch.setattr("transformers.utils.is_protobuf_available", lambda: True)
+    with pytest.raises(UserError, match=r"no config\.json"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
+    with pytest.raises(UserError, match=r"cannot be loaded|not that of a XLMRobertaTokenizer"):
         load_tokenizer(tmp_path)
 
 

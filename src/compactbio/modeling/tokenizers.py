@@ -5,7 +5,6 @@ import json
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -177,14 +176,17 @@ def _by_class(folder: Path, undescribed: Any, **options: Any) -> "PreTrainedToke
     """The tokenizer by the class that the files of a folder name, by the class `undescribed` where they name none."""
     from transformers import AlbertTokenizer, AutoTokenizer
 
-    described = any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
-    kind = AutoTokenizer if described else undescribed
+    kind = AutoTokenizer if _is_described(folder) else undescribed
     tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
     if isinstance(tokenizer, AlbertTokenizer) and "model_input_names" not in tokenizer.init_kwargs:
         # ALBERT was trained with two token types, which its class in transformers 5 no longer returns.
         tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
     return tokenizer
+
+
+def _is_described(folder: Path) -> bool:
+    return any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
 
 
 def _without_class(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
@@ -206,6 +208,7 @@ def _follow_prefix(whole: dict[str, Any], loaded: "Tokenizer") -> None:
 def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder with vocab.json and merges.txt, or with a SentencePiece model."""
     from transformers import RobertaTokenizer
+    from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
     sentencepiece = sorted(folder.glob("*.model"))
     merged = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
@@ -214,10 +217,15 @@ def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
         raise UserError(
             f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
         )
-    if not merged and find_spec("sentencepiece") is None:
+    if not merged and not (is_sentencepiece_available() and is_protobuf_available()):
         raise UserError(
-            f"{name}: its tokenizer is a SentencePiece model ({sentencepiece[0].name}), which the package "
-            "sentencepiece reads: install that, or name a folder with tokenizer.json."
+            f"{name}: its tokenizer is a SentencePiece model ({sentencepiece[0].name}), which two more packages read: "
+            "run `pip install sentencepiece protobuf`, or name a folder with tokenizer.json."
+        )
+    if not merged and not _is_described(folder):
+        raise UserError(
+            f"{name}: no config.json or tokenizer_config.json says of which kind its {sentencepiece[0].name} is; name "
+            "a folder with one of them, or with tokenizer.json."
         )
     try:
         tokenizer = _by_class(folder, RobertaTokenizer)
