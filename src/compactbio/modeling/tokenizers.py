@@ -200,9 +200,11 @@ def _without_class(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast") -
 
 def _follow_prefix(whole: dict[str, Any], loaded: "Tokenizer") -> None:
     """Let a byte-level tokenizer.json begin texts with a blank as its class does, which follows the configuration."""
-    pre_tokenizer, own = whole.get("pre_tokenizer") or {}, json.loads(loaded.to_str())["pre_tokenizer"] or {}
-    if pre_tokenizer.get("type") == own.get("type") == "ByteLevel":
-        pre_tokenizer["add_prefix_space"] = own["add_prefix_space"]
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    pre_tokenizer, own = whole.get("pre_tokenizer") or {}, loaded.pre_tokenizer
+    if pre_tokenizer.get("type") == "ByteLevel" and isinstance(own, ByteLevel):
+        pre_tokenizer["add_prefix_space"] = own.add_prefix_space
 
 
 def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
@@ -347,12 +349,13 @@ def for_words(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast"
     `is_split_into_words=True`.
     """
     from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import ByteLevel
 
     alone, after_blank, two = tokenizer(["a", " a", "a a"], add_special_tokens=False)["input_ids"]
     if alone == after_blank or two != alone + after_blank:
         return tokenizer
-    whole = json.loads(tokenizer.backend_tokenizer.to_str())
-    if (whole["pre_tokenizer"] or {}).get("type") != "ByteLevel":
+    if not isinstance(tokenizer.backend_tokenizer.pre_tokenizer, ByteLevel):
+        whole = json.loads(tokenizer.backend_tokenizer.to_str())
         # Before all else, so that it counts as a blank of the text.
         rules = [{"type": "Prepend", "prepend": " "}, *([whole["normalizer"]] if whole["normalizer"] else [])]
         whole["normalizer"] = {"type": "Sequence", "normalizers": rules}
