@@ -210,42 +210,51 @@ def _follow_prefix(whole: dict[str, Any], loaded: "Tokenizer") -> None:
 def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder with vocab.json and merges.txt, or with a SentencePiece model."""
     from transformers import RobertaTokenizer
-    from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
-    sentencepiece = sorted(folder.glob("*.model"))
     merged = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    if not merged and not sentencepiece:
-        # The library would make one of nothing but special tokens.
-        raise UserError(
-            f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
-        )
-    if not merged and not (is_sentencepiece_available() and is_protobuf_available()):
-        raise UserError(
-            f"{name}: its tokenizer is a SentencePiece model ({sentencepiece[0].name}), which two more packages read: "
-            "run `pip install sentencepiece protobuf`, or name a folder with tokenizer.json."
-        )
-    if not merged and not _is_described(folder):
-        raise UserError(
-            f"{name}: no config.json or tokenizer_config.json says of which kind its {sentencepiece[0].name} is; name "
-            "a folder with one of them, or with tokenizer.json."
-        )
+    if not merged:
+        _check_sentencepiece(folder, name)
     try:
         tokenizer = _by_class(folder, RobertaTokenizer)
-        stated = json.loads((folder / "vocab.json").read_text(encoding="utf-8")) if merged else {}
+        files = [folder / file for file in ("vocab.json", "added_tokens.json") if merged and (folder / file).is_file()]
+        stated = {piece for file in files for piece in json.loads(file.read_text(encoding="utf-8"))}
     except Exception as error:  # of many kinds, about the user's files
         raise UserError(f"{name}: its tokenizer cannot be loaded ({reason(error)}).") from None
     if not tokenizer.is_fast:
         raise UserError(f"{name}: its tokenizer has no fast version (tokenizer.json), which is needed.")
-    # A class that looks for other files makes a tokenizer of its special tokens alone.
+    # A class that looks for other files makes a tokenizer of its special tokens alone, and one that lacks some of
+    # these in the vocabulary adds them at its end, where the model has no embedding.
     special = _special(tokenizer).values()
     missing = [token for token in special if token not in stated] if merged else []
-    if missing or len(tokenizer) <= len(special) or not stated.keys() <= tokenizer.get_vocab().keys():
+    if missing or len(tokenizer) <= len(special) or not stated <= tokenizer.get_vocab().keys():
         raise UserError(
             f"{name}: its vocabulary is not that of a {type(tokenizer).__name__}"
             + (f", {', '.join(missing)} missing" if missing else "")
             + "; name a folder with tokenizer.json."
         )
     return tokenizer
+
+
+def _check_sentencepiece(folder: Path, name: str) -> None:
+    """Refuse a folder whose SentencePiece model is not there, or cannot be read."""
+    from transformers.utils import is_protobuf_available, is_sentencepiece_available
+
+    found = sorted(file.name for file in folder.glob("*.model"))
+    if not found:
+        # The library would make one of nothing but special tokens.
+        raise UserError(
+            f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
+        )
+    if not (is_sentencepiece_available() and is_protobuf_available()):
+        raise UserError(
+            f"{name}: its tokenizer is a SentencePiece model ({found[0]}), which two more packages read: "
+            "run `pip install sentencepiece protobuf`, or name a folder with tokenizer.json."
+        )
+    if not _is_described(folder):
+        raise UserError(
+            f"{name}: no config.json or tokenizer_config.json says of which kind its {found[0]} is; name a folder with "
+            "one of them, or with tokenizer.json."
+        )
 
 
 def _normalized(whole: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
