@@ -5,7 +5,6 @@ import json
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -177,14 +176,17 @@ def _by_class(folder: Path, undescribed: Any, **options: Any) -> "PreTrainedToke
     """The tokenizer by the class that the files of a folder name, by the class `undescribed` where they name none."""
     from transformers import AlbertTokenizer, AutoTokenizer
 
-    described = any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
-    kind = AutoTokenizer if described else undescribed
+    kind = AutoTokenizer if _is_described(folder) else undescribed
     tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
     if isinstance(tokenizer, AlbertTokenizer) and "model_input_names" not in tokenizer.init_kwargs:
         # ALBERT was trained with two token types, which its class in transformers 5 no longer returns.
         tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
     return tokenizer
+
+
+def _is_described(folder: Path) -> bool:
+    return any((folder / file).exists() for file in ("config.json", "tokenizer_config.json"))
 
 
 def _without_class(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
@@ -198,44 +200,61 @@ def _without_class(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast") -
 
 def _follow_prefix(whole: dict[str, Any], loaded: "Tokenizer") -> None:
     """Let a byte-level tokenizer.json begin texts with a blank as its class does, which follows the configuration."""
-    pre_tokenizer, own = whole.get("pre_tokenizer") or {}, json.loads(loaded.to_str())["pre_tokenizer"] or {}
-    if pre_tokenizer.get("type") == own.get("type") == "ByteLevel":
-        pre_tokenizer["add_prefix_space"] = own["add_prefix_space"]
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    pre_tokenizer, own = whole.get("pre_tokenizer") or {}, loaded.pre_tokenizer
+    if pre_tokenizer.get("type") == "ByteLevel" and isinstance(own, ByteLevel):
+        pre_tokenizer["add_prefix_space"] = own.add_prefix_space
 
 
 def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder with vocab.json and merges.txt, or with a SentencePiece model."""
     from transformers import RobertaTokenizer
 
-    sentencepiece = sorted(folder.glob("*.model"))
     merged = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    if not merged and not sentencepiece:
-        # The library would make one of nothing but special tokens.
-        raise UserError(
-            f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
-        )
-    if not merged and find_spec("sentencepiece") is None:
-        raise UserError(
-            f"{name}: its tokenizer is a SentencePiece model ({sentencepiece[0].name}), which the package "
-            "sentencepiece reads: install that, or name a folder with tokenizer.json."
-        )
+    if not merged:
+        _check_sentencepiece(folder, name)
     try:
         tokenizer = _by_class(folder, RobertaTokenizer)
-        stated = json.loads((folder / "vocab.json").read_text(encoding="utf-8")) if merged else {}
+        files = [folder / file for file in ("vocab.json", "added_tokens.json") if merged and (folder / file).is_file()]
+        stated = {piece for file in files for piece in json.loads(file.read_text(encoding="utf-8"))}
     except Exception as error:  # of many kinds, about the user's files
         raise UserError(f"{name}: its tokenizer cannot be loaded ({reason(error)}).") from None
     if not tokenizer.is_fast:
         raise UserError(f"{name}: its tokenizer has no fast version (tokenizer.json), which is needed.")
-    # A class that looks for other files makes a tokenizer of its special tokens alone.
+    # A class that looks for other files makes a tokenizer of its special tokens alone, and one that lacks some of
+    # these in the vocabulary adds them at its end, where the model has no embedding.
     special = _special(tokenizer).values()
     missing = [token for token in special if token not in stated] if merged else []
-    if missing or len(tokenizer) <= len(special) or not stated.keys() <= tokenizer.get_vocab().keys():
+    if missing or len(tokenizer) <= len(special) or not stated <= tokenizer.get_vocab().keys():
         raise UserError(
             f"{name}: its vocabulary is not that of a {type(tokenizer).__name__}"
             + (f", {', '.join(missing)} missing" if missing else "")
             + "; name a folder with tokenizer.json."
         )
     return tokenizer
+
+
+def _check_sentencepiece(folder: Path, name: str) -> None:
+    """Refuse a folder whose SentencePiece model is not there, or cannot be read."""
+    from transformers.utils import is_protobuf_available, is_sentencepiece_available
+
+    found = sorted(file.name for file in folder.glob("*.model"))
+    if not found:
+        # The library would make one of nothing but special tokens.
+        raise UserError(
+            f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
+        )
+    if not (is_sentencepiece_available() and is_protobuf_available()):
+        raise UserError(
+            f"{name}: its tokenizer is a SentencePiece model ({found[0]}), which two more packages read: "
+            "run `pip install sentencepiece protobuf`, or name a folder with tokenizer.json."
+        )
+    if not _is_described(folder):
+        raise UserError(
+            f"{name}: no config.json or tokenizer_config.json says of which kind its {found[0]} is; name a folder with "
+            "one of them, or with tokenizer.json."
+        )
 
 
 def _normalized(whole: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -339,12 +358,13 @@ def for_words(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast"
     `is_split_into_words=True`.
     """
     from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import ByteLevel
 
     alone, after_blank, two = tokenizer(["a", " a", "a a"], add_special_tokens=False)["input_ids"]
     if alone == after_blank or two != alone + after_blank:
         return tokenizer
-    whole = json.loads(tokenizer.backend_tokenizer.to_str())
-    if (whole["pre_tokenizer"] or {}).get("type") != "ByteLevel":
+    if not isinstance(tokenizer.backend_tokenizer.pre_tokenizer, ByteLevel):
+        whole = json.loads(tokenizer.backend_tokenizer.to_str())
         # Before all else, so that it counts as a blank of the text.
         rules = [{"type": "Prepend", "prepend": " "}, *([whole["normalizer"]] if whole["normalizer"] else [])]
         whole["normalizer"] = {"type": "Sequence", "normalizers": rules}
