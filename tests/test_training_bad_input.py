@@ -33,6 +33,12 @@ def test_a_right_command_is_right(begin):
     assert status == 0 and json.loads(stdout)["state"] == "already finished"
 
 
+@pytest.mark.parametrize("layer_map", ["last", "[0,3]"])
+def test_a_layer_map_can_be_set(begin, layer_map):
+    status, _, messages = begin("--steps", 1, "--set", f"layer_map={layer_map}")
+    assert status == 0, messages
+
+
 def test_unknown_recipe_key_and_option(begin, cli):
     one_sentence(begin(name="distil-biobort"), "'distil-biobert'")
     one_sentence(begin("--set", "lerning_rate=1"), "'learning_rate'")
@@ -130,7 +136,9 @@ def test_a_teacher_that_lowers_case_on_a_corpus_that_keeps_it(begin, teacher_fol
 
 
 def test_depths_and_lengths_that_do_not_fit(begin, token_corpus, teacher_folder, tmp_path):
-    one_sentence(begin("--set", "layers=3"), "1, 2, 4")
+    one_sentence(begin("--set", "layers=5"), "deeper than its teacher of 4", "at most 4", "layer_map")
+    one_sentence(begin("--set", "layer_map=[0,1,2]"), "3 layers for a student of 2")
+    one_sentence(begin("--set", "layer_map=[0,4]"), "0 to 3")
     with pytest.raises(UserError, match="max_length 16"):
         train(recipes.load("distil-biobert", max_length=16), token_corpus, tmp_path / "a", teacher=str(teacher_folder))
     short = bert(layers=4)
@@ -145,7 +153,7 @@ def test_teacher_and_init_where_the_recipe_has_no_use_for_them(begin, cli, token
 
 
 def test_a_run_that_was_refused_before_its_first_step_can_be_begun_otherwise(begin):
-    one_sentence(begin("--set", "layers=3"), "1, 2, 4")
+    one_sentence(begin("--set", "layers=5"), "at most 4")
     assert begin("--steps", 1)[0] == 0
 
 
