@@ -17,7 +17,7 @@ from compactbio.training import run_folder
 from conftest import TINY, command
 from small_tokenizers import SENTENCES
 
-# The one file that starts several training processes: a file is run by one process, so no two of them run beside each other.
+# The one file that starts several training processes: as one process runs a file, no two of them run at once.
 pytestmark = pytest.mark.slow
 # Each rank runs several commands one after the other, which saves loading the libraries for each.
 SCRIPT = """
@@ -38,8 +38,8 @@ LAUNCHERS = {
     "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
     # Its launcher of several processes, which needs no GPU; the precision is that of the command, not of the launcher.
     "accelerate": [
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-        "--mixed_precision", "bf16", "--dynamo_backend", "no",
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines",
+        "1", "--mixed_precision", "bf16", "--dynamo_backend", "no",
     ],
 }  # fmt: skip
 FAMILIES = {"modernbert": "torchrun", "roberta": "accelerate", "deberta-v2": "accelerate"}
@@ -70,6 +70,7 @@ def runs(token_corpus, teacher_folder, tmp_path_factory):
     lines = {
         "distil-biobert": line("distil-biobert"),
         "tiny-biobert": line("tiny-biobert", *tiny, name="tiny-biobert"),
+        "relation-biobert": line("relation-biobert", *tiny, name="relation-biobert"),
         "crowded": line("crowded", "--set", "batch_size=1"),
     } | {family: _family_line(family, place) for family in FAMILIES}
     (place / "run.py").write_text(SCRIPT)
@@ -86,7 +87,7 @@ def _lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["distil-biobert", "tiny-biobert", "relation-biobert"])
+@pytest.mark.parametrize("name", ["distil-biobert", "tiny-biobert", "relation-biobert", *FAMILIES])
 def test_two_processes_train_the_same_model_as_one(name, runs, cli, tmp_path):
     lines, _, place = runs
     one, two = tmp_path / "one", place / name
@@ -94,7 +95,8 @@ def test_two_processes_train_the_same_model_as_one(name, runs, cli, tmp_path):
     assert status == 0, messages
     ours, theirs = (load_file(out / "checkpoints" / "checkpoint-5" / "model.safetensors") for out in (one, two))
     for key, value in ours.items():
-        assert torch.allclose(value, theirs[key], atol=1e-6, rtol=0), key
+        # A thousandth of what five steps of Adam can move a weight.
+        assert torch.allclose(value, theirs[key], atol=5e-6, rtol=0), key
     losses = [[line["loss"] for line in _lines(out) if "loss" in line] for out in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 5
     held = [[line["heldout_loss"] for line in _lines(out) if "heldout_loss" in line] for out in (one, two)]
@@ -114,5 +116,5 @@ def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
 def test_more_processes_than_citations_a_step_are_refused_in_one_sentence(runs):
     _, messages, _ = runs
     ends = [json.loads(line) for line in messages.splitlines() if line.startswith("[")]
-    assert sorted(ends) == [["0", 0], ["0", 0], ["0", 0], ["0", 2], ["1", 0], ["1", 0], ["1", 0], ["1", 2]]
+    assert sorted(ends) == [*[["0", 0]] * 6, ["0", 2], *[["1", 0]] * 6, ["1", 2]]
     assert messages.count("cannot share a step of 1") == 1 and "Traceback" not in messages
