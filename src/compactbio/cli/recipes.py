@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from compactbio import recipes
 
@@ -49,7 +49,7 @@ def list_recipes(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("recipe", "from", "kind", "M parameters", "start", "what it does")
+    table = Table(Column("recipe", no_wrap=True), "from", "kind", "M parameters", "start", "what it does")
     for row in rows:
         table.add_row(
             str(row["name"]),

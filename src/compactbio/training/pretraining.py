@@ -15,7 +15,7 @@ from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.files import write_text
 from compactbio.modeling import hardware, loading
-from compactbio.modeling.families import encoder_parameters
+from compactbio.modeling.families import encoder_parameters, family_of
 from compactbio.modeling.students import build_student, random_student
 from compactbio.recipes import Recipe
 from compactbio.training import batches, masked_lm, reporting, run_folder
@@ -159,7 +159,9 @@ def collect(
 def _find(recipe: Recipe, name: str | Path | None, setting: str) -> loading.Source:
     if not name:
         raise UserError(f"Recipe {recipe.name} names no {setting}: name a model.", setting=setting)
-    return loading.find(name)
+    source = loading.find(name)
+    family_of(source.config, source.name)
+    return source
 
 
 def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel]:
