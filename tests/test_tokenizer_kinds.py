@@ -1,11 +1,13 @@
 """Tokenizers of every kind: rows as plain transformers makes them, offsets that hold, corpora, files of other names."""
 
+import io
 import json
 import re
 import unicodedata
 
 import numpy as np
 import pytest
+import sentencepiece
 from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast, XLMRobertaTokenizer
 
@@ -406,18 +408,39 @@ def test_a_folder_without_any_vocabulary_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.bpe.model", "spm.model"])
-def test_a_sentencepiece_model_alone_says_what_to_install_and_what_is_missing(tmp_path, name, monkeypatch):
+def test_a_sentencepiece_model_without_a_kind_or_that_is_none_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"a model")
-    monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: False)
-    with pytest.raises(UserError, match=f"{name}.*pip install sentencepiece"):
-        load_tokenizer(tmp_path)
-    monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: True)
-    monkeypatch.setattr("transformers.utils.is_protobuf_available", lambda: True)
     with pytest.raises(UserError, match=r"no config\.json"):
         load_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
     with pytest.raises(UserError, match=r"cannot be loaded|not that of a XLMRobertaTokenizer"):
         load_tokenizer(tmp_path)
+
+
+_OF_DEBERTA = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]", "bos_piece": "[CLS]"}
+_OF_DEBERTA |= {"eos_piece": "[SEP]", "unk_piece": "[UNK]"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "options"),
+    [
+        ("deberta-v2", "spm.model", _OF_DEBERTA),
+        ("xlm-roberta", "sentencepiece.bpe.model", {}),
+        ("camembert", "sentencepiece.bpe.model", {}),
+    ],
+)
+def test_a_sentencepiece_model_alone_gives_the_pieces_of_sentencepiece(kind, file, options, tmp_path):
+    """As DeBERTa-v3 is published: no tokenizer.json."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES), model_writer=model, vocab_size=130, minloglevel=2, **options
+    )
+    (tmp_path / file).write_bytes(model.getvalue())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    tokenizer = load_tokenizer(tmp_path, ("pad_token", "mask_token"))
+    official = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    for text in SENTENCES:
+        assert tokenizer.tokenize(text) == official.encode(text, out_type=str)
 
 
 @pytest.mark.parametrize("stated", [True, False])

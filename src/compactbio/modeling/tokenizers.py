@@ -236,19 +236,12 @@ def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
 
 
 def _check_sentencepiece(folder: Path, name: str) -> None:
-    """Refuse a folder whose SentencePiece model is not there, or cannot be read."""
-    from transformers.utils import is_protobuf_available, is_sentencepiece_available
-
+    """Refuse a folder without a SentencePiece model, and one that does not say of which kind its model is."""
     found = sorted(file.name for file in folder.glob("*.model"))
     if not found:
         # The library would make one of nothing but special tokens.
         raise UserError(
             f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
-        )
-    if not (is_sentencepiece_available() and is_protobuf_available()):
-        raise UserError(
-            f"{name}: its tokenizer is a SentencePiece model ({found[0]}), which two more packages read: "
-            "run `pip install sentencepiece protobuf`, or name a folder with tokenizer.json."
         )
     if not _is_described(folder):
         raise UserError(
