@@ -4,19 +4,25 @@ import json
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
 
 import small_models
 from compactbio import Annotator, corpus, recipes
-from compactbio.deploy.profile import profile
+from compactbio.annotate.server import create
+from compactbio.deploy import profile as profiling
+from compactbio.deploy.export import export
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import evaluate
 from compactbio.modeling import build_student, loading
 from compactbio.objectives import Distiller
 from compactbio.training.finetuning import finetune
 from compactbio.training.pretraining import train
+from serving import here
 from small_tokenizers import SENTENCES
 from task_data import ner_folder, qa_folder, relation_folder
+
+spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
 
 FAMILIES = [family for family in small_models.FAMILIES if family not in ("bert", "distilbert", "mobilebert")]
 SMALL = {"steps": 2, "warmup_steps": 1, "batch_size": 4, "max_length": 48, "eval_every": 2, "save_every": 2}
@@ -130,10 +136,60 @@ def test_relations_and_questions_are_fine_tuned_and_scored(family, task, checkpo
     assert 0 <= evaluate(str(tmp_path / "tuned"), data).outcome.main <= 1
 
 
-def test_families_are_profiled_in_one_table(checkpoint):
-    found = profile([str(checkpoint(family)) for family in ("deberta", "modernbert")], sentences=2, threads=1)
-    assert [figures.family for figures in found] == ["deberta", "modernbert"]
+@pytest.fixture
+def no_fresh_processes(monkeypatch):
+    """Models are not loaded in processes of their own to measure their memory."""
+    monkeypatch.setattr(profiling, "peak_memory", lambda *_: 1_000_000)
+
+
+def test_families_are_profiled_in_one_table(checkpoint, no_fresh_processes):
+    found = profiling.profile([str(checkpoint(family)) for family in FAMILIES], sentences=2, threads=1)
+    assert [figures.family for figures in found] == FAMILIES
     assert all(figures.flops_per_token > 0 and figures.embedding_parameters > 0 for figures in found)
+
+
+def test_families_are_compared_in_one_table(cli, checkpoint, mentions, tmp_path, no_fresh_processes):
+    suite = {
+        "models": {family: str(checkpoint(family)) for family in FAMILIES},
+        "data": {"tags": {"path": str(mentions), "seeds": [0]}},
+        "settings": TUNED,
+    }
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
+    status, printed, messages = cli("compare", tmp_path / "suite.yaml", "--out", tmp_path / "table")
+    assert status == 0 and "failed" not in messages, messages
+    rows = json.loads((tmp_path / "table" / "table.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == FAMILIES and all(0 <= row["mean"] <= 1 for row in rows)
+    assert all(family in printed for family in FAMILIES)
+
+
+def test_int8_of_another_family_goes_through_the_gate(checkpoint, tmp_path):
+    data = ner_folder(tmp_path / "data", {"train": 80, "devel": 20, "test": 8}, kind="Drug")
+    settings = {**TUNED, "epochs": 8, "learning_rate": 5e-3}
+    finetune(data, str(checkpoint("modernbert")), tmp_path / "tagger", overrides=settings)
+    made = export(tmp_path / "tagger", "onnx-int8", tmp_path / "int8", data=data)
+    assert made.original.score > 0.8 and made.original.score - made.exported.score <= 0.003
+    found = Annotator.from_pretrained(tmp_path / "int8")("daily aspirin in patients")
+    assert [(entity.text, entity.type) for entity in found] == [("aspirin", "Drug")]
+
+
+@pytest.fixture(scope="module")
+def taggers(tmp_path_factory):
+    place = tmp_path_factory.mktemp("taggers")
+    return {family: small_models.save(family, "ner", place / family, ["O", "B-Drug", "I-Drug"]) for family in FAMILIES}
+
+
+def test_every_family_is_served_and_used_in_spacy(taggers):
+    text = SENTENCES[0]
+    for family, folder in taggers.items():
+        annotator = Annotator.from_pretrained(folder, runtime="torch-fp32")
+        wanted = [(entity.start, entity.end, entity.type) for entity in annotator(text)]
+        with here(create(annotator)) as server:
+            status, answer = server.annotate({"text": text})
+        assert status == 200
+        assert [(one["start"], one["end"], one["type"]) for one in answer["entities"]] == wanted, family
+        nlp = spacy.blank("en")
+        nlp.add_pipe("compactbio", config={"model": str(folder), "runtime": "torch-fp32"})
+        assert {entity.label_ for entity in nlp(text).ents} <= {"Drug"}
 
 
 def test_a_deberta_is_not_trained_in_bf16(checkpoint, mentions, tmp_path):
