@@ -86,18 +86,21 @@ def tokenizer_kind(family: str) -> str:
     return FAMILIES[family][2] if family in FAMILIES else OTHERS[family]
 
 
-def model_of(family: str, task: str, tokenizer: Any, labels: int = 3, **more: Any) -> PreTrainedModel:
-    """A random model of a family with the head of a task, or "mlm"."""
+def model_of(
+    family: str, task: str, tokenizer: Any, labels: int = 3, *, balanced: bool = False, **more: Any
+) -> PreTrainedModel:
+    """A random model of a family with the head of a task, or "mlm"; `balanced` for NER gives words all labels."""
     more = more if task in ("mlm", "qa") else {"num_labels": labels, **more}
     model = randomize(AUTO[task].from_config(config_of(family, tokenizer, **more)))
-    if task == "ner":
-        # Most random models would give one label to every word.
+    if balanced:
         with torch.no_grad():
             model.classifier.bias -= model(torch.arange(8, 40)[None]).logits[0].mean(0)
     return model
 
 
-def save(family: str, task: str, folder: Path, labels: list[str] | None = None, **more: Any) -> Path:
+def save(
+    family: str, task: str, folder: Path, labels: list[str] | None = None, *, balanced: bool = False, **more: Any
+) -> Path:
     """Write a random model of a family and its tokenizer into a folder; returns the folder."""
     from transformers import AutoTokenizer
 
@@ -105,5 +108,5 @@ def save(family: str, task: str, folder: Path, labels: list[str] | None = None, 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if labels:
         more |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    model_of(family, task, tokenizer, labels=len(labels or "abc"), **more).save_pretrained(folder)
+    model_of(family, task, tokenizer, labels=len(labels or "abc"), balanced=balanced, **more).save_pretrained(folder)
     return folder

@@ -4,13 +4,15 @@ from functools import cache
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModel, AutoTokenizer
 
 import small_models
 import small_tokenizers
 from compactbio.errors import UserError
 from compactbio.modeling.attention import packed_attention
 from compactbio.modeling.families import FAMILIES, depth, longest, mlm_logits, packs, set_dropout
+from compactbio.modeling.hardware import flops_per_token
 from compactbio.modeling.heads import check_padding, row_logits, task_logits
 from compactbio.modeling.packing import NO_LABEL, Packed, encode
 from compactbio.objectives import labelled
@@ -157,3 +159,22 @@ def test_a_type_whose_results_change_by_padding_is_refused(tokenizer):
     with pytest.raises(UserError, match="convbert-ner is of type 'convbert', whose results change where rows are"):
         check_padding(model, "convbert-ner")
     check_padding(small_models.model_of("rembert", "ner", tokenizer("rembert")), "rembert-ner")
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_flops_are_those_that_torch_counts(family, tokenizer):
+    # Local attention as wide as the row, as transformers' plain code computes products that it then masks.
+    more = {"attn_implementation": "eager"} | ({"local_attention": 128} if family == "modernbert" else {})
+    config = small_models.config_of(family, tokenizer(family), **more)
+    model = AutoModel.from_config(config).eval()
+    model.pooler = None
+    with FlopCounterMode(display=False) as counted:
+        model(torch.arange(8, 72)[None])
+    assert flops_per_token(model, 64) * 64 == counted.get_total_flops()
+
+
+def test_flops_of_local_attention_are_those_of_near_tokens(tokenizer):
+    config = small_models.config_of("modernbert", tokenizer("modernbert"))
+    model = AutoModel.from_config(config)
+    # Of three layers the second attends to 4 tokens on either side.
+    assert flops_per_token(model, 64) - flops_per_token(model, 9) == 4 * (64 - 9) * 2 * config.hidden_size

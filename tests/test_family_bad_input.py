@@ -26,7 +26,7 @@ def tagger(tmp_path_factory):
 
     def make(family):
         folder = place / family
-        return folder if folder.exists() else small_models.save(family, "ner", folder, LABELS)
+        return folder if folder.exists() else small_models.save(family, "ner", folder, LABELS, balanced=True)
 
     return make
 

@@ -175,7 +175,10 @@ def test_int8_of_another_family_goes_through_the_gate(checkpoint, tmp_path):
 @pytest.fixture(scope="module")
 def taggers(tmp_path_factory):
     place = tmp_path_factory.mktemp("taggers")
-    return {family: small_models.save(family, "ner", place / family, ["O", "B-Drug", "I-Drug"]) for family in FAMILIES}
+    return {
+        family: small_models.save(family, "ner", place / family, ["O", "B-Drug", "I-Drug"], balanced=True)
+        for family in FAMILIES
+    }
 
 
 def test_every_family_is_served_and_used_in_spacy(taggers):

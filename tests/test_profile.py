@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaForMaskedLM
+from transformers import BartConfig, BertConfig, BertModel
 
 from compactbio.cli import main
 from compactbio.deploy import profile
@@ -205,8 +205,7 @@ def test_what_a_user_can_fix_is_one_sentence(tmp_path):
         assert all(word in stderr for word in words), stderr
 
     (tmp_path / "empty").mkdir()
-    shape = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
-    RobertaForMaskedLM(RobertaConfig(vocab_size=30, **shape)).save_pretrained(tmp_path / "roberta")
+    BartConfig().save_pretrained(tmp_path / "bart")
     bert(layers=1).save_pretrained(tmp_path / "damaged")
     (tmp_path / "damaged" / "model.safetensors").write_bytes(b"no weights")
     bert(layers=1).save_pretrained(tmp_path / "deeper")
@@ -216,7 +215,7 @@ def test_what_a_user_can_fix_is_one_sentence(tmp_path):
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
     refused(tmp_path / "nowhere", "nowhere", "no such model folder")
     refused(tmp_path / "empty", "empty", "config.json")
-    refused(tmp_path / "roberta", "roberta", "BERT, DistilBERT or MobileBERT")
+    refused(tmp_path / "bart", "bart", "a decoder beside its encoder")
     refused(tmp_path / "damaged", "damaged", "cannot be read")
     refused(tmp_path / "deeper", "deeper", "weights that are not there")
     refused(tmp_path / "pickled", "pickled", "safetensors")

@@ -175,15 +175,32 @@ def find(wanted: str) -> tuple[int, Accelerator]:
 def flops_per_token(model: PreTrainedModel, length: float) -> float:
     """Floating-point operations per token of an encoder's forward pass, in sentences of `length` tokens.
 
-    Two for every weight of a linear module, and in every layer 4 * `length` * width for the scores of attention and
-    the sum over values, the width being that of the queries. Norms, activations, softmax and biases are left out.
+    Two for every weight of a linear module, and in every layer four times the width of the queries for each token that
+    a token attends to. DeBERTa's products of queries and keys with distances are counted too; norms, activations,
+    softmax and biases are not.
     """
-    queries = (
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.endswith((".query", ".q_lin"))
-    )
-    return 2 * _linear_weights(model) + 4 * length * sum(module.out_features for module in queries)
+    config = model.config
+    layers = int(config.num_hidden_layers)
+    # ALBERT computes one layer again and again.
+    shared = getattr(model, "encoder", None) if config.model_type == "albert" else None
+    weights = _linear_weights(model) + (_linear_weights(shared.albert_layer_groups) * (layers - 1) if shared else 0)
+    width = int(getattr(config, "true_hidden_size", config.hidden_size))  # MobileBERT's layers are narrower
+    near = min(length, 2 * int(getattr(config, "sliding_window", None) or length) + 1)
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * layers
+    attended = sum(near if kind == "sliding_attention" else length for kind in kinds)
+    return 2 * weights + 4 * attended * width + layers * _distance_flops(config, length, width)
+
+
+def _distance_flops(config: PretrainedConfig, length: float, width: int) -> float:
+    """Of a token in a layer of DeBERTa: its query with the keys of distances, its key with their queries, and its share
+    of the projections of distances, which are computed once per sentence."""
+    if not getattr(config, "relative_attention", False):
+        return 0.0
+    most = config.max_relative_positions if config.max_relative_positions > 0 else config.max_position_embeddings
+    buckets = getattr(config, "position_buckets", -1)
+    distances = 2 * (buckets if buckets > 0 else min(length, most) if config.model_type == "deberta" else most)
+    terms = len(config.pos_att_type)
+    return terms * 2 * distances * width * (1 + width / length)
 
 
 def head_flops(model: PreTrainedModel) -> int:
@@ -192,4 +209,6 @@ def head_flops(model: PreTrainedModel) -> int:
 
 
 def _linear_weights(model: nn.Module) -> int:
-    return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    """The weights of linear modules that are applied to tokens, not to distances between them (DeBERTa's pos_...)."""
+    linear = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    return sum(module.weight.numel() for name, module in linear if not name.rpartition(".")[2].startswith("pos_"))

@@ -296,7 +296,8 @@ def _refuse_not_finite(source: Source, model: PreTrainedModel) -> None:
 
 def _is_of_encoder(key: str, model: PreTrainedModel) -> bool:
     """Whether a weight belongs to the encoder, and not to a head or to the pooler that a head reads."""
-    return key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    return key.startswith(prefix) and not key.removeprefix(prefix).startswith("pooler.")
 
 
 def check_tokenizer(source: Source, corpus: PreTrainedTokenizerFast, manifest: dict[str, Any]) -> None:
