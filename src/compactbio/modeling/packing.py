@@ -185,7 +185,9 @@ def _positions(config: PretrainedConfig, batch: Packed) -> Tensor:
     counted = (batch.input_ids != config.pad_token_id).long()
     totals = counted.cumsum(0)
     starts = torch.tensor(batch.borders[:-1], device=totals.device)
-    before = (totals - counted)[starts].repeat_interleave(torch.tensor(batch.lengths, device=totals.device))
+    lengths = torch.tensor(batch.lengths, device=totals.device)
+    # With its size given, the device need not be waited for.
+    before = (totals - counted)[starts].repeat_interleave(lengths, output_size=batch.borders[-1])
     positions: Tensor = (totals - before) * counted + first - 1
     return positions
 
