@@ -27,7 +27,7 @@ from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
 from compactbio.modeling.families import DECODER_BIAS, family_of, is_known, is_untied, longest, needs_segments
-from compactbio.modeling.heads import check_padding
+from compactbio.modeling.heads import AUTO, check_padding
 from compactbio.modeling.sharing import building, held
 from compactbio.modeling.templates import template
 from compactbio.modeling.tokenizers import load_tokenizer, reason, tokenizer_rules
@@ -216,7 +216,7 @@ def load_for(
         config.problem_type = None
     model, absent = _read(source, auto, config, seed if new_head else None, dtype)
     _refuse_absent(source, [key for key in absent if not new_head or _is_of_encoder(key, model)])
-    if not is_known(config):
+    if auto in AUTO.values() and not is_known(config):
         check_padding(model, source.name)
     return model
 
