@@ -34,6 +34,7 @@ FORMATS = {"onnx": "onnx-fp32", "onnx-int8": "onnx-int8"}
 _TOLERANCE = 1e-3
 _DATA_ROWS = 64  # rows of the data to compare runtimes and the sensitivity of layers on
 _RANDOM_ROWS = 16  # and random ones beside them
+_LONGEST_RANDOM = 512  # tokens of a random row; a ModernBERT of 8,192 would take gigabytes for its attention
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,8 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
 
 def _rows(source: loading.Source, task: str, scored: _Data | None) -> list[Row]:
     """Rows of the task to compare logits on: some of the data, where there are any, and random ones of all lengths."""
-    random = runtimes.random_rows(source.config, task, scoring.settings_of(source, task).max_length)
+    longest = min(scoring.settings_of(source, task).max_length, _LONGEST_RANDOM)
+    random = runtimes.random_rows(source.config, task, longest)
     return [*_sample(scored.encoded.rows if scored else []), *random[:_RANDOM_ROWS]]
 
 
