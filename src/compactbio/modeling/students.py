@@ -89,6 +89,12 @@ def with_fewer_layers(model: PreTrainedModel, layers: int, seed: int) -> PreTrai
 
     Raises UserError where there are not so many, or they share their weights.
     """
+    if layers > depth(model):
+        raise UserError(
+            f"The model has {depth(model)} layers, so a student of it cannot have {layers}: keep at most "
+            f"{depth(model)}.",
+            setting="layers",
+        )
     with building(seed):
         picks = picked_layers(depth(model), layers, "uniform", "first")
         student = _with_layers(model, picks, "take a model whose layers have weights of their own")

@@ -167,13 +167,12 @@ def _margins(at: NDArray[np.int64], count: int, *, first: bool, last: bool) -> N
     """The pieces between each word of a window and the nearer cut, (words,), -1 for a word that the window lacks; the
     ends of the passage are not cuts."""
     inside = at[at >= 0]
-    found = np.full(count, -1.0)
     places = np.arange(len(inside), dtype=np.float64)
-    margin = np.minimum(np.inf if first else places, np.inf if last else places[::-1])
-    # The smallest of a word's pieces.
-    for word, value in zip(inside, margin, strict=True):
-        found[word] = value if found[word] < 0 else min(found[word], value)
-    return found
+    uncut = np.full(len(inside), np.inf)
+    margins = np.full(count, np.inf)
+    np.minimum.at(margins, inside, np.minimum(uncut if first else places, uncut if last else places[::-1]))
+    margins[~np.isin(np.arange(count), inside)] = -1
+    return margins
 
 
 def _passage_rows(

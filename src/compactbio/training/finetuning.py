@@ -244,12 +244,12 @@ def _run(
     taught = Taught([row for row in encoded.rows if (row.labels != -100).any()], {}, ())
     if not taught.rows:
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
-    if inputs.teaching is not None and chosen.distil_weight:
-        taught = _taught(inputs, inputs.teaching, train, encode, encoded, out)
-    rows = taught.rows
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
     if inputs.layers is not None:
         model = with_fewer_layers(model, inputs.layers, chosen.seed)
+    if inputs.teaching is not None and chosen.distil_weight:
+        taught = _taught(inputs, inputs.teaching, train, encode, encoded, out)
+    rows = taught.rows
     if scheme := task.scheme(train, chosen):
         model.config.update({RELATION_CLASSES: scheme.memory()})
     if inputs.joined is not None:
