@@ -1,6 +1,7 @@
 """Two processes, started by torchrun and by accelerate for all tests, train the same models as one."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 import small_models
 from compactbio import corpus
 from compactbio.errors import UserError
 from compactbio.training import run_folder
-from conftest import TINY, command
+from conftest import TINY, bert, command
 from small_tokenizers import SENTENCES
+from task_data import ner_folder
 
 # The one file that starts several training processes: as one process runs a file, no two of them run at once.
 pytestmark = pytest.mark.slow
@@ -57,8 +60,22 @@ def _family_line(family: str, place: Path) -> list[str]:
     return command(place / family, rows, teacher, *more)[3:]
 
 
+def _taught_line(tokenizer_folder: Path, place: Path) -> list[str]:
+    """The command that trains a tagger with a teacher, and unlabelled texts of which each process computes some."""
+    data = ner_folder(place / "data", {"train": 12, "test": 4})
+    start = bert(layers=2, hidden_dropout_prob=0.0)
+    start.save_pretrained(place / "start")
+    AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(place / "start")
+    teacher = small_models.save("roberta", "ner", place / "teacher", ["B", "I", "O"])
+    texts = place / "texts.txt"
+    texts.write_text("".join(f"patients of group {number}\n" for number in range(300)))
+    sets = [f"--set={key}={value}" for key, value in {"epochs": 1, "batch_size": 52, "learning_rate": 1e-3}.items()]
+    named = ["--model", place / "start", "--teacher", teacher, "--unlabelled", texts, "--out", place / "taught"]
+    return ["finetune", *map(str, [data, *named]), *sets, "--precision", "fp32", "--tokens-per-batch", "64"]
+
+
 @pytest.fixture(scope="module")
-def runs(token_corpus, teacher_folder, tmp_path_factory):
+def runs(token_corpus, teacher_folder, tokenizer_folder, tmp_path_factory):
     """The commands of all runs, what they said on two processes, and the folder that holds them."""
     place = tmp_path_factory.mktemp("processes")
     more = ["--steps", "5", "--precision", "fp32", "--set", "hidden_dropout=0", "--tokens-per-batch", "64"]
@@ -72,12 +89,15 @@ def runs(token_corpus, teacher_folder, tmp_path_factory):
         "tiny-biobert": line("tiny-biobert", *tiny, name="tiny-biobert"),
         "relation-biobert": line("relation-biobert", *tiny, name="relation-biobert"),
         "crowded": line("crowded", "--set", "batch_size=1"),
+        "taught": _taught_line(tokenizer_folder, place),
     } | {family: _family_line(family, place) for family in FAMILIES}
+    environment = {**os.environ, "COMPACTBIO_CACHE": str(place / "cache")}
     (place / "run.py").write_text(SCRIPT)
     messages = ""
     for launcher, words in LAUNCHERS.items():
         own = [line for name, line in lines.items() if FAMILIES.get(name, "torchrun") == launcher]
-        done = subprocess.run([*words, str(place / "run.py"), json.dumps(own)], capture_output=True, text=True)
+        todo = [*words, str(place / "run.py"), json.dumps(own)]
+        done = subprocess.run(todo, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         messages += done.stderr
     return lines, messages, place
@@ -103,6 +123,20 @@ def test_two_processes_train_the_same_model_as_one(name, runs, cli, tmp_path):
     assert held[0] == pytest.approx(held[1], rel=1e-5) and len(held[0]) == 3
 
 
+def test_two_processes_learn_from_a_teacher_as_one_does(runs, cli, tmp_path):
+    lines, _, place = runs
+    one, two = tmp_path / "one", place / "taught"
+    status, _, messages = cli(*[str(one) if word == str(two) else word for word in lines["taught"]])
+    assert status == 0, messages
+    ours, theirs = (load_file(out / "model.safetensors") for out in (one, two))
+    for key, value in ours.items():
+        assert torch.allclose(value, theirs[key], atol=1e-5, rtol=0), key
+    losses = [[line["teacher"] for line in _lines(out) if "teacher" in line] for out in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-8) and len(losses[0]) == 6
+    # A file of labelled texts and two of unlabelled ones, whoever computed them.
+    assert len(list((place / "cache" / "teachers").rglob("*.arrow"))) == 3
+
+
 def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
     out = shutil.copytree(runs[2] / "distil-biobert", tmp_path / "out")
     record = json.loads((out / "run.json").read_text())
@@ -115,6 +149,6 @@ def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
 
 def test_more_processes_than_citations_a_step_are_refused_in_one_sentence(runs):
     _, messages, _ = runs
-    ends = [json.loads(line) for line in messages.splitlines() if line.startswith("[")]
-    assert sorted(ends) == [*[["0", 0]] * 6, ["0", 2], *[["1", 0]] * 6, ["1", 2]]
+    ends = [json.loads(line) for line in messages.splitlines() if line.startswith('["')]
+    assert sorted(ends) == [*[["0", 0]] * 7, ["0", 2], *[["1", 0]] * 7, ["1", 2]]
     assert messages.count("cannot share a step of 1") == 1 and "Traceback" not in messages

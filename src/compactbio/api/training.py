@@ -249,6 +249,9 @@ def finetune(
     task: str | None = None,
     format: str | None = None,
     train_on: str = "train",
+    teachers: Sequence[str | Path] = (),
+    unlabelled: Sequence[str | Path] = (),
+    layers: int | None = None,
     search: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -266,12 +269,16 @@ def finetune(
         task: "ner", "relation" or "qa"; by default recognised from the data.
         format: One of `formats.READABLE`; by default recognised.
         train_on: "train", which keeps the best epoch by devel, or "train+devel", which keeps the last.
+        teachers: Models that are fine-tuned for the task, to learn from beside the labels; the mean of several counts.
+        unlabelled: Files or folders of texts to learn from the teachers alone.
+        layers: Start from so many of the model's layers, evenly spread; by default from all.
         search: Try a grid of learning rates and batch sizes, and keep the best by devel.
         device: As for `distil`.
         precision: As for `distil`.
         tokens_per_batch: As for `distil`.
         resume: Resume the unfinished run that `out` holds.
-        settings: Settings of `tasks.settings.Settings` (`epochs=3`, `learning_rate=5e-5`, `seed=1`).
+        settings: Settings of `tasks.settings.Settings` (`epochs=3`, `learning_rate=5e-5`, `seed=1`; with teachers
+            `distil_weight=0.7`, `temperature=2.0`).
 
     Examples:
         >>> from compactbio import finetune
@@ -285,6 +292,9 @@ def finetune(
         "format": format,
         "overrides": settings,
         "train_on": train_on,
+        "teachers": teachers,
+        "unlabelled": unlabelled,
+        "layers": layers,
         "precision": precision,
         "tokens_per_batch": tokens_per_batch,
         "resume": resume,

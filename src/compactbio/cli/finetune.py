@@ -33,6 +33,26 @@ def finetune(
     ],
     model: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The folder of the run, and then of the model.", show_default=False)],
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model that is fine-tuned for the task, to learn from beside the labels; repeatable: the mean of "
+            "several counts.",
+            show_default=False,
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Texts to learn from the teachers alone: a file or folder of any format that `annotate` reads; "
+            "repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Start from so many of the model's layers, evenly spread.", show_default=False),
+    ] = None,
     task: options.TaskChoice = None,
     format: options.DataFormatChoice = None,
     train_on: Annotated[
@@ -44,7 +64,8 @@ def finetune(
             "--set",
             metavar="KEY=VALUE",
             help="epochs (5; QA 3), learning_rate (5e-5 x 768 / width), batch_size (32; QA 16), max_length (512; "
-            "relations 256, QA 384), stride (128), warmup (0.1), weight_decay (0.01) or seed (0).",
+            "relations 256, QA 384), stride (128), warmup (0.1), weight_decay (0.01) or seed (0); with a teacher "
+            "distil_weight (0.5) and temperature (2); of unlabelled texts sample, sample_mentions or sample_by.",
             show_default=False,
         ),
     ] = None,
@@ -64,8 +85,9 @@ def finetune(
 ) -> None:
     """Fine-tune a model for NER, relation extraction or question answering.
 
-    The task is recognised from the data; the test split is not read. The run can be stopped at any moment and resumed
-    with --resume; Ctrl-C saves a checkpoint first.
+    With a teacher, a fine-tuned model of any kind, the model learns from its probabilities too, and from unlabelled
+    texts. The task is recognised from the data; the test split is not read, but to leave its documents out of the
+    unlabelled ones. The run can be stopped at any moment and resumed with --resume; Ctrl-C saves a checkpoint first.
     """
     from compactbio.training import finetuning as tuning
     from compactbio.training import grid_search
@@ -80,6 +102,9 @@ def finetune(
             format=format,
             overrides=options.overrides(setting, negative=negative or None, scheme=scheme),
             train_on=train_on,
+            teachers=teacher or (),
+            unlabelled=unlabelled or (),
+            layers=layers,
             precision=precision,
             tokens_per_batch=tokens_per_batch,
             resume=resume,

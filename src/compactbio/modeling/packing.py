@@ -1,7 +1,7 @@
 """Rows of tokens joined to packed rows: the one shape in which batches go through a model."""
 
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -18,6 +18,21 @@ NO_LABEL = -100
 
 
 @dataclass(frozen=True)
+class SoftLabels:
+    """A teacher's probabilities for the units of a row: words, the row itself, or the words of a passage.
+
+    Attributes:
+        pieces: the places in the row of the tokens that belong to a unit, (pieces,).
+        units: the unit of each of them, (pieces,).
+        targets: (units, columns).
+    """
+
+    pieces: NDArray[np.int64]
+    units: NDArray[np.int64]
+    targets: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Row:
     """One input of a model, special tokens included.
 
@@ -25,14 +40,40 @@ class Row:
         input_ids: (length,).
         labels: (length,), -100 where there is nothing to predict.
         segments: the token types (length,), None where all are 0.
+        soft: a teacher's probabilities, where the row is to be learnt from one.
     """
 
     input_ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     segments: NDArray[np.int64] | None = None
+    soft: SoftLabels | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class PackedSoftLabels:
+    """The soft labels of the rows of a packed row.
+
+    Attributes:
+        pieces: the places in the packed row of the tokens that belong to a unit, (pieces,).
+        units: the unit of each of them, (pieces,).
+        targets: the teacher's probabilities, (units, columns).
+        counts: the units of each row.
+    """
+
+    pieces: Tensor
+    units: Tensor
+    targets: Tensor
+    counts: tuple[int, ...]
+
+    def to(self, device: torch.device) -> "PackedSoftLabels":
+        """The same on another device."""
+        pieces, units, targets = (
+            tensor.to(device, non_blocking=True) for tensor in (self.pieces, self.units, self.targets)
+        )
+        return PackedSoftLabels(pieces, units, targets, self.counts)
 
 
 @dataclass(frozen=True)
@@ -45,6 +86,7 @@ class Packed:
         labels: (tokens,), -100 where there is nothing to predict.
         borders: where the rows begin, and the end: rows + 1 numbers from 0 to tokens.
         segments: the token types (tokens,), None where all are 0.
+        soft: a teacher's probabilities, where the rows are to be learnt from one.
     """
 
     input_ids: Tensor
@@ -52,6 +94,7 @@ class Packed:
     labels: Tensor
     borders: tuple[int, ...]
     segments: Tensor | None = None
+    soft: PackedSoftLabels | None = None
 
     @classmethod
     def from_padded(cls, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor) -> "Packed":
@@ -100,7 +143,7 @@ class Packed:
             tensor.to(device, non_blocking=True) for tensor in (self.input_ids, self.position_ids, self.labels)
         )
         segments = None if self.segments is None else self.segments.to(device, non_blocking=True)
-        return Packed(ids, positions, labels, self.borders, segments)
+        return Packed(ids, positions, labels, self.borders, segments, self.soft and self.soft.to(device))
 
 
 @dataclass(frozen=True)
@@ -235,8 +278,21 @@ def pack(rows: Sequence[Row], tokens: int) -> Iterator[Packed]:
 
 def _join(rows: list[Row]) -> Packed:
     segments = [torch.from_numpy(row.segments) for row in rows if row.segments is not None]
-    return Packed.from_rows(
+    packed = Packed.from_rows(
         [torch.from_numpy(row.input_ids) for row in rows],
         [torch.from_numpy(row.labels) for row in rows],
         segments or None,
+    )
+    soft = [row.soft for row in rows if row.soft is not None]
+    return replace(packed, soft=_join_soft(soft, packed.borders)) if soft else packed
+
+
+def _join_soft(rows: list[SoftLabels], borders: tuple[int, ...]) -> PackedSoftLabels:
+    counts = [len(row.targets) for row in rows]
+    firsts = _borders(counts)
+    return PackedSoftLabels(
+        torch.cat([torch.from_numpy(row.pieces) + start for row, start in zip(rows, borders, strict=False)]),
+        torch.cat([torch.from_numpy(row.units) + first for row, first in zip(rows, firsts, strict=False)]),
+        torch.cat([torch.from_numpy(row.targets) for row in rows]),
+        tuple(counts),
     )

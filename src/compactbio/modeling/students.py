@@ -84,14 +84,41 @@ def _listed_layers(teacher_depth: int, student_depth: int, layers: Sequence[int]
     return list(layers)
 
 
+def with_fewer_layers(model: PreTrainedModel, layers: int, seed: int) -> PreTrainedModel:
+    """A model of `layers` of a model's layers, i * T / S for each i, with its embeddings and head; in eval mode.
+
+    Raises UserError where there are not so many, or they share their weights.
+    """
+    if layers > depth(model):
+        raise UserError(
+            f"The model has {depth(model)} layers, so a student of it cannot have {layers}: keep at most "
+            f"{depth(model)}.",
+            setting="layers",
+        )
+    with building(seed):
+        picks = picked_layers(depth(model), layers, "uniform", "first")
+        student = _with_layers(model, picks, "take a model whose layers have weights of their own")
+    head = f"{model.base_model_prefix}."
+    student.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith(head)}, strict=False)
+    return student.eval()
+
+
 def _from_layers(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     assert recipe.layers is not None  # the recipe's validation saw to it
     picks = picked_layers(depth(teacher), recipe.layers, recipe.layer_map, recipe.pick)
+    student = _with_layers(teacher, picks, "take a recipe whose start is random, such as relation-biobert")
+    if recipe.copy_mlm_head:
+        _copy_head(teacher, student)
+    return student
+
+
+def _with_layers(teacher: PreTrainedModel, picks: Sequence[int], otherwise: str) -> PreTrainedModel:
+    """A model of a teacher's class with some of its layers and all that is beside them in its encoder."""
     path = layer_path(teacher.base_model)
     if path is None:
         raise UserError(
-            f"A student cannot start from the layers of a {teacher.config.model_type}, which share their weights: take "
-            "a recipe whose start is random, such as relation-biobert.",
+            f"A student cannot start from the layers of a {teacher.config.model_type}, which share their weights: "
+            f"{otherwise}.",
             setting="teacher",
         )
     student = type(teacher)(_shortened(teacher.config, picks))
@@ -100,8 +127,6 @@ def _from_layers(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     student.base_model.load_state_dict(beside, strict=False)
     for layer, pick in zip(layer_list(student), picks, strict=True):
         _fill(layer, layer_list(teacher)[pick], pick)
-    if recipe.copy_mlm_head:
-        _copy_head(teacher, student)
     return student
 
 

@@ -38,6 +38,17 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     return -(F.softmax(wide(teacher) / temperature, dim=-1) * s).sum()
 
 
+def probabilities_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 * sum over units of KL(teacher || softmax(student / T)), at least 0. Count: units.
+
+    student: logits (n, c); teacher: probabilities (n, c), at temperature T already: of one teacher softmax(logits / T),
+    of several the mean of theirs. Source: Hinton et al. 2015, 2 (the T^2); Jiao et al. 2020 and Mukherjee and Awadallah
+    2020 (XtremeDistil) use it on a task's labelled and unlabelled sentences.
+    """
+    s = F.log_softmax(wide(student) / temperature, dim=-1)
+    return F.kl_div(s, wide(teacher), reduction="sum") * temperature**2
+
+
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """Sum over tokens of 1 - cos(student state, teacher state), in [0, 2] per token. Count: tokens.
 

@@ -244,10 +244,10 @@ def probabilities(logits: NDArray[np.float32], *, independent: bool) -> NDArray[
 
 def _kept(document: Document, sentence: WordPieces, room: int) -> NDArray[np.int64]:
     """The indices of the `room` pieces that a sentence keeps."""
-    marks = _marks(document)
-    if not marks:
+    found = marks(document)
+    if not found:
         return np.arange(room)
-    places = [_places(mark, sentence) for mark in (marks[0], max(marks, key=lambda mark: mark[1]))]
+    places = [_places(mark, sentence) for mark in (found[0], max(found, key=lambda mark: mark[1]))]
     (first, _), (_, last) = places
     total = len(sentence.ids)
     if last - first <= room:
@@ -256,7 +256,7 @@ def _kept(document: Document, sentence: WordPieces, room: int) -> NDArray[np.int
     return np.unique(np.concatenate([_around(*place, size, total) for place, size in zip(places, sizes, strict=True)]))
 
 
-def _marks(document: Document) -> list[tuple[int, int]]:
+def marks(document: Document) -> list[tuple[int, int]]:
     """The characters of the marks in the text and of the related mentions, sorted."""
     ends = (document.relations[0].head, document.relations[0].tail)
     related = [document.spans[end] for end in ends if isinstance(end, int) and end < len(document.spans)]

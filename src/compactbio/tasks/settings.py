@@ -24,6 +24,11 @@ class Settings(BaseModel):
         scheme: how classes are made, as of `relation_classes.scheme`; None where the labels decide.
         joined_signs: the neighbourhoods in which a punctuation character belongs to a word (NER), as of
             `documents.words.joined_signs`; None where the training data decide.
+        distil_weight: the share of the teachers in the loss, 0 to 1; 0.5 by default, None without teachers.
+        temperature: of the teachers' and the student's probabilities, above 0; 2 by default, None without teachers.
+        sample: unlabelled rows to train on; None for all.
+        sample_mentions: the share of the sample in which the teachers find something, as far as there is so much.
+        sample_by: whether the sample is drawn by "chance", or has what the teachers are least certain of.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -39,6 +44,11 @@ class Settings(BaseModel):
     negative: list[str] | None = None
     scheme: Literal["chemprot", "labels"] | None = None
     joined_signs: list[str] | None = None
+    distil_weight: float | None = Field(default=None, ge=0, le=1)
+    temperature: float | None = Field(default=None, gt=0, le=100)
+    sample: int | None = Field(default=None, ge=1)
+    sample_mentions: float | None = Field(default=None, ge=0, le=1)
+    sample_by: Literal["chance", "uncertainty"] | None = None
 
     def within(self, longest: int) -> Self:
         """The same for a model whose rows have at most `longest` tokens."""

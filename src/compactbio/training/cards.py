@@ -98,8 +98,9 @@ def finetuned_card(
         "finetuned",
         data,
         name=name,
-        run=run,
-        result={"notes": (), "trials": (), **result},
+        # What records of older versions lack.
+        run={"layers": None, "teachers": None, "unlabelled": None, **run},
+        result={"notes": (), "trials": (), "unlabelled": {}, **result},
         parameters=parameters,
         evaluations=evaluations,
         versions=_versions(),

@@ -8,7 +8,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, longest, set_dropout
 from compactbio.modeling.heads import predictor_of
+from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
@@ -32,8 +33,11 @@ from compactbio.tasks.settings import JOINED_SIGNS, RELATION_CLASSES, Settings, 
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import batches, engine, reporting, run_folder
 from compactbio.training.cards import finetuned_card
+from compactbio.training.soft_labels import find_teachers
 from compactbio.training.step_trainer import Validation
 from compactbio.training.task_model import TaskModel, choose_head, draw_classifier
+from compactbio.training.teaching import ROWS, Taught, Teaching, held_out_of, settings_of_teaching, taught_rows
+from compactbio.training.unlabelled import find_texts
 
 TRAIN_ON = ("train", "train+devel")
 
@@ -54,6 +58,7 @@ class Finetuned:
         interval: its 95 % interval.
         notes: sentences on what could not be taken as it is: training data, a head, a checkpoint.
         trials: the points of a search, each with its devel score, of which this run is the best.
+        unlabelled: numbers of unlabelled documents and rows, by what became of them.
     """
 
     state: str
@@ -67,6 +72,7 @@ class Finetuned:
     interval: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     trials: tuple[dict[str, Any], ...] = ()
+    unlabelled: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class Inputs:
     # The neighbourhoods in which a punctuation character belongs to a word (NER).
     joined: tuple[str, ...] | None
     fresh_head: bool
+    layers: int | None
+    teaching: Teaching | None
 
     @property
     def task(self) -> Task:
@@ -107,6 +115,8 @@ class Inputs:
             "labels": list(self.labels),
             "precision": self.precision,
             "tokens_per_batch": self.tokens,
+            "layers": self.layers,
+            **(self.teaching.record() if self.teaching else {"teachers": None, "unlabelled": None}),
         }
 
 
@@ -118,13 +128,19 @@ def finetune(
     task: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     train_on: str = "train",
+    teachers: Sequence[str | Path] = (),
+    unlabelled: Sequence[str | Path] = (),
+    layers: int | None = None,
     format: str | None = None,
     name: str | None = None,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
     resume: bool = False,
 ) -> Finetuned:
-    """Fine-tune a model on a data set. The test split is not read; a finished run of the same inputs is left as it is.
+    """Fine-tune a model on a data set, with teachers also from what they say of its and of unlabelled texts.
+
+    The test split is not read, but to leave its documents out of the unlabelled ones. A finished run of the same inputs
+    is left as it is.
 
     Args:
         data: a folder, a file, or files by split (see `tasks.data.find`).
@@ -134,6 +150,9 @@ def finetune(
         overrides: fields of `tasks.settings.Settings`.
         train_on: "train", which keeps the best epoch by devel where there is a devel split, or "train+devel", which
             keeps the last.
+        teachers: models that are fine-tuned for the task, folders or hub names; of several the mean probability counts.
+        unlabelled: files or folders of texts to learn from the teachers alone.
+        layers: start from so many of the model's layers, evenly spread; None for all.
         format: the format of the data; by default recognised.
         name: the data set's name in records and the card.
         precision: "auto", "bf16" or "fp32".
@@ -155,6 +174,7 @@ def finetune(
     if found.task == "ner":
         tokenizer = for_words(tokenizer)  # saved with the model, so that transformers cuts words as it was trained
     chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
+    chosen = settings_of_teaching(chosen, teachers=bool(teachers), texts=bool(unlabelled))
     chosen = chosen.within(longest(source.config))
     joined = chosen.joined_signs
     if found.task == "ner" and joined is None:
@@ -175,7 +195,17 @@ def finetune(
         precision=hardware.precision(precision, source.config),
         tokens=tokens_per_batch or hardware.tokens(),
         notes=(*left_out, *notes),
+        layers=layers,
+        teaching=None,
     )
+    if teachers:
+        inputs = replace(
+            inputs,
+            teaching=Teaching(
+                find_teachers(teachers, found.task, inputs.labels, inputs.encoding, scheme),
+                find_texts(unlabelled, found.task, lambda: held_out_of(found, train_on)),
+            ),
+        )
     with loading.quiet(), run_folder.open_run(out, inputs.record(), resume=resume) as begun:
         if begun.result is not None:
             return Finetuned(**begun.result)
@@ -206,11 +236,20 @@ def _run(
     begun: run_folder.Begun,
 ) -> Finetuned:
     chosen, task, processes = inputs.settings, inputs.task, run_folder.processes()
-    encoded = task.encode(train, tokenizer, inputs.labels, inputs.encoding)
-    rows = [row for row in encoded.rows if (row.labels != -100).any()]
-    if not rows:
+
+    def encode(documents: Sequence[Document]) -> Any:
+        return task.encode(documents, tokenizer, inputs.labels, inputs.encoding)
+
+    encoded = encode(train)
+    taught = Taught([row for row in encoded.rows if (row.labels != -100).any()], {}, ())
+    if not taught.rows:
         raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
+    if inputs.layers is not None:
+        model = with_fewer_layers(model, inputs.layers, chosen.seed)
+    if inputs.teaching is not None and chosen.distil_weight:
+        taught = _taught(inputs, inputs.teaching, train, encode, encoded, out)
+    rows = taught.rows
     if scheme := task.scheme(train, chosen):
         model.config.update({RELATION_CLASSES: scheme.memory()})
     if inputs.joined is not None:
@@ -246,18 +285,40 @@ def _run(
         save_steps=per_epoch,
         ddp_find_unused_parameters=True,
     )
-    module = TaskModel(model, inputs.data.task)
+    module = TaskModel(model, inputs.data.task, chosen.distil_weight or 0.0, chosen.temperature or 1.0)
     with reporting.reporters(out, f"{inputs.data.name} ({inputs.data.task})") as callbacks:
         outcome = engine.fit(module, steps, validation, arguments, callbacks, begun.checkpoint)
     stopped = outcome.stopped and outcome.step < steps.count
     state = "stopped" if stopped else "finished"
     in_epochs = chosen.batch_size / len(rows)
     epoch = min(round(outcome.step * in_epochs, 2), chosen.epochs)
-    notes = (*inputs.notes, *encoded.notes, *begun.notes)
-    result = Finetuned(state, str(out), inputs.data.task, outcome.step, epoch, task.metric, task.protocol, notes=notes)
+    result = Finetuned(
+        state,
+        str(out),
+        inputs.data.task,
+        outcome.step,
+        epoch,
+        task.metric,
+        task.protocol,
+        notes=(*inputs.notes, *encoded.notes, *taught.notes, *begun.notes),
+        unlabelled=taught.numbers,
+    )
     if stopped or not processes.is_main_process:
         return result
     return _finish(inputs, out, model, tokenizer, on_devel, result, in_epochs)
+
+
+def _taught(
+    inputs: Inputs,
+    teaching: Teaching,
+    train: Sequence[Document],
+    encode: Callable[[Sequence[Document]], Any],
+    encoded: Any,
+    out: Path,
+) -> Taught:
+    scheme = inputs.task.scheme(train, inputs.settings)
+    nothing = scheme.negatives if scheme else ("O",)
+    return taught_rows(teaching, inputs.data.task, train, encode, encoded, inputs.labels, nothing, inputs.settings, out)
 
 
 def _scorer(
@@ -308,5 +369,6 @@ def _finish(
         card = finetuned_card(out.name, inputs.record(), asdict(result), encoder_parameters(model))
         write_text(out / "README.md", card)
         run_folder.finish(out, inputs.record(), asdict(result))
-    shutil.rmtree(out / run_folder.CHECKPOINTS, ignore_errors=True)
+    for done in (run_folder.CHECKPOINTS, ROWS):
+        shutil.rmtree(out / done, ignore_errors=True)
     return result

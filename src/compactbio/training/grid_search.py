@@ -56,7 +56,7 @@ def search(
         )
     source = loading.find(model)
     grid = _grid(found.task, source, fixed)
-    wanted = {"grid": grid, "fixed": fixed, "data": found.digests, "model": source.digest, **options}
+    wanted = {"grid": grid, "fixed": fixed, "data": found.digests, "model": source.digest, **_as_json(options)}
     if resume and not (out / SEARCH).exists():
         raise UserError(f"{out} holds no search to resume: begin one without resuming.", setting="resume")
     with run_folder.held(out):
@@ -80,6 +80,13 @@ def search(
                 raise KeyboardInterrupt
             trials.append((point, result))
         return _keep_best(out, wanted, trials)
+
+
+def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as `search.json` gives them back; those that are not given are left out."""
+    listed = {name: [str(path) for path in options.get(name, ())] for name in ("teachers", "unlabelled")}
+    plain = {name: value for name, value in options.items() if name not in (*listed, "layers")}
+    return plain | {name: value for name, value in {**listed, "layers": options.get("layers")}.items() if value}
 
 
 def _grid(task: str, source: loading.Source, fixed: Mapping[str, Any]) -> dict[str, list[Any]]:

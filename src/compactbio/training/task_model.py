@@ -1,4 +1,4 @@
-"""The module that fine-tuning trains: which classifier it starts from, and the loss of a task on packed rows."""
+"""The module that fine-tuning trains: which classifier it starts from, and the losses of a task on packed rows."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +14,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.modeling.heads import ARCHITECTURES, task_logits
 from compactbio.modeling.loading import Source
-from compactbio.modeling.packing import Packed
-from compactbio.objectives import Counts, Losses, counts_of
+from compactbio.modeling.packing import NO_LABEL, Packed
+from compactbio.objectives import Counts, Losses, counts_of, labelled
+from compactbio.objectives.losses import probabilities_kl, wide
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import has_independent_outputs
 
@@ -24,22 +25,37 @@ START, END = 1, 2
 
 
 class TaskModel(nn.Module):
-    """Trains `student`, an encoder with the head of `task` ("ner", "relation" or "qa"), on packed rows."""
+    """Trains `student`, an encoder with the head of `task` ("ner", "relation" or "qa"), on packed rows.
 
-    def __init__(self, student: PreTrainedModel, task: str) -> None:
+    The loss is (1 - w) * cross-entropy with the gold labels + w * T^2 * KL(teacher || student) per unit (a word, a
+    pair, a question). With a weight `w` above 0 all rows have soft labels, at temperature T; those without gold labels
+    have the second part alone.
+    """
+
+    def __init__(self, student: PreTrainedModel, task: str, weight: float = 0.0, temperature: float = 1.0) -> None:
         super().__init__()
         self.student = student
         self._task = task
+        self._weight, self._temperature = weight, temperature
 
     def forward(self, batch: Packed, at: Tensor, counts: Counts) -> Losses:
         """The loss of a packed row whose labels are `at` (n,) its places, divided by `counts.masked`."""
-        loss = LOSSES[self._task](task_logits(self.student, self._task, batch), batch, at) / counts.masked
-        return Losses(loss, {self._task: loss})
+        logits = task_logits(self.student, self._task, batch)
+        gold = LOSSES[self._task](logits, batch, at) / counts.masked
+        if not self._weight:
+            return Losses(gold, {self._task: gold})
+        soft = self._weight * SOFT_LOSSES[self._task](logits, batch, self._temperature) / counts.masked
+        gold = (1 - self._weight) * gold
+        return Losses(gold + soft, {self._task: gold, "teacher": soft})
 
     def counts(self, batch: Packed) -> Counts:
         """The counts of a batch, where `masked` is what the loss is a mean over: words, sentences, or questions."""
         counts = counts_of(batch)
-        return counts._replace(masked=len(batch.lengths)) if self._task == "qa" else counts
+        if self._task == "qa":
+            return counts._replace(masked=len(batch.lengths))
+        if batch.soft is None:
+            return counts
+        return counts._replace(masked=len(torch.unique(torch.cat([labelled(batch), batch.soft.pieces]))))
 
     def save(self, folder: Path) -> None:
         """Write the model into a folder."""
@@ -57,21 +73,26 @@ def token_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
 
 def class_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
     """The sum of the cross-entropies of the rows' classes, with labels at their first tokens; logits are (rows,
-    classes)."""
-    return cross_entropy(logits.float(), batch.labels[at], reduction="sum")
+    classes). A row without a label counts nothing."""
+    firsts = torch.tensor(batch.borders[:-1], device=batch.labels.device)
+    return cross_entropy(logits.float(), batch.labels[firsts], reduction="sum", ignore_index=NO_LABEL)
 
 
 def span_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
     """The sum over rows of the mean cross-entropy of the answer's start and end among the row's tokens.
 
-    The bits START and END of the labels mark the two; logits are (tokens, 2). Source: Devlin et al. 2019, 4.2.
+    The bits START and END of the labels mark the two; logits are (tokens, 2). A row without them counts nothing.
+    Source: Devlin et al. 2019, 4.2.
     """
     lengths = batch.lengths
     split = torch.split(logits.float(), lengths)
     padded = pad_sequence(list(split), batch_first=True, padding_value=-torch.inf)  # (rows, longest, 2)
     labels = pad_sequence(list(torch.split(batch.labels.clamp(min=0), lengths)), batch_first=True)  # (rows, longest)
-    begins, ends = ((labels & bit).argmax(1) for bit in (START, END))
-    start, end = (cross_entropy(padded[..., i], at, reduction="sum") for i, at in ((0, begins), (1, ends)))
+    marked = [labels & bit for bit in (START, END)]
+    begins, ends = (torch.where(bits.any(1), bits.argmax(1), NO_LABEL) for bits in marked)
+    start, end = (
+        cross_entropy(padded[..., i], at, reduction="sum", ignore_index=NO_LABEL) for i, at in ((0, begins), (1, ends))
+    )
     return (start + end) / 2
 
 
@@ -80,6 +101,50 @@ LOSSES: dict[str, Callable[[Tensor, Packed, Tensor], Tensor]] = {
     "relation": class_loss,
     "qa": span_loss,
 }
+
+
+def soft_token_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
+    """The sum over words of T^2 * KL(teacher || student), each read at its first piece; logits are (tokens, labels)."""
+    assert batch.soft is not None
+    return probabilities_kl(logits[batch.soft.pieces], batch.soft.targets, temperature)
+
+
+def soft_class_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
+    """The sum over rows of T^2 * KL(teacher || student); logits are (rows, classes)."""
+    assert batch.soft is not None
+    return probabilities_kl(logits, batch.soft.targets, temperature)
+
+
+def soft_span_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
+    """The sum over rows of the mean T^2 * KL(teacher || student) of the words where the answer starts and ends.
+
+    A row's distribution is over its words and one unit more, all that is outside the passage; a unit's logit is the
+    logarithm of the sum of its pieces' exponentials, as the softmax over pieces adds up. logits are (tokens, 2).
+    """
+    assert batch.soft is not None
+    units = _summed(wide(logits)[batch.soft.pieces], batch.soft.units, len(batch.soft.targets))  # (units, 2)
+    counts = list(batch.soft.counts)
+    # No unit: so improbable that nothing is added, and finite, so that 0 times it is 0.
+    student = pad_sequence(list(torch.split(units, counts)), batch_first=True, padding_value=_NOTHING)
+    teacher = pad_sequence(list(torch.split(batch.soft.targets, counts)), batch_first=True)
+    student, teacher = (rows.transpose(1, 2).flatten(0, 1) for rows in (student, teacher))  # (2 * rows, most units)
+    return probabilities_kl(student, teacher, temperature) / 2
+
+
+SOFT_LOSSES: dict[str, Callable[[Tensor, Packed, float], Tensor]] = {
+    "ner": soft_token_loss,
+    "relation": soft_class_loss,
+    "qa": soft_span_loss,
+}
+_NOTHING = -1e30
+
+
+def _summed(values: Tensor, groups: Tensor, count: int) -> Tensor:
+    """The logarithm of the sum of exponentials in each group: (pieces, columns) to (count, columns)."""
+    index = groups[:, None].expand_as(values)
+    most = values.new_full((count, values.shape[1]), _NOTHING).scatter_reduce(0, index, values.detach(), "amax")
+    total = torch.zeros_like(most).index_add(0, groups, (values - most[groups]).exp())
+    return total.log() + most
 
 
 # -- the classifier that fine-tuning starts from

@@ -1,0 +1,290 @@
+"""What teachers say of texts: computed once for each chunk of documents, and kept in half precision in the cache.
+
+The cache holds a folder per teacher, named by the digest of its weights and of how it reads texts, and in it an Arrow
+file per chunk, named by the digest of the texts. A file is there whole or not at all, so a run that was stopped
+computes what is missing, and every later run with the same teacher and texts computes nothing.
+"""
+
+import errno
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+import compactbio
+from compactbio.documents import Document
+from compactbio.documents.names import key
+from compactbio.documents.tags import parse
+from compactbio.errors import UserError, sentence_for
+from compactbio.files import atomic_file, value_digest
+from compactbio.modeling import loading, runtimes
+from compactbio.modeling.families import longest
+from compactbio.modeling.runtimes import Runtime
+from compactbio.tasks import units
+from compactbio.tasks.outcome import listed
+from compactbio.tasks.registry import TASKS
+from compactbio.tasks.relation_classes import Scheme
+from compactbio.tasks.settings import Settings, has_independent_outputs
+from compactbio.tasks.units import Scores
+
+# Documents that are computed, and lost where a run is killed, together.
+CHUNK = 256
+_OWNER = b"compactbio"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A fine-tuned model to learn from.
+
+    Attributes:
+        source: the model.
+        task: "ner", "relation" or "qa".
+        runtime: the name of the runtime that computes it.
+        labels: its labels, or classes, in the order of its outputs; none for QA.
+        columns: the place of each among the student's; several may have one place, which has their sum.
+        settings: how it reads documents.
+    """
+
+    source: loading.Source
+    task: str
+    runtime: str
+    labels: tuple[str, ...]
+    columns: tuple[int, ...]
+    settings: Settings
+
+    def record(self) -> dict[str, str]:
+        """What it is, for the record of a run."""
+        digest = runtimes.digest(self.source, self.runtime)
+        return {"name": self.source.public_name(), "sha256": digest, "runtime": self.runtime, "cache": self.digest}
+
+    @cached_property
+    def digest(self) -> str:
+        """The fingerprint of what its outputs for a text depend on."""
+        read = self.settings.model_dump(include={"max_length", "stride", "joined_signs"})
+        weights = runtimes.digest(self.source, self.runtime)
+        return value_digest([weights, self.runtime, self.task, read, compactbio.__version__])
+
+    def folder(self) -> Path:
+        """Where its outputs are kept."""
+        return runtimes.cache() / "teachers" / self.digest[:32]
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Its tokenizer."""
+        return loading.tokenizer_of(self.source)
+
+    def arranged(self, scores: Scores) -> Scores:
+        """The scores (units, its labels) of a group with the columns of the student's labels."""
+        if not self.columns or self.columns == tuple(range(len(self.columns))):
+            return scores
+        joined = np.full((max(self.columns) + 1, len(scores)), -np.inf)
+        np.logaddexp.at(joined, np.array(self.columns), scores.T.astype(np.float64))
+        return joined.T.astype(np.float32)
+
+
+def find_teachers(
+    names: Sequence[str | Path],
+    task: str,
+    labels: Sequence[str],
+    settings: Settings,
+    scheme: Scheme | None,
+) -> tuple[Teacher, ...]:
+    """The teachers of a student.
+
+    Args:
+        names: folders or hub names.
+        task: that of the data.
+        labels: the student's, in the order of their ids; none for QA.
+        settings: how the student reads documents, but for its length.
+        scheme: how labels become classes (relations).
+
+    Raises UserError for a model of another task, or with other labels than the data; letter case does not tell labels
+    apart.
+    """
+    return tuple(_teacher(str(name), task, labels, settings, scheme) for name in names)
+
+
+def _teacher(name: str, task: str, labels: Sequence[str], settings: Settings, scheme: Scheme | None) -> Teacher:
+    source = runtimes.find(name)
+    if (own := runtimes.task_of(source)) != task:
+        raise UserError(
+            f"{name} is fine-tuned for {own}, the data are of {task}: name a teacher that is fine-tuned for {task}.",
+            setting="teacher",
+        )
+    if task == "relation" and has_independent_outputs(source.config):
+        raise UserError(
+            f"{name}: its outputs are not those of one choice among classes: name another teacher.", setting="teacher"
+        )
+    named = TASKS[task].model_labels(source.config, name, [])
+    if task == "ner":
+        named = _typed_alike(named, labels)
+    columns = _columns(name, named, labels, scheme)
+    runtime = runtimes.chosen(source, "auto")
+    return Teacher(source, task, runtime, tuple(named), columns, settings.within(longest(source.config)))
+
+
+def _typed_alike(named: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """A teacher's labels, without types where the student's have none, with the student's one type where it has none.
+
+    Letter case is kept, as types are matched without it.
+    """
+    known, wanted = ({parse(label)[1] for label in side if label != "O"} for side in (named, labels))
+    if wanted == {""}:
+        return [parse(label)[0] for label in named]
+    if known == {""} and len(wanted) == 1:
+        (kind,) = wanted
+        return [label if label == "O" else f"{label}-{kind}" for label in named]
+    return list(named)
+
+
+def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Scheme | None) -> tuple[int, ...]:
+    """The place among the student's labels of each of a teacher's.
+
+    A type that the data do not have is none of a mention there: it counts as O. Raises UserError for a label of the
+    data that the teacher lacks, and for a class of relations that the data lack.
+    """
+    places = {key(label): place for place, label in enumerate(labels)}
+    if scheme is None:
+        found = [places.get(key(label), places.get("o", -1)) for label in named]
+    else:
+        found = [places.get(key(scheme.find(label) or label), -1) for label in named]
+    lacking = [label for place, label in enumerate(labels) if place not in found]
+    if lacking:
+        raise UserError(
+            f"{name} does not know {listed(set(lacking))} of the data, it knows {listed(set(named))}: name a teacher "
+            "that is fine-tuned for the types of these data, or give its labels in config.json the names of the "
+            "data's.",
+            setting="teacher",
+        )
+    if -1 in found:
+        foreign = {label for label, place in zip(named, found, strict=True) if place < 0}
+        raise UserError(
+            f"{name} knows {listed(foreign)}, which the data do not have: name a teacher of the same classes.",
+            setting="teacher",
+        )
+    return tuple(found)
+
+
+class Ensemble:
+    """Teachers and what they say of chunks of documents, from the cache or computed; it loads what it has to."""
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        self._teachers = teachers
+        self._loaded: dict[str, Runtime] = {}
+
+    def scores(self, documents: Sequence[Document]) -> list[list[Scores]]:
+        """By teacher the scores of each group of documents, with the columns of the student's labels.
+
+        Raises UserError where the cache cannot be written, or holds something else.
+        """
+        content = _content(documents)
+        return [self._scores(teacher, documents, content) for teacher in self._teachers]
+
+    def _scores(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
+        path = teacher.folder() / f"{content[:32]}.arrow"
+        if not path.exists():
+            write(path, _columns_of(self._computed(teacher, documents)), teacher.digest)
+        found = _scores_in(read(path, teacher.digest, teacher.source.name), len(teacher.labels) or 2)
+        return [teacher.arranged(scores) for scores in found]
+
+    def _computed(self, teacher: Teacher, documents: Sequence[Document]) -> list[Scores]:
+        runtime = self._loaded.get(teacher.digest) or runtimes.load(teacher.source, teacher.runtime)
+        self._loaded[teacher.digest] = runtime
+        settings = teacher.settings.within(runtime.longest or teacher.settings.max_length)
+        documents = units.without_labels(teacher.task, documents, (*teacher.labels, "")[0])
+        encoded = TASKS[teacher.task].encode(documents, teacher.tokenizer, teacher.labels, settings)
+        return units.scores(teacher.task, documents, encoded, runtime.logits(encoded.rows))
+
+
+def chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """The documents in lists of CHUNK, the last one perhaps shorter."""
+    left = iter(documents)
+    return iter(lambda: list(islice(left, CHUNK)), [])
+
+
+def _content(documents: Sequence[Document]) -> str:
+    """The digest of what a model reads of documents."""
+    return value_digest([[d.text, d.tokenised, _related(d), _questions(d)] for d in documents])
+
+
+def _related(document: Document) -> list[Any]:
+    ends = [end for relation in document.relations for end in (relation.head, relation.tail)]
+    return [document.spans[end].places if isinstance(end, int) else end for end in ends]
+
+
+def _questions(document: Document) -> list[list[str]]:
+    return [[question.id, question.text, question.kind] for question in document.questions]
+
+
+# -- files of arrays
+
+
+def _columns_of(groups: Sequence[Scores]) -> dict[str, list[NDArray[Any]]]:
+    return {"scores": [scores.astype(np.float16).ravel() for scores in groups]}
+
+
+def _scores_in(table: pa.Table, width: int) -> list[Scores]:
+    column = table["scores"].combine_chunks()
+    values, borders = column.values.to_numpy(), column.offsets.to_numpy()
+    return [values[a:b].reshape(-1, width) for a, b in pairwise(borders.tolist())]
+
+
+def write(path: Path, columns: Mapping[str, Sequence[NDArray[Any]]], owner: str) -> None:
+    """Write columns of arrays, one array a row, to an Arrow file that names its `owner`; whole or not at all.
+
+    Raises UserError where the disk is full or may not be written.
+    """
+    arrays = {name: _lists(rows) for name, rows in columns.items()}
+    table = pa.table(arrays).replace_schema_metadata({_OWNER: owner})
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            atomic_file(path) as partial,
+            pa.OSFile(str(partial), "wb") as file,
+            pa.ipc.new_stream(file, table.schema) as stream,
+        ):
+            stream.write_table(table)
+
+
+def _lists(rows: Sequence[NDArray[Any]]) -> pa.Array:
+    borders = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    values = np.concatenate(rows) if rows else np.empty(0, dtype=np.float16)
+    return pa.ListArray.from_arrays(pa.array(borders), pa.array(values))
+
+
+def read(path: Path, owner: str, name: str) -> pa.Table:
+    """The table of a file, memory-mapped. Raises UserError for one of another owner than that of `name`."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            table = pa.ipc.open_stream(file).read_all()
+    except pa.ArrowInvalid:
+        raise UserError(f"{path}: it cannot be read; delete it, and what it held is computed again.") from None
+    if (table.schema.metadata or {}).get(_OWNER) != owner.encode():
+        raise UserError(
+            f"{path}: it holds the outputs of another teacher than {name}; delete it, and they are computed again."
+        )
+    return table
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within it an error of the disk becomes one sentence."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        problem = "no space is left on the device" if full else sentence_for(error)
+        if problem is None:
+            raise
+        raise UserError(
+            f"{path.parent}: {problem if full else 'it cannot be written'}; free some space, or name another folder "
+            "as COMPACTBIO_CACHE, and run the same command again: what the teachers computed is kept."
+        ) from error

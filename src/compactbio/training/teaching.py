@@ -1,0 +1,174 @@
+"""A student of a task and its teachers: what it learns from beside the labels, and its rows with soft labels."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from compactbio.documents import Document
+from compactbio.errors import UserError
+from compactbio.files import value_digest
+from compactbio.modeling.packing import Row
+from compactbio.progress import Listener, Reporter, Silent
+from compactbio.tasks import data as datasets
+from compactbio.tasks import units
+from compactbio.tasks.data import Data
+from compactbio.tasks.settings import Settings
+from compactbio.training import run_folder, soft_labels, unlabelled
+from compactbio.training.soft_labels import Ensemble, Teacher
+from compactbio.training.unlabelled import ChosenRows, HeldOut, RowWriter, StoredRows, Texts
+
+# The folder in a run's where unlabelled rows are kept until it is finished.
+ROWS = "rows"
+_STAGE = "teacher outputs, documents"
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """The teachers of a student, and the unlabelled texts that they label for it."""
+
+    teachers: tuple[Teacher, ...]
+    texts: Texts | None
+
+    def record(self) -> dict[str, Any]:
+        """What they are, for the record of a run."""
+        files = {path.name: datasets.digest(path) for path in self.texts.files} if self.texts else None
+        return {"teachers": [teacher.record() for teacher in self.teachers], "unlabelled": files}
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The rows of a student, with numbers for a record and sentences on what was left out."""
+
+    rows: Sequence[Row]
+    numbers: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def settings_of_teaching(chosen: Settings, *, teachers: bool, texts: bool) -> Settings:
+    """The settings with the defaults of distillation where there are teachers.
+
+    Raises UserError for settings and texts that need what is not there.
+    """
+    if not teachers:
+        named = [name for name in ("distil_weight", "temperature") if getattr(chosen, name) is not None]
+        if named or texts:
+            what = f"{named[0]} is" if named else "Unlabelled texts are"
+            raise UserError(f"{what} for a student with a teacher: name one, or leave it out.", setting="teacher")
+    sampling = [name for name in ("sample", "sample_mentions", "sample_by") if getattr(chosen, name) is not None]
+    if sampling and not texts:
+        raise UserError(f"{sampling[0]} is for unlabelled texts: name some, or leave it out.", setting="unlabelled")
+    if "sample" not in sampling and sampling:
+        raise UserError(f"{sampling[0]} is for a sample: set how many rows it has (sample), or leave it out.")
+    if not teachers:
+        return chosen
+    weight = 0.5 if chosen.distil_weight is None else chosen.distil_weight
+    if texts and not weight:
+        raise UserError("distil_weight is 0, so nothing is learnt from unlabelled texts: set it higher, or name none.")
+    return chosen.model_copy(update={"distil_weight": weight, "temperature": chosen.temperature or 2.0})
+
+
+def held_out_of(data: Data, train_on: str) -> HeldOut:
+    """What is known of the documents of a data set that are not trained on."""
+    trained = ("train", "devel") if train_on == "train+devel" else ("train",)
+    documents = [d for split in data.files if split not in trained for d in data.read(split)]
+    return HeldOut.of(data.task, documents)
+
+
+def taught_rows(
+    teaching: Teaching,
+    task: str,
+    train: Sequence[Document],
+    encode: Callable[[Sequence[Document]], Any],
+    encoded: Any,
+    labels: Sequence[str],
+    nothing: Sequence[str],
+    settings: Settings,
+    out: Path,
+) -> Taught:
+    """The student's rows with what its teachers say of them.
+
+    Args:
+        teaching: the teachers and the unlabelled texts.
+        task: "ner", "relation" or "qa".
+        train: the labelled documents.
+        encode: documents to the student's rows.
+        encoded: what it made of `train`.
+        labels: the student's, in the order of their ids.
+        nothing: those that stand for no mention or relation.
+        settings: the run's.
+        out: the folder of the run.
+
+    Each process computes its share of what the cache lacks, and reads all of it. Raises UserError where no unlabelled
+    text is left, or the disk is full.
+    """
+    assert settings.temperature is not None
+    ensemble = Ensemble(teaching.teachers)
+    columns = [labels.index(label) for label in nothing if label in labels]
+    owner = value_digest([[t.digest for t in teaching.teachers], list(labels), settings.record(), teaching.record()])
+
+    def unlabelled_rows(documents: Sequence[Document]) -> Any:
+        return encode(units.without_labels(task, documents, (*labels, "")[0]))
+
+    place = out / ROWS / owner[:16]
+    writer = RowWriter(place, task, unlabelled_rows, ensemble.scores, settings.temperature, frozenset(columns), owner)
+    counts = unlabelled.count(teaching.texts) if teaching.texts else Counter[str]()
+    files = _compute(ensemble, train, teaching.texts, writer, len(train) + counts["used"])
+    scores = [ensemble.scores(chunk) for chunk in soft_labels.chunks(train)]
+    teachers = [[group for chunk in scores for group in chunk[k]] for k in range(len(teaching.teachers))]
+    soft = units.soft_rows(task, train, encoded, teachers, settings.temperature)
+    labelled = [row for row in soft if (row.labels != -100).any()]
+    if teaching.texts is None:
+        return Taught(labelled, {}, ())
+    stored = StoredRows(writer, files)
+    facts = stored.facts()
+    chosen = unlabelled.choose(facts, settings)
+    finding = int(np.count_nonzero(facts[chosen, 1]))
+    numbers = {**counts, "rows": len(stored), "rows trained on": len(chosen), "rows with something found": finding}
+    return Taught(ChosenRows(labelled, stored, chosen), numbers, (_sentence(counts),))
+
+
+def _compute(ensemble: Ensemble, train: Sequence[Document], texts: Texts | None, writer: RowWriter, total: int) -> int:
+    """Compute this process's share of what is missing, and wait for the others; gives the number of files of rows."""
+    processes = run_folder.processes()
+    done = files = 0
+    with _listener() as listener:
+        for number, chunk in enumerate(soft_labels.chunks(train)):
+            if number % processes.num_processes == processes.process_index:
+                ensemble.scores(chunk)
+            done += len(chunk)
+            listener.step(_STAGE, done, total)
+        for number, chunk in enumerate(soft_labels.chunks(texts.documents()) if texts else ()):
+            if number % processes.num_processes == processes.process_index:
+                writer.write(number, chunk)
+            done, files = done + len(chunk), number + 1
+            listener.step(_STAGE, done, total)
+    processes.wait_for_everyone()
+    return files
+
+
+@contextmanager
+def _listener() -> Iterator[Listener]:
+    if not run_folder.processes().is_main_process:
+        yield Silent()
+        return
+    with Reporter(Console(stderr=True)) as reporter:
+        yield reporter
+
+
+def _sentence(counts: Counter[str]) -> str:
+    excluded = counts["excluded by id"] + counts["excluded by text"]
+    left = {
+        "could not be read": counts["rejected"],
+        "held nothing for the task": counts["without units"],
+    }
+    more = "".join(f"; {number:,} {what}" for what, number in left.items() if number)
+    return (
+        f"Of {counts['read']:,} unlabelled documents {excluded:,} were left out because they are in the test or devel "
+        f"split ({counts['excluded by id']:,} by id, {counts['excluded by text']:,} by text){more}."
+    )

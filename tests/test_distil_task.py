@@ -1,0 +1,223 @@
+"""Fine-tuning with teachers end to end: learnt from labelled and unlabelled texts, resumed, recorded, refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from compactbio import formats
+from compactbio.documents import Document
+from compactbio.evaluation.scoring import add_to_card, evaluate
+from compactbio.tasks.settings import settings
+from compactbio.training import soft_labels, unlabelled
+from compactbio.training.finetuning import finetune
+from compactbio.training.unlabelled import HeldOut
+from conftest import one_sentence
+from interruptions import stopping_at
+from task_data import ner_folder, qa_folder, relation_folder, start_folder
+
+QUICK = {"epochs": 2, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
+SIZES = {"train": 16, "devel": 6, "test": 6}
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer_folder, tmp_path_factory):
+    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """Sentences like those of the data set, one per line."""
+    folder = ner_folder(tmp_path / "more", {"train": 60}, seed=7)
+    path = tmp_path / "more.txt"
+    path.write_text("".join(f"{document.text}\n" for document in formats.read(folder / "train.tsv")))
+    return path
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def equal(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_without_a_share_of_the_teacher_training_is_plain_to_the_bit(tagger, start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    finetune(data, start, tmp_path / "plain", overrides=QUICK)
+    given = {"teachers": [tagger], "overrides": {**QUICK, "distil_weight": 0.0}}
+    finetune(data, start, tmp_path / "taught", **given)
+    assert equal(tmp_path / "plain", tmp_path / "taught")
+    finetune(data, start, tmp_path / "half", teachers=[tagger], overrides=QUICK)
+    assert not equal(tmp_path / "plain", tmp_path / "half")
+
+
+def test_a_student_learns_from_unlabelled_texts_what_few_labels_do_not_teach(tagger, start, texts, tmp_path):
+    data = ner_folder(tmp_path / "made", {"train": 4, "devel": 30, "test": 40}, kind="Drug")
+    few = {**QUICK, "epochs": 6}
+    finetune(data, start, tmp_path / "plain", overrides=few)
+    taught = finetune(data, start, tmp_path / "taught", teachers=[tagger], unlabelled=[texts], overrides=few)
+    plain, better = (evaluate(tmp_path / name, data).record()["f1"] for name in ("plain", "taught"))
+    assert better > 0.9 > plain + 0.2
+    assert taught.unlabelled["used"] == 60 - taught.unlabelled.get("excluded by text", 0)
+    assert not (tmp_path / "taught" / "rows").exists()
+    record = json.loads((tmp_path / "taught" / "run.json").read_text())["identity"]
+    assert record["teachers"][0]["name"] == "tagger" and set(record["unlabelled"]) == {"more.txt"}
+    assert record["settings"]["distil_weight"] == 0.5 and record["settings"]["temperature"] == 2.0
+    card = (tmp_path / "taught" / "README.md").read_text()
+    assert "It learnt from tagger beside the labels, and from unlabelled texts." in card
+    assert f"| teacher | tagger, {record['teachers'][0]['runtime']} |" in card and "| unlabelled: read | 60 |" in card
+    add_to_card(tmp_path / "taught", evaluate(tmp_path / "taught", data))
+    assert "| unlabelled: read | 60 |" in (tmp_path / "taught" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("make", [relation_folder, qa_folder])
+def test_relations_and_questions_are_learnt_from_a_teacher(make, start, tmp_path):
+    data = make(tmp_path / "made", {"train": 120, "devel": 20, "test": 30})
+    finetune(data, start, tmp_path / "teacher", overrides={**QUICK, "epochs": 5})
+    more = make(tmp_path / "more", {"train": 40, "devel": 2, "test": 2}, seed=5)
+    few = make(tmp_path / "few", {"train": 6, "devel": 6, "test": 30}, seed=3)
+    (file,) = more.glob("train*")
+    # Its questions have ids of their own.
+    file.write_text(file.read_text().replace('"id": "0', '"id": "f'))
+    result = finetune(
+        few, start, tmp_path / "out", teachers=[tmp_path / "teacher"], unlabelled=[file],
+        overrides={**QUICK, "epochs": 5, "distil_weight": 0.8},
+    )  # fmt: skip
+    assert result.unlabelled["rows trained on"] >= 20
+    assert evaluate(tmp_path / "out", few).outcome.main > 0.6
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert all(any(line.get(term, 0) > 0 for line in lines) for term in ("teacher", result.task))
+
+
+def test_teachers_of_other_families_and_tokenizers_teach_together(tagger, start, texts, tmp_path):
+    import small_models
+
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    other = small_models.save("roberta", "ner", tmp_path / "other", ["O", "B-DRUG", "I-DRUG"])
+    given = {"teachers": [tagger, other], "unlabelled": [texts], "overrides": QUICK}
+    finetune(data, start, tmp_path / "both", **given)
+    finetune(data, start, tmp_path / "one", **{**given, "teachers": [tagger]})
+    assert not equal(tmp_path / "both", tmp_path / "one")
+    finetune(data, start, tmp_path / "again", **given)
+    assert equal(tmp_path / "both", tmp_path / "again")
+
+
+def test_documents_of_test_and_devel_are_left_out_by_id_and_by_text(tagger, start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    kept = "the dose of insulin was in the study"
+    held = [document.text for split in ("test", "devel") for document in formats.read(data / f"{split}.tsv")]
+    own = next(iter(formats.read(data / "train.tsv"))).text
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join([kept, *(text.upper().replace(" ", "  ") for text in held), own]) + "\n")
+    result = finetune(data, start, tmp_path / "out", teachers=[tagger], unlabelled=[file], overrides=QUICK)
+    assert result.unlabelled["excluded by text"] == 12 and result.unlabelled["used"] == 2
+    assert any("12 were left out because they are in the test or devel split" in note for note in result.notes)
+    trained = {"train_on": "train+devel", "teachers": [tagger], "unlabelled": [file], "overrides": QUICK}
+    assert finetune(data, start, tmp_path / "all", **trained).unlabelled["excluded by text"] == 6
+
+
+def test_what_is_held_out_is_known_by_id_text_and_long_sentences():
+    long = "Mutations of the p53 gene were found in human and mouse cells."
+    known = HeldOut.of("ner", [Document("12345", f"{long} Methods ."), Document("3", "A dose", tokenised=True)])
+    why = {
+        "id": Document("12345", "other words"),
+        "text": Document("", f"Something else. {long} And more."),
+        "": Document("99", "Methods ."),
+    }
+    assert {known.why("ner", document): document for document in why.values()} == why
+    assert known.why("ner", Document("f:3", "a  DOSE")) == "text" and known.why("ner", Document("3", "b")) == ""
+
+
+def test_rows_on_disk_are_those_in_memory(tagger, tmp_path, start):
+    """A sentence, labelled or not, has the same targets but for rounding to half precision."""
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    kept = {}
+
+    class Kept(unlabelled.ChosenRows):
+        def __init__(self, *given):
+            super().__init__(*given)
+            kept["rows"] = [self[i] for i in range(len(self))]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("compactbio.training.teaching.ChosenRows", Kept)
+        finetune(data, start, tmp_path / "out", teachers=[tagger], unlabelled=[data / "train.tsv"], overrides=QUICK)
+    labelled, stored = kept["rows"][:16], kept["rows"][16:]
+    assert len(stored) == 16
+    for one, other in zip(labelled, stored, strict=True):
+        assert np.array_equal(one.input_ids, other.input_ids) and (other.labels == -100).all()
+        assert np.array_equal(one.soft.pieces, other.soft.pieces)
+        assert np.allclose(one.soft.targets, other.soft.targets, atol=1e-3)
+        assert np.allclose(other.soft.targets.sum(-1), 1, atol=1e-6)
+
+
+def test_a_stated_sample_has_its_share_of_mentions_and_the_most_uncertain():
+    facts = np.stack([np.linspace(0, 1, 20), np.arange(20) % 4 == 0], axis=1).astype(np.float32)
+
+    def of(**more):
+        return unlabelled.choose(facts, settings("ner", 32, more))
+
+    assert len(of()) == 20 and len(of(sample=50)) == 20
+    some = of(sample=8, sample_mentions=0.5)
+    assert len(set(some)) == 8 and facts[some, 1].sum() == 4
+    assert facts[of(sample=8, sample_mentions=1.0), 1].sum() == 5
+    assert of(sample=3, sample_by="uncertainty").tolist() == [17, 18, 19]
+    assert of(sample=4, sample_by="uncertainty", sample_mentions=0.25).tolist() == [16, 17, 18, 19]
+    assert of(sample=8).tolist() == of(sample=8).tolist() != of(sample=8, seed=1).tolist()
+
+
+def test_a_stopped_run_resumes_to_the_same_bits_without_computing_again(tagger, start, texts, tmp_path, monkeypatch):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    given = {"teachers": [tagger], "unlabelled": [texts], "overrides": {**QUICK, "epochs": 3}}
+    finetune(data, start, tmp_path / "straight", **given)
+    with stopping_at(5):
+        assert finetune(data, start, tmp_path / "out", **given).state == "stopped"
+    assert list((tmp_path / "out" / "rows").rglob("*.arrow"))
+    monkeypatch.setattr(soft_labels.runtimes, "load", lambda *_: pytest.fail("computed again"))
+    assert finetune(data, start, tmp_path / "out", resume=True, **given).state == "finished"
+    assert equal(tmp_path / "straight", tmp_path / "out")
+
+
+def test_a_student_starts_from_every_second_layer_with_its_head(tokenizer_folder, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    whole = start_folder(tmp_path / "whole", tokenizer_folder, layers=4)
+    finetune(data, whole, tmp_path / "teacher", overrides=QUICK)
+    still = {**QUICK, "epochs": 1, "learning_rate": 1e-12}
+    given = {"teachers": [tmp_path / "teacher"], "layers": 2, "overrides": still}
+    finetune(data, tmp_path / "teacher", tmp_path / "out", **given)
+    before, after = weights(tmp_path / "teacher"), weights(tmp_path / "out")
+    for name, weight in after.items():
+        source = name.replace("layer.1.", "layer.2.")
+        assert torch.allclose(weight, before[source], atol=1e-6), name
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"] == 2
+    assert "of which 2 layers are kept" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_mistakes_are_one_sentence(cli, tagger, start, texts, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    out = tmp_path / "out"
+    command = ["finetune", data, "--model", start, "--out", out]
+    one_sentence(cli(*command, "--unlabelled", texts), "Unlabelled texts are for a student with a teacher")
+    one_sentence(cli(*command, "--set", "temperature=3"), "temperature is for a student with a teacher")
+    taught = [*command, "--teacher", tagger]
+    one_sentence(cli(*taught, "--set", "distil_weight=2"), "distil_weight", "less than or equal to 1")
+    one_sentence(cli(*taught, "--set", "sample=5"), "sample is for unlabelled texts")
+    one_sentence(cli(*taught, "--unlabelled", texts, "--set", "distil_weight=0"), "distil_weight is 0")
+    one_sentence(cli(*taught, "--unlabelled", tmp_path / "none.txt"), "none.txt")
+    one_sentence(cli(*taught, "--layers", 3), "The model has 2 layers, so a student of it cannot have 3", "--layers")
+    genes = ner_folder(tmp_path / "genes", SIZES, kind="Gene")
+    one_sentence(
+        cli("finetune", genes, "--model", start, "--out", out, "--teacher", tagger),
+        "does not know B-Gene, I-Gene of the data, it knows B-Drug, I-Drug, O",
+    )
+    pairs = relation_folder(tmp_path / "pairs", SIZES)
+    one_sentence(cli("finetune", pairs, "--model", start, "--out", out, "--teacher", tagger), "fine-tuned for ner")
+    held = tmp_path / "held.txt"
+    held.write_text("".join(f"{document.text}\n" for document in formats.read(data / "test.tsv")))
+    one_sentence(cli(*taught, "--unlabelled", held), "6 documents read: 6 excluded by text", "not in the test or devel")
+    status, stdout, _ = cli(*taught, "--unlabelled", texts, "--set", "epochs=1", "--set", "batch_size=64")
+    assert status == 0 and "unlabelled documents" in stdout

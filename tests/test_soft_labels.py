@@ -1,0 +1,277 @@
+"""Units that models with different tokenizers share, the losses on them, and teachers' outputs in the cache."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.nn import functional as F
+
+import small_models
+from compactbio import formats
+from compactbio.documents import Document, Question
+from compactbio.errors import UserError
+from compactbio.modeling import loading
+from compactbio.modeling.heads import AUTO, predictor_of
+from compactbio.modeling.packing import pack
+from compactbio.modeling.sharing import evaluating
+from compactbio.objectives import labelled
+from compactbio.objectives.losses import probabilities_kl
+from compactbio.tasks import units
+from compactbio.tasks.registry import TASKS
+from compactbio.tasks.settings import settings
+from compactbio.training import soft_labels
+from compactbio.training.soft_labels import Ensemble, find_teachers
+from compactbio.training.task_model import TaskModel
+from conftest import randomize
+from task_data import ner_folder, qa_folder, relation_folder
+
+MAKERS = {"ner": ner_folder, "relation": relation_folder, "qa": qa_folder}
+LABELS = {"ner": ["B", "I", "O"], "relation": ["0", "1"], "qa": []}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    place = tmp_path_factory.mktemp("data")
+    return {
+        task: list(formats.read(make(place / task, {"train": 20, "devel": 2, "test": 2}) / TRAIN[task]))
+        for task, make in MAKERS.items()
+    }
+
+
+TRAIN = {"ner": "train.tsv", "relation": "train.tsv", "qa": "train.json"}
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path / "cache"))
+
+
+def model(place, task, family="bert", seed=0, labels=None):
+    """A folder with a random model of a family with the head of a task."""
+    return redrawn(small_models.save(family, task, place, labels or LABELS[task] or None), task, seed)
+
+
+def redrawn(folder, task, seed):
+    """The folder with other weights: trained again, a tokenizer may cut words in another way."""
+    drawn = randomize(AUTO[task].from_pretrained(folder), seed)
+    with torch.no_grad():
+        # Random models are hardly surer of one label than of another.
+        for name, weight in drawn.named_parameters():
+            if name.startswith(("classifier", "qa_outputs")):
+                weight *= 8 if task != "qa" else 60
+    drawn.save_pretrained(folder)
+    return folder
+
+
+def chosen(task, **more):
+    return settings(task, 32, {"max_length": 32, "stride": 8, **more})
+
+
+def encoded_by(folder, task, documents, **more):
+    source = loading.find(folder)
+    tokenizer = loading.tokenizer_of(source)
+    encoded = TASKS[task].encode(documents, tokenizer, LABELS[task], chosen(task, **more))
+    loaded = loading.load_for(source, AUTO[task])
+    return loaded, encoded, predictor_of(loaded, task, 512, "fp32")(encoded.rows)
+
+
+def test_the_kl_of_probabilities_is_hintons_formula():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)
+    for temperature in (0.5, 1.0, 4.0):
+        p, q = F.softmax(teacher / temperature, -1), F.softmax(student / temperature, -1)
+        wanted = temperature**2 * (p * (p.log() - q.log())).sum()
+        assert torch.allclose(probabilities_kl(student, p, temperature), wanted, atol=1e-5)
+    one_hot = F.one_hot(torch.tensor([0, 1, 2, 0, 1]), 3).float()
+    assert torch.allclose(probabilities_kl(student, one_hot, 1.0), F.cross_entropy(student, one_hot.argmax(-1)) * 5)
+    assert probabilities_kl(teacher, F.softmax(teacher / 2, -1), 2.0).abs() < 1e-6
+
+
+@pytest.mark.parametrize("task", list(MAKERS))
+@pytest.mark.parametrize("max_length", [20, 128])
+def test_a_student_equal_to_its_teacher_has_a_kl_of_0(task, max_length, data, tmp_path):
+    student, encoded, logits = encoded_by(model(tmp_path / "m", task), task, data[task], max_length=max_length)
+    found = [scores.astype(np.float16) for scores in units.scores(task, data[task], encoded, logits)]
+    assert len(found) == units.count(task, data[task], frozenset())
+    rows = units.soft_rows(task, data[task], encoded, [found], 2.0)
+    module = TaskModel(student, task, 1.0, 2.0)
+    with evaluating(student), torch.no_grad():
+        terms = [module(batch, labelled(batch), module.counts(batch)).terms for batch in pack(rows, 256)]
+    # Of a passage in several windows a word has the scores of one of them.
+    bound = 1e-5 if task != "qa" or max_length > 64 else 0.1
+    assert max(abs(float(part["teacher"])) for part in terms) < bound and all(part[task] == 0 for part in terms)
+    surer = units.scores(task, data[task], encoded, [4 * values for values in logits])
+    rows = units.soft_rows(task, data[task], encoded, [surer], 2.0)
+    with evaluating(student), torch.no_grad():
+        terms = [module(batch, labelled(batch), module.counts(batch)).terms for batch in pack(rows, 256)]
+    assert min(float(part["teacher"]) for part in terms) > 1e-3
+
+
+@pytest.mark.parametrize("task", list(MAKERS))
+def test_the_loss_is_the_formula_on_plain_transformers(task, data, tmp_path):
+    """(1 - w) * cross-entropy + w * T^2 * KL with the mean of two teachers, from the models' own forward passes."""
+    documents, weight, temperature = data[task], 0.3, 2.0
+    student, encoded, _ = encoded_by(model(tmp_path / "s", task), task, documents, max_length=128)
+    taught = []
+    for seed in (1, 2):
+        teacher, _, logits = encoded_by(redrawn(tmp_path / "s", task, seed), task, documents, max_length=128)
+        taught.append((teacher.eval(), units.scores(task, documents, encoded, logits)))
+    rows = units.soft_rows(task, documents, encoded, [scores for _, scores in taught], temperature)
+    rows = [row for row in rows if (row.labels != -100).any()]
+    gold = kl = count = 0.0
+    for row in rows:
+        own, *others = (_plain(m, task, row) for m in (student.eval(), *(teacher for teacher, _ in taught)))
+        if task == "qa":
+            own, *others = (_by_word(logits, row) for logits in (own, *others))
+        probabilities = [F.softmax(logits / temperature, -1) for logits in others]
+        target = (probabilities[0] + probabilities[1]) / 2
+        log_q = F.log_softmax(own / temperature, -1)
+        at = row.labels != -100
+        if task == "qa":
+            kl += float((target * (target.log() - log_q)).sum()) / 2
+            count += 1
+            continue
+        labels = torch.from_numpy(row.labels[at])
+        keep = torch.from_numpy(at) if task == "ner" else slice(None)
+        gold += float(F.cross_entropy(own[keep], labels, reduction="sum"))
+        kl += float((target * (target.log() - log_q))[keep].sum())
+        count += len(labels)
+    module = TaskModel(student, task, weight, temperature)
+    (batch,) = pack(rows, 100_000)
+    with evaluating(student), torch.no_grad():
+        found = module(batch, labelled(batch), module.counts(batch))
+    assert float(found.terms["teacher"]) == pytest.approx(weight * temperature**2 * kl / count, rel=1e-4)
+    if task != "qa":
+        assert float(found.terms[task]) == pytest.approx((1 - weight) * gold / count, rel=1e-4)
+    assert torch.equal(found.loss, found.terms[task] + found.terms["teacher"])
+
+
+def _plain(network, task, row):
+    """The logits of a row by transformers alone."""
+    inputs = {"input_ids": torch.from_numpy(row.input_ids)[None]}
+    if row.segments is not None:
+        inputs["token_type_ids"] = torch.from_numpy(row.segments)[None]
+    with torch.no_grad():
+        out = network(**inputs)
+    if task == "qa":
+        return torch.stack([out.start_logits[0], out.end_logits[0]])  # (2, length)
+    return out.logits[0] if task == "ner" else out.logits
+
+
+def _by_word(logits, row):
+    """(2, length) to (2, units): the passage's words are its pieces here but for "##" ones, which the row tells."""
+    order = np.argsort(row.soft.pieces)
+    at, unit = row.soft.pieces[order], row.soft.units[order]
+    return torch.stack([logits[:, at[unit == u]].logsumexp(-1) for u in range(unit.max() + 1)], -1)
+
+
+def test_words_are_the_units_of_models_with_other_tokenizers(tmp_path):
+    text = "Metformin (500 mg) lowers IL-2 in patients; p<0.05."
+    documents = [Document("1", text, questions=(Question("What lowers IL-2?", (("Metformin",),), "q"),))]
+    for task in ("ner", "qa"):
+        found = []
+        for family in ("bert", "roberta", "xlm-roberta"):
+            _, encoded, logits = encoded_by(model(tmp_path / f"{task}-{family}", task, family), task, documents)
+            found.append((encoded, units.scores(task, documents, encoded, logits)))
+        shapes = {scores.shape for _, (scores,) in found}
+        assert len(shapes) == 1 and shapes.pop()[0] == 18
+        encoded, _ = found[0]
+        rows = units.soft_rows(task, documents, encoded, [scores for _, scores in found], 1.0)
+        for row in rows:
+            sums = row.soft.targets.sum(0 if task == "qa" else 1)
+            assert np.allclose(sums, 1, atol=1e-5) and len(row.soft.targets) >= 10
+        if task == "ner":
+            wanted = np.mean([np.exp(scores[0]) for _, scores in found], axis=0)
+            assert np.allclose(np.concatenate([row.soft.targets for row in rows]), wanted, atol=1e-5)
+
+
+def test_a_words_odds_are_the_sum_over_its_pieces(tmp_path):
+    documents = [Document("1", "unheardof tumor", questions=(Question("drug of the study", (), "q"),))]
+    _, encoded, logits = encoded_by(model(tmp_path / "m", "qa"), "qa", documents)
+    (window,), (values,) = encoded.windows, logits
+    starts = window.offsets[:, 0]
+    first = (starts >= 0) & (starts < 9)
+    assert first.sum() > 2
+    odds = np.exp(values).astype(float)
+    wanted = np.log(odds[first].sum(0) / odds[starts < 0].sum(0))
+    (scores,) = units.scores("qa", documents, encoded, logits)
+    assert np.allclose(scores[0], wanted, atol=1e-5)
+
+
+def teachers_of(names, task, labels=None, **more):
+    scheme = TASKS[task].scheme([], chosen(task)) if task != "relation" else None
+    return find_teachers(names, task, LABELS[task] if labels is None else labels, chosen(task, **more), scheme)
+
+
+def test_outputs_are_computed_once_and_kept_in_half_precision(data, tmp_path, monkeypatch):
+    folder = model(tmp_path / "m", "ner")
+    (teacher,) = teachers_of([folder], "ner", max_length=32)
+    first = Ensemble([teacher]).scores(data["ner"])
+    (file,) = teacher.folder().glob("*.arrow")
+    with pa.memory_map(str(file)) as mapped:
+        assert pa.ipc.open_stream(mapped).read_all().schema.field("scores").type == pa.list_(pa.float16())
+    with monkeypatch.context() as patched:
+        patched.setattr(soft_labels.runtimes, "load", lambda *_: pytest.fail("computed again"))
+        again = Ensemble(teachers_of([folder], "ner", max_length=32)).scores(data["ner"])
+    for a, b in zip(first[0], again[0], strict=True):
+        assert np.array_equal(a, b)
+    changed = model(tmp_path / "changed", "ner", seed=1)
+    (other,) = teachers_of([changed], "ner", max_length=32)
+    assert other.digest != teacher.digest and other.folder() != teacher.folder()
+    (longer,) = teachers_of([folder], "ner", max_length=20)
+    assert longer.digest != teacher.digest
+    shifted = [*data["ner"][1:], data["ner"][0]]
+    assert Ensemble([teacher]).scores(shifted)[0][0].shape == first[0][1].shape
+    assert len(list(teacher.folder().glob("*.arrow"))) == 2
+
+
+def test_a_cache_of_another_teacher_is_refused_and_named(data, tmp_path):
+    (one,) = teachers_of([model(tmp_path / "one", "ner")], "ner")
+    (two,) = teachers_of([model(tmp_path / "two", "ner", seed=1)], "ner")
+    Ensemble([one]).scores(data["ner"])
+    one.folder().rename(two.folder())
+    with pytest.raises(UserError, match=r"\.arrow: it holds the outputs of another teacher than .*two; delete it"):
+        Ensemble([two]).scores(data["ner"])
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypatch):
+    (teacher,) = teachers_of([model(tmp_path / "m", "ner")], "ner")
+    Ensemble([teacher]).scores(data["ner"][:5])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(soft_labels.pa.ipc, "new_stream", full)
+        with pytest.raises(UserError, match=r"no space is left on the device; free some space.*is kept"):
+            Ensemble([teacher]).scores(data["ner"][5:])
+    assert len(list(teacher.folder().iterdir())) == 1
+    assert len(Ensemble([teacher]).scores(data["ner"][:5])[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "columns"),
+    [
+        (["O", "B-drug", "I-drug"], ["B-Drug", "I-Drug", "O"], (2, 0, 1)),
+        (["B", "I", "O"], ["B-Drug", "I-Drug", "O"], (0, 1, 2)),
+        (["B-Drug", "I-Drug", "O"], ["B", "I", "O"], (0, 1, 2)),
+        (["B-Gene", "I-Gene", "B-Drug", "I-Drug", "O"], ["B-Drug", "I-Drug", "O"], (2, 2, 0, 1, 2)),
+    ],
+)
+def test_labels_are_matched_by_name(own, wanted, columns, tmp_path):
+    (teacher,) = teachers_of([model(tmp_path / "m", "ner", labels=own)], "ner", labels=wanted)
+    assert teacher.columns == columns
+    scores = np.log(np.random.default_rng(0).dirichlet(np.ones(len(own)), 4)).astype(np.float32)
+    arranged = np.exp(teacher.arranged(scores))
+    assert arranged.shape == (4, len(wanted)) and np.allclose(arranged.sum(-1), 1, atol=1e-5)
+    place = columns.index(0)
+    assert np.allclose(arranged[:, 0], np.exp(scores[:, place]), atol=1e-6)
+
+
+def test_a_teacher_that_does_not_fit_is_refused_in_one_sentence(tmp_path):
+    genes = model(tmp_path / "genes", "ner", labels=["B-Gene", "I-Gene", "O"])
+    with pytest.raises(UserError, match=r"genes does not know B-Drug, I-Drug of the data, it knows .*B-Gene.*config"):
+        teachers_of([genes], "ner", labels=["B-Drug", "I-Drug", "O"])
+    relations = model(tmp_path / "relations", "relation")
+    with pytest.raises(UserError, match=r"relations is fine-tuned for relation, the data are of ner: name a teacher"):
+        teachers_of([relations], "ner")
