@@ -64,8 +64,9 @@ def finetune(
             "--set",
             metavar="KEY=VALUE",
             help="epochs (5; QA 3), learning_rate (5e-5 x 768 / width), batch_size (32; QA 16), max_length (NER: as "
-            "long as the model reads; relations 256, QA 384), stride (128), warmup (0.1), weight_decay (0.01) or "
-            "seed (0); with a teacher distil_weight (0.5) and temperature (2); of unlabelled texts sample, sample_mentions or sample_by.",
+            "long as the model reads; relations 256, QA 384), stride (128), warmup (0.1), weight_decay (0.01) or seed "
+            "(0); with a teacher distil_weight (0.5) and temperature (2); of unlabelled texts sample, sample_mentions "
+            "or sample_by.",
             show_default=False,
         ),
     ] = None,
