@@ -24,7 +24,7 @@ from compactbio.documents import Document
 from compactbio.documents.names import key
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError, sentence_for
-from compactbio.files import atomic_file, value_digest
+from compactbio.files import atomic_file, clean, value_digest
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.modeling.runtimes import Runtime
@@ -176,6 +176,8 @@ class Ensemble:
         self._teachers = teachers
         self._cache = cache or runtimes.cache()
         self._loaded: dict[str, Runtime] = {}
+        for teacher in teachers:
+            clean(self.folder(teacher))
 
     def folder(self, teacher: Teacher) -> Path:
         """Where a teacher's outputs are kept."""
@@ -296,6 +298,6 @@ def writing(path: Path) -> Iterator[None]:
         if problem is None:
             raise
         raise UserError(
-            f"{path.parent}: {problem if full else 'it cannot be written'}; free some space, or name another folder "
-            "as COMPACTBIO_CACHE, and run the same command again: what the teachers computed is kept."
+            f"{path.parent}: {problem if full else 'it cannot be written'}; free some space, or fix that, and run the "
+            "same command again: what the teachers computed is kept (COMPACTBIO_CACHE names the folder of the cache)."
         ) from error

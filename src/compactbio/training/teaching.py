@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,14 @@ class Teaching:
     workers: int | None = None
     on_cluster: bool = False
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file of texts."""
+        return {path.name: datasets.digest(path) for path in self.texts.files} if self.texts else {}
+
     def record(self) -> dict[str, Any]:
         """What they are, for the record of a run."""
-        files = {path.name: datasets.digest(path) for path in self.texts.files} if self.texts else None
-        return {"teachers": [teacher.record() for teacher in self.teachers], "unlabelled": files}
+        return {"teachers": [teacher.record() for teacher in self.teachers], "unlabelled": self.digests or None}
 
 
 @dataclass(frozen=True)
