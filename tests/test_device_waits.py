@@ -4,6 +4,8 @@ Fake tensors have shapes and no numbers, so whatever would have to wait for one 
 boolean mask, `.numpy()`) raises. They stand in for those of a GPU.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ from transformers import (
 from compactbio import recipes
 from compactbio.modeling import build_student
 from compactbio.modeling.heads import predict
-from compactbio.modeling.packing import Packed, Row
+from compactbio.modeling.packing import Packed, PackedSoftLabels, Row
 from compactbio.objectives import Distiller, labelled
 from compactbio.training.engine import arguments_for
 from compactbio.training.step_trainer import StepTrainer
@@ -44,7 +46,11 @@ def step(module: torch.nn.Module, packed: Packed, *others: torch.nn.Module) -> N
                 for kept in (one._parameters, one._buffers):
                     kept |= {name: mode.from_tensor(tensor) for name, tensor in kept.items() if tensor is not None}
         ids, positions, labels, at = map(mode.from_tensor, (packed.input_ids, packed.position_ids, packed.labels, at))
-        batch = Packed(ids, positions, labels, packed.borders)
+        soft = packed.soft and replace(
+            packed.soft,
+            **{name: mode.from_tensor(getattr(packed.soft, name)) for name in ("pieces", "units", "targets")},
+        )
+        batch = Packed(ids, positions, labels, packed.borders, soft=soft)
         module.train()(batch=batch, at=at, counts=counts).loss.backward()
     assert any(p.grad is not None for p in module.parameters())
 
@@ -79,6 +85,12 @@ def test_a_step_of_fine_tuning_reads_no_number_off_the_device(task, family):
     spans = {"qa": torch.where(labels == -100, 0, 3)}
     packed = Packed(packed.input_ids, packed.position_ids, spans.get(task, labels), packed.borders)
     step(TaskModel(AUTO[task].from_config(family().config), task), packed)
+    units = {"ner": [0, 1, 2], "relation": [0, 1, 2], "qa": [0, 0, 1, 2, 3]}[task]
+    pieces = {"ner": [1, 2, 10], "relation": [0, 9, 13], "qa": [1, 2, 9, 13, 15]}[task]
+    counts = {"ner": (2, 1, 0), "relation": (1, 1, 1), "qa": (1, 1, 2)}[task]
+    targets = torch.full((units[-1] + 1, 2), 0.5)
+    soft = PackedSoftLabels(torch.tensor(pieces), torch.tensor(units), targets, counts)
+    step(TaskModel(AUTO[task].from_config(family().config), task, 0.5, 2.0), replace(packed, soft=soft))
 
 
 def test_the_counts_of_a_step_are_numbers_of_the_host(tmp_path):

@@ -182,6 +182,25 @@ def test_a_stopped_run_resumes_to_the_same_bits_without_computing_again(tagger, 
     assert equal(tmp_path / "straight", tmp_path / "out")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("more", "left"), [({"workers": 2}, 0), ({"workers": 1, "on_cluster": True}, 1)])
+def test_workers_compute_what_one_process_does(more, left, tagger, start, tmp_path, monkeypatch):
+    if "on_cluster" in more:
+        pytest.importorskip("ray", reason="Ray is not installed")
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"a dose of aspirin in group {number}\n" for number in range(soft_labels.CHUNK + 20)))
+    given = {"teachers": [tagger], "unlabelled": [texts], "overrides": {**QUICK, "epochs": 1, "batch_size": 64}}
+    finetune(data, start, tmp_path / "one", **given)
+    monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path / "cache"))
+    calls, load = [], soft_labels.runtimes.load
+    monkeypatch.setattr(soft_labels.runtimes, "load", lambda *given: calls.append(given) or load(*given))
+    finetune(data, start, tmp_path / "out", **given, **more)
+    assert equal(tmp_path / "one", tmp_path / "out")
+    assert len(calls) == left  # a cluster leaves the few labelled texts to this process
+    assert len(list((tmp_path / "cache" / "teachers").rglob("*.arrow"))) == 3
+
+
 def test_a_student_starts_from_every_second_layer_with_its_head(tokenizer_folder, tmp_path):
     data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
     whole = start_folder(tmp_path / "whole", tokenizer_folder, layers=4)

@@ -203,11 +203,15 @@ def teachers_of(names, task, labels=None, **more):
     return find_teachers(names, task, LABELS[task] if labels is None else labels, chosen(task, **more), scheme)
 
 
+def folder_of(teacher):
+    return Ensemble([teacher]).folder(teacher)
+
+
 def test_outputs_are_computed_once_and_kept_in_half_precision(data, tmp_path, monkeypatch):
     folder = model(tmp_path / "m", "ner")
     (teacher,) = teachers_of([folder], "ner", max_length=32)
     first = Ensemble([teacher]).scores(data["ner"])
-    (file,) = teacher.folder().glob("*.arrow")
+    (file,) = folder_of(teacher).glob("*.arrow")
     with pa.memory_map(str(file)) as mapped:
         assert pa.ipc.open_stream(mapped).read_all().schema.field("scores").type == pa.list_(pa.float16())
     with monkeypatch.context() as patched:
@@ -217,19 +221,19 @@ def test_outputs_are_computed_once_and_kept_in_half_precision(data, tmp_path, mo
         assert np.array_equal(a, b)
     changed = model(tmp_path / "changed", "ner", seed=1)
     (other,) = teachers_of([changed], "ner", max_length=32)
-    assert other.digest != teacher.digest and other.folder() != teacher.folder()
+    assert other.digest != teacher.digest and folder_of(other) != folder_of(teacher)
     (longer,) = teachers_of([folder], "ner", max_length=20)
     assert longer.digest != teacher.digest
     shifted = [*data["ner"][1:], data["ner"][0]]
     assert Ensemble([teacher]).scores(shifted)[0][0].shape == first[0][1].shape
-    assert len(list(teacher.folder().glob("*.arrow"))) == 2
+    assert len(list(folder_of(teacher).glob("*.arrow"))) == 2
 
 
 def test_a_cache_of_another_teacher_is_refused_and_named(data, tmp_path):
     (one,) = teachers_of([model(tmp_path / "one", "ner")], "ner")
     (two,) = teachers_of([model(tmp_path / "two", "ner", seed=1)], "ner")
     Ensemble([one]).scores(data["ner"])
-    one.folder().rename(two.folder())
+    folder_of(one).rename(folder_of(two))
     with pytest.raises(UserError, match=r"\.arrow: it holds the outputs of another teacher than .*two; delete it"):
         Ensemble([two]).scores(data["ner"])
 
@@ -245,7 +249,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypat
         patched.setattr(soft_labels.pa.ipc, "new_stream", full)
         with pytest.raises(UserError, match=r"no space is left on the device; free some space.*is kept"):
             Ensemble([teacher]).scores(data["ner"][5:])
-    assert len(list(teacher.folder().iterdir())) == 1
+    assert len(list(folder_of(teacher).iterdir())) == 1
     assert len(Ensemble([teacher]).scores(data["ner"][:5])[0]) == 5
 
 

@@ -252,6 +252,8 @@ def finetune(
     teachers: Sequence[str | Path] = (),
     unlabelled: Sequence[str | Path] = (),
     layers: int | None = None,
+    workers: int | None = None,
+    on_cluster: bool = False,
     search: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -272,6 +274,8 @@ def finetune(
         teachers: Models that are fine-tuned for the task, to learn from beside the labels; the mean of several counts.
         unlabelled: Files or folders of texts to learn from the teachers alone.
         layers: Start from so many of the model's layers, evenly spread; by default from all.
+        workers: Processes that compute what the teachers say; by default this one alone.
+        on_cluster: Compute it on the Ray cluster that RAY_ADDRESS names, or on a local one.
         search: Try a grid of learning rates and batch sizes, and keep the best by devel.
         device: As for `distil`.
         precision: As for `distil`.
@@ -295,6 +299,8 @@ def finetune(
         "teachers": teachers,
         "unlabelled": unlabelled,
         "layers": layers,
+        "workers": workers,
+        "on_cluster": on_cluster,
         "precision": precision,
         "tokens_per_batch": tokens_per_batch,
         "resume": resume,

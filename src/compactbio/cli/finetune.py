@@ -53,6 +53,13 @@ def finetune(
         int | None,
         typer.Option(min=1, help="Start from so many of the model's layers, evenly spread.", show_default=False),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that compute the teachers; by default this one alone.", show_default=False),
+    ] = None,
+    on_cluster: Annotated[
+        bool, typer.Option("--cluster", help="Compute the teachers on the Ray cluster of $RAY_ADDRESS, or a local one.")
+    ] = False,
     task: options.TaskChoice = None,
     format: options.DataFormatChoice = None,
     train_on: Annotated[
@@ -106,6 +113,8 @@ def finetune(
             teachers=teacher or (),
             unlabelled=unlabelled or (),
             layers=layers,
+            workers=workers,
+            on_cluster=on_cluster,
             precision=precision,
             tokens_per_batch=tokens_per_batch,
             resume=resume,

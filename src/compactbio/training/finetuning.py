@@ -131,6 +131,8 @@ def finetune(
     teachers: Sequence[str | Path] = (),
     unlabelled: Sequence[str | Path] = (),
     layers: int | None = None,
+    workers: int | None = None,
+    on_cluster: bool = False,
     format: str | None = None,
     name: str | None = None,
     precision: str = "auto",
@@ -153,6 +155,8 @@ def finetune(
         teachers: models that are fine-tuned for the task, folders or hub names; of several the mean probability counts.
         unlabelled: files or folders of texts to learn from the teachers alone.
         layers: start from so many of the model's layers, evenly spread; None for all.
+        workers: processes that compute what teachers say; by default this one alone.
+        on_cluster: whether they compute on the Ray cluster that RAY_ADDRESS names, or on a local one.
         format: the format of the data; by default recognised.
         name: the data set's name in records and the card.
         precision: "auto", "bf16" or "fp32".
@@ -204,6 +208,8 @@ def finetune(
             teaching=Teaching(
                 find_teachers(teachers, found.task, inputs.labels, inputs.encoding, scheme),
                 find_texts(unlabelled, found.task, lambda: held_out_of(found, train_on)),
+                workers,
+                on_cluster,
             ),
         )
     with loading.quiet(), run_folder.open_run(out, inputs.record(), resume=resume) as begun:

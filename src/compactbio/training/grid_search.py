@@ -85,7 +85,7 @@ def search(
 def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as `search.json` gives them back; those that are not given are left out."""
     listed = {name: [str(path) for path in options.get(name, ())] for name in ("teachers", "unlabelled")}
-    plain = {name: value for name, value in options.items() if name not in (*listed, "layers")}
+    plain = {name: value for name, value in options.items() if name not in (*listed, "layers", "workers", "on_cluster")}
     return plain | {name: value for name, value in {**listed, "layers": options.get("layers")}.items() if value}
 
 

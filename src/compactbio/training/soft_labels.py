@@ -24,7 +24,7 @@ from compactbio.documents import Document
 from compactbio.documents.names import key
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError, sentence_for
-from compactbio.files import atomic_file, value_digest
+from compactbio.files import atomic_file, clean, value_digest
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.modeling.runtimes import Runtime
@@ -71,10 +71,6 @@ class Teacher:
         read = self.settings.model_dump(include={"max_length", "stride", "joined_signs"})
         weights = runtimes.digest(self.source, self.runtime)
         return value_digest([weights, self.runtime, self.task, read, compactbio.__version__])
-
-    def folder(self) -> Path:
-        """Where its outputs are kept."""
-        return runtimes.cache() / "teachers" / self.digest[:32]
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -176,9 +172,22 @@ def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Sch
 class Ensemble:
     """Teachers and what they say of chunks of documents, from the cache or computed; it loads what it has to."""
 
-    def __init__(self, teachers: Sequence[Teacher]) -> None:
+    def __init__(self, teachers: Sequence[Teacher], cache: Path | None = None) -> None:
         self._teachers = teachers
+        self._cache = cache or runtimes.cache()
         self._loaded: dict[str, Runtime] = {}
+        for teacher in teachers:
+            clean(self.folder(teacher))
+
+    def folder(self, teacher: Teacher) -> Path:
+        """Where a teacher's outputs are kept."""
+        return self._cache / "teachers" / teacher.digest[:32]
+
+    def fill(self, documents: Sequence[Document]) -> None:
+        """Compute what the cache lacks for a chunk. Raises UserError where it cannot be written."""
+        content = _content(documents)
+        for teacher in self._teachers:
+            self._filled(teacher, documents, content)
 
     def scores(self, documents: Sequence[Document]) -> list[list[Scores]]:
         """By teacher the scores of each group of documents, with the columns of the student's labels.
@@ -188,10 +197,14 @@ class Ensemble:
         content = _content(documents)
         return [self._scores(teacher, documents, content) for teacher in self._teachers]
 
-    def _scores(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
-        path = teacher.folder() / f"{content[:32]}.arrow"
+    def _filled(self, teacher: Teacher, documents: Sequence[Document], content: str) -> Path:
+        path = self.folder(teacher) / f"{content[:32]}.arrow"
         if not path.exists():
             write(path, _columns_of(self._computed(teacher, documents)), teacher.digest)
+        return path
+
+    def _scores(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
+        path = self._filled(teacher, documents, content)
         found = _scores_in(read(path, teacher.digest, teacher.source.name), len(teacher.labels) or 2)
         return [teacher.arranged(scores) for scores in found]
 
@@ -285,6 +298,6 @@ def writing(path: Path) -> Iterator[None]:
         if problem is None:
             raise
         raise UserError(
-            f"{path.parent}: {problem if full else 'it cannot be written'}; free some space, or name another folder "
-            "as COMPACTBIO_CACHE, and run the same command again: what the teachers computed is kept."
+            f"{path.parent}: {problem if full else 'it cannot be written'}; free some space, or fix that, and run the "
+            "same command again: what the teachers computed is kept (COMPACTBIO_CACHE names the folder of the cache)."
         ) from error

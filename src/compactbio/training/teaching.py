@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +16,43 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import value_digest
 from compactbio.modeling.packing import Row
+from compactbio.processes import cores
 from compactbio.progress import Listener, Reporter, Silent
 from compactbio.tasks import data as datasets
 from compactbio.tasks import units
 from compactbio.tasks.data import Data
 from compactbio.tasks.settings import Settings
 from compactbio.training import run_folder, soft_labels, unlabelled
+from compactbio.training.soft_label_workers import on_cluster, on_processes, work_of
 from compactbio.training.soft_labels import Ensemble, Teacher
 from compactbio.training.unlabelled import ChosenRows, HeldOut, RowWriter, StoredRows, Texts
 
 # The folder in a run's where unlabelled rows are kept until it is finished.
 ROWS = "rows"
 _STAGE = "teacher outputs, documents"
+_ROWS_STAGE = "rows with teacher outputs, documents"
 
 
 @dataclass(frozen=True)
 class Teaching:
-    """The teachers of a student, and the unlabelled texts that they label for it."""
+    """The teachers of a student, and the unlabelled texts that they label for it.
+
+    They compute on `workers` processes, or on a Ray cluster (`on_cluster`), and without either in this process.
+    """
 
     teachers: tuple[Teacher, ...]
     texts: Texts | None
+    workers: int | None = None
+    on_cluster: bool = False
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file of texts."""
+        return {path.name: datasets.digest(path) for path in self.texts.files} if self.texts else {}
 
     def record(self) -> dict[str, Any]:
         """What they are, for the record of a run."""
-        files = {path.name: datasets.digest(path) for path in self.texts.files} if self.texts else None
-        return {"teachers": [teacher.record() for teacher in self.teachers], "unlabelled": files}
+        return {"teachers": [teacher.record() for teacher in self.teachers], "unlabelled": self.digests or None}
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,7 @@ def taught_rows(
     text is left, or the disk is full.
     """
     assert settings.temperature is not None
+    _check_workers(teaching)
     ensemble = Ensemble(teaching.teachers)
     columns = [labels.index(label) for label in nothing if label in labels]
     owner = value_digest([[t.digest for t in teaching.teachers], list(labels), settings.record(), teaching.record()])
@@ -118,7 +133,7 @@ def taught_rows(
     place = out / ROWS / owner[:16]
     writer = RowWriter(place, task, unlabelled_rows, ensemble.scores, settings.temperature, frozenset(columns), owner)
     counts = unlabelled.count(teaching.texts) if teaching.texts else Counter[str]()
-    files = _compute(ensemble, train, teaching.texts, writer, len(train) + counts["used"])
+    files = _compute(teaching, ensemble, train, writer, len(train) + counts["used"])
     scores = [ensemble.scores(chunk) for chunk in soft_labels.chunks(train)]
     teachers = [[group for chunk in scores for group in chunk[k]] for k in range(len(teaching.teachers))]
     soft = units.soft_rows(task, train, encoded, teachers, settings.temperature)
@@ -133,23 +148,53 @@ def taught_rows(
     return Taught(ChosenRows(labelled, stored, chosen), numbers, (_sentence(counts),))
 
 
-def _compute(ensemble: Ensemble, train: Sequence[Document], texts: Texts | None, writer: RowWriter, total: int) -> int:
+def _check_workers(teaching: Teaching) -> None:
+    several = run_folder.processes().num_processes > 1
+    if several and (teaching.workers or teaching.on_cluster):
+        raise UserError(
+            "The processes of a launcher share the teachers' work themselves: leave out workers and cluster, or begin "
+            "the run in one process.",
+            setting="workers",
+        )
+    if teaching.on_cluster and teaching.texts is None:
+        raise UserError("A cluster computes teachers on unlabelled texts: name some.", setting="unlabelled")
+
+
+def _compute(teaching: Teaching, ensemble: Ensemble, train: Sequence[Document], writer: RowWriter, total: int) -> int:
     """Compute this process's share of what is missing, and wait for the others; gives the number of files of rows."""
     processes = run_folder.processes()
     done = files = 0
+    texts = teaching.texts
     with _listener() as listener:
+        for number in _ahead(teaching, train):
+            done += number
+            listener.step(_STAGE, done, total)
+        done = 0
         for number, chunk in enumerate(soft_labels.chunks(train)):
             if number % processes.num_processes == processes.process_index:
-                ensemble.scores(chunk)
+                ensemble.fill(chunk)
             done += len(chunk)
-            listener.step(_STAGE, done, total)
-        for number, chunk in enumerate(soft_labels.chunks(texts.documents()) if texts else ()):
+            listener.step(_ROWS_STAGE, done, total)
+        for number, chunk in enumerate(texts.chunks() if texts else ()):
             if number % processes.num_processes == processes.process_index:
                 writer.write(number, chunk)
             done, files = done + len(chunk), number + 1
-            listener.step(_STAGE, done, total)
+            listener.step(_ROWS_STAGE, done, total)
     processes.wait_for_everyone()
     return files
+
+
+def _ahead(teaching: Teaching, train: Sequence[Document]) -> Iterator[int]:
+    """Fill the cache on several processes or a cluster, where that is asked for; gives documents as they are done."""
+    if not (teaching.workers or teaching.on_cluster):
+        return
+    workers = teaching.workers or cores()
+    work = work_of(teaching.teachers, workers)
+    if teaching.on_cluster and teaching.texts is not None:
+        yield from on_cluster(work, teaching.texts, workers)
+        return
+    texts = teaching.texts.chunks() if teaching.texts else ()
+    yield from on_processes(work, chain(soft_labels.chunks(train), texts), workers)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compactbio import formats
 from compactbio.documents import Document
-from compactbio.documents.words import sentences
+from compactbio.documents.words import has_surrogates, sentences, without_surrogates
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row, SoftLabels
 from compactbio.tasks import units
@@ -76,6 +76,15 @@ class Texts:
     task: str
     held_out: HeldOut
 
+    def of(self, files: tuple[Path, ...]) -> "Texts":
+        """The same of other files."""
+        return Texts(files, self.task, self.held_out)
+
+    def chunks(self) -> Iterator[list[Document]]:
+        """The documents in the lists in which teachers compute them; none has documents of two files."""
+        for path in self.files:
+            yield from soft_labels.chunks(self.of((path,)).documents())
+
     def documents(self, counts: Counter[str] | None = None) -> Iterator[Document]:
         """The documents to learn from, read one at a time; what is left out is added to `counts`.
 
@@ -93,7 +102,15 @@ class Texts:
                     counts["without units"] += 1
                 else:
                     counts["used"] += 1
-                    yield document
+                    yield _readable(document)
+
+
+def _readable(document: Document) -> Document:
+    """The document without the halves of surrogate pairs, which no tokenizer takes."""
+    if not any(map(has_surrogates, [document.text, *(question.text for question in document.questions)])):
+        return document
+    questions = tuple(replace(question, text=without_surrogates(question.text)) for question in document.questions)
+    return replace(document, text=without_surrogates(document.text), questions=questions)
 
 
 def find_texts(names: Sequence[str | Path], task: str, held_out: Callable[[], HeldOut]) -> Texts | None:
