@@ -1,6 +1,7 @@
 """Small real models and tokenizers, built here; nothing is downloaded."""
 
 import gc
+import hashlib
 import json
 import os
 import sys
@@ -280,6 +281,28 @@ def tagger(tokenizer_folder, tmp_path_factory) -> Path:
     settings = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
     finetune(data, str(start), place / "tagger", overrides=settings)
     return place / "tagger"
+
+
+@pytest.fixture(scope="session")
+def kept_programs():
+    """`export` makes the ONNX program of the same model, weights and task once, which costs seconds each time."""
+    from compactbio.deploy import export, onnx_programs
+
+    made: dict[str, object] = {}
+
+    def program_of(model: PreTrainedModel, task: str) -> object:
+        # All that a program depends on.
+        config = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
+        known = hashlib.sha256(json.dumps([type(model).__name__, config, task], default=str).encode())
+        for name, value in model.state_dict().items():
+            known.update(name.encode() + value.numpy().tobytes())
+        if known.hexdigest() not in made:
+            made[known.hexdigest()] = onnx_programs.program_of(model, task)
+        return made[known.hexdigest()]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "program_of", program_of)
+        yield program_of
 
 
 @pytest.fixture(autouse=True)

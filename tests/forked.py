@@ -28,6 +28,7 @@ _IMPORTED = (
     "compactbio.training.pretraining", "transformers.models.bert.modeling_bert",
     "transformers.models.distilbert.modeling_distilbert", "transformers.models.mobilebert.modeling_mobilebert",
 )  # fmt: skip
+PIPE = subprocess.PIPE
 
 
 class Popen(subprocess.Popen):

@@ -95,7 +95,7 @@ _SLOW = {"compactbio.api.evaluation.compare", "compactbio.api.evaluation.export"
     "example",
     [pytest.param(one, id=one.name, marks=pytest.mark.slow if one.name in _SLOW else ()) for one in examples()],
 )
-def test_the_examples_of_the_documentation_run(example, workspace, monkeypatch):
+def test_the_examples_of_the_documentation_run(example, workspace, monkeypatch, kept_programs):
     monkeypatch.chdir(workspace)
     example.globs = {}
     messages: list[str] = []

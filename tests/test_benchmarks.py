@@ -1,6 +1,7 @@
 """The benchmarks run, and what they compare is the same loss; how fast is not tested."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import lengths, training
+from benchmarks import corpus, lengths, training
 from benchmarks.baseline import Baseline
 from benchmarks.training import RECIPES, Job, flops, models, padded, rows
 
+import forked
 from citation_files import article_set, deletion, record
 from compactbio.modeling.hardware import has_bf16
 from compactbio.objectives import Distiller
@@ -40,11 +42,19 @@ def test_baseline_and_ours_compute_one_loss_and_one_gradient(recipe):
             torch.testing.assert_close(found[name], p.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.fixture
+def forks(monkeypatch):
+    """The processes of the benchmarks are forked."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    for module in (corpus, training):
+        monkeypatch.setattr(module, "subprocess", forked)
+
+
 SMALL = ("--small", "--steps", "1", "--rounds", "1", "--recipe", "tiny-biobert", "--citations", "4")
 
 
 @pytest.mark.slow
-def test_the_command_prints_ratios_of_each_recipe_and_precision(capsys):
+def test_the_command_prints_ratios_of_each_recipe_and_precision(capsys, forks):
     training.main([*SMALL, "--json"])
     result = json.loads(capsys.readouterr().out)
     precisions = ["fp32", "bf16"] if has_bf16() else ["fp32"]
@@ -89,12 +99,12 @@ def test_lengths_follow_the_histogram():
 
 
 @pytest.mark.slow
-def test_corpus_rates_memory_and_what_pubmed_would_take(tmp_path, tokenizer_folder):
+def test_corpus_rates_memory_and_what_pubmed_would_take(tmp_path, tokenizer_folder, capsys, forks):
     source = tmp_path / "made.xml"
     source.write_text(article_set(record(1), record(2), deletion(3)))
-    command = [sys.executable, "-m", "benchmarks.corpus", source, "--tokenizer", tokenizer_folder, "--json"]
-    command += ["--megabytes", "0.05", "--rounds", "1"]
-    result = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    arguments = [str(source), "--tokenizer", str(tokenizer_folder), "--json", "--megabytes", "0.05", "--rounds", "1"]
+    corpus.main(arguments)
+    result = json.loads(capsys.readouterr().out)
     assert result["citations"] > 100 and result["xml_bytes"] > 50_000
     # How fast is the machine's affair; the figures belong together.
     assert result["bytes_a_citation"] == result["xml_bytes"] / result["citations"]
@@ -104,9 +114,9 @@ def test_corpus_rates_memory_and_what_pubmed_would_take(tmp_path, tokenizer_fold
 
 
 @pytest.mark.slow
-def test_inference_is_compared_with_the_pipeline():
+def test_inference_is_compared_with_the_pipeline(forks):
     command = [sys.executable, "-m", "benchmarks.inference", "--small", "--json", "--sentences", "8", "--rounds", "1"]
-    result = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    result = json.loads(forked.run(command, stdout=subprocess.PIPE, check=True).stdout)
     speeds = result["tokens_per_second"]
     assert {"torch-fp32", "onnx-fp32", "onnx-int8", "pipeline, batch 1", "pipeline, batch 8"} <= set(speeds)
     assert result["ratio_to_pipeline"] == pytest.approx(speeds[result["fastest_runtime"]] / speeds["pipeline, batch 1"])

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from compactbio import Annotator
 from compactbio.deploy.export import export
-from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser, program_of
+from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
 from compactbio.errors import UserError
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.heads import AUTO
@@ -17,6 +17,7 @@ from conftest import one_sentence
 from task_data import ner_folder
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+pytestmark = pytest.mark.usefixtures("kept_programs")
 TEXTS = ["The patients of aspirin and insulin daily\nRisk of lung cancer", "", "the group", "insulin " * 40]
 
 
@@ -97,12 +98,12 @@ def test_int8_that_loses_too_much_is_refused_after_every_way(tagger, data, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_left_out_stays_in_fp32(tagger, tmp_path):
+def test_what_is_left_out_stays_in_fp32(tagger, tmp_path, kept_programs):
     import onnx
 
     source = loading.find(str(tagger))
     model = loading.load_for(source, AUTO["ner"]).eval()
-    quantiser = Quantiser(program_of(model, "ner"), model, "ner", tmp_path)
+    quantiser = Quantiser(kept_programs(model, "ner"), model, "ner", tmp_path)
     assert quantiser.groups() == [_EMBEDDINGS, "layer 0", "layer 1"]
 
     def products(**options) -> int:
