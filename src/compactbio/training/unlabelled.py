@@ -205,13 +205,14 @@ class StoredRows(Sequence[Row]):
 
     def __init__(self, writer: RowWriter, files: int) -> None:
         self._task = writer.task
-        self._tables = [soft_labels.read(writer.path(number), writer.owner, "this run") for number in range(files)]
-        self._ends = np.cumsum([len(table) for table in self._tables]).tolist()
+        tables = [soft_labels.read(writer.path(number), writer.owner, "this run") for number in range(files)]
+        # Views of the mapped files, which are sliced a hundred times as fast as tables are.
+        self._columns = [{name: _views(table, name) for name in table.column_names} for table in tables]
+        self._ends = np.cumsum([len(table) for table in tables]).tolist()
 
     def facts(self) -> NDArray[np.float32]:
         """As of RowWriter for each row, (rows, 2)."""
-        columns = [table["facts"].combine_chunks().values.to_numpy() for table in self._tables]
-        return np.concatenate(columns).reshape(-1, 2)
+        return np.concatenate([columns["facts"][0] for columns in self._columns]).reshape(-1, 2)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -225,22 +226,22 @@ class StoredRows(Sequence[Row]):
             return [self[i] for i in range(len(self))[place]]
         number = bisect_right(self._ends, place)
         at = place - (self._ends[number - 1] if number else 0)
-        table = self._tables[number]
-        ids, segments, pieces, own = (_array(table, name, at) for name in ("input_ids", "segments", "pieces", "units"))
-        values = _values(table, "targets", at).astype(np.float32).reshape(int(own.max()) + 1, -1)
+        found = {name: values[ends[at] : ends[at + 1]] for name, (values, ends) in self._columns[number].items()}
+        ids, segments, pieces, own = (
+            found[name].astype(np.int64) for name in ("input_ids", "segments", "pieces", "units")
+        )
+        values = found["targets"].astype(np.float32).reshape(int(own.max()) + 1, -1)
         # Rounded to half precision, they no longer have the sum 1.
         targets = values / values.sum(0 if self._task == "qa" else 1, keepdims=True)
         labels = np.full(len(ids), NO_LABEL)
         return Row(ids, labels, segments if len(segments) else None, SoftLabels(pieces, own, targets))
 
 
-def _array(table: pa.Table, name: str, at: int) -> NDArray[np.int64]:
-    return _values(table, name, at).astype(np.int64)
-
-
-def _values(table: pa.Table, name: str, at: int) -> NDArray[Any]:
-    found: NDArray[Any] = table[name][at].values.to_numpy()
-    return found
+def _views(table: pa.Table, name: str) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """The values of a column of arrays, end to end, and where each array begins and the last one ends."""
+    # A file has one batch, or none where it has no row; joined, they would be copied into memory.
+    column = table[name].chunk(0) if len(table) else table[name].combine_chunks()
+    return column.values.to_numpy(), column.offsets.to_numpy()
 
 
 class ChosenRows(Sequence[Row]):
