@@ -223,28 +223,22 @@ def test_memory_does_not_grow_with_the_input(tagger, tmp_path):
     assert after < 1.1 * before
 
 
+LIMITED = """
+import resource, signal
+from compactbio.cli import main
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+main()
+"""
+
+
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of file sizes on this system")
 def test_a_full_disk_leaves_nothing_under_the_final_name(tagger, tmp_path):
-    source = tmp_path / "in.jsonl"
+    source, out = tmp_path / "in.jsonl", tmp_path / "a.jsonl"
     many(source, 2000)
-    command = [
-        sys.executable,
-        "-m",
-        "compactbio",
-        "annotate",
-        "--model",
-        str(tagger),
-        str(source),
-        "--out",
-        str(tmp_path / "a.jsonl"),
-        *FAST,
-    ]
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    arguments = ["annotate", "--model", str(tagger), str(source), "--out", str(out), *FAST]
+    done = forked.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()[-1:]) == 1, done.stderr
     assert "larger than the system allows" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "a.jsonl").exists()

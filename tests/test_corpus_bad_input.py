@@ -17,6 +17,7 @@ import pytest
 from transformers import BertTokenizerFast
 from typer.testing import CliRunner
 
+import forked
 from citation_files import abstracts, article_set, digests, json_lines, record, rows, write
 from compactbio import corpus
 from compactbio.cli.corpus import app
@@ -236,26 +237,26 @@ def test_a_folder_that_is_not_a_corpus_cannot_be_opened(tmp_path, good, tokenize
 LIMITED = """
 import json, resource, sys
 from compactbio import corpus
-if __name__ == "__main__":
-    inputs, tokenizer, out, workers, limit = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
-    try:
-        corpus.build([inputs], tokenizer, out, workers=int(workers))
-    except OSError as error:
-        print(json.dumps([type(error).__name__, error.errno]))
+
+inputs, tokenizer, out, workers, limit = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+try:
+    corpus.build([inputs], tokenizer, out, workers=int(workers))
+except OSError as error:
+    print(json.dumps([type(error).__name__, error.errno]))
 """
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_an_oserror_with_its_number_and_keeps_what_was_done(tmp_path, tokenizer_folder, workers):
     for at in range(3):
-        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(300 + 1_000 * at, 10_000 * at)))
-    script, out = write(tmp_path / "run.py", LIMITED), tmp_path / "out"
-    command = [sys.executable, script, tmp_path / "in", tokenizer_folder, out, str(workers), "100000"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(100 + 400 * at, 10_000 * at)))
+    out = tmp_path / "out"
+    given = map(str, (tmp_path / "in", tokenizer_folder, out, workers, 40_000))
+    done = forked.run([sys.executable, "-c", LIMITED, *given], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == ["OSError", errno.EFBIG], done.stderr
     assert not (out / "manifest.json").exists()
-    assert not [path for path in out.rglob("*.arrow") if path.stat().st_size >= 100_000]
+    assert not [path for path in out.rglob("*.arrow") if path.stat().st_size >= 40_000]
     corpus.build([tmp_path / "in"], tokenizer_folder, out)
     corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "straight")
     assert digests(out) == digests(tmp_path / "straight")
@@ -279,7 +280,7 @@ COMMAND = "from compactbio.cli.corpus import app\nif __name__ == '__main__':\n  
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path, tokenizer_folder, workers):
     for at in range(6):
-        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(1_200, 1_200 * at)))
+        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(600, 600 * at)))
     script, out = write(tmp_path / "run.py", COMMAND), tmp_path / "out"
     command = [sys.executable, script, "build", tmp_path / "in", "--tokenizer", tokenizer_folder, "--out", out]
     errors = tmp_path / "errors"
@@ -302,7 +303,7 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path, tokenizer_fol
     wait_for_end(helpers)
     assert not (out / "manifest.json").exists()
     corpus.build([tmp_path / "in"], tokenizer_folder, out)
-    assert len(rows(out)) == 7_200
+    assert len(rows(out)) == 3_600
 
 
 # The command

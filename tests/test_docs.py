@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+import forked
 from compactbio.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -107,7 +108,7 @@ def test_the_walk_through_runs(tmp_path: Path) -> None:
     for kind, code in blocks(ROOT / "docs/walkthrough.md", "python", "sh"):
         steps.append(code if kind == "python" else f"shell({code!r})")
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", "\n".join(steps)],
         cwd=tmp_path,
         env={**os.environ, "PATH": programs},

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -62,26 +63,54 @@ def hub():
     server.shutdown()
 
 
-def push(hub, out, token_corpus, teacher_folder, token, home):
+# One process runs the command with each token that it is sent, which saves loading the libraries for each.
+SCRIPT = """
+import io, json, os, sys
+from contextlib import redirect_stderr, redirect_stdout
+from compactbio.cli import main
+
+for token in sys.stdin:
+    os.environ["HF_TOKEN"] = token.strip()
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as messages:
+        try:
+            main()
+        except SystemExit as leaving:
+            status = leaving.code or 0
+    print(json.dumps([status, printed.getvalue(), messages.getvalue()]), flush=True)
+"""
+
+
+@pytest.fixture
+def push(hub, token_corpus, teacher_folder, tmp_path):
+    """Train and push with a token: (status, stdout, stderr)."""
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     environment |= {
         "HF_HUB_OFFLINE": "0",
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
-        "HF_TOKEN": token,
-        "HF_HOME": str(home),
+        "HF_HOME": str(tmp_path / "home"),
     }
-    arguments = command(out, token_corpus, teacher_folder, "--steps", "2", "--push", "owner/name")
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    arguments = command(tmp_path / "run", token_corpus, teacher_folder, "--steps", "2", "--push", "owner/name")[3:]
+    started = [sys.executable, "-c", SCRIPT, *arguments]
+    with subprocess.Popen(
+        started, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def answer(token):
+            process.stdin.write(f"{token}\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield answer
 
 
-def test_push_uploads_the_model_without_its_checkpoints(hub, token_corpus, teacher_folder, tmp_path):
+def test_push_uploads_the_model_without_its_checkpoints(hub, push, tmp_path):
     out = tmp_path / "run"
-    refused = push(hub, out, token_corpus, teacher_folder, "hf_wrong", tmp_path / "home")
-    assert refused.returncode == 2 and "status 401" in refused.stderr.splitlines()[-1]
+    status, _, messages = push("hf_wrong")
+    assert status == 2 and "status 401" in messages.splitlines()[-1]
     assert not hub.files and (out / "model.safetensors").exists()
-    pushed = push(hub, out, token_corpus, teacher_folder, "hf_test", tmp_path / "home")
-    assert pushed.returncode == 0, pushed.stderr
-    assert "owner/name" in pushed.stdout
+    status, printed, messages = push("hf_test")
+    assert status == 0, messages
+    assert "owner/name" in printed
     wanted = {"model.safetensors", "config.json", "tokenizer.json", "README.md", "recipe.yaml", "metrics.jsonl"}
     assert wanted <= set(hub.files)
     assert not any(path.startswith(("checkpoints", "tensorboard", ".")) for path in hub.files)
