@@ -131,6 +131,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
     labels = TASKS[task].model_labels(source.config, source.name, [])
     with hardware.on_device(device):
         chosen = runtimes.chosen(source, runtime, threads)
+    scored = scoring_of(source, chosen, options.get("min_precision"))
     loaded = Portable(source, chosen, threads, device)
     settings = scoring.settings_of(source, task)
     return LoadedModel(
@@ -145,7 +146,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
         frozenset(settings.joined_signs or ()),
         unknown_words(source.config, source.public_name()) if task == "ner" else None,
         tokens,
-        scoring_of(source, chosen, options.get("min_precision")),
+        scored,
     )
 
 
@@ -169,8 +170,8 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
         return Scoring(found.temperature if found else 1.0, {}, (note,) if note else ())
     if found is None:
         raise UserError(
-            f"{note or f'{name} is not calibrated.'} No score of it is known to keep a precision: run `compactbio "
-            f"evaluate DATA --model {name} --split devel --runtime {runtime} --calibrate` on annotated data first.",
+            f"{name} has no calibration of its weights on {runtime}, so no score is known to keep a precision: run "
+            f"`compactbio evaluate DATA --model {name} --split devel --runtime {runtime} --calibrate` first.",
             setting=_PRECISION,
         )
     kinds = _kinds(source, task)

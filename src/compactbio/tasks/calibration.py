@@ -23,6 +23,7 @@ from compactbio.tasks.alignment import comparable
 from compactbio.tasks.relation_classes import Scheme
 from compactbio.tasks.settings import has_independent_outputs
 
+CALIBRATED = ("ner", "relation")  # the tasks
 BINS = 10
 # A precision is measured on at least so many findings.
 FEWEST = 20

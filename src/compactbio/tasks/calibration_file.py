@@ -36,6 +36,16 @@ def read(folder: Path) -> dict[str, Kept] | None:
         return None
 
 
+def summary(folder: Path) -> dict[str, dict[str, Any]]:
+    """The calibrations of a folder by runtime as a card shows them, without the curves."""
+    return {name: without_curves(kept.calibration) for name, kept in (read(folder) or {}).items()}
+
+
+def without_curves(calibration: Calibration) -> dict[str, Any]:
+    """A calibration as a JSON value, without the curves of its types."""
+    return {key: value for key, value in asdict(calibration).items() if key != "types"}
+
+
 def keep(folder: Path, runtime: str, digest: str, calibration: Calibration) -> None:
     """Write a calibration into a folder, beside those of other runtimes."""
     known: Mapping[str, Kept] = read(folder) or {}
