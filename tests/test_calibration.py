@@ -239,7 +239,7 @@ def test_a_type_that_never_reaches_the_precision_is_left_out_and_reported(copy, 
         and "of 150 found the surest 40 have the best precision, 0.875" in note
     )
     text = tmp_path / "in.txt"
-    text.write_text("the daily aspirin and cancer\n")
+    text.write_text("the study patients of the daily aspirin and cancer\n")
     out = tmp_path / "out.jsonl"
     status, _, stderr = cli(
         "annotate", text, "--model", model, "--min-precision", "0.95", "--out", out, "--workers", "1"
