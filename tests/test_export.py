@@ -13,6 +13,7 @@ from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
 from compactbio.errors import UserError
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.heads import AUTO
+from compactbio.tasks import calibration_file
 from conftest import one_sentence
 from task_data import ner_folder
 
@@ -47,11 +48,26 @@ def test_the_fp32_export_finds_the_same_entities(tagger, exported):
         assert np.allclose([e.score for e in own], [e.score for e in other], atol=1e-4)
 
 
+def test_fp32_keeps_the_calibration_and_int8_is_fitted_by_its_gate(tagger, exported):
+    out, plain, int8 = exported
+    kept = calibration_file.read(out)
+    original = calibration_file.read(tagger)["torch-fp32"].calibration
+    assert set(kept) == {"onnx-fp32", "onnx-int8"} and kept["onnx-fp32"].calibration == original
+    fitted = kept["onnx-int8"].calibration
+    assert plain.calibration["temperature"] == original.temperature
+    assert int8.calibration["temperature"] == fitted.temperature and fitted.data["sha256"] == int8.data["sha256"]
+    for runtime, wanted in (("onnx-fp32", original), ("onnx-int8", fitted)):
+        annotator = Annotator.from_pretrained(out, runtime=runtime, min_precision=0.8)
+        assert annotator.taggers[0].model.scoring.temperature == wanted.temperature != 1.0
+        assert any(annotator(TEXTS))
+    assert "calibrated on made, devel: temperature" in (out / "README.md").read_text()
+
+
 def test_the_folder_is_whole_and_says_what_int8_cost(exported, data):
     out, plain, int8 = exported
     assert {path.name for path in out.iterdir()} == {
-        "README.md", "config.json", "export.json", "model.onnx", "model_int8.onnx", "run.json", "tokenizer.json",
-        "tokenizer_config.json",
+        "README.md", "calibration.json", "config.json", "export.json", "model.onnx", "model_int8.onnx", "run.json",
+        "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert int8.way.startswith("by ") and int8.data["split"] == "devel"
     assert 100 * (int8.original.score - int8.exported.score) <= 5.0

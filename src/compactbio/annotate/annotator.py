@@ -1,6 +1,5 @@
 """The annotator: texts in, entities with character offsets, types and scores out."""
 
-import logging
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError
 from compactbio.tasks import ner_encoding
 
-_LOGGER = logging.getLogger("compactbio.annotate")
-
 
 @dataclass(frozen=True, slots=True)
 class Entity:
@@ -24,7 +21,8 @@ class Entity:
         end: The character after its last one.
         text: The text's characters from `start` to `end`.
         type: Its type, "" where the model names none.
-        score: In (0, 1]: the probability of a mention of this type, as a mean over the mention's words.
+        score: In (0, 1]: the probability of a mention of this type, as a mean over the mention's words,
+            calibrated where the model is.
     """
 
     start: int
@@ -49,12 +47,17 @@ class Tagger:
     def mentions(
         self, documents: Sequence[Document], tokens: int | None
     ) -> Generator[None, None, list[tuple[int, Span, float]]]:
-        """Each mention with its document's place and its score; see `Annotator.steps`."""
+        """Each mention with its document's place and its score, where that is high enough; see `Annotator.steps`."""
         model = self.model
         encoded = ner_encoding.encode(documents, model.tokenizer, {}, model.max_length, model.joined)
         logits = yield from model.logits_in_steps(encoded.rows, tokens)
         found = ner_encoding.mentions(encoded, logits, model.labels)
-        return [(place, Span(s.start, s.end, s.type or self.unnamed), score) for place, s, score in found]
+        scores = found.scores(model.scoring.temperature).tolist()
+        return [
+            (place, Span(s.start, s.end, s.type or self.unnamed), score)
+            for (place, s), score in zip(found.places, scores, strict=True)
+            if score >= model.scoring.lowest(s.type)
+        ]
 
 
 class Annotator(InputAnnotator[str | Document, Entity]):
@@ -90,6 +93,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
         device: str = "auto",
         threads: int | None = None,
         tokens_per_batch: int | None = None,
+        min_precision: float | None = None,
     ) -> Self:
         """Load one or more NER models.
 
@@ -101,20 +105,22 @@ class Annotator(InputAnnotator[str | Document, Entity]):
             threads: Threads of the processor; by default one per core.
             tokens_per_batch: Tokens that are computed together at most, which bounds the memory; by default what the
                 runtime is fastest with.
+            min_precision: Leave out mentions whose score is lower than the lowest one of their type at which, on the
+                data that the model was calibrated on, at least this share of the mentions was right.
 
         Raises:
-            UserError: For what is not an NER model, has no labels, or cannot be read, and for a device that is not
-                there.
+            UserError: For what is not an NER model, has no labels, or cannot be read, for a device that is not there,
+                and for a precision where a model has no calibration.
         """
         if not names:
             raise UserError("Name at least one model to annotate with.")
         options: LoadOptions = {
-            "runtime": runtime, "device": device, "threads": threads, "tokens_per_batch": tokens_per_batch
+            "runtime": runtime, "device": device, "threads": threads, "tokens_per_batch": tokens_per_batch,
+            "min_precision": min_precision,
         }  # fmt: skip
         taggers = [load_tagger(str(name), **options) for name in names]
         for one in taggers:
-            if one.model.warning:
-                _LOGGER.warning(one.model.warning)
+            one.model.warn()
         return cls(taggers)
 
     def _find(self, inputs: list[str | Document], min_score: float) -> list[list[Entity]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.annotate import ray_cluster
-from compactbio.annotate.models import batched, split_type
+from compactbio.annotate.models import batched, scoring_of, split_type
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import (
     CUT_VERSION,
@@ -42,6 +42,7 @@ from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source
 from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Silent
+from compactbio.tasks import calibration_file
 from compactbio.tasks.settings import unknown_words
 
 _QUICKLY_COUNTED = 30_000_000  # bytes of input that are counted beforehand
@@ -84,6 +85,7 @@ def annotate_files(
     input_format: str | None = None,
     text_field: str | None = None,
     min_score: float = 0.0,
+    min_precision: float | None = None,
     keep: bool = False,
     runtime: str = "auto",
     device: str = "auto",
@@ -107,6 +109,7 @@ def annotate_files(
         input_format: One of `formats.recognise.TEXTS`; by default recognised for each file.
         text_field: The field of JSON lines and Parquet that holds the text.
         min_score: The lowest score of an entity, in [0, 1].
+        min_precision: As for `Annotator.from_pretrained`.
         keep: Keep the annotations that documents bring.
         runtime: As for `Annotator.from_pretrained`.
         device: "cpu", "cuda", or "auto" for CUDA GPUs where there are any.
@@ -130,7 +133,9 @@ def annotate_files(
     out = Path(out)
     output = OutputFiles(out, format_of(out, format))
     reading = Reading(text_field, input_format)
-    job = _prepare(inputs, models, reading, min_score, keep, runtime, device, batch_size, workers, listener)
+    job = _prepare(
+        inputs, models, reading, (min_score, min_precision), keep, runtime, device, batch_size, workers, listener
+    )
     with locked(out):
         run = _Run(job, output, on_cluster)
         identity = run.identity()
@@ -146,6 +151,7 @@ def stream(
     input_format: str | None = None,
     text_field: str | None = None,
     min_score: float = 0.0,
+    min_precision: float | None = None,
     keep: bool = False,
     runtime: str = "auto",
     device: str = "auto",
@@ -155,7 +161,9 @@ def stream(
 ) -> Iterator[Document | Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
     reading = Reading(text_field, input_format)
-    job = _prepare(inputs, models, reading, min_score, keep, runtime, device, batch_size, workers, listener)
+    job = _prepare(
+        inputs, models, reading, (min_score, min_precision), keep, runtime, device, batch_size, workers, listener
+    )
     job.listener.note(", ".join(f"{model} on {used}" for model, used in job.runtime_by_model().items()))
     entries = read_entries(job.files, replace(reading, passed_over=job.versions().passed_over))
     done = ordered_results(start_worker, (job.settings,), batched(entries, batch_size), job.settings.workers)
@@ -208,7 +216,7 @@ def _prepare(
     inputs: Paths,
     models: Paths,
     reading: Reading,
-    min_score: float,
+    lowest: tuple[float, float | None],
     keep: bool,
     runtime: str,
     device: str,
@@ -216,7 +224,7 @@ def _prepare(
     workers: int | None,
     listener: Listener | None,
 ) -> _Job:
-    """Find the inputs and the models, and choose runtimes, processes and threads."""
+    """Find the inputs and the models, and choose runtimes, processes and threads; `lowest`: score and precision."""
     for name, value in (("workers", workers), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise UserError(f"{name} is {value}; it must be 1 or more.", setting=name)
@@ -235,9 +243,12 @@ def _prepare(
         threads = max(1, processors // (workers or processors))
         chosen = tuple(runtimes.chosen(source, runtime, threads) for source in sources)
         gpus = hardware.gpus() if any(name in runtimes.TORCH for name in chosen) else ()
+    for source, name in zip(sources, chosen, strict=True):
+        for note in scoring_of(source, name, lowest[1]).notes:
+            listener.note(note)
     count = workers or len(gpus) or processors
     threads = max(1, processors // count)
-    settings = Settings(names, chosen, min_score, keep, threads, count, batch_size, device, gpus)
+    settings = Settings(names, chosen, lowest[0], keep, threads, count, batch_size, device, gpus, lowest[1])
     return _Job(found.files, reading, sources, settings, listener)
 
 
@@ -274,6 +285,7 @@ class _Run:
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
         settings = self.job.settings
+        calibrations = [source.folder / calibration_file.NAME for source in self.job.sources]
         return {
             "models": [runtimes.digest(*one) for one in zip(self.job.sources, settings.runtimes, strict=True)],
             "types": [split_type(name)[0] for name in settings.models],
@@ -282,6 +294,8 @@ class _Run:
             "text_field": self.job.reading.field,
             "input_format": self.job.reading.format,
             "min_score": settings.min_score,
+            "min_precision": settings.min_precision,
+            "calibrations": [file_digest(path) if path.is_file() else None for path in calibrations],
             "keep": settings.keep,
             "format": self.output.format,
         }

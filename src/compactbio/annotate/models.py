@@ -1,8 +1,9 @@
 """What the annotators share: a fine-tuned model, loaded and checked; and inputs, one, many, or a stream of them."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, overload
@@ -11,18 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.modeling import hardware, loading, runtimes
+from compactbio.modeling.loading import Source
 from compactbio.modeling.onnx import batches
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import Portable, Runtime
+from compactbio.tasks import calibration_file
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme, scheme
 from compactbio.tasks.settings import has_independent_outputs, unknown_words
 
 Result = TypeVar("Result")
 Logits = list[NDArray[np.float32]]
+_PRECISION = "min_precision"
+_LOGGER = logging.getLogger("compactbio.annotate")
 
 
 class LoadOptions(TypedDict, total=False):
@@ -32,6 +38,27 @@ class LoadOptions(TypedDict, total=False):
     device: str
     threads: int | None
     tokens_per_batch: int | None
+    min_precision: float | None
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a model's scores are computed, and which are high enough.
+
+    Attributes:
+        temperature: What logits are divided by (see `tasks.calibration`); 1 where the model is not calibrated.
+        min_scores: The lowest score of each type that keeps the precision asked for, infinite where none does; none
+            where no precision was asked for.
+        notes: Sentences on a calibration that is not used, and on types that are left out.
+    """
+
+    temperature: float = 1.0
+    min_scores: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def lowest(self, kind: str) -> float:
+        """The lowest score of a type, as the model names it."""
+        return self.min_scores.get(kind, 0.0)
 
 
 @dataclass(frozen=True)
@@ -49,6 +76,7 @@ class LoadedModel:
         independent: Whether several classes of a relation model may hold at once.
         joined: The neighbourhoods in which a sign stays in its word (NER).
         warning: A sentence where an NER model does not say how its words were cut.
+        scoring: How its scores are computed, and which are high enough.
         tokens_per_batch: Tokens that are computed together at most; None leaves it to the runtime.
     """
 
@@ -63,6 +91,13 @@ class LoadedModel:
     joined: frozenset[str] = frozenset()
     warning: str | None = None
     tokens_per_batch: int | None = None
+    scoring: Scoring = Scoring()
+
+    def warn(self) -> None:
+        """Log what a user should know of its words and its scores."""
+        for sentence in (self.warning, *self.scoring.notes):
+            if sentence:
+                _LOGGER.warning(sentence)
 
     def logits(self, rows: Sequence[Row]) -> Logits:
         """The logits of each row, in the rows' order (shapes: see `Runtime`)."""
@@ -96,6 +131,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
     labels = TASKS[task].model_labels(source.config, source.name, [])
     with hardware.on_device(device):
         chosen = runtimes.chosen(source, runtime, threads)
+    scored = scoring_of(source, chosen, options.get("min_precision"))
     loaded = Portable(source, chosen, threads, device)
     settings = scoring.settings_of(source, task)
     return LoadedModel(
@@ -110,7 +146,52 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
         frozenset(settings.joined_signs or ()),
         unknown_words(source.config, source.public_name()) if task == "ner" else None,
         tokens,
+        scored,
     )
+
+
+def scoring_of(source: Source, runtime: str, min_precision: float | None = None) -> Scoring:
+    """How a fine-tuned model's scores on a runtime are computed, and which keep a precision.
+
+    Raises UserError where a precision is asked for that is not in (0, 1], or of a model without a calibration.
+    """
+    if min_precision is not None and not 0 < min_precision <= 1:
+        raise UserError(f"min_precision is {min_precision:g}; it must be above 0 and at most 1.", setting=_PRECISION)
+    task, name = runtimes.task_of(source), source.public_name()
+    if task == "qa":
+        if min_precision is not None:
+            raise UserError(
+                f"{name} answers questions, whose scores have no precision: leave min_precision out.",
+                setting=_PRECISION,
+            )
+        return Scoring()
+    found, note = calibration_file.find(source, runtime)
+    if min_precision is None:
+        return Scoring(found.temperature if found else 1.0, {}, (note,) if note else ())
+    if found is None:
+        raise UserError(
+            f"{name} has no calibration of its weights on {runtime}, so no score is known to keep a precision: run "
+            f"`compactbio evaluate DATA --model {name} --split devel --runtime {runtime} --calibrate` first.",
+            setting=_PRECISION,
+        )
+    kinds = _kinds(source, task)
+    lacking = {kind: found.shortfall(kind, min_precision) for kind in kinds}
+    notes = tuple(
+        f"{name} gives no {kind or 'mention'} at a precision of {min_precision:g}: {why}."
+        for kind, why in lacking.items()
+        if why
+    )
+    return Scoring(found.temperature, {kind: found.score_for(kind, min_precision) for kind in kinds}, notes)
+
+
+def _kinds(source: Source, task: str) -> list[str]:
+    """The types of mentions, or classes of relations, that a model finds, as it names them."""
+    labels = TASKS[task].model_labels(source.config, source.name, [])
+    if task == "ner":
+        return sorted({parse(label)[1] for label in labels if label != "O"})
+    settings = scoring.settings_of(source, task)
+    negatives = scheme(labels, settings.negative, settings.scheme).negatives
+    return [label for label in labels if label not in negatives]
 
 
 def split_type(name: str) -> tuple[str, str]:

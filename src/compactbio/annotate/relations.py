@@ -72,7 +72,9 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
         """
         if len(set(marking.marks)) < 2 or not all(marking.marks):
             raise UserError("The two marks of a relation model must differ, and neither may be empty: give two marks.")
-        return cls(load_model(name, "relation", **options), marking)
+        model = load_model(name, "relation", **options)
+        model.warn()
+        return cls(model, marking)
 
     def _find(self, inputs: list[Document], min_score: float) -> list[list[Related]]:
         documents = [replace(one, text=without_surrogates(one.text)) for one in inputs]
@@ -88,14 +90,13 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
         ]
         rows = relation.encode(marked, model.tokenizer, {}, self._scheme, model.max_length).rows
         logits = np.stack(model.logits(rows))  # (pairs, outputs)
-        probabilities = relation.probabilities(logits, independent=model.independent)  # (pairs, classes)
-        for (place, _, head, tail), row in zip(pairs, probabilities, strict=True):
-            classes = np.flatnonzero(row >= 0.5) if model.independent else [row.argmax()]
-            found[place] += [
-                Related(head, tail, model.labels[one], float(row[one]))
-                for one in classes
-                if model.labels[one] not in self._scheme.negatives and row[one] >= min_score
-            ]
+        reported = relation.reported(logits, model.labels, self._scheme, independent=model.independent)
+        scores = relation.probabilities(logits / model.scoring.temperature, independent=model.independent)
+        for pair, one in np.argwhere(reported).tolist():  # both (pairs, classes)
+            place, _, head, tail = pairs[pair]
+            score = float(scores[pair, one])
+            if score >= max(min_score, model.scoring.lowest(model.labels[one])):
+                found[place].append(Related(head, tail, model.labels[one], score))
         return found
 
 

@@ -160,6 +160,7 @@ class Settings:
         batch_size: Documents that are annotated together.
         device: One of `hardware.DEVICES`.
         gpus: What CUDA_VISIBLE_DEVICES names the GPUs that the workers share; none on the CPU.
+        min_precision: The share of mentions that must be right, by type; None for any.
     """
 
     models: tuple[str, ...]
@@ -171,6 +172,7 @@ class Settings:
     batch_size: int = 128
     device: str = "auto"
     gpus: tuple[str, ...] = ()
+    min_precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,13 @@ def start_worker(number: int | None, settings: Settings) -> Worker:
         # Read when PyTorch first looks for GPUs, which a new process has not done yet.
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.gpus[number % len(settings.gpus)]
     taggers = [
-        load_tagger(model, runtime=runtime, device=settings.device, threads=settings.threads)
+        load_tagger(
+            model,
+            runtime=runtime,
+            device=settings.device,
+            threads=settings.threads,
+            min_precision=settings.min_precision,
+        )
         for model, runtime in zip(settings.models, settings.runtimes, strict=True)
     ]
     return Worker(Annotator(taggers), settings)

@@ -17,7 +17,15 @@ if not Span.has_extension("score"):
     Span.set_extension("score", default=None)
 
 
-def make(nlp: Language, name: str, model: str | list[str], runtime: str, min_score: float, device: str) -> "Component":
+def make(
+    nlp: Language,
+    name: str,
+    model: str | list[str],
+    runtime: str,
+    min_score: float,
+    device: str,
+    min_precision: float | None = None,
+) -> "Component":
     """Make the component, which spaCy calls with its configuration.
 
     Args:
@@ -27,14 +35,16 @@ def make(nlp: Language, name: str, model: str | list[str], runtime: str, min_sco
         runtime: As for `Annotator.from_pretrained`.
         min_score: The lowest score of an entity, in [0, 1].
         device: As for `Annotator.from_pretrained`.
+        min_precision: As for `Annotator.from_pretrained`.
     """
     names = [model] if isinstance(model, str) else model
-    return Component(name, Annotator.from_pretrained(*names, runtime=runtime, device=device), min_score)
+    annotator = Annotator.from_pretrained(*names, runtime=runtime, device=device, min_precision=min_precision)
+    return Component(name, annotator, min_score)
 
 
 Language.factory(
     "compactbio",
-    default_config={"model": "", "runtime": "auto", "min_score": 0.0, "device": "auto"},
+    default_config={"model": "", "runtime": "auto", "min_score": 0.0, "device": "auto", "min_precision": None},
     assigns=["doc.ents"],
     func=make,
 )

@@ -36,6 +36,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     tokens_per_batch: int | None = None,
+    calibrate: bool = False,
 ) -> Evaluation:
     """Score a fine-tuned model, or another system's predictions, as the field does.
 
@@ -55,6 +56,8 @@ def evaluate(
         device: As for `distil`.
         precision: As for `distil`.
         tokens_per_batch: As for `distil`.
+        calibrate: Fit the model's scores to the split, which should be "devel", and keep that in its folder: annotators
+            of it then give scores that say how often they are right, and know which keep a precision.
 
     Returns:
         The scores, with protocol, interval, counts and the digests of data and model; `record()` gives them as JSON.
@@ -67,6 +70,8 @@ def evaluate(
     """
     if (model is None) == (predictions is None):
         raise UserError("Name either a model or a file of predictions.")
+    if calibrate and model is None:
+        raise UserError("Only a model's scores can be calibrated: leave calibrate out.")
     asked: dict[str, Any] = {
         "task": task,
         "format": format,
@@ -84,7 +89,13 @@ def evaluate(
     assert model is not None
     with hardware.on_device(device):
         return scoring.evaluate(
-            model, data, **asked, runtime=runtime, precision=precision, tokens_per_batch=tokens_per_batch
+            model,
+            data,
+            **asked,
+            runtime=runtime,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            calibrate=calibrate,
         )
 
 

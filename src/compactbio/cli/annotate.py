@@ -56,6 +56,7 @@ def annotate(
         str | None, typer.Option(help="The field of JSON lines or Parquet that holds the text.", show_default=False)
     ] = None,
     min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Leave out entities with a lower score.")] = 0.0,
+    min_precision: options.MinPrecision = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the annotations that the input has.")] = False,
     runtime: options.RuntimeChoice = "auto",
     workers: Annotated[
@@ -89,6 +90,7 @@ def annotate(
         "input_format": input_format,
         "text_field": text_field,
         "min_score": min_score,
+        "min_precision": min_precision,
         "keep": keep,
         "runtime": runtime,
         "device": device,

@@ -79,6 +79,13 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Fit the model's scores to these data (--split devel), and keep that in its folder, for annotate.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
     """Score a model, or another system's predictions, on a data set with a 95 % bootstrap interval.
@@ -104,6 +111,8 @@ def evaluate(
         "negative": negative,
         "scheme": scheme,
     }
+    if calibrate and model is None:
+        raise UserError("Only a model's scores can be calibrated: leave --calibrate out.")
     if write_predictions:
         if model is None:
             raise UserError("Only a model's predictions can be written: leave --write-predictions out.")
@@ -120,6 +129,7 @@ def evaluate(
                 precision=precision,
                 tokens_per_batch=tokens_per_batch,
                 runtime=runtime,
+                calibrate=calibrate,
                 **asked,
             )
     except KeyboardInterrupt:
@@ -130,7 +140,7 @@ def evaluate(
         files.write(result, write_predictions)
     if model is None:
         return
-    if runtime or not loading.configured(model).weights:
+    if runtime or calibrate or not loading.configured(model).weights:
         typer.echo(f"Runtime: {result.model['runtime']}", err=True)
         return
     try:

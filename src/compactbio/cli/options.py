@@ -41,6 +41,15 @@ RuntimeChoice = Annotated[
     ),
 ]
 DeviceChoice = Annotated[Device, typer.Option("--device", help="auto is a CUDA GPU where there is one.")]
+MinPrecision = Annotated[
+    float | None,
+    typer.Option(
+        "--min-precision",
+        help="Leave out mentions of a score at which, on the data that the model was calibrated on, fewer of the type "
+        "were right than this share (0.95).",
+        show_default=False,
+    ),
+]
 Recipe = Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)]
 Corpus = Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)]
 Teacher = Annotated[str | None, typer.Option(help="Folder or hub name; by default the recipe's.", show_default=False)]

@@ -36,6 +36,7 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the model; by default one per core.", show_default=False)
     ] = None,
+    min_precision: options.MinPrecision = None,
     max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a request at most.")] = 1_000_000,
     max_documents: Annotated[int, typer.Option(min=1, help="Documents of a request at most.")] = 1000,
     max_waiting: Annotated[int, typer.Option(min=1, help="Documents that may wait at most, of all requests.")] = 4000,
@@ -60,7 +61,9 @@ def serve(
     # Before the models are loaded, which takes long: an address that cannot be used is reported at once.
     sockets = _listening(host, port)
     typer.echo("Loading ...", err=True)
-    annotator = Annotator.from_pretrained(*models, runtime=runtime, device=device, threads=threads)
+    annotator = Annotator.from_pretrained(
+        *models, runtime=runtime, device=device, threads=threads, min_precision=min_precision
+    )
     app = create(annotator, limits=Limits(max_bytes, max_documents, max_waiting, max_seconds), token=token)
     serving = ", ".join(f"{one.model.name} on {one.model.runtime.name}" for one in annotator.taggers)
     where = f"[{host}]" if ":" in host else host

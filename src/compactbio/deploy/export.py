@@ -24,7 +24,9 @@ from compactbio.modeling.runtimes import ONNX_FILES, Runtime
 from compactbio.modeling.tokenizers import for_words
 from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
+from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
+from compactbio.tasks.calibration import CALIBRATED, Calibration, calibrate, findings
 from compactbio.tasks.data import Split
 from compactbio.tasks.registry import TASKS, score
 from compactbio.training import run_folder
@@ -63,6 +65,8 @@ class Exported:
         max_loss: what the score was allowed to lose, in hundredths.
         data: name, hash and counts of what was scored.
         machine: what speed was measured on.
+        calibration: how the exported model's scores were calibrated on the data (see `tasks.calibration`), without
+            the curves; None where they were not.
     """
 
     out: str
@@ -76,6 +80,7 @@ class Exported:
     max_loss: float
     data: dict[str, Any] | None
     machine: str
+    calibration: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,19 @@ class _Data:
             runtime.logits, self.task, self.documents, self.encoded, self.labels, self.source.config, golden=self.golden
         )
         return outcome.main
+
+    def calibration(self, runtime: Runtime) -> Calibration | None:
+        """The calibration of what a runtime finds in the data; None of a task or of data that allow none."""
+        if self.task not in CALIBRATED:
+            return None
+        logits = runtime.logits(self.encoded.rows)
+        try:
+            found = findings(
+                self.task, self.documents, self.encoded, logits, self.labels, self.source.config, self.source.name
+            )
+        except UserError:
+            return None  # the data do not tell types apart, which is no reason not to export
+        return calibrate(found, self.described)
 
 
 @dataclass(frozen=True)
@@ -173,6 +191,10 @@ def export(
         speeds = runtimes.tokens_per_second({"original": original, name: accepted.runtime}, sentences)
         weights = sum(path.stat().st_size for path in source.weights)
         file = ONNX_FILES[name]
+        fitted = scored.calibration(accepted.runtime) if scored and format == "onnx-int8" else None
+        if format == "onnx":
+            # Its logits are those of PyTorch but for rounding.
+            fitted, _ = calibration_file.find(source, "torch-fp32")
         result = Exported(
             out=str(out),
             file=file,
@@ -185,8 +207,12 @@ def export(
             max_loss=max_loss,
             data=scored.described if scored else None,
             machine=f"{processor()}, {torch.get_num_threads()} threads",
+            calibration=calibration_file.without_curves(fitted) if fitted else None,
         )
         _write(result, source, folder / file, out)
+        if fitted:
+            exported = runtimes.find(out)
+            calibration_file.keep(out, name, runtimes.digest(exported, name), fitted)
     return result
 
 

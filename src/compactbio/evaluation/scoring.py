@@ -13,8 +13,9 @@ from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters, longest
 from compactbio.modeling.heads import Predictor, predictor_of
 from compactbio.modeling.loading import Source
+from compactbio.tasks import calibration, calibration_file, ner
 from compactbio.tasks import data as datasets
-from compactbio.tasks import ner
+from compactbio.tasks.calibration import Calibration
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.registry import TASKS, Task, score
@@ -101,6 +102,7 @@ def evaluate(
     precision: str = "auto",
     tokens_per_batch: int | None = None,
     runtime: str | None = None,
+    calibrate: bool = False,
 ) -> Evaluation:
     """Score a fine-tuned model on a split of a data set.
 
@@ -121,7 +123,8 @@ def evaluate(
         precision: "bf16", "fp32" or "auto" (bf16 where the hardware has it).
         tokens_per_batch: the unit of memory.
         runtime: one of `runtimes.NAMES`, "auto" or "fastest"; None for PyTorch in `precision`, or "auto" where the
-            folder has no weights for PyTorch.
+            folder has no weights for PyTorch, or where scores are calibrated.
+        calibrate: fit the model's scores to the split, and keep that in its folder (see `tasks.calibration`).
 
     Raises UserError for a model without the task's head or labels, labels that it has never seen, and whatever else
     the user can fix.
@@ -130,6 +133,8 @@ def evaluate(
         >>> evaluate("tagger", "NER/NCBI-disease").outcome.scores["f1"]  # doctest: +SKIP
         0.871
     """
+    if calibrate:
+        runtime = runtime or "auto"
     source = _find(model, runtime)
     found = datasets.find(data, task, name, gold, format=format)
     kind, run = TASKS[found.task], _run_of(source)
@@ -144,6 +149,8 @@ def evaluate(
         documents = ner.without_types(documents)
     golden = found.golden() if split == "test" else None
     _check_head(source, kind, found.task)
+    if calibrate:
+        _check_calibrated(source, model, found, untyped=untyped)
     found.check_answers(documents, split)
 
     labels = kind.model_labels(source.config, source.name, documents)
@@ -153,11 +160,16 @@ def evaluate(
     if loaded.longest:
         chosen = chosen.model_copy(update={"max_length": min(chosen.max_length, loaded.longest)})
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
+    logits = loaded.logits(encoded.rows)
     predictions, outcome = score(
-        loaded.logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
+        lambda rows: logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
     )
+    about = described(found, split, documents, whole=found.single and not in_part)
 
     notes = [*outcome.notes, *left_out]
+    if calibrate:
+        findings = calibration.findings(found.task, documents, encoded, logits, labels, source.config, source.name)
+        notes.append(_keep_calibration(source, loaded.about, calibration.calibrate(findings, about)))
     if found.task == "ner" and not all(document.tokenised for document in documents):
         notes += filter(None, [unknown_words(source.config, source.public_name())])
     if same_file and not in_part:
@@ -169,13 +181,39 @@ def evaluate(
         protocol=protocol if found.task == "ner" else kind.protocol,
         outcome=replace(outcome, notes=tuple(notes)),
         interval=interval_of(outcome),
-        data=described(found, split, documents, whole=found.single and not in_part),
+        data=about,
         model=loaded.about,
         seed=run.get("settings", {}).get("seed"),
         train_on=run.get("train_on"),
         documents=documents,
         golden=golden,
         predictions=predictions,
+    )
+
+
+def _check_calibrated(source: Source, model: str | Path, found: Data, *, untyped: bool) -> None:
+    """Raise UserError where a model's scores cannot be fitted to the data, or the result cannot be kept."""
+    if found.task not in calibration.CALIBRATED or untyped:
+        raise UserError(
+            "Scores are calibrated of entities with their types, and of relations: leave it out.", setting="calibrate"
+        )
+    if not Path(model).exists():
+        raise UserError(
+            f"{source.name}: a calibration is kept in the model's folder, and this is a name on the hub; download the "
+            "model into a folder (`hf download`) and name that.",
+            setting="calibrate",
+        )
+
+
+def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibration | None) -> str:
+    """Write a calibration into the model's folder; the sentence that reports it."""
+    if fitted is None:
+        return "The model finds nothing of the data's types, so its scores are not calibrated."
+    with locked(source.folder / calibration_file.NAME, seconds=_CARD_SECONDS):
+        calibration_file.keep(source.folder, about["runtime"], about["sha256"], fitted)
+    return (
+        f"Calibrated on {about['runtime']}: temperature {fitted.temperature:.2f}; the expected calibration error over "
+        f"{fitted.found:,} findings was {fitted.error_before:.3f}, and is {fitted.error_after:.3f}."
     )
 
 
@@ -288,7 +326,14 @@ def add_to_card(model: str | Path, evaluation: Evaluation) -> None:
         all_ = [old for old in _earlier(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
         write_json(model / EVALUATIONS, all_)
         name = model.resolve().name
-        text = finetuned_card(name, record["identity"], record["result"], new["model"]["parameters"], all_)
+        text = finetuned_card(
+            name,
+            record["identity"],
+            record["result"],
+            new["model"]["parameters"],
+            all_,
+            calibration_file.summary(model),
+        )
         write_text(model / "README.md", text)
 
 

@@ -129,45 +129,67 @@ def decode(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Seque
     return [repaired(_bridged(tags, counts)) for tags, counts in zip(found, encoded.piece_counts, strict=True)]
 
 
-def mentions(
-    encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]
-) -> list[tuple[int, Span, float]]:
-    """The mentions that `decode`'s tags stand for, each with its document's index and its score, in their order.
+@dataclass(frozen=True)
+class Mentions:
+    """The mentions that `decode`'s tags stand for, and what their scores are computed from.
 
-    The score, in (0, 1], is the mean over the mention's words of the probability that the word belongs to a mention of
-    that type, whether as its first or a later word: the softmax of its logits, summed over the labels of the type.
+    Attributes:
+        places: of each mention the index of its document, and its span.
+        logits: (words, labels), of the words of all mentions, but for those without a piece.
+        inside: (words, labels), whether a label is of the type of the word's mention.
+        owners: (words,), the index of each word's mention.
     """
-    if not encoded.windows:
-        return []
-    values = [row[window.first_pieces] for window, row in zip(encoded.windows, logits, strict=True)]
-    probabilities = softmax(np.concatenate(values))  # (words, labels)
+
+    places: tuple[tuple[int, Span], ...]
+    logits: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    owners: NDArray[np.int64]
+
+    def scores(self, temperature: float = 1.0) -> NDArray[np.float64]:
+        """The score of each mention, (mentions,), in (0, 1].
+
+        It is the mean over the mention's words of the probability that the word belongs to a mention of that type,
+        whether as its first or a later word: the softmax of its logits, divided by the temperature, summed over the
+        labels of the type.
+        """
+        of_type = (softmax(self.logits / temperature) * self.inside).sum(-1)  # (words,)
+        count = len(self.places)
+        return np.bincount(self.owners, of_type, count) / np.bincount(self.owners, minlength=count)
+
+
+def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]) -> Mentions:
+    """The mentions that `decode`'s tags stand for, in their order; `logits` and `names` as of `decode`."""
     types = [None if parse(name)[0] == "O" else parse(name)[1] for name in names]
-    same_type = np.array([[a == b for b in types] for a in types], dtype=np.float32)
-    of_type = probabilities @ same_type  # (words, labels): at a label the probability of its type
-    best = probabilities.argmax(-1)
-    inside = np.array([kind is not None for kind in types])[best]
     # Most sentences hold no mention: only those that do are read word by word.
-    tagged: dict[int, tuple[list[str], NDArray[np.float64]]] = {}
-    start = 0
-    for window in encoded.windows:
-        rows = range(start, start + len(window.words))
-        start = rows.stop
-        if not inside[rows.start : rows.stop].any():
+    tagged: dict[int, tuple[list[str], dict[int, NDArray[np.float32]]]] = {}
+    for window, row in zip(encoded.windows, logits, strict=True):
+        values = row[window.first_pieces]
+        best = values.argmax(-1).tolist()
+        if all(types[label] is None for label in best):
             continue
         if window.sentence not in tagged:
-            size = len(encoded.sentences[window.sentence].words)
-            tagged[window.sentence] = (["O"] * size, np.zeros(size))
-        tags, scores = tagged[window.sentence]
-        for word, row in zip(window.words, rows, strict=True):
-            tags[word], scores[word] = names[best[row]], of_type[row, best[row]]
-    found = []
-    for index, (tags, scores) in tagged.items():
-        sentence, counts = encoded.sentences[index], encoded.piece_counts[index]
-        for first, end, kind in chunks(_bridged(tags, counts)):
-            span = Span(sentence.words[first][0], sentence.words[end - 1][1], kind)
-            score = scores[first:end][[count > 0 for count in counts[first:end]]].mean()
-            found.append((sentence.document, span, float(score)))
-    return found
+            tagged[window.sentence] = (["O"] * len(encoded.sentences[window.sentence].words), {})
+        tags, by_word = tagged[window.sentence]
+        for word, label, value in zip(window.words, best, values, strict=True):
+            tags[word], by_word[word] = names[label], value
+    places: list[tuple[int, Span]] = []
+    words: list[NDArray[np.float32]] = []
+    kinds: list[str] = []
+    owners: list[int] = []
+    for index, (tags, by_word) in tagged.items():
+        sentence = encoded.sentences[index]
+        for first, end, kind in chunks(_bridged(tags, encoded.piece_counts[index])):
+            own = [by_word[word] for word in range(first, end) if word in by_word]
+            words += own
+            kinds += [kind] * len(own)
+            owners += [len(places)] * len(own)
+            places.append((sentence.document, Span(sentence.words[first][0], sentence.words[end - 1][1], kind)))
+    return Mentions(
+        tuple(places),
+        np.array(words, dtype=np.float32).reshape(-1, len(names)),
+        np.array([[kind == other for other in types] for kind in kinds], dtype=np.bool_).reshape(-1, len(names)),
+        np.array(owners, dtype=np.int64),
+    )
 
 
 def outcome(

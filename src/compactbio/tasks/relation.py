@@ -232,6 +232,16 @@ def decode(
     return [names[best] if likely else none for best, likely in zip(found.argmax(-1).tolist(), sure, strict=True)]
 
 
+def reported(
+    logits: NDArray[np.float32], names: Sequence[str], scheme: Scheme, *, independent: bool
+) -> NDArray[np.bool_]:
+    """Whether each class is reported of each row, (rows, classes): the most probable one, or all `independent` ones
+    that are more probable than not; none of no relation. The arguments are those of `decode`."""
+    found = probabilities(logits, independent=independent)
+    likely = found >= 0.5 if independent else found.argmax(-1)[:, None] == np.arange(found.shape[-1])
+    return np.asarray(likely & np.array([name not in scheme.negatives for name in names]))
+
+
 def probabilities(logits: NDArray[np.float32], *, independent: bool) -> NDArray[np.float32]:
     """The probabilities (rows, classes) of logits (rows, outputs): their softmax, or the sigmoid of each `independent`
     output. A single output is that of the second of two classes."""

@@ -68,9 +68,10 @@ def finetuned_card(
     result: Mapping[str, Any],
     parameters: int,
     evaluations: Sequence[Mapping[str, Any]] = (),
+    calibrations: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """The card of a fine-tuned model: `run` and `result` are those of `run.json`, `parameters` the encoder's,
-    `evaluations` records of `evaluation`."""
+    `evaluations` records of `evaluation`, `calibrations` those of `calibration_file.summary`."""
     base = run["model"]["name"]
     results = [
         EvalResult(
@@ -103,6 +104,7 @@ def finetuned_card(
         result={"notes": (), "trials": (), "unlabelled": {}, **result},
         parameters=parameters,
         evaluations=evaluations,
+        calibrations=calibrations or {},
         versions=_versions(),
     )
 

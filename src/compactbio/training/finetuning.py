@@ -1,7 +1,8 @@
 """Fine-tuning: from a data set and a model to a folder with a model for the task, its devel score in the card.
 
-In the folder: the model (`config.json` with `id2label`, `model.safetensors`, tokenizer, `README.md`), `run.json` (what
-the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
+In the folder: the model (`config.json` with `id2label`, `model.safetensors`, tokenizer, `README.md`),
+`calibration.json` (how its scores are to be read, by a devel split), `run.json` (what the run is made of, and its
+result), `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
 """
 
 import math
@@ -24,6 +25,7 @@ from compactbio.modeling.families import encoder_parameters, longest, set_dropou
 from compactbio.modeling.heads import predictor_of
 from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words
+from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
 from compactbio.tasks.outcome import Outcome
@@ -32,6 +34,7 @@ from compactbio.tasks.relation import label_of
 from compactbio.tasks.settings import JOINED_SIGNS, RELATION_CLASSES, Settings, settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import batches, engine, reporting, run_folder
+from compactbio.training.calibrating import calibrate_run
 from compactbio.training.cards import finetuned_card
 from compactbio.training.soft_labels import find_teachers
 from compactbio.training.step_trainer import Validation
@@ -311,7 +314,7 @@ def _run(
     )
     if stopped or not processes.is_main_process:
         return result
-    return _finish(inputs, out, model, tokenizer, on_devel, result, in_epochs)
+    return _finish(inputs, out, model, tokenizer, on_devel, devel, result, in_epochs)
 
 
 def _taught(
@@ -356,6 +359,7 @@ def _finish(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     on_devel: Callable[[PreTrainedModel], Outcome] | None,
+    devel: Sequence[Document],
     result: Finetuned,
     in_epochs: float,
 ) -> Finetuned:
@@ -372,7 +376,11 @@ def _finish(
             step = kept["step"] if kept else result.step
             epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
             result = replace(result, epoch=epoch, devel=outcome.main, interval=interval_of(outcome))
-        card = finetuned_card(out.name, inputs.record(), asdict(result), encoder_parameters(model))
+            calibrate_run(out, model, tokenizer, inputs.data, devel, inputs.labels, inputs.encoding)
+        calibrations = calibration_file.summary(out)
+        card = finetuned_card(
+            out.name, inputs.record(), asdict(result), encoder_parameters(model), calibrations=calibrations
+        )
         write_text(out / "README.md", card)
         run_folder.finish(out, inputs.record(), asdict(result))
     for done in (run_folder.CHECKPOINTS, ROWS):

@@ -11,6 +11,7 @@ from compactbio.errors import UserError
 from compactbio.files import read_json, refuse_foreign, write_json, write_text
 from compactbio.modeling import loading
 from compactbio.modeling.families import encoder_parameters
+from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings
@@ -131,6 +132,8 @@ def _keep_best(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, A
     with loading.quiet():
         parameters = encoder_parameters(loading.load_for(loading.find(out), TASKS[best.task].auto))
     run_folder.finish(out, inputs, asdict(result))
-    write_text(out / "README.md", finetuned_card(out.name, inputs, asdict(result), parameters))
+    calibrations = calibration_file.summary(out)
+    card = finetuned_card(out.name, inputs, asdict(result), parameters, calibrations=calibrations)
+    write_text(out / "README.md", card)
     write_json(out / SEARCH, {"search": wanted, "trials": table})
     return result

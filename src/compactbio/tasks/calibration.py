@@ -1,0 +1,301 @@
+"""Calibration: scores that mean how often a finding is right, and the lowest score that keeps a precision.
+
+A finding is what an annotator reports: a mention, or a relation of a class that is not negative. It is right where
+the annotated data hold it, a mention with both ends and the type.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from transformers import PretrainedConfig
+
+from compactbio.documents import Document
+from compactbio.documents.tags import parse
+from compactbio.errors import UserError
+from compactbio.tasks import ner_encoding, relation
+from compactbio.tasks.alignment import comparable
+from compactbio.tasks.relation_classes import Scheme
+from compactbio.tasks.settings import has_independent_outputs
+
+CALIBRATED = ("ner", "relation")  # the tasks
+BINS = 10
+# A precision is measured on at least so many findings.
+FEWEST = 20
+_HOTTEST = 20.0  # temperatures are looked for from its inverse to it
+_GRID, _ROUNDS = 41, 4
+# Scores that are closer differ by the order of sums, which another batch changes.
+_SAME = 1e-6
+_CERTAIN = 1e-7  # a likelihood has no use for a score of 0 or 1
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a model finds in annotated data.
+
+    Attributes:
+        types: (findings,), the type or class of each, as the model names it.
+        right: (findings,), whether the data hold it.
+        gold: how many of each type the data hold.
+        scores: gives the score of each at a temperature, (findings,).
+    """
+
+    types: tuple[str, ...]
+    right: NDArray[np.bool_]
+    gold: Mapping[str, int]
+    scores: Callable[[float], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Of the findings of a type with at least a score: their number, precision, and recall."""
+
+    score: Share
+    precision: Share
+    recall: Share
+    kept: Count
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision and recall of a type by the lowest score: the points that have the lowest score for some precision.
+
+    Attributes:
+        found: findings of the type.
+        gold: how many the data hold.
+        points: from the lowest score and precision to the highest of both; each keeps FEWEST findings or more.
+    """
+
+    found: Count
+    gold: Count
+    points: tuple[Point, ...]
+
+    def score_for(self, precision: float) -> float | None:
+        """The lowest score at which the precision is at least `precision`, None where there is none."""
+        return next((point.score for point in self.points if point.precision >= precision), None)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a model's scores are to be read.
+
+    Attributes:
+        temperature: what logits are divided by.
+        found: the findings that it was fitted on.
+        error_before: their expected calibration error without the temperature.
+        error_after: the same with it.
+        types: the curve of each type that the data hold, of scores with the temperature.
+        data: name, split, SHA-256 and counts of the data.
+    """
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    found: Count
+    error_before: Share
+    error_after: Share
+    types: dict[str, Curve]
+    data: dict[str, Any]
+
+    def score_for(self, kind: str, precision: float) -> float:
+        """The lowest score of a type that keeps a precision, infinite where none does."""
+        score = self.types[kind].score_for(precision) if kind in self.types else None
+        return math.inf if score is None else score
+
+    def shortfall(self, kind: str, precision: float) -> str | None:
+        """Why no score of a type keeps a precision, as the end of a sentence; None where one does."""
+        where = f"on {self.data['name']}, {self.data['split']}"
+        if kind not in self.types:
+            return f"{where}, there was none to measure its precision on"
+        curve = self.types[kind]
+        if curve.score_for(precision) is not None:
+            return None
+        if not curve.points:
+            return f"{where}, {curve.found:,} were found, and a precision is measured on at least {FEWEST}"
+        best = curve.points[-1]
+        return (
+            f"{where}, of {curve.found:,} found the surest {best.kept:,} have the best precision, {best.precision:.3f}"
+        )
+
+
+def calibrate(findings: Findings, data: Mapping[str, Any]) -> Calibration | None:
+    """Fit a model's scores to what it finds in annotated `data`; None where it finds nothing."""
+    if not findings.types:
+        return None
+    temperature = fit_temperature(findings.scores, findings.right)
+    scores = findings.scores(temperature)
+    kinds = np.array(findings.types)
+    return Calibration(
+        temperature,
+        len(findings.types),
+        calibration_error(findings.scores(1.0), findings.right),
+        calibration_error(scores, findings.right),
+        {
+            kind: curve(scores[kinds == kind], findings.right[kinds == kind], gold)
+            for kind, gold in sorted(findings.gold.items())
+        },
+        dict(data),
+    )
+
+
+def findings(
+    task: str,
+    documents: Sequence[Document],
+    encoded: Any,
+    logits: Sequence[NDArray[np.float32]],
+    labels: Sequence[str],
+    config: PretrainedConfig,
+    name: str,
+) -> Findings:
+    """What the model `name` of NER or relations finds; the arguments are those of `registry.score`.
+
+    Raises UserError for another task, and as `mention_findings` does.
+    """
+    if task == "ner":
+        return mention_findings(documents, encoded, logits, labels, ner_encoding.model_labels(config, name))
+    if task == "relation":
+        independent = has_independent_outputs(config)
+        return relation_findings(documents, np.stack(logits), labels, encoded.scheme, independent=independent)
+    raise UserError(
+        f"{name} answers questions, whose scores are sums over texts and are not calibrated: name a model of entities "
+        "or relations."
+    )
+
+
+def fit_temperature(scores: Callable[[float], NDArray[np.float64]], right: NDArray[np.bool_]) -> float:
+    """The temperature at which scores are the most likely probabilities of findings being right.
+
+    Logits are divided by a temperature (Guo et al. 2017, arXiv 1706.04599), which minimises the mean over the findings
+    of -t log s - (1 - t) log(1 - s); s is a score, and the target t is (r + 1) / (r + 2) for the r right findings and
+    1 / (w + 2) for the w wrong ones (Platt 1999), so that a few findings, all right, do not make a model certain.
+
+    Args:
+        scores: gives the scores at a temperature, (findings,).
+        right: (findings,), whether each is right.
+    """
+    positives = int(right.sum())
+    targets = np.where(right, (positives + 1) / (positives + 2), 1 / (len(right) - positives + 2))
+
+    def loss(place: float) -> tuple[float, float]:
+        likely = np.clip(scores(math.exp(place)), _CERTAIN, 1 - _CERTAIN)
+        mean = -np.mean(targets * np.log(likely) + (1 - targets) * np.log1p(-likely))
+        # Of equal ones the nearest to 1.
+        return float(mean), abs(place)
+
+    low, high = -math.log(_HOTTEST), math.log(_HOTTEST)
+    for _ in range(_ROUNDS):
+        best = min(np.linspace(low, high, _GRID).tolist(), key=loss)
+        step = (high - low) / (_GRID - 1)
+        low, high = best - step, best + step
+    return math.exp(best)
+
+
+def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """The expected calibration error in [0, 1] (Guo et al. 2017): the mean over findings of how far the mean score of
+    their bin, of BINS of equal width, is from the share that is right in it."""
+    bins = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    gaps = np.bincount(bins, scores - right, minlength=BINS)
+    return float(np.abs(gaps).sum() / max(len(scores), 1))
+
+
+def curve(scores: NDArray[np.float64], right: NDArray[np.bool_], gold: int) -> Curve:
+    """The curve of the findings of one type.
+
+    A point's score lies halfway between the lowest that it keeps and the next one, so that rounding moves no finding
+    across it; where all are kept it is 0.
+
+    Args:
+        scores: (findings,).
+        right: (findings,), whether each is right.
+        gold: how many the data hold.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered, hits = scores[order], np.cumsum(right[order])
+    points: list[Point] = []
+    # From all findings to the surest ones: a point that is no more precise than one before it is of no use.
+    for kept in range(len(ordered), FEWEST - 1, -1):
+        following = ordered[kept] if kept < len(ordered) else None
+        if following is not None and ordered[kept - 1] - following <= _SAME:
+            continue
+        precision = float(hits[kept - 1]) / kept
+        if points and precision <= points[-1].precision:
+            continue
+        score = 0.0 if following is None else float(ordered[kept - 1] + following) / 2
+        points.append(Point(score, precision, min(float(hits[kept - 1]) / max(gold, 1), 1.0), kept))
+    return Curve(len(ordered), gold, tuple(points))
+
+
+def mention_findings(
+    documents: Sequence[Document],
+    encoded: ner_encoding.Encoded,
+    logits: Sequence[NDArray[np.float32]],
+    labels: Sequence[str],
+    own: Sequence[str],
+) -> Findings:
+    """The mentions that a model finds, of the types that the documents hold.
+
+    Args:
+        documents: annotated ones.
+        encoded: the same, encoded for the model.
+        logits: (length, labels) of each row.
+        labels: the model's labels by id, as the documents spell their types.
+        own: the same as the model spells them.
+
+    Raises UserError where several types of the model are one in the documents.
+    """
+    names = {
+        spelt: name for (_, spelt), (tag, name) in zip(map(parse, labels), map(parse, own), strict=True) if tag != "O"
+    }
+    if len(names) < len({parse(label)[1] for label in own if label != "O"}):
+        raise UserError(
+            "The data do not tell the model's types apart, so its scores cannot be fitted to them: calibrate it on "
+            "data whose mentions have its types."
+        )
+    wanted = [{comparable(span, document.text) for span in document.spans} for document in documents]
+    gold = Counter(names[span.type] for spans in wanted for span in spans if span.type in names)
+    found = ner_encoding.mentions(encoded, logits, labels)
+    known = np.array([names[span.type] in gold for _, span in found.places], dtype=np.bool_)
+    kept = [place for place, keep in zip(found.places, known, strict=True) if keep]
+    return Findings(
+        tuple(names[span.type] for _, span in kept),
+        np.array([span in wanted[document] for document, span in kept], dtype=np.bool_),
+        gold,
+        lambda temperature: found.scores(temperature)[known],
+    )
+
+
+def relation_findings(
+    documents: Sequence[Document],
+    logits: NDArray[np.float32],
+    labels: Sequence[str],
+    scheme: Scheme,
+    *,
+    independent: bool,
+) -> Findings:
+    """The relations that a model finds, of the classes that the documents hold.
+
+    Args:
+        documents: annotated ones, of one relation each.
+        logits: (documents, outputs).
+        labels: the model's classes by id.
+        scheme: how labels become classes.
+        independent: whether several classes may hold at once.
+    """
+    wanted = [scheme.map(relation.label_of(document)) for document in documents]
+    gold = Counter(label for label in wanted if label in labels and label not in scheme.negatives)
+    likely = relation.reported(logits, labels, scheme, independent=independent)  # (documents, classes)
+    rows, columns = np.nonzero(likely & np.array([label in gold for label in labels]))
+    found = [labels[column] for column in columns.tolist()]
+    return Findings(
+        tuple(found),
+        np.array([wanted[row] == label for row, label in zip(rows.tolist(), found, strict=True)], dtype=np.bool_),
+        gold,
+        lambda temperature: relation.probabilities(logits / temperature, independent=independent)[rows, columns].astype(
+            np.float64
+        ),
+    )

@@ -1,0 +1,68 @@
+"""`calibration.json` in a model's folder: the calibration of each runtime, and of which weights it is."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from compactbio.files import write_json
+from compactbio.modeling import runtimes
+from compactbio.modeling.loading import Source
+from compactbio.tasks.calibration import Calibration
+
+NAME = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A calibration, and the digest of what its runtime reads (`runtimes.digest`)."""
+
+    digest: str
+    calibration: Calibration
+
+
+_FILE = TypeAdapter(dict[str, Kept])
+
+
+def read(folder: Path) -> dict[str, Kept] | None:
+    """The calibrations of a folder by runtime, {} where it has no file, None where the file is damaged."""
+    try:
+        return _FILE.validate_json((folder / NAME).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValidationError):
+        return None
+
+
+def summary(folder: Path) -> dict[str, dict[str, Any]]:
+    """The calibrations of a folder by runtime as a card shows them, without the curves."""
+    return {name: without_curves(kept.calibration) for name, kept in (read(folder) or {}).items()}
+
+
+def without_curves(calibration: Calibration) -> dict[str, Any]:
+    """A calibration as a JSON value, without the curves of its types."""
+    return {key: value for key, value in asdict(calibration).items() if key != "types"}
+
+
+def keep(folder: Path, runtime: str, digest: str, calibration: Calibration) -> None:
+    """Write a calibration into a folder, beside those of other runtimes."""
+    known: Mapping[str, Kept] = read(folder) or {}
+    kept: dict[str, Any] = {name: asdict(one) for name, one in known.items()}
+    write_json(folder / NAME, {**kept, runtime: asdict(Kept(digest, calibration))})
+
+
+def find(source: Source, runtime: str) -> tuple[Calibration | None, str | None]:
+    """The calibration of a model on a runtime, None where there is none, and a sentence on why one is not used."""
+    known = read(source.folder)
+    name = source.public_name()
+    if known is None:
+        return None, f"{name}: its {NAME} cannot be read, so its scores are not calibrated."
+    if not known:
+        return None, None
+    if runtime not in known:
+        return None, f"{name}: its {NAME} is of {', '.join(known)}, so its scores on {runtime} are not calibrated."
+    if known[runtime].digest != runtimes.digest(source, runtime):
+        return None, f"{name}: its {NAME} is of other weights than {runtime} reads, so its scores are not calibrated."
+    return known[runtime].calibration, None
