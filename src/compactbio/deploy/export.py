@@ -111,7 +111,7 @@ class _Data:
                 self.task, self.documents, self.encoded, logits, self.labels, self.source.config, self.source.name
             )
         except UserError:
-            return None  # the data do not tell types apart, which is no reason not to export
+            return None  # the data do not tell types apart, and it is exported all the same
         return calibrate(found, self.described)
 
 

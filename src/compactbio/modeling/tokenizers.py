@@ -329,7 +329,7 @@ def _seen(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Offsets (n, 2) without blanks at either end, and with the accents that follow and belong to no other piece."""
     places = np.arange(len(text) + 1)
     blank = np.array([character.isspace() for character in text] + [False])
-    # At each place the next one that is no blank, and the end of the last character before it that is none.
+    # At each place the next one that is not a blank, and the end of the last such character before it.
     following = np.minimum.accumulate(np.where(blank, len(text), places)[::-1])[::-1]
     preceding = np.maximum.accumulate(np.concatenate([[0], np.where(blank[:-1], 0, places[1:])]))
     starts = np.minimum(following[offsets[:, 0]], offsets[:, 1])

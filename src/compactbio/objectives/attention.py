@@ -60,7 +60,7 @@ def relations(student: Sequence[Tensor], teacher: Sequence[Tensor], borders: Seq
     """Sum over Q-Q, K-K and V-V, relation heads and rows of KL(teacher's row || student's row), within each citation.
 
     A row of a relation is softmax(x X^T / sqrt(d)) of a token's queries, keys or values X, whose heads are joined and
-    split anew into `heads` of size d. Count: heads * tokens, for a sum of three means over relation heads and rows.
+    split again into `heads` of size d. Count: heads * tokens, for a sum of three means over relation heads and rows.
     Source: Wang et al. 2021 (MiniLMv2, arXiv 2012.15828), section 3.
 
     Args:

@@ -217,7 +217,7 @@ def curve(scores: NDArray[np.float64], right: NDArray[np.bool_], gold: int) -> C
     order = np.argsort(-scores, kind="stable")
     ordered, hits = scores[order], np.cumsum(right[order])
     points: list[Point] = []
-    # From all findings to the surest ones: a point that is no more precise than one before it is of no use.
+    # From all findings to the most certain ones: a point that is not more precise than one before it is not needed.
     for kept in range(len(ordered), FEWEST - 1, -1):
         following = ordered[kept] if kept < len(ordered) else None
         if following is not None and ordered[kept - 1] - following <= _SAME:
