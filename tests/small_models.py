@@ -65,7 +65,10 @@ FAMILIES: dict[str, tuple[Callable[..., PretrainedConfig], dict[str, Any], str]]
     "albert": (AlbertConfig, {"embedding_size": 16}, "albert"),
 }
 # Types that the package does not name, which run as transformers' own code computes them.
-OTHERS = {"mpnet": "byte_level", "rembert": "unigram_deberta", "eurobert": "llama_like", "convbert": "wordpiece"}
+OTHERS = {
+    "mpnet": "byte_level", "rembert": "unigram_deberta", "eurobert": "llama_like", "convbert": "wordpiece",
+    "camembert": "unigram_xlmr", "roformer": "wordpiece",
+}  # fmt: skip
 
 
 def config_of(family: str, tokenizer: Any, **more: Any) -> PretrainedConfig:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import small_models
 from compactbio import formats
 from compactbio.documents import Document
+from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.tasks.settings import settings
-from compactbio.training import soft_labels, unlabelled
+from compactbio.training import run_folder, soft_labels, unlabelled
 from compactbio.training.finetuning import finetune
 from compactbio.training.unlabelled import HeldOut
 from conftest import one_sentence
@@ -66,7 +68,7 @@ def test_a_student_learns_from_unlabelled_texts_what_few_labels_do_not_teach(tag
     assert taught.unlabelled["used"] == 60 - taught.unlabelled.get("excluded by text", 0)
     assert not (tmp_path / "taught" / "rows").exists()
     record = json.loads((tmp_path / "taught" / "run.json").read_text())["identity"]
-    assert record["teachers"][0]["name"] == "tagger" and set(record["unlabelled"]) == {"more.txt"}
+    assert record["teachers"][0]["name"] == "tagger" and [file["name"] for file in record["unlabelled"]] == ["more.txt"]
     assert record["settings"]["distil_weight"] == 0.5 and record["settings"]["temperature"] == 2.0
     card = (tmp_path / "taught" / "README.md").read_text()
     assert "It learnt from tagger beside the labels, and from unlabelled texts." in card
@@ -95,8 +97,6 @@ def test_relations_and_questions_are_learnt_from_a_teacher(make, start, tmp_path
 
 
 def test_teachers_of_other_families_and_tokenizers_teach_together(tagger, start, texts, tmp_path):
-    import small_models
-
     data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
     other = small_models.save("roberta", "ner", tmp_path / "other", ["O", "B-DRUG", "I-DRUG"])
     given = {"teachers": [tagger, other], "unlabelled": [texts], "overrides": QUICK}
@@ -105,6 +105,39 @@ def test_teachers_of_other_families_and_tokenizers_teach_together(tagger, start,
     assert not equal(tmp_path / "both", tmp_path / "one")
     finetune(data, start, tmp_path / "again", **given)
     assert equal(tmp_path / "both", tmp_path / "again")
+
+
+def test_files_of_one_name_are_all_recorded(tagger, start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    for number, text in enumerate(["the dose of insulin was in the study", "patients had aspirin"]):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "texts.txt").write_text(f"{text}\n")
+    given = {
+        "teachers": [tagger],
+        "unlabelled": [tmp_path / "0" / "texts.txt", tmp_path / "1" / "texts.txt"],
+        "overrides": QUICK,
+    }
+    finetune(data, start, tmp_path / "out", **given)
+    files = run_folder.record(tmp_path / "out")["identity"]["unlabelled"]
+    assert [file["name"] for file in files] == ["texts.txt"] * 2 and files[0]["sha256"] != files[1]["sha256"]
+    # The run of another text under the same name is another run.
+    (tmp_path / "0" / "texts.txt").write_text("the control group had no insulin\n")
+    with pytest.raises(UserError):
+        finetune(data, start, tmp_path / "out", **given)
+
+
+def test_types_that_only_the_teacher_knows_are_reported(start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    labels = ["O", "B-Drug", "I-Drug", "B-Gene", "I-Gene"]
+    teacher = small_models.save("roberta", "ner", tmp_path / "teacher", labels)
+    result = finetune(data, start, tmp_path / "out", teachers=[teacher], overrides=QUICK)
+    assert "teacher also finds Gene, which counts as no mention here." in result.notes
+
+
+def test_workers_without_a_teacher_are_refused(start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    with pytest.raises(UserError, match="compute what teachers say: name a teacher"):
+        finetune(data, start, tmp_path / "out", workers=2, overrides=QUICK)
 
 
 def test_documents_of_test_and_devel_are_left_out_by_id_and_by_text(tagger, start, tmp_path):

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 import forked
 from compactbio.cli.main import app
+from compactbio.comparison.suite import Suite
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -82,6 +84,12 @@ def test_options_in_the_text_are_options_of_a_command(parser: Any) -> None:
         if page.name != "CHANGELOG.md":
             named = set(re.findall(r"`(?:compactbio )?(?:\w+ )*(--[a-z-]+)(?![\w-])", BLOCK.sub("", page.read_text())))
             assert named <= known, (page.name, named - known)
+
+
+def test_the_suite_of_encoders_is_one() -> None:
+    """All but its paths, which are those of a user's data."""
+    suite = Suite.model_validate(yaml.safe_load((ROOT / "docs" / "suites" / "encoders.yaml").read_text()))
+    assert len(suite.models) == 11 and suite.baseline == suite.teacher == "BioBERT"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)

@@ -16,9 +16,12 @@ from compactbio.modeling.hardware import flops_per_token
 from compactbio.modeling.heads import check_padding, row_logits, task_logits
 from compactbio.modeling.packing import NO_LABEL, Packed, encode
 from compactbio.objectives import labelled
+from compactbio.training.fast_steps import frozen_key_biases
 from compactbio.training.task_model import LOSSES
 
-ALL = [*small_models.FAMILIES, "mpnet", "rembert", "eurobert"]
+ALL = [*small_models.FAMILIES, "camembert", "mpnet", "rembert", "eurobert"]
+# transformers has no EuroBERT for questions.
+CASES = [(family, task) for family in ALL for task in LOSSES if (family, task) != ("eurobert", "qa")]
 LENGTHS = (13, 5, 40, 2)
 
 
@@ -50,18 +53,9 @@ def _alone(model, task, row, **more):
     return torch.stack([out.start_logits, out.end_logits], -1)[0] if task == "qa" else out.logits[0]
 
 
-def _model(family, task, tokenizer):
-    try:
-        return small_models.model_of(family, task, tokenizer)
-    except ValueError:
-        assert (family, task) == ("eurobert", "qa"), "transformers has no such head"
-        pytest.skip("transformers has no such head")
-
-
-@pytest.mark.parametrize("task", ["ner", "relation", "qa"])
-@pytest.mark.parametrize("family", ALL)
+@pytest.mark.parametrize(("family", "task"), CASES)
 def test_the_logits_of_rows_together_are_the_models_own_for_each_row_alone(family, task, tokenizer):
-    model, rows = _model(family, task, tokenizer(family)), _rows(tokenizer(family))
+    model, rows = small_models.model_of(family, task, tokenizer(family)), _rows(tokenizer(family))
     segments = family in ("bert", "electra", "albert", "mobilebert", "rembert") and task == "qa"
     batch = _packed(rows, segments=segments)
     with torch.no_grad():
@@ -84,6 +78,28 @@ def test_states_and_mlm_logits_are_the_models_own(family, tokenizer):
             for layer in layers:
                 states = found.hidden[layer].split(LENGTHS)[i]
                 torch.testing.assert_close(states, wanted.hidden_states[layer][0], atol=1e-6, rtol=0)
+
+
+def test_the_newer_head_of_a_deberta_is_its_own(tokenizer):
+    model = small_models.model_of("deberta-v2", "mlm", tokenizer("deberta-v2"), legacy=False)
+    rows = _rows(tokenizer("deberta-v2"))
+    with torch.no_grad():
+        hidden = encode(model, _packed(rows), {3}, set()).hidden[3]
+        wanted = torch.cat([model(input_ids=row[None]).logits[0] for row in rows])
+        torch.testing.assert_close(mlm_logits(model, hidden), wanted, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("family", [*small_models.FAMILIES, "roformer"])
+def test_biases_of_keys_are_frozen_only_where_they_change_nothing(family, tokenizer):
+    """RoFormer turns keys by their positions, bias and all."""
+    model = small_models.model_of(family, "ner", tokenizer(family))
+    weights = dict(model.named_parameters())
+    with frozen_key_biases(model):
+        frozen = {name for name, weight in weights.items() if name.endswith("bias") and not weight.requires_grad}
+    task_logits(model, "ner", _packed(_rows(tokenizer(family)))).square().sum().backward()
+    largest = max(float(weight.grad.abs().max()) for weight in weights.values() if weight.grad is not None)
+    assert all(float(weights[name].grad.abs().max()) < 1e-5 * largest for name in frozen)
+    assert bool(frozen) == (family not in ("modernbert", "deberta", "deberta-v2", "roformer"))
 
 
 @pytest.mark.parametrize("task", ["ner", "relation", "qa"])

@@ -10,14 +10,25 @@ from transformers import AutoModelForTokenClassification, ElectraForPreTraining
 
 import small_models
 from compactbio import Annotator, corpus, recipes
+from compactbio.deploy.onnx_programs import program_of, save_program
 from compactbio.errors import UserError
 from compactbio.modeling import build_student, loading, runtimes
 from compactbio.modeling.heads import AUTO
+from compactbio.modeling.students import with_fewer_layers
 from compactbio.objectives import Distiller
 from compactbio.training.pretraining import train
 from small_tokenizers import SENTENCES
 
 LABELS = ["O", "B-Drug", "I-Drug"]
+
+
+class _Vocabulary:
+    """As much of a tokenizer as a configuration asks for."""
+
+    pad_token_id, bos_token_id, eos_token_id, cls_token_id, sep_token_id = 1, 0, 2, 0, 2
+
+    def __len__(self) -> int:
+        return 60
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +130,7 @@ def test_an_attention_term_of_a_family_that_does_not_give_it_is_refused(family, 
 
 def test_a_student_of_layers_that_share_their_weights_is_refused(tmp_path):
     teacher, _ = loading.load(loading.find(small_models.save("albert", "mlm", tmp_path / "model")), 0)
-    with pytest.raises(UserError, match="layers of a albert, which share their weights"):
+    with pytest.raises(UserError, match="layers of type 'albert' cannot be taken apart, as they share their weights"):
         build_student(recipes.load("distil-biobert", layers=1), teacher)
 
 
@@ -133,3 +144,54 @@ def test_text_beyond_the_positions_is_covered_by_windows(family, tagger):
     for whole, entities in zip(texts, found, strict=True):
         assert all(entity.text == whole[entity.start : entity.end] for entity in entities)
     assert max(entity.end for entity in found[1]) > 2 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("bert", "head.dense.weight"),
+        ("bert", "lm_head.dense.weight"),
+        ("roberta", "head.weight"),
+        ("deberta-v2", "predictions.bias"),
+    ],
+)
+def test_weights_of_a_head_that_the_family_does_not_have_are_refused(family, key, tagger, tmp_path):
+    """A layer of someone's own before the classifier, under a name that another family pre-trains with."""
+    folder = shutil.copytree(tagger(family), tmp_path / "own")
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, key: torch.ones(3, 3)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"ForTokenClassification does not use \({key}"):
+        runtimes.load(loading.find(folder), "torch-fp32")
+
+
+def test_an_onnx_file_without_token_types_is_refused_for_questions_where_the_model_has_them(tmp_path):
+    """Of a type that the package does not name, too."""
+    folder = small_models.save("rembert", "qa", tmp_path / "model")
+    source = loading.find(folder)
+    model = loading.load_for(source, AUTO["qa"])
+    model.config.type_vocab_size = 1  # so that the exporter takes it for one without
+    save_program(program_of(model, "qa"), folder / "model.onnx")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="it has no input token_type_ids"):
+        runtimes.load(loading.configured(folder), "onnx-fp32")
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "albert", "rembert"])
+def test_a_model_with_one_segment_is_refused_for_questions_where_its_tokenizer_makes_two(family, tmp_path):
+    source = loading.find(small_models.save(family, "qa", tmp_path / "model", type_vocab_size=1))
+    with pytest.raises(UserError, match="type_vocab_size 1, and a question and its text are two segments"):
+        loading.load_for(source, AUTO["qa"])
+
+
+def test_layers_in_several_lists_are_not_taken_apart(tmp_path):
+    """An XLM has a list of attentions and one of feed-forward layers."""
+    model = AutoModelForTokenClassification.from_config(small_models.config_of("xlm", _Vocabulary()))
+    with pytest.raises(UserError, match="layers of type 'xlm' cannot be taken apart"):
+        with_fewer_layers(model, 1, 0)
+
+
+def test_settings_by_layer_follow_the_layers():
+    """A Longformer has a window for each."""
+    config = small_models.config_of("longformer", _Vocabulary(), attention_window=[4, 8, 12])
+    student = with_fewer_layers(AutoModelForTokenClassification.from_config(config), 2, 0)
+    assert student.config.attention_window == [4, 12]

@@ -69,7 +69,7 @@ def corpora(documents, checkpoint, tmp_path_factory):
 
 
 def _same_as_plain(folder):
-    """What was saved is what was trained: plain transformers draws no weight anew, and knows all that are there."""
+    """What was saved is what was trained: plain transformers finds every weight, and knows all that are there."""
     model, report = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     return model
@@ -93,10 +93,8 @@ def test_a_checkpoint_is_trained_further_and_is_a_teacher(family, checkpoint, co
     assert _same_as_plain(tmp_path / "student").config.num_hidden_layers == 2
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "albert"])
 def test_a_student_of_all_layers_is_its_teacher(family, checkpoint):
-    if family == "albert":
-        pytest.skip("the layers of an ALBERT share their weights")
     teacher, _ = loading.load(loading.find(checkpoint(family)), 0)
     recipe = recipes.load("distil-biobert", layers=3)
     student = build_student(recipe, teacher).eval()
@@ -183,7 +181,7 @@ def taggers(tmp_path_factory):
 
 
 def test_every_family_is_served_and_used_in_spacy(taggers):
-    text = SENTENCES[0]
+    text = " ".join(SENTENCES)
     for family, folder in taggers.items():
         annotator = Annotator.from_pretrained(folder, runtime="torch-fp32")
         wanted = [(entity.start, entity.end, entity.type) for entity in annotator(text)]
@@ -193,7 +191,9 @@ def test_every_family_is_served_and_used_in_spacy(taggers):
         assert [(one["start"], one["end"], one["type"]) for one in answer["entities"]] == wanted, family
         nlp = spacy.blank("en")
         nlp.add_pipe("compactbio", config={"model": str(folder), "runtime": "torch-fp32"})
-        assert {entity.label_ for entity in nlp(text).ents} <= {"Drug"}
+        # spaCy's tokens are taken whole, so that neighbours may become one.
+        covered = {i for entity in nlp(text).ents for i in range(entity.start_char, entity.end_char)}
+        assert wanted and {i for start, end, _ in wanted for i in range(start, end)} <= covered, family
 
 
 def test_a_deberta_is_not_trained_in_bf16(checkpoint, mentions, tmp_path):

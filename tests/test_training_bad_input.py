@@ -250,7 +250,7 @@ def test_recipes_are_listed_and_shown(cli):
     assert status == 0 and "bio-mobilebert" in stdout
 
 
-def test_a_model_is_not_cut_into_parts_by_the_launcher(cli, token_corpus, teacher_folder, tmp_path, monkeypatch):
+def test_a_model_is_not_shared_among_devices_by_the_launcher(cli, token_corpus, teacher_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     line = command(tmp_path / "out", token_corpus, teacher_folder, "--steps", "1")[3:]
     one_sentence(cli(*line), "ACCELERATE_USE_FSDP is set", "--multi_gpu", "torchrun")

@@ -28,7 +28,7 @@ from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import CALIBRATED, Calibration, calibrate, findings
 from compactbio.tasks.data import Split
-from compactbio.tasks.registry import TASKS, score
+from compactbio.tasks.registry import TASKS, Logits, score
 from compactbio.training import run_folder
 
 FORMATS = {"onnx": "onnx-fp32", "onnx-int8": "onnx-int8"}
@@ -95,32 +95,33 @@ class _Data:
     golden: Mapping[str, Any] | None
     described: dict[str, Any]
 
-    def score(self, runtime: Runtime) -> float:
+    def logits(self, runtime: Runtime) -> Logits:
+        return runtime.logits(self.encoded.rows)
+
+    def score(self, logits: Logits) -> float:
         _, outcome = score(
-            runtime.logits, self.task, self.documents, self.encoded, self.labels, self.source.config, golden=self.golden
+            logits, self.task, self.documents, self.encoded, self.labels, self.source.config, golden=self.golden
         )
         return outcome.main
 
-    def calibration(self, runtime: Runtime) -> Calibration | None:
-        """The calibration of what a runtime finds in the data; None of a task or of data that allow none."""
-        if self.task not in CALIBRATED:
-            return None
-        logits = runtime.logits(self.encoded.rows)
-        try:
-            found = findings(
-                self.task, self.documents, self.encoded, logits, self.labels, self.source.config, self.source.name
-            )
-        except UserError:
-            return None  # the data do not tell types apart, and it is exported all the same
+    def calibration(self, logits: Logits) -> Calibration | None:
+        """The calibration of what a model finds in the data; None where it finds nothing.
+
+        Raises UserError as `calibration.findings` does.
+        """
+        found = findings(
+            self.task, self.documents, self.encoded, logits, self.labels, self.source.config, self.source.name
+        )
         return calibrate(found, self.described)
 
 
 @dataclass(frozen=True)
 class _Accepted:
-    """An exported model that is good enough; the fields as in Exported."""
+    """An exported model that is good enough; the fields as in Exported, and an int8 one's logits of the data."""
 
     runtime: Runtime
     score: float | None
+    logits: Logits | None = None
     way: str = ""
     tried: tuple[tuple[str, float], ...] = ()
 
@@ -179,22 +180,19 @@ def export(
         save_program(program, folder / ONNX_FILES["onnx-fp32"])
         fp32 = OnnxRuntime(folder / ONNX_FILES["onnx-fp32"], task, "onnx-fp32", source.config)
         _check_equal(original, fp32, _rows(source, task, scored), source)
-        before = scored.score(original) if scored else None
+        before = scored.score(scored.logits(original)) if scored else None
         if format == "onnx-int8" and scored is not None and before is not None:
             accepted = _quantised(
                 Quantiser(program, torch_model, task, folder), scored, fp32, before, max_loss, listener
             )
         else:
-            accepted = _Accepted(fp32, scored.score(fp32) if scored else None)
+            accepted = _Accepted(fp32, scored.score(scored.logits(fp32)) if scored else None)
         listener.note("Timing ...")
         sentences = runtimes.random_rows(source.config, task)
         speeds = runtimes.tokens_per_second({"original": original, name: accepted.runtime}, sentences)
         weights = sum(path.stat().st_size for path in source.weights)
         file = ONNX_FILES[name]
-        fitted = scored.calibration(accepted.runtime) if scored and format == "onnx-int8" else None
-        if format == "onnx":
-            # Its logits are those of PyTorch but for rounding.
-            fitted, _ = calibration_file.find(source, "torch-fp32")
+        fitted = _calibrated(source, task, scored, accepted, listener)
         result = Exported(
             out=str(out),
             file=file,
@@ -214,6 +212,27 @@ def export(
             exported = runtimes.find(out)
             calibration_file.keep(out, name, runtimes.digest(exported, name), fitted)
     return result
+
+
+def _calibrated(
+    source: loading.Source, task: str, scored: _Data | None, accepted: _Accepted, listener: Listener
+) -> Calibration | None:
+    """The calibration of an exported model: fitted to the data of the gate, or that of PyTorch; why there is none is
+    reported."""
+    if task not in CALIBRATED:
+        return None
+    if scored is None or accepted.logits is None:
+        # Its logits are those of PyTorch but for rounding.
+        found, note = calibration_file.find(source, "torch-fp32")
+    else:
+        try:
+            found = scored.calibration(accepted.logits)
+            note = None if found else "It finds nothing in the data, so its scores are not calibrated."
+        except UserError as error:
+            found, note = None, f"Its scores are not calibrated. {error}"
+    if note:
+        listener.note(note)
+    return found
 
 
 def _check_out(out: Path, source: loading.Source) -> None:
@@ -266,11 +285,12 @@ def _quantised(
     """The first way of quantising whose score falls by at most `max_loss` hundredths."""
     tried: list[tuple[str, float]] = []
     for way, runtime in _ways(quantiser, fp32, scored, listener):
-        after = scored.score(runtime)
+        logits = scored.logits(runtime)
+        after = scored.score(logits)
         listener.note(f"int8, {way}: {100 * after:.2f} of {100 * before:.2f}")
         # The small margin keeps 0.3 from being refused for its last binary digit.
         if 100 * (before - after) <= max_loss + 1e-9:
-            return _Accepted(runtime, after, way, tuple(tried))
+            return _Accepted(runtime, after, logits, way, tuple(tried))
         tried.append((way, after))
     best, value = max(tried, key=lambda entry: entry[1])
     raise UserError(

@@ -162,7 +162,7 @@ def evaluate(
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
     logits = loaded.logits(encoded.rows)
     predictions, outcome = score(
-        lambda rows: logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
+        logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
     )
     about = described(found, split, documents, whole=found.single and not in_part)
 

@@ -23,6 +23,7 @@ class Family:
     Attributes:
         head: the modules of the MLM head, without the decoder that is tied to the embeddings.
         logits: the MLM head as a function of a masked-LM model and hidden states (n, width).
+        pretrained: what the names of the weights of its heads of pre-training begin with, beside BERT's.
         classify: the head of a sequence classifier as a function of it and of the last hidden states at the first
             tokens, (rows, width); None where it is computed on padded batches alone.
         packs: whether a packed row gives the same as a padded batch.
@@ -30,6 +31,7 @@ class Family:
 
     head: tuple[str, ...]
     logits: Callable[[Any, Tensor], Tensor]
+    pretrained: tuple[str, ...] = ()
     classify: Callable[[Any, Tensor], Tensor] | None = None
     packs: bool = False
 
@@ -73,10 +75,13 @@ def _modernbert_classes(model: Any, first: Tensor) -> Tensor:
 _ROBERTA = Family(
     head=("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
     logits=lambda model, hidden: model.lm_head(hidden),
+    pretrained=("lm_head.",),
     classify=_by_classifier,
     packs=True,
 )
-_DEBERTA = Family(head=("cls.", "lm_predictions."), logits=_deberta_logits)
+_DEBERTA = Family(
+    head=("cls.", "lm_predictions."), logits=_deberta_logits, pretrained=("lm_predictions.", "mask_predictions.")
+)
 
 FAMILIES = {
     "bert": Family(
@@ -101,18 +106,21 @@ FAMILIES = {
     "electra": Family(
         head=("generator_predictions", "generator_lm_head.bias"),
         logits=lambda model, hidden: model.generator_lm_head(model.generator_predictions(hidden)),
+        pretrained=("generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
         classify=_by_classifier,
         packs=True,
     ),
     "albert": Family(
         head=("predictions.",),
         logits=lambda model, hidden: model.predictions(hidden),
+        pretrained=("predictions.", "sop_classifier."),
         classify=_albert_classes,
         packs=True,
     ),
     "modernbert": Family(
         head=("head.", "decoder.bias"),
         logits=lambda model, hidden: model.decoder(model.head(hidden)),
+        pretrained=("head.", "decoder."),
         classify=_modernbert_classes,
         packs=True,
     ),
@@ -126,8 +134,8 @@ _AFTER_PADDING = (
     "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text", "longformer",
     "mpnet", "xmod", "ibert", "luke", "mluke", "esm",
 )  # fmt: skip
-# Families that tell a question from its passage by two segments.
-_TWO_SEGMENTS = ("bert", "mobilebert", "electra", "albert")
+# Families with fields of token types whose tokenizers, or whose encoders, have but one.
+_ONE_SEGMENT = (*_AFTER_PADDING, "deberta", "deberta-v2")
 # The names of dropout rates in configurations.
 _HIDDEN_DROPOUT = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
@@ -171,10 +179,15 @@ def heads(model: PreTrainedModel) -> int:
 
 
 def layer_path(model: PreTrainedModel) -> str | None:
-    """The path of the layers in a model; None where they share their weights (ALBERT) or are not in one list."""
+    """The path of the layers in a model; None where they share their weights (ALBERT) or are not in one list (XLM)."""
     layers = depth(model)
-    lists = ((name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList))
-    return next((name for name, each in lists if len(each) == layers), None)
+    found: list[str] = []
+    for name, module in model.named_modules():
+        # Lists within a layer are not looked at.
+        within = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, nn.ModuleList) and len(module) == layers and not within:
+            found.append(name)
+    return found[0] if len(found) == 1 else None
 
 
 def layer_list(model: PreTrainedModel) -> nn.ModuleList:
@@ -198,8 +211,14 @@ def longest(config: PretrainedConfig) -> int:
 
 
 def needs_segments(config: PretrainedConfig) -> bool:
-    """Whether a model needs two segments to tell a question from its passage."""
-    return config.model_type in _TWO_SEGMENTS
+    """Whether a model needs two token types to tell a question from its passage, as BERT does."""
+    return hasattr(config, "type_vocab_size") and config.model_type not in _ONE_SEGMENT
+
+
+def pretrained_heads(config: PretrainedConfig) -> tuple[str, ...]:
+    """What the names of the weights of a family's heads of pre-training begin with, beside BERT's."""
+    family = FAMILIES.get(config.model_type)
+    return family.pretrained if family else ("lm_head.",)
 
 
 def has_segments(model: PreTrainedModel) -> bool:

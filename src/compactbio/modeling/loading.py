@@ -26,7 +26,15 @@ from transformers.activations import ACT2FN
 from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
-from compactbio.modeling.families import DECODER_BIAS, family_of, is_known, is_untied, longest, needs_segments
+from compactbio.modeling.families import (
+    DECODER_BIAS,
+    family_of,
+    is_known,
+    is_untied,
+    longest,
+    needs_segments,
+    pretrained_heads,
+)
 from compactbio.modeling.heads import AUTO, check_padding
 from compactbio.modeling.sharing import building, held
 from compactbio.modeling.templates import template
@@ -35,11 +43,7 @@ from compactbio.modeling.tokenizers import load_tokenizer, reason, tokenizer_rul
 _LFS = b"version https://git-lfs"
 # Weights beside encoder and head that no output depends on: poolers, the heads of pre-training and of other tasks, the
 # projection that TinyBERT was distilled through.
-_UNUSED = (
-    "cls.", "vocab_", "classifier.", "pre_classifier.", "qa_outputs.", "fit_dense.", "pooler.", "lm_head.", "head.",
-    "decoder.", "predictions.", "sop_classifier.", "discriminator_predictions.", "generator_predictions.",
-    "generator_lm_head.", "lm_predictions.", "mask_predictions.",
-)  # fmt: skip
+_UNUSED = ("cls.", "vocab_", "classifier.", "pre_classifier.", "qa_outputs.", "fit_dense.", "pooler.")
 # The classifiers of sentences and words, whose weights are all used where there is one.
 _CLASSIFIER = ("classifier.", "pre_classifier.")
 # Buffers that older versions of transformers saved.
@@ -275,10 +279,11 @@ def _refuse_absent(source: Source, lost: Sequence[str]) -> None:
 def _refuse_unused(source: Source, unexpected: Sequence[str], model: PreTrainedModel, *, new_head: bool) -> None:
     # Further weights of a classifier that is used belong to it.
     used = () if new_head or not hasattr(model, "classifier") else _CLASSIFIER
+    heads = (*_UNUSED, *pretrained_heads(model.config))
     unused = sorted(
         key
         for key in unexpected
-        if key.startswith(used) or not (key.startswith(_UNUSED) or ".pooler." in key or key.endswith(_BUFFERS))
+        if key.startswith(used) or not (key.startswith(heads) or ".pooler." in key or key.endswith(_BUFFERS))
     )
     if unused:
         kind = type(model).__name__

@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 
 from compactbio.errors import UserError
 from compactbio.files import file_digest, read_json, value_digest
-from compactbio.modeling.families import first_position, longest, needs_segments
+from compactbio.modeling.families import first_position, longest
 from compactbio.modeling.loading import Source
 from compactbio.modeling.packing import NO_LABEL, Row
 
@@ -215,7 +215,8 @@ class OnnxRuntime:
                 f"{self._path}: its inputs cannot be recognised by their names ({_listed(given)}); export the model "
                 "with input_ids, attention_mask and token_type_ids as names."
             )
-        if self._task == "qa" and needs_segments(self._config) and "types" not in roles:
+        segments = int(getattr(self._config, "type_vocab_size", 0) or 0)
+        if self._task == "qa" and segments > 1 and "types" not in roles:
             raise UserError(
                 f"{self._path}: it has no input token_type_ids, which tells the model the question from the passage; "
                 "export the model again."

@@ -117,9 +117,8 @@ def _with_layers(teacher: PreTrainedModel, picks: Sequence[int], otherwise: str)
     path = layer_path(teacher.base_model)
     if path is None:
         raise UserError(
-            f"A student cannot start from the layers of a {teacher.config.model_type}, which share their weights: "
-            f"{otherwise}.",
-            setting="teacher",
+            f"The layers of type {teacher.config.model_type!r} cannot be taken apart, as they share their weights or "
+            f"are not in one list: {otherwise}."
         )
     student = type(teacher)(_shortened(teacher.config, picks))
     layers = f"{path}."
@@ -130,13 +129,17 @@ def _with_layers(teacher: PreTrainedModel, picks: Sequence[int], otherwise: str)
     return student
 
 
+# Fields with a value for each layer: whether ModernBERT's attend to all tokens or to near ones, Longformer's windows.
+_BY_LAYER = ("layer_types", "attention_window")
+
+
 def _shortened(config: PretrainedConfig, picks: Sequence[int]) -> PretrainedConfig:
     """A copy of a teacher's configuration for some of its layers."""
     shortened = copy.deepcopy(config)
     shortened.num_hidden_layers = len(picks)
-    # ModernBERT's layers attend to all tokens or to near ones: each keeps its kind wherever it stands.
-    if getattr(config, "layer_types", None):
-        shortened.layer_types = [config.layer_types[pick] for pick in picks]
+    for field in _BY_LAYER:
+        if isinstance(given := getattr(config, field, None), list):
+            setattr(shortened, field, [given[pick] for pick in picks])
     return shortened
 
 

@@ -81,7 +81,7 @@ def _relation_layer(teacher: PreTrainedModel, recipe: Recipe) -> int:
         return layers - 1
     if recipe.relation_layer >= layers:
         raise UserError(
-            f"There is no relation_layer {recipe.relation_layer} in a teacher of {layers} layers; take 0 to "
+            f"relation_layer {recipe.relation_layer} is too high for a teacher of {layers} layers; take 0 to "
             f"{layers - 1}."
         )
     return recipe.relation_layer

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Question
-from compactbio.modeling.heads import ARCHITECTURES, AUTO, Predictor
+from compactbio.modeling.heads import ARCHITECTURES, AUTO
 from compactbio.tasks import ner, ner_encoding, qa, relation
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation_classes import Scheme
@@ -109,7 +109,7 @@ TASKS = {
 
 
 def score(
-    predictor: Predictor,
+    logits: Logits,
     task: str,
     documents: Sequence[Document],
     encoded: Any,
@@ -121,9 +121,10 @@ def score(
 ) -> tuple[Any, Outcome]:
     """The predictions for documents that the task's `encode` made `encoded` of, and their outcome.
 
-    `labels` are the model's in the order of their ids, `golden` QA answers that are not in the documents.
+    `logits` are those of the rows of `encoded`, `labels` the model's in the order of their ids, `golden` QA answers
+    that are not in the documents.
     """
     kind = TASKS[task]
-    predictions = kind.decode(documents, encoded, predictor(encoded.rows), labels, config)
+    predictions = kind.decode(documents, encoded, logits, labels, config)
     outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden)
     return predictions, replace(outcome, notes=(*outcome.notes, *encoded.notes))

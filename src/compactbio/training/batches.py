@@ -54,11 +54,19 @@ class Masked:
         return [Row(*self.masking.apply(ids[i], *place)) for i, place in enumerate(places)]
 
 
+class Rows(Protocol):
+    """Rows by their place: a list, or what reads them as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Row: ...
+
+
 @dataclass(frozen=True)
 class Labelled:
     """Rows that carry the labels of a task."""
 
-    rows: Sequence[Row]
+    rows: Rows
     seed: int
 
     def __len__(self) -> int:

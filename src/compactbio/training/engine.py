@@ -24,7 +24,7 @@ from compactbio.training.fast_steps import embedding_gradient_in_place, frozen_k
 from compactbio.training.run_folder import step_of
 from compactbio.training.step_trainer import StepTrainer, Trainable, Validation
 
-# What `accelerate launch` sets where a model is to be cut into parts.
+# What `accelerate launch` sets where one model is shared among devices.
 _CUTS_MODELS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 
 
@@ -75,7 +75,7 @@ def fit(
 def training_arguments(checkpoints: Path | None, precision: str, *, max_steps: int, **more: Any) -> TrainingArguments:
     """The Trainer's arguments that all training shares, and `more`; without a folder no checkpoints are written.
 
-    Raises UserError where `accelerate launch` was told to cut the model itself into parts.
+    Raises UserError where `accelerate launch` was told to share one model among devices.
     """
     _follow_launcher(precision)
     arguments = TrainingArguments(
@@ -108,8 +108,8 @@ def _follow_launcher(precision: str) -> None:
     for name in _CUTS_MODELS:
         if os.environ.get(name, "false").lower() in ("1", "true", "yes"):
             raise UserError(
-                f"{name} is set, but students fit on one device and are not cut into parts: launch with --multi_gpu, "
-                "or with torchrun."
+                f"{name} is set, but a student fits on one device and is not shared among several: launch with "
+                "--multi_gpu, or with torchrun."
             )
     # The Trainer reads both, whatever its own arguments say.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if precision == "bf16" else "no"

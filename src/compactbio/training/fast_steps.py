@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compactbio.modeling.families import layer_list
+from compactbio.modeling.families import is_known, layer_list
 
 LEVELS = 2**16
 
@@ -58,7 +58,12 @@ def frozen_key_biases(student: PreTrainedModel, but: Collection[int] = ()) -> It
 
     A bias of the keys adds one number to a whole row of scores, which softmax cancels: its true gradient is 0. Adam
     would scale the rounding error of that 0 up to steps of full size, different for each number of processes.
+
+    In a type that is not among FAMILIES they are trained: its attention may turn keys by their positions (RoFormer).
     """
+    if not is_known(student.config):
+        yield
+        return
     read = {id(p) for layer in but for p in layer_list(student)[layer].parameters()}
     named = student.named_parameters()
     biases = [p for name, p in named if name.endswith((".key.bias", ".k_lin.bias")) and id(p) not in read]

@@ -205,6 +205,11 @@ def finetune(
         layers=layers,
         teaching=None,
     )
+    if not teachers and (workers or on_cluster):
+        raise UserError(
+            "Workers and a cluster compute what teachers say: name a teacher, or leave them out.",
+            setting="workers" if workers else "cluster",
+        )
     if teachers:
         inputs = replace(
             inputs,
@@ -338,8 +343,8 @@ def _scorer(
     encoded = inputs.task.encode(documents, tokenizer, inputs.labels, inputs.encoding)
 
     def outcome(model: PreTrainedModel) -> Outcome:
-        predictor = predictor_of(model, task, inputs.tokens, inputs.precision)
-        return score(predictor, task, documents, encoded, inputs.labels, model.config)[1]
+        logits = predictor_of(model, task, inputs.tokens, inputs.precision)(encoded.rows)
+        return score(logits, task, documents, encoded, inputs.labels, model.config)[1]
 
     return outcome
 

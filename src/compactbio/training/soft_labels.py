@@ -77,6 +77,15 @@ class Teacher:
         """Its tokenizer."""
         return loading.tokenizer_of(self.source)
 
+    @property
+    def foreign(self) -> set[str]:
+        """The types of mentions that the student does not have."""
+        if self.task != "ner":
+            return set()
+        none = self.columns[self.labels.index("O")]
+        pairs = zip(self.labels, self.columns, strict=True)
+        return {parse(label)[1] for label, column in pairs if column == none and label != "O"}
+
     def arranged(self, scores: Scores) -> Scores:
         """The scores (units, its labels) of a group with the columns of the student's labels."""
         if not self.columns or self.columns == tuple(range(len(self.columns))):

@@ -192,14 +192,16 @@ def choose_head(source: Source, task: str, labels: Sequence[str]) -> TaskHead:
 
 
 def draw_classifier(model: PreTrainedModel, seed: int) -> None:
-    """Draw the last layer of a classifier as the families' own code does."""
+    """Draw a classifier as the families' own code does, all layers of one that has several, as RoBERTa's."""
     generator = torch.Generator().manual_seed(seed)
-    # A head of several layers, as RoBERTa's, ends with the classifier.
-    *_, classifier = (module for module in model.modules() if isinstance(module, nn.Linear))
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    named = getattr(model, "classifier", linear[-1])
     with torch.no_grad():
-        classifier.weight.normal_(0.0, model.config.initializer_range, generator=generator)
-        if classifier.bias is not None:
-            classifier.bias.zero_()
+        for layer in named.modules():
+            if isinstance(layer, nn.Linear):
+                layer.weight.normal_(0.0, model.config.initializer_range, generator=generator)
+                if layer.bias is not None:
+                    layer.bias.zero_()
 
 
 def _named_labels(config: PretrainedConfig, name: str, task: str) -> list[str] | None:

@@ -15,14 +15,15 @@ from rich.console import Console
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import value_digest
-from compactbio.modeling.packing import Row
 from compactbio.processes import cores
 from compactbio.progress import Listener, Reporter, Silent
 from compactbio.tasks import data as datasets
 from compactbio.tasks import units
 from compactbio.tasks.data import Data
+from compactbio.tasks.outcome import listed
 from compactbio.tasks.settings import Settings
 from compactbio.training import run_folder, soft_labels, unlabelled
+from compactbio.training.batches import Rows
 from compactbio.training.soft_label_workers import on_cluster, on_processes, work_of
 from compactbio.training.soft_labels import Ensemble, Teacher
 from compactbio.training.unlabelled import ChosenRows, HeldOut, RowWriter, StoredRows, Texts
@@ -46,9 +47,10 @@ class Teaching:
     on_cluster: bool = False
 
     @cached_property
-    def digests(self) -> dict[str, str]:
-        """The SHA-256 of each file of texts."""
-        return {path.name: datasets.digest(path) for path in self.texts.files} if self.texts else {}
+    def digests(self) -> list[dict[str, str]]:
+        """The name and SHA-256 of each file of texts; files of two folders may have one name."""
+        files = self.texts.files if self.texts else ()
+        return [{"name": path.name, "sha256": datasets.digest(path)} for path in files]
 
     def record(self) -> dict[str, Any]:
         """What they are, for the record of a run."""
@@ -59,7 +61,7 @@ class Teaching:
 class Taught:
     """The rows of a student, with numbers for a record and sentences on what was left out."""
 
-    rows: Sequence[Row]
+    rows: Rows
     numbers: dict[str, int]
     notes: tuple[str, ...]
 
@@ -138,14 +140,15 @@ def taught_rows(
     teachers = [[group for chunk in scores for group in chunk[k]] for k in range(len(teaching.teachers))]
     soft = units.soft_rows(task, train, encoded, teachers, settings.temperature)
     labelled = [row for row in soft if (row.labels != -100).any()]
+    notes = tuple(note for teacher in teaching.teachers if (note := _foreign(teacher)))
     if teaching.texts is None:
-        return Taught(labelled, {}, ())
+        return Taught(labelled, {}, notes)
     stored = StoredRows(writer, files)
     facts = stored.facts()
     chosen = unlabelled.choose(facts, settings)
     finding = int(np.count_nonzero(facts[chosen, 1]))
     numbers = {**counts, "rows": len(stored), "rows trained on": len(chosen), "rows with something found": finding}
-    return Taught(ChosenRows(labelled, stored, chosen), numbers, (_sentence(counts),))
+    return Taught(ChosenRows(labelled, stored, chosen), numbers, (*notes, _sentence(counts)))
 
 
 def _check_workers(teaching: Teaching) -> None:
@@ -204,6 +207,13 @@ def _listener() -> Iterator[Listener]:
         return
     with Reporter(Console(stderr=True)) as reporter:
         yield reporter
+
+
+def _foreign(teacher: Teacher) -> str | None:
+    """A sentence on the types of a teacher that the data do not have."""
+    if not teacher.foreign:
+        return None
+    return f"{teacher.source.public_name()} also finds {listed(teacher.foreign)}, which counts as no mention here."
 
 
 def _sentence(counts: Counter[str]) -> str:

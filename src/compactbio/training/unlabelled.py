@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -200,7 +200,7 @@ class RowWriter:
         return np.array([entropy, finds], dtype=np.float32)
 
 
-class StoredRows(Sequence[Row]):
+class StoredRows:
     """The rows in the files of a RowWriter, memory-mapped and made as they are asked for."""
 
     def __init__(self, writer: RowWriter, files: int) -> None:
@@ -217,13 +217,7 @@ class StoredRows(Sequence[Row]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | list[Row]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(len(self))[place]]
+    def __getitem__(self, place: int) -> Row:
         number = bisect_right(self._ends, place)
         at = place - (self._ends[number - 1] if number else 0)
         found = {name: values[ends[at] : ends[at + 1]] for name, (values, ends) in self._columns[number].items()}
@@ -244,7 +238,7 @@ def _views(table: pa.Table, name: str) -> tuple[NDArray[Any], NDArray[np.int32]]
     return column.values.to_numpy(), column.offsets.to_numpy()
 
 
-class ChosenRows(Sequence[Row]):
+class ChosenRows:
     """Labelled rows in memory, and after them some of the unlabelled ones on disk."""
 
     def __init__(self, labelled: Sequence[Row], stored: StoredRows, chosen: NDArray[np.int64]) -> None:
@@ -253,13 +247,7 @@ class ChosenRows(Sequence[Row]):
     def __len__(self) -> int:
         return len(self._labelled) + len(self._chosen)
 
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Row]: ...
-    def __getitem__(self, place: int | slice) -> Row | list[Row]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(len(self))[place]]
+    def __getitem__(self, place: int) -> Row:
         own = len(self._labelled)
         return self._labelled[place] if place < own else self._stored[int(self._chosen[place - own])]
 
