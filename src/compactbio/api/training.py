@@ -242,7 +242,7 @@ def _recipe(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
 
 
 def finetune(
-    data: str | Path | Mapping[str, str | Path],
+    data: str | Path | Mapping[str, str | Path] | Sequence[str | Path],
     model: str | Path,
     out: str | Path,
     *,
@@ -265,13 +265,15 @@ def finetune(
 
     Args:
         data: A folder with train, devel and test files, one file (split 70/10/20), or a mapping of "train", "devel"
-            and "test" to files.
+            and "test" to files; a list of data sets, each labelled for its own types of mentions, makes one tagger of
+            all. "TYPE=PATH" names the type of mentions that have none.
         model: The model to start from.
         out: The folder of the run, and then of the model.
         task: "ner", "relation" or "qa"; by default recognised from the data.
         format: One of `formats.READABLE`; by default recognised.
         train_on: "train", which keeps the best epoch by devel, or "train+devel", which keeps the last.
         teachers: Models that are fine-tuned for the task, to learn from beside the labels; the mean of several counts.
+            "TYPE=MODEL" teaches one type of mention.
         unlabelled: Files or folders of texts to learn from the teachers alone.
         layers: Start from so many of the model's layers, evenly spread; by default from all.
         workers: Processes that compute what the teachers say; by default this one alone.

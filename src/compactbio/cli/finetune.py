@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from compactbio.training.finetuning import Finetuned
 
 EXAMPLE = """\
-Example:
+Examples:
 
 compactbio finetune NER/NCBI-disease --model models/distil-biobert --out tagger
 
 compactbio evaluate NER/NCBI-disease --model tagger
+
+compactbio finetune Disease=NER/NCBI-disease Gene=NER/BC2GM --model models/distil-biobert --out tagger-of-both
 """
 
 
@@ -26,9 +28,11 @@ TrainOn = Literal["train", "train+devel"]
 
 def finetune(
     data: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            help="A folder with train, devel and test files, or one file (split 70/10/20).", show_default=False
+            help="A folder with train, devel and test files, or one file (split 70/10/20). Several make one tagger of "
+            "all their types; TYPE=DATA names the type of mentions that have none.",
+            show_default=False,
         ),
     ],
     model: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.", show_default=False)],
@@ -37,7 +41,7 @@ def finetune(
         list[str] | None,
         typer.Option(
             help="A model that is fine-tuned for the task, to learn from beside the labels; repeatable: the mean of "
-            "several counts.",
+            "several counts. TYPE=MODEL teaches one type of mention.",
             show_default=False,
         ),
     ] = None,
@@ -128,7 +132,7 @@ def finetune(
     typer.echo(json.dumps(asdict(result), indent=2) if as_json else _text(result, data))
 
 
-def _text(result: "Finetuned", data: Path) -> str:
+def _text(result: "Finetuned", data: list[Path]) -> str:
     lines = [
         f"model   {result.out}",
         f"state   {result.state}",
@@ -140,6 +144,14 @@ def _text(result: "Finetuned", data: Path) -> str:
             f"devel   {result.metric} {100 * result.devel:.2f} (95 % interval {100 * low:.2f} to {100 * high:.2f}; "
             f"{result.protocol} protocol)"
         )
+    elif result.devel is not None:
+        lines.append(f"devel   {result.metric} {100 * result.devel:.2f}, the mean of the data sets")
+    for part in result.corpora:
+        low, high = part["interval"]
+        lines.append(
+            f"        {part['name']} ({', '.join(part['types'])}) {100 * part['score']:.2f} "
+            f"({100 * low:.2f} to {100 * high:.2f})"
+        )
     lines += [f"note    {note}" for note in result.notes]
-    lines.append(f"test    not read; score it with: compactbio evaluate {data} --model {result.out}")
+    lines.append(f"test    not read; score it with: compactbio evaluate {data[0]} --model {result.out}")
     return "\n".join(lines)

@@ -92,6 +92,7 @@ class _Data:
     documents: Sequence[Document]
     encoded: Any
     labels: Sequence[str]
+    counted: Sequence[str]  # the labels to score by (see `scoring.counted_labels`)
     golden: Mapping[str, Any] | None
     described: dict[str, Any]
 
@@ -100,7 +101,7 @@ class _Data:
 
     def score(self, logits: Logits) -> float:
         _, outcome = score(
-            logits, self.task, self.documents, self.encoded, self.labels, self.source.config, golden=self.golden
+            logits, self.task, self.documents, self.encoded, self.counted, self.source.config, golden=self.golden
         )
         return outcome.main
 
@@ -256,7 +257,8 @@ def _encoded_data(source: loading.Source, task: str, data: str | Path, split: Sp
     encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, settings)
     golden = found.golden() if chosen == "test" else None
     described = scoring.described(found, chosen, documents, whole=found.single)
-    return _Data(source, task, documents, encoded, labels, golden, described)
+    counted = scoring.counted_labels(found, documents, labels)
+    return _Data(source, task, documents, encoded, labels, counted, golden, described)
 
 
 def _sample(rows: Sequence[Row]) -> list[Row]:

@@ -1,11 +1,12 @@
 """Scoring a fine-tuned model on a split of a data set: data, rows, logits, predictions, scores with an interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compactbio.documents import Document, Question
+from compactbio.documents import Document, Question, names
+from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.files import locked, read_json, write_json, write_text
 from compactbio.formats.checks import counting_left_out
@@ -13,11 +14,12 @@ from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters, longest
 from compactbio.modeling.heads import Predictor, predictor_of
 from compactbio.modeling.loading import Source
-from compactbio.tasks import calibration, calibration_file, ner
+from compactbio.tasks import calibration, calibration_file, ner, ner_encoding
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import Calibration
 from compactbio.tasks.data import Data, Split
-from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.ner_encoding import Mentions
+from compactbio.tasks.outcome import Outcome, listed
 from compactbio.tasks.registry import TASKS, Task, score
 from compactbio.tasks.settings import Settings, settings, stored_settings, unknown_words
 from compactbio.tasks.statistics import interval_of
@@ -140,8 +142,11 @@ def evaluate(
     kind, run = TASKS[found.task], _run_of(source)
 
     trained_on = run.get("data", {})
-    same_file = trained_on.get("train") == found.digests.get(split)
-    in_part = found.single and same_file and bool(trained_on.get("single"))
+    corpora = [
+        part for part in trained_on.get("corpora", [trained_on]) if part.get("train") == found.digests.get(split)
+    ]
+    same_file = bool(corpora)
+    in_part = found.single and any(part.get("single") for part in corpora)
     check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme, in_part=in_part)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=not in_part)
@@ -161,12 +166,16 @@ def evaluate(
         chosen = chosen.model_copy(update={"max_length": min(chosen.max_length, loaded.longest)})
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
     logits = loaded.logits(encoded.rows)
+    counted = labels if untyped else counted_labels(found, documents, labels)
     predictions, outcome = score(
-        logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden
+        logits, found.task, documents, encoded, counted, source.config, protocol=protocol, golden=golden
     )
     about = described(found, split, documents, whole=found.single and not in_part)
 
     notes = [*outcome.notes, *left_out]
+    if found.task == "ner" and not untyped:
+        own = kind.model_labels(source.config, source.name, [])
+        notes += _notes_on_types(ner_encoding.mentions(encoded, logits, labels), labels, counted, own)
     if calibrate:
         findings = calibration.findings(found.task, documents, encoded, logits, labels, source.config, source.name)
         notes.append(_keep_calibration(source, loaded.about, calibration.calibrate(findings, about)))
@@ -189,6 +198,42 @@ def evaluate(
         golden=golden,
         predictions=predictions,
     )
+
+
+def counted_labels(found: Data, documents: Sequence[Document], labels: Sequence[str]) -> list[str]:
+    """A model's labels to decode by; of mentions only the types count that the data are labelled for.
+
+    Args:
+        found: the data set.
+        documents: those to score.
+        labels: the model's, spelt as in the documents.
+    """
+    if found.task != "ner":
+        return list(labels)
+    kinds = {parse(label)[1] for label in labels if label != "O"}
+    labelled = {span.type for document in documents for span in document.spans}
+    if not kinds <= labelled:
+        # A split may lack a type by chance that the data set is labelled for.
+        keys = set(map(names.key, labelled | found.types))
+        kinds = {kind for kind in kinds if names.key(kind) in keys} or kinds
+    return ner_encoding.counted_labels(labels, kinds)
+
+
+def _notes_on_types(
+    found: Mentions, labels: Sequence[str], counted: Sequence[str], own: Sequence[str]
+) -> Iterator[str]:
+    """Sentences on types of the model that the data are not labelled for, or do not tell apart."""
+    pairs = zip(labels, counted, strict=True)
+    foreign = {parse(label)[1] for label, used in pairs if label != used}
+    if foreign:
+        number = sum(span.type in foreign for _, span in found.places)
+        yield f"The data are not labelled for {listed(foreign)}; the model's {number:,} mentions of it are not counted."
+    kinds = {parse(label)[1] for label in own if label != "O"}
+    if len(kinds) > 1 and {parse(label)[1] for label in labels if label != "O"} == {""}:
+        yield (
+            f"The data name no type, so {listed(kinds)} of the model count as one; name the data's type, as in "
+            "TYPE=DATA, to count that alone."
+        )
 
 
 def _check_calibrated(source: Source, model: str | Path, found: Data, *, untyped: bool) -> None:

@@ -53,6 +53,21 @@ class Findings:
     scores: Callable[[float], NDArray[np.float64]]
 
 
+def together(parts: Sequence[Findings]) -> Findings:
+    """What a model finds in several data sets, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    gold = Counter[str]()
+    for part in parts:
+        gold.update(part.gold)
+    return Findings(
+        tuple(kind for part in parts for kind in part.types),
+        np.concatenate([part.right for part in parts]),
+        gold,
+        lambda temperature: np.concatenate([part.scores(temperature) for part in parts]),
+    )
+
+
 @dataclass(frozen=True)
 class Point:
     """Of the findings of a type with at least a score: their number, precision, and recall."""

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
 from compactbio.formats.bioasq import read_questions
 from compactbio.formats.sources import ANNOTATIONS, folds, has_splits, is_standoff, splits, visible
-from compactbio.tasks import qa
+from compactbio.tasks import ner, qa
 
 Split = Literal["train", "devel", "test"]
 _TASKS = ("ner", "relation", "qa")
@@ -42,6 +42,7 @@ class Data:
         gold: the file of the answers of a test split without any.
         single: whether all splits are one file.
         format: of the splits, None to recognise it.
+        type: that of its mentions, which have none themselves (NER).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Data:
     gold: Path | None = None
     single: bool = False
     format: str | None = None
+    type: str | None = None
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -62,6 +64,8 @@ class Data:
         if split not in self.files:
             raise UserError(f"{self.name}: it has no {split} file (a file with {split!r} in its name).")
         documents = names.unified(list(formats.read(self.files[split], self.format)))
+        if self.type is not None:
+            documents = self._named(documents, self.type)
         if self.task == "qa" and split != "train":
             # Refuses two questions of one id, which would be scored as one, before a model is loaded or trained.
             qa.questions(documents)
@@ -72,6 +76,23 @@ class Data:
         if not documents and not (self.single and split == "devel"):
             raise UserError(f"{self.files[split]}: it has no document of the {split} split.")
         return documents
+
+    @cached_property
+    def types(self) -> frozenset[str]:
+        """The types of mentions that the data set is labelled for: those that occur in any of its splits."""
+        splits: tuple[Split, ...] = ("train",) if self.single else tuple(self.files)
+        return frozenset(
+            span.type for split in splits for document in self.read(split, whole=True) for span in document.spans
+        )
+
+    def _named(self, documents: list[Document], kind: str) -> list[Document]:
+        own = {span.type for document in documents for span in document.spans} - {""}
+        if own:
+            raise UserError(
+                f"{self.name}: its mentions have types already ({', '.join(sorted(own))}), so {kind!r} cannot be their "
+                "name: name the data set alone."
+            )
+        return ner.with_type(documents, kind)
 
     def golden(self) -> dict[str, Question] | None:
         """The answers of a test split that are in a file of their own, by question."""
@@ -98,7 +119,8 @@ def find(
     """Find the files of a data set.
 
     Args:
-        path: its folder, its single file, or its files by split (train, devel, test, gold).
+        path: its folder, its single file, or its files by split (train, devel, test, gold); "TYPE=PATH" names the type
+            of mentions that have none in the files.
         task: "ner", "relation" or "qa"; by default recognised from the content.
         name: for reports; by default that of the folder or file.
         gold: the answers of a test split without any, where they are not in the folder.
@@ -115,6 +137,9 @@ def find(
         files = {split: Path(path[split]) for split in ("train", "devel", "test") if split in path}
         answers = Path(path["gold"]) if path.get("gold") else None
         return _data(name or next(iter(files.values())).stem, files, answers, task, format)
+    type_, path = typed_name(path)
+    if type_ is not None:
+        return _of_type(find(path, task, name, gold, format=format), type_)
     path, gold = Path(path), Path(gold) if gold else None
     if not path.exists():
         raise UserError(f"{path}: there is no such data set.")
@@ -127,6 +152,48 @@ def find(
     found = splits(path)
     files = {split: file for split in ("train", "devel", "test") if (file := getattr(found, split))}
     return _data(called, files, gold or found.gold, task, format)
+
+
+def find_all(
+    paths: str | Path | Mapping[str, str | Path] | Sequence[str | Path],
+    task: str | None = None,
+    name: str | None = None,
+    *,
+    format: str | None = None,
+) -> tuple[Data, ...]:
+    """One data set, or several for one tagger.
+
+    Args:
+        paths: one as of `find`, or a list of such.
+        task, name, format: as of `find`; a name is for one data set alone.
+
+    Raises UserError as `find` does, and where several are not of NER, or are one twice.
+    """
+    if isinstance(paths, str | Path | Mapping):
+        return (find(paths, task, name, format=format),)
+    found = tuple(find(path, task, name if len(paths) == 1 else None, format=format) for path in paths)
+    if not found:
+        raise UserError("Name a data set.")
+    if len(found) > 1 and (other := next((data for data in found if data.task != "ner"), None)):
+        raise UserError(f"{other.name} is of {other.task}: several data sets make one tagger of entities (ner).")
+    files = [data.files["train"].resolve() for data in found if "train" in data.files]
+    if len(set(files)) < len(files):
+        raise UserError("A data set is named twice: name each once.")
+    return found
+
+
+def typed_name(name: str | Path) -> tuple[str | None, str]:
+    """The type and the path or name in "TYPE=NAME"; no type where there is none, or where the whole is a path."""
+    kind, sign, rest = str(name).partition("=")
+    if not sign or not names.clean(kind) or not rest or "/" in kind or Path(name).exists():
+        return None, str(name)
+    return names.clean(kind), rest
+
+
+def _of_type(data: Data, kind: str) -> Data:
+    if data.task != "ner":
+        raise UserError(f"{kind}={data.name}: a type is for mentions, the data are of {data.task}: leave it out.")
+    return replace(data, type=kind)
 
 
 def _data(

@@ -80,7 +80,12 @@ def document_spans(
 
 def without_types(documents: Sequence[Document]) -> list[Document]:
     """The documents with mentions of no type."""
-    return _typed(documents, "")
+    return with_type(documents, "")
+
+
+def with_type(documents: Sequence[Document], kind: str) -> list[Document]:
+    """The documents with mentions of one type."""
+    return [replace(d, spans=tuple(replace(span, type=kind) for span in d.spans)) for d in documents]
 
 
 def labels(documents: Sequence[Document]) -> list[str]:
@@ -214,15 +219,11 @@ def outcome_of_documents(
     return replace(outcome_of_spans(matched.documents, found), notes=notes)
 
 
-def _typed(documents: Sequence[Document], kind: str) -> list[Document]:
-    return [replace(d, spans=tuple(replace(span, type=kind) for span in d.spans)) for d in documents]
-
-
 def _typed_alike(documents: Sequence[Document], predicted: Sequence[Document]) -> Sequence[Document]:
     wanted, found = ({span.type for d in side for span in d.spans} for side in (documents, predicted))
     if len(wanted) != 1 or len(found) != 1 or "" not in wanted | found:
         return predicted
-    return _typed(predicted, *wanted)
+    return with_type(predicted, *wanted)
 
 
 def _comparable_spans(document: Document) -> set[Span]:

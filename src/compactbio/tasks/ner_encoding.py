@@ -1,6 +1,6 @@
 """NER models: words to pieces, long sentences in overlapping windows, and logits back to one tag per word."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,6 +84,14 @@ def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Docume
             "compare the extents alone (untyped), or fine-tune a model on these."
         )
     return [f"{prefix}-{kind}" if kind and prefix != "O" else prefix for prefix, kind in tags]
+
+
+def counted_labels(labels: Sequence[str], types: Set[str]) -> list[str]:
+    """A model's labels to decode by on data that are labelled for `types`: those of all other types are `O`.
+
+    Data that are not labelled for genes do not say whether a gene that a model finds is one.
+    """
+    return [label if parse(label)[1] in types else "O" for label in labels]
 
 
 def encode(

@@ -62,14 +62,15 @@ def soft_rows(
 ) -> list[Row]:
     """The rows of `encoded`, as the student reads documents, with soft labels.
 
-    A unit's target is the mean over teachers of its probabilities softmax(scores / T). Units that a teacher does not
-    read are left out.
+    A unit's target is the mean over teachers of its probabilities softmax(scores / T); teachers that know different
+    types of mentions are combined (see `combined`). Units that a teacher does not read are left out.
 
     Args:
         task: "ner", "relation" or "qa".
         documents: the documents.
         encoded: what the task's `encode` made of them with the student's tokenizer.
-        teachers: by teacher the scores of each group, with the columns of the student's labels.
+        teachers: by teacher the scores of each group, with the columns of the student's labels, -inf in those that the
+            teacher does not know.
         temperature: T, above 0.
     """
     groups = list(zip(*teachers, strict=True))
@@ -84,8 +85,32 @@ def soft_rows(
 
 
 def _softened(stacked: Scores, temperature: float) -> NDArray[np.float32]:
-    """The mean over teachers of softmax(scores / T): (teachers, units, columns) to (units, columns)."""
-    return softmax(stacked.astype(np.float32) / temperature).mean(0)  # type: ignore[no-any-return]
+    """What teachers say together: (teachers, units, columns) to (units, columns)."""
+    probabilities = softmax(stacked.astype(np.float32) / temperature)
+    known = ~np.isneginf(stacked).any(1)  # (teachers, columns)
+    views = np.unique(known, axis=0)
+    means = [probabilities[(known == view).all(1)].mean(0) for view in views]  # (units, columns) each
+    return means[0] if len(means) == 1 else combined(np.stack(means), views)
+
+
+def combined(probabilities: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The distribution of a word's label by taggers that know different types, as if each decided for itself and all
+    but one said `O`.
+
+    p(label) is in proportion to p_t(label) * the product of the other taggers' p(O), for the tagger t that knows the
+    label, and p(O) to the product of all taggers' p(O).
+
+    Args:
+        probabilities: (taggers, words, labels).
+        known: (taggers, labels), whether a tagger knows a label; one label, `O`, is known to all.
+    """
+    nothing = int(known.all(0).argmax())
+    none = probabilities[:, :, nothing]  # (taggers, words)
+    others = np.stack([np.delete(none, i, axis=0).prod(0) for i in range(len(none))])  # (taggers, words)
+    weights = (probabilities * known[:, None] * others[:, :, None]).sum(0)  # (words, labels)
+    weights[:, nothing] = none.prod(0)
+    result: NDArray[np.float32] = weights / weights.sum(-1, keepdims=True)
+    return result
 
 
 def _logarithm(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:

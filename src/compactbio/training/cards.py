@@ -101,7 +101,7 @@ def finetuned_card(
         name=name,
         # What records of older versions lack.
         run={"layers": None, "teachers": None, "unlabelled": None, **run},
-        result={"notes": (), "trials": (), "unlabelled": {}, **result},
+        result={"notes": (), "trials": (), "unlabelled": {}, "corpora": (), **result},
         parameters=parameters,
         evaluations=evaluations,
         calibrations=calibrations or {},

@@ -19,30 +19,24 @@ from compactbio.documents import Document
 from compactbio.documents.words import joined_signs
 from compactbio.errors import UserError
 from compactbio.files import write_text
-from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, longest, set_dropout
-from compactbio.modeling.heads import predictor_of
 from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words
 from compactbio.tasks import calibration_file
-from compactbio.tasks import data as datasets
-from compactbio.tasks.data import Data
-from compactbio.tasks.outcome import Outcome
-from compactbio.tasks.registry import TASKS, Task, score
-from compactbio.tasks.relation import label_of
+from compactbio.tasks.registry import TASKS, Task
 from compactbio.tasks.settings import JOINED_SIGNS, RELATION_CLASSES, Settings, settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import batches, engine, reporting, run_folder
 from compactbio.training.calibrating import calibrate_run
 from compactbio.training.cards import finetuned_card
+from compactbio.training.corpora import Corpora, partly_labelled
+from compactbio.training.corpora import read as read_corpora
+from compactbio.training.devel import Devel, devel_of, mean
 from compactbio.training.soft_labels import find_teachers
-from compactbio.training.step_trainer import Validation
 from compactbio.training.task_model import TaskModel, choose_head, draw_classifier
-from compactbio.training.teaching import ROWS, Taught, Teaching, held_out_of, settings_of_teaching, taught_rows
+from compactbio.training.teaching import ROWS, Taught, Teaching, settings_of_teaching, taught_rows
 from compactbio.training.unlabelled import find_texts
-
-TRAIN_ON = ("train", "train+devel")
 
 
 @dataclass(frozen=True)
@@ -57,8 +51,10 @@ class Finetuned:
         epoch: the epoch that was kept.
         metric: the main metric of the task.
         protocol: how it is counted.
-        devel: the main score on devel in [0, 1], None where there is no devel split or it was trained on.
-        interval: its 95 % interval.
+        devel: the main score on devel in [0, 1], of several data sets the mean; None where there is no devel split, or
+            it was trained on.
+        interval: its 95 % interval, None for several data sets.
+        corpora: of several data sets the name, types and score on devel of each, with those by type.
         notes: sentences on what could not be taken as it is: training data, a head, a checkpoint.
         trials: the points of a search, each with its devel score, of which this run is the best.
         unlabelled: numbers of unlabelled documents and rows, by what became of them.
@@ -76,16 +72,16 @@ class Finetuned:
     notes: tuple[str, ...] = ()
     trials: tuple[dict[str, Any], ...] = ()
     unlabelled: dict[str, int] = field(default_factory=dict)
+    corpora: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Inputs:
     """All that a run is made of, found and checked."""
 
-    data: Data
+    corpora: Corpora
     source: loading.Source
     settings: Settings
-    train_on: str
     labels: tuple[str, ...]
     precision: str
     tokens: int
@@ -98,7 +94,7 @@ class Inputs:
 
     @property
     def task(self) -> Task:
-        return TASKS[self.data.task]
+        return TASKS[self.corpora.task]
 
     @property
     def encoding(self) -> Settings:
@@ -107,14 +103,12 @@ class Inputs:
 
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed, as a JSON value."""
-        named = {"format": self.data.format} if self.data.format else {}
-        used = {key: value for key, value in self.data.digests.items() if key in ("train", "devel")}
         return {
-            "task": self.data.task,
-            "data": {"name": self.data.name, "single": self.data.single, **used, **named},
+            "task": self.corpora.task,
+            "data": self.corpora.record(),
             "model": {"name": self.source.public_name(), "sha256": self.source.digest},
             "settings": self.settings.record(),
-            "train_on": self.train_on,
+            "train_on": self.corpora.train_on,
             "labels": list(self.labels),
             "precision": self.precision,
             "tokens_per_batch": self.tokens,
@@ -124,7 +118,7 @@ class Inputs:
 
 
 def finetune(
-    data: str | Path | Mapping[str, str | Path],
+    data: str | Path | Mapping[str, str | Path] | Sequence[str | Path],
     model: str | Path,
     out: str | Path,
     *,
@@ -148,7 +142,8 @@ def finetune(
     is left as it is.
 
     Args:
-        data: a folder, a file, or files by split (see `tasks.data.find`).
+        data: a folder, a file, or files by split (see `tasks.data.find`); or a list of data sets that are each labelled
+            for their own types of mentions, for one tagger of all.
         model: folder or hub name of the model to start from.
         out: the folder of the run, and then of the model.
         task: "ner", "relation" or "qa"; by default recognised from the data.
@@ -156,6 +151,7 @@ def finetune(
         train_on: "train", which keeps the best epoch by devel where there is a devel split, or "train+devel", which
             keeps the last.
         teachers: models that are fine-tuned for the task, folders or hub names; of several the mean probability counts.
+            "TYPE=NAME" teaches one type of mention.
         unlabelled: files or folders of texts to learn from the teachers alone.
         layers: start from so many of the model's layers, evenly spread; None for all.
         workers: processes that compute what teachers say; by default this one alone.
@@ -169,39 +165,32 @@ def finetune(
     Raises UserError for whatever the user can fix.
     """
     out = Path(out)
-    found = datasets.find(data, task, name, format=format)
-    if train_on not in TRAIN_ON:
-        raise UserError(f"Train on {' or '.join(TRAIN_ON)}, not {train_on!r}.", setting="train_on")
+    corpora = read_corpora(data, task, name, format=format, train_on=train_on)
     source = loading.find(model)
     tokenizer = loading.tokenizer_of(source)
-    with counting_left_out() as left_out:
-        train = found.read("train") + (found.read("devel") if train_on == "train+devel" else [])
-        devel = found.read("devel") if train_on == "train" and "devel" in found.files else []
-    kind = TASKS[found.task]
-    if found.task == "ner":
+    task, train = corpora.task, corpora.train
+    kind = TASKS[task]
+    if task == "ner":
         tokenizer = for_words(tokenizer)  # saved with the model, so that transformers cuts words as it was trained
-    chosen = settings(found.task, int(source.config.hidden_size), dict(overrides or {}))
+    chosen = settings(task, int(source.config.hidden_size), dict(overrides or {}))
     chosen = settings_of_teaching(chosen, teachers=bool(teachers), texts=bool(unlabelled))
     chosen = chosen.within(longest(source.config))
     joined = chosen.joined_signs
-    if found.task == "ner" and joined is None:
+    if task == "ner" and joined is None:
         joined = sorted(joined_signs(train))
     scheme = kind.scheme(train, chosen)
-    labels = kind.labels(train, chosen)
-    _check_trains(found, train)
-    head = choose_head(source, found.task, labels)
+    head = choose_head(source, task, kind.labels(train, chosen))
     notes = [*((scheme.sentence, *scheme.remarks) if scheme else ()), *head.notes]
     inputs = Inputs(
-        data=found,
+        corpora=corpora,
         source=source,
         settings=chosen,
-        train_on=train_on,
         labels=head.labels,
         fresh_head=head.fresh,
         joined=None if joined is None else tuple(joined),
         precision=hardware.precision(precision, source.config),
         tokens=tokens_per_batch or hardware.tokens(),
-        notes=(*left_out, *notes),
+        notes=(*corpora.notes, *notes),
         layers=layers,
         teaching=None,
     )
@@ -214,8 +203,8 @@ def finetune(
         inputs = replace(
             inputs,
             teaching=Teaching(
-                find_teachers(teachers, found.task, inputs.labels, inputs.encoding, scheme),
-                find_texts(unlabelled, found.task, lambda: held_out_of(found, train_on)),
+                find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme),
+                find_texts(unlabelled, task, corpora.held_out),
                 workers,
                 on_cluster,
             ),
@@ -225,39 +214,22 @@ def finetune(
             return Finetuned(**begun.result)
         if run_folder.processes().is_main_process:
             sys.stderr.writelines(f"{note}\n" for note in notes)
-        return _run(inputs, tokenizer, train, devel, out, begun)
+        return _run(inputs, tokenizer, out, begun)
 
 
-def _check_trains(data: Data, train: Sequence[Document]) -> None:
-    """Refuse data that hold nothing of the task."""
-    counts = datasets.count(train)
-    lacks = {
-        "ner": "mention" if not counts.get("mentions") else "",
-        "relation": "second class" if data.task == "relation" and len(set(map(label_of, train))) < 2 else "",
-        "qa": "question with an answer" if not any(q.answers for d in train for q in d.questions) else "",
-    }[data.task]
-    if lacks:
-        counted = ", ".join(f"{number:,} {what}" for what, number in counts.items())
-        raise UserError(f"{data.name}: its train split has no {lacks} to learn {data.task} from ({counted}).")
-
-
-def _run(
-    inputs: Inputs,
-    tokenizer: PreTrainedTokenizerFast,
-    train: Sequence[Document],
-    devel: Sequence[Document],
-    out: Path,
-    begun: run_folder.Begun,
-) -> Finetuned:
-    chosen, task, processes = inputs.settings, inputs.task, run_folder.processes()
+def _run(inputs: Inputs, tokenizer: PreTrainedTokenizerFast, out: Path, begun: run_folder.Begun) -> Finetuned:
+    chosen, task, corpora, processes = inputs.settings, inputs.task, inputs.corpora, run_folder.processes()
+    train = corpora.train
 
     def encode(documents: Sequence[Document]) -> Any:
         return task.encode(documents, tokenizer, inputs.labels, inputs.encoding)
 
-    encoded = encode(train)
+    encoded, allowed = encode(train), None
+    if len(corpora.parts) > 1:
+        encoded, allowed = partly_labelled(encoded, corpora, inputs.labels)
     taught = Taught([row for row in encoded.rows if (row.labels != -100).any()], {}, ())
     if not taught.rows:
-        raise UserError(f"{inputs.data.name}: nothing in its train split carries a label.")
+        raise UserError(f"{corpora.name}: nothing in its train split carries a label.")
     model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
     if inputs.layers is not None:
         model = with_fewer_layers(model, inputs.layers, chosen.seed)
@@ -281,8 +253,7 @@ def _run(
         processes.process_index,
         processes.num_processes,
     )
-    on_devel = _scorer(inputs, devel, tokenizer) if devel else None
-    validation = _validation(inputs, on_devel) if on_devel else None
+    devel = devel_of(corpora, tokenizer, inputs.labels, inputs.encoding, inputs.tokens, inputs.precision)
     arguments = engine.training_arguments(
         out / run_folder.CHECKPOINTS,
         inputs.precision,
@@ -299,8 +270,9 @@ def _run(
         save_steps=per_epoch,
         ddp_find_unused_parameters=True,
     )
-    module = TaskModel(model, inputs.data.task, chosen.distil_weight or 0.0, chosen.temperature or 1.0)
-    with reporting.reporters(out, f"{inputs.data.name} ({inputs.data.task})") as callbacks:
+    module = TaskModel(model, corpora.task, chosen.distil_weight or 0.0, chosen.temperature or 1.0, allowed)
+    validation = devel.validation() if devel else None
+    with reporting.reporters(out, f"{corpora.name} ({corpora.task})") as callbacks:
         outcome = engine.fit(module, steps, validation, arguments, callbacks, begun.checkpoint)
     stopped = outcome.stopped and outcome.step < steps.count
     state = "stopped" if stopped else "finished"
@@ -309,7 +281,7 @@ def _run(
     result = Finetuned(
         state,
         str(out),
-        inputs.data.task,
+        corpora.task,
         outcome.step,
         epoch,
         task.metric,
@@ -319,7 +291,7 @@ def _run(
     )
     if stopped or not processes.is_main_process:
         return result
-    return _finish(inputs, out, model, tokenizer, on_devel, devel, result, in_epochs)
+    return _finish(inputs, out, model, tokenizer, devel, result, in_epochs)
 
 
 def _taught(
@@ -332,30 +304,9 @@ def _taught(
 ) -> Taught:
     scheme = inputs.task.scheme(train, inputs.settings)
     nothing = scheme.negatives if scheme else ("O",)
-    return taught_rows(teaching, inputs.data.task, train, encode, encoded, inputs.labels, nothing, inputs.settings, out)
-
-
-def _scorer(
-    inputs: Inputs, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast
-) -> Callable[[PreTrainedModel], Outcome]:
-    """What scores a model on some documents, which are encoded once."""
-    task = inputs.data.task
-    encoded = inputs.task.encode(documents, tokenizer, inputs.labels, inputs.encoding)
-
-    def outcome(model: PreTrainedModel) -> Outcome:
-        logits = predictor_of(model, task, inputs.tokens, inputs.precision)(encoded.rows)
-        return score(logits, task, documents, encoded, inputs.labels, model.config)[1]
-
-    return outcome
-
-
-def _validation(inputs: Inputs, on_devel: Callable[[PreTrainedModel], Outcome]) -> Validation:
-    """Every process scores all of devel, which is little beside the training."""
-
-    def scores(model: PreTrainedModel) -> dict[str, float]:
-        return {f"devel_{name}": value for name, value in on_devel(model).scores.items()}
-
-    return Validation(scores, f"devel_{inputs.task.metric}", greater_is_better=True)
+    return taught_rows(
+        teaching, inputs.corpora.task, train, encode, encoded, inputs.labels, nothing, inputs.settings, out
+    )
 
 
 def _finish(
@@ -363,8 +314,7 @@ def _finish(
     out: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    on_devel: Callable[[PreTrainedModel], Outcome] | None,
-    devel: Sequence[Document],
+    devel: Devel | None,
     result: Finetuned,
     in_epochs: float,
 ) -> Finetuned:
@@ -376,12 +326,16 @@ def _finish(
             model = loading.load_for(best, inputs.task.auto)
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
-        if on_devel is not None:
-            outcome = on_devel(model)
+        if devel is not None:
+            outcomes = devel.outcomes(model)
             step = kept["step"] if kept else result.step
             epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
-            result = replace(result, epoch=epoch, devel=outcome.main, interval=interval_of(outcome))
-            calibrate_run(out, model, tokenizer, inputs.data, devel, inputs.labels, inputs.encoding)
+            result = replace(result, epoch=epoch, devel=mean([outcome.main for outcome in outcomes]))
+            if len(outcomes) == 1:
+                result = replace(result, interval=interval_of(outcomes[0]))
+            if len(inputs.corpora.parts) > 1:
+                result = replace(result, corpora=devel.records(outcomes))
+            calibrate_run(out, model, inputs.corpora, devel)
         calibrations = calibration_file.summary(out)
         card = finetuned_card(
             out.name, inputs.record(), asdict(result), encoder_parameters(model), calibrations=calibrations

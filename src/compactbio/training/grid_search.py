@@ -1,7 +1,7 @@
 """A search for hyper-parameters on devel: a stated grid, a fine-tuning run per point, the best one kept."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +13,7 @@ from compactbio.modeling import loading
 from compactbio.modeling.families import encoder_parameters
 from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
+from compactbio.tasks.data import Data
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
@@ -26,7 +27,7 @@ BATCHES = (16, 32)
 
 
 def search(
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     model: str | Path,
     out: str | Path,
     *,
@@ -50,14 +51,14 @@ def search(
     Raises UserError as `finetune` does, without a devel split, and for an `out` that holds anything but this search.
     """
     out, fixed = Path(out), dict(overrides or {})
-    found = datasets.find(data, task, format=options.get("format"))
-    if train_on != "train" or "devel" not in found.files:
+    found = datasets.find_all(data, task, format=options.get("format"))
+    if train_on != "train" or not all("devel" in part.files for part in found):
         raise UserError(
             "A search chooses by devel: the data need a devel split that is not trained on.", setting="search"
         )
     source = loading.find(model)
-    grid = _grid(found.task, source, fixed)
-    wanted = {"grid": grid, "fixed": fixed, "data": found.digests, "model": source.digest, **_as_json(options)}
+    grid = _grid(found[0].task, source, fixed)
+    wanted = {"grid": grid, "fixed": fixed, "data": _digests(found), "model": source.digest, **_as_json(options)}
     if resume and not (out / SEARCH).exists():
         raise UserError(f"{out} holds no search to resume: begin one without resuming.", setting="resume")
     with run_folder.held(out):
@@ -81,6 +82,10 @@ def search(
                 raise KeyboardInterrupt
             trials.append((point, result))
         return _keep_best(out, wanted, trials)
+
+
+def _digests(found: Sequence[Data]) -> Any:
+    return found[0].digests if len(found) == 1 else [{**part.digests, "type": part.type} for part in found]
 
 
 def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import combinations, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.modeling.runtimes import Runtime
 from compactbio.tasks import units
+from compactbio.tasks.data import typed_name
 from compactbio.tasks.outcome import listed
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme
@@ -50,6 +51,7 @@ class Teacher:
         runtime: the name of the runtime that computes it.
         labels: its labels, or classes, in the order of its outputs; none for QA.
         columns: the place of each among the student's; several may have one place, which has their sum.
+        width: the number of the student's labels.
         settings: how it reads documents.
     """
 
@@ -58,6 +60,7 @@ class Teacher:
     runtime: str
     labels: tuple[str, ...]
     columns: tuple[int, ...]
+    width: int
     settings: Settings
 
     def record(self) -> dict[str, str]:
@@ -77,6 +80,10 @@ class Teacher:
         """Its tokenizer."""
         return loading.tokenizer_of(self.source)
 
+    def types(self, labels: Sequence[str]) -> set[str]:
+        """The types of mentions that it teaches a student with `labels`."""
+        return {parse(labels[place])[1] for place in self.columns if labels[place] != "O"}
+
     @property
     def foreign(self) -> set[str]:
         """The types of mentions that the student does not have."""
@@ -87,10 +94,11 @@ class Teacher:
         return {parse(label)[1] for label, column in pairs if column == none and label != "O"}
 
     def arranged(self, scores: Scores) -> Scores:
-        """The scores (units, its labels) of a group with the columns of the student's labels."""
-        if not self.columns or self.columns == tuple(range(len(self.columns))):
+        """The scores (units, its labels) of a group with the columns of the student's labels; -inf in those of types
+        that it does not know."""
+        if not self.columns or self.columns == tuple(range(self.width)):
             return scores
-        joined = np.full((max(self.columns) + 1, len(scores)), -np.inf)
+        joined = np.full((self.width, len(scores)), -np.inf)
         np.logaddexp.at(joined, np.array(self.columns), scores.T.astype(np.float64))
         return joined.T.astype(np.float32)
 
@@ -105,19 +113,48 @@ def find_teachers(
     """The teachers of a student.
 
     Args:
-        names: folders or hub names.
+        names: folders or hub names; of "TYPE=NAME" only the mentions of that type count, or those of a teacher with one
+            type, whatever it calls it (NER).
         task: that of the data.
         labels: the student's, in the order of their ids; none for QA.
         settings: how the student reads documents, but for its length.
         scheme: how labels become classes (relations).
 
     Raises UserError for a model of another task, or with other labels than the data; letter case does not tell labels
-    apart.
+    apart. Teachers of NER may know some types each, where together they know all, and two know the same or none alike.
     """
-    return tuple(_teacher(str(name), task, labels, settings, scheme) for name in names)
+    teachers = tuple(_teacher(str(name), task, labels, settings, scheme) for name in names)
+    if task == "ner":
+        _check_types(teachers, labels)
+    return teachers
+
+
+def _check_types(teachers: Sequence[Teacher], labels: Sequence[str]) -> None:
+    """Refuse teachers that do not know all types together, or that overlap in part."""
+    taught = [teacher.types(labels) for teacher in teachers]
+    lacking = {parse(label)[1] for label in labels if label != "O"}.difference(*taught)
+    if lacking:
+        known = {parse(label)[1] for teacher in teachers for label in teacher.labels if label != "O"}
+        raise UserError(
+            f"No teacher knows {listed(lacking)} of the data, they know {listed(known)}: name one that does, as in "
+            "TYPE=TAGGER where it calls the type otherwise.",
+            setting="teacher",
+        )
+    for (one, own), (other, its) in combinations(zip(teachers, taught, strict=True), 2):
+        if own & its and own != its:
+            raise UserError(
+                f"{one.source.public_name()} and {other.source.public_name()} both know {listed(own & its)}, and one "
+                "knows more: name what each is to teach, as in TYPE=TAGGER, once for each type.",
+                setting="teacher",
+            )
 
 
 def _teacher(name: str, task: str, labels: Sequence[str], settings: Settings, scheme: Scheme | None) -> Teacher:
+    kind, name = typed_name(name)
+    if kind is not None and task != "ner":
+        raise UserError(
+            f"{kind}={name}: a type is for mentions, the data are of {task}: leave it out.", setting="teacher"
+        )
     source = runtimes.find(name)
     if (own := runtimes.task_of(source)) != task:
         raise UserError(
@@ -130,10 +167,10 @@ def _teacher(name: str, task: str, labels: Sequence[str], settings: Settings, sc
         )
     named = TASKS[task].model_labels(source.config, name, [])
     if task == "ner":
-        named = _typed_alike(named, labels)
+        named = _typed_alike(named, labels) if kind is None else _of_type(name, named, kind)
     columns = _columns(name, named, labels, scheme)
     runtime = runtimes.chosen(source, "auto")
-    return Teacher(source, task, runtime, tuple(named), columns, settings.within(longest(source.config)))
+    return Teacher(source, task, runtime, tuple(named), columns, len(labels), settings.within(longest(source.config)))
 
 
 def _typed_alike(named: Sequence[str], labels: Sequence[str]) -> list[str]:
@@ -150,18 +187,33 @@ def _typed_alike(named: Sequence[str], labels: Sequence[str]) -> list[str]:
     return list(named)
 
 
+def _of_type(name: str, named: Sequence[str], kind: str) -> list[str]:
+    """A teacher's labels with one type, all others being none of a mention. Raises UserError where it lacks it."""
+    known = {parse(label)[1] for label in named if label != "O"}
+    chosen = {other for other in known if key(other) == key(kind)} or known
+    if len(chosen) > 1:
+        raise UserError(
+            f"{name} does not know {kind}, it knows {listed(known)}: name one of these types, or leave the type out.",
+            setting="teacher",
+        )
+    return [f"{parse(label)[0]}-{kind}" if parse(label)[1] in chosen and label != "O" else "O" for label in named]
+
+
 def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Scheme | None) -> tuple[int, ...]:
     """The place among the student's labels of each of a teacher's.
 
-    A type that the data do not have is none of a mention there: it counts as O. Raises UserError for a label of the
-    data that the teacher lacks, and for a class of relations that the data lack.
+    A type that the data do not have is none of a mention there: it counts as O. Raises UserError for a class of
+    relations that the teacher or the data lack, and where the teacher knows no type of the data, or half of one.
     """
     places = {key(label): place for place, label in enumerate(labels)}
     if scheme is None:
         found = [places.get(key(label), places.get("o", -1)) for label in named]
+        known = {parse(labels[place])[1] for place in found if place >= 0 and labels[place] != "O"}
+        wanted = [label for label in labels if label == "O" or not known or parse(label)[1] in known]
     else:
         found = [places.get(key(scheme.find(label) or label), -1) for label in named]
-    lacking = [label for place, label in enumerate(labels) if place not in found]
+        wanted = list(labels)
+    lacking = [label for label in wanted if places[key(label)] not in found]
     if lacking:
         raise UserError(
             f"{name} does not know {listed(set(lacking))} of the data, it knows {listed(set(named))}: name a teacher "

@@ -30,10 +30,22 @@ class TaskModel(nn.Module):
     The loss is (1 - w) * cross-entropy with the gold labels + w * T^2 * KL(teacher || student) per unit (a word, a
     pair, a question). With a weight `w` above 0 all rows have soft labels, at temperature T; those without gold labels
     have the second part alone.
+
+    `allowed` (ids, labels) says of each id in the gold labels of words which labels it may stand for; None where each
+    stands for itself.
     """
 
-    def __init__(self, student: PreTrainedModel, task: str, weight: float = 0.0, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        task: str,
+        weight: float = 0.0,
+        temperature: float = 1.0,
+        allowed: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self._allowed: Tensor | None
+        self.register_buffer("_allowed", allowed, persistent=False)
         self.student = student
         self._task = task
         self._weight, self._temperature = weight, temperature
@@ -41,12 +53,17 @@ class TaskModel(nn.Module):
     def forward(self, batch: Packed, at: Tensor, counts: Counts) -> Losses:
         """The loss of a packed row whose labels are `at` (n,) its places, divided by `counts.masked`."""
         logits = task_logits(self.student, self._task, batch)
-        gold = LOSSES[self._task](logits, batch, at) / counts.masked
+        gold = self._gold(logits, batch, at) / counts.masked
         if not self._weight:
             return Losses(gold, {self._task: gold})
         soft = self._weight * SOFT_LOSSES[self._task](logits, batch, self._temperature) / counts.masked
         gold = (1 - self._weight) * gold
         return Losses(gold + soft, {self._task: gold, "teacher": soft})
+
+    def _gold(self, logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
+        if self._allowed is None:
+            return LOSSES[self._task](logits, batch, at)
+        return partial_loss(logits, batch, at, self._allowed)
 
     def counts(self, batch: Packed) -> Counts:
         """The counts of a batch, where `masked` is what the loss is a mean over: words, sentences, or questions."""
@@ -69,6 +86,23 @@ class TaskModel(nn.Module):
 def token_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
     """The sum of the cross-entropies at labelled tokens; logits are (tokens, labels)."""
     return cross_entropy(logits[at].float(), batch.labels[at], reduction="sum")
+
+
+def partial_loss(logits: Tensor, batch: Packed, at: Tensor, allowed: Tensor) -> Tensor:
+    """The sum over labelled tokens of -log of the probability of all labels that a gold label may stand for.
+
+    Source: marginal likelihood of partial labels, as in Greenberg et al. 2018 (EMNLP, "Marginal Likelihood Training of
+    BiLSTM-CRF for Biomedical Named Entity Recognition from Disjoint Label Sets"), per token.
+
+    Args:
+        logits: (tokens, labels).
+        batch: the packed row.
+        at: (n,), the places of its labels.
+        allowed: (ids, labels), whether a label is one that the id of a gold label may stand for.
+    """
+    values = wide(logits)[at]  # (n, labels)
+    possible = values.masked_fill(~allowed[batch.labels[at]], -torch.inf)
+    return (values.logsumexp(-1) - possible.logsumexp(-1)).sum()
 
 
 def class_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:

@@ -19,14 +19,13 @@ from compactbio.processes import cores
 from compactbio.progress import Listener, Reporter, Silent
 from compactbio.tasks import data as datasets
 from compactbio.tasks import units
-from compactbio.tasks.data import Data
 from compactbio.tasks.outcome import listed
 from compactbio.tasks.settings import Settings
 from compactbio.training import run_folder, soft_labels, unlabelled
 from compactbio.training.batches import Rows
 from compactbio.training.soft_label_workers import on_cluster, on_processes, work_of
 from compactbio.training.soft_labels import Ensemble, Teacher
-from compactbio.training.unlabelled import ChosenRows, HeldOut, RowWriter, StoredRows, Texts
+from compactbio.training.unlabelled import ChosenRows, RowWriter, StoredRows, Texts
 
 # The folder in a run's where unlabelled rows are kept until it is finished.
 ROWS = "rows"
@@ -87,13 +86,6 @@ def settings_of_teaching(chosen: Settings, *, teachers: bool, texts: bool) -> Se
     if texts and not weight:
         raise UserError("distil_weight is 0, so nothing is learnt from unlabelled texts: set it higher, or name none.")
     return chosen.model_copy(update={"distil_weight": weight, "temperature": chosen.temperature or 2.0})
-
-
-def held_out_of(data: Data, train_on: str) -> HeldOut:
-    """What is known of the documents of a data set that are not trained on."""
-    trained = ("train", "devel") if train_on == "train+devel" else ("train",)
-    documents = [d for split in data.files if split not in trained for d in data.read(split)]
-    return HeldOut.of(data.task, documents)
 
 
 def taught_rows(

@@ -48,6 +48,11 @@ class HeldOut:
             return "id"
         return "" if self.texts.isdisjoint(_texts(document)) else "text"
 
+    def holds(self, task: str, document: Document) -> bool:
+        """Whether a document is one of them, by its id or by a text that is long enough to say where it is from."""
+        why = self.why(task, document)
+        return why == "id" or (why == "text" and len(_key(document.text)) >= _OWN_SENTENCE)
+
 
 def _names(task: str, document: Document) -> list[str]:
     """The ids by which a document is known elsewhere: those of its questions, or its own where it is not a number of a

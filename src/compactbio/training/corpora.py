@@ -1,0 +1,229 @@
+"""What a model is fine-tuned on: one data set, or several that are each labelled for their own types of mentions."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compactbio.documents import Document, names
+from compactbio.documents.tags import parse
+from compactbio.errors import UserError
+from compactbio.files import value_digest
+from compactbio.formats.checks import counting_left_out
+from compactbio.tasks import data as datasets
+from compactbio.tasks.data import Data, Split
+from compactbio.tasks.ner_encoding import Encoded
+from compactbio.tasks.outcome import counted
+from compactbio.tasks.relation import label_of
+from compactbio.training.unlabelled import HeldOut
+
+TRAIN_ON = ("train", "train+devel")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set with its documents to train on and those to choose the best epoch by.
+
+    `types` are those of the mentions that it is labelled for, none for other tasks.
+    """
+
+    data: Data
+    train: tuple[Document, ...]
+    devel: tuple[Document, ...]
+    types: frozenset[str]
+
+    def record(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed, as a JSON value."""
+        data = self.data
+        used = {key: value for key, value in data.digests.items() if key in ("train", "devel")}
+        named = {"format": data.format, "type": data.type}
+        return {
+            "name": data.name,
+            "single": data.single,
+            **used,
+            **{key: value for key, value in named.items() if value},
+        }
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """One data set or several, with the documents of all in the order of the data sets.
+
+    `notes` are sentences on what was left out or joined.
+    """
+
+    parts: tuple[Corpus, ...]
+    train_on: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        return self.parts[0].data.task
+
+    @property
+    def name(self) -> str:
+        return ", ".join(part.data.name for part in self.parts)
+
+    @property
+    def train(self) -> list[Document]:
+        return [document for part in self.parts for document in part.train]
+
+    @property
+    def devel(self) -> list[Document]:
+        return [document for part in self.parts for document in part.devel]
+
+    def devel_record(self) -> dict[str, Any]:
+        """The devel splits, for the record of what was measured on them."""
+        digests = [part.data.digests["devel"] for part in self.parts if part.devel]
+        return {
+            "name": self.name,
+            "split": "devel",
+            "sha256": digests[0] if len(digests) == 1 else value_digest(digests),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed, as a JSON value."""
+        if len(self.parts) == 1:
+            return self.parts[0].record()
+        corpora = [{**part.record(), "types": sorted(part.types)} for part in self.parts]
+        return {"name": self.name, "single": False, "corpora": corpora}
+
+    def held_out(self) -> HeldOut:
+        """What is known of the documents that are not trained on."""
+        return HeldOut.of(self.task, [d for part in self.parts for d in _not_trained_on(part.data, self.train_on)])
+
+
+def read(
+    data: str | Path | Mapping[str, str | Path] | Sequence[str | Path],
+    task: str | None,
+    name: str | None,
+    *,
+    format: str | None,
+    train_on: str,
+) -> Corpora:
+    """Find and read data sets; the arguments are those of `finetuning.finetune`.
+
+    Of several, types are one whose names differ in case alone, and training sentences are left out that another one
+    holds in its devel or test split.
+
+    Raises UserError as `tasks.data.find_all` does, for data that hold nothing to learn from, and where mentions of
+    several data sets have no type.
+    """
+    if train_on not in TRAIN_ON:
+        raise UserError(f"Train on {' or '.join(TRAIN_ON)}, not {train_on!r}.", setting="train_on")
+    found = datasets.find_all(data, task, name, format=format)
+    with counting_left_out() as left_out:
+        parts = tuple(_read(part, train_on) for part in found)
+    for part in parts:
+        _check_trains(part)
+    if len(parts) == 1:
+        return Corpora(parts, train_on, tuple(left_out))
+    parts, joined = _spelt_alike(parts)
+    parts, excluded = _without_held_out(parts, train_on)
+    return Corpora(parts, train_on, (*left_out, *joined, *excluded))
+
+
+def _read(data: Data, train_on: str) -> Corpus:
+    train = data.read("train") + (data.read("devel") if train_on == "train+devel" else [])
+    devel = data.read("devel") if train_on == "train" and "devel" in data.files else []
+    types = frozenset(span.type for document in train for span in document.spans)
+    return Corpus(data, tuple(train), tuple(devel), types)
+
+
+def _not_trained_on(data: Data, train_on: str) -> list[Document]:
+    trained = ("train", "devel") if train_on == "train+devel" else ("train",)
+    splits: list[Split] = [split for split in data.files if split not in trained]
+    return [document for split in splits for document in data.read(split)]
+
+
+def _check_trains(part: Corpus) -> None:
+    """Refuse data that hold nothing of the task."""
+    task, train = part.data.task, part.train
+    counts = datasets.count(train)
+    lacks = {
+        "ner": "mention" if not counts.get("mentions") else "",
+        "relation": "second class" if task == "relation" and len(set(map(label_of, train))) < 2 else "",
+        "qa": "question with an answer" if not any(q.answers for d in train for q in d.questions) else "",
+    }[task]
+    if lacks:
+        described = ", ".join(f"{number:,} {what}" for what, number in counts.items())
+        raise UserError(f"{part.data.name}: its train split has no {lacks} to learn {task} from ({described}).")
+
+
+def _spelt_alike(parts: tuple[Corpus, ...]) -> tuple[tuple[Corpus, ...], tuple[str, ...]]:
+    """The data sets with each type in one spelling, and sentences on those that had several."""
+    for part in parts:
+        if "" in part.types:
+            raise UserError(
+                f"{part.data.name}: its mentions have no type, which several data sets need: name it, as in "
+                f"Disease={part.data.name}."
+            )
+    spelt = names.spellings(kind for part in parts for kind in sorted(part.types))
+    spellings = {kind for part in parts for kind in part.types}
+    other = sorted(kind for kind in spellings if spelt[names.key(kind)] != kind)
+    notes = tuple(f"{kind} and {spelt[names.key(kind)]} are one type, {spelt[names.key(kind)]}." for kind in other)
+    if not other:
+        return parts, notes
+    return tuple(
+        replace(
+            part,
+            train=tuple(names.unified(part.train, spelt)),
+            devel=tuple(names.unified(part.devel, spelt)),
+            types=frozenset(spelt[names.key(kind)] for kind in part.types),
+        )
+        for part in parts
+    ), notes
+
+
+def _without_held_out(parts: tuple[Corpus, ...], train_on: str) -> tuple[tuple[Corpus, ...], tuple[str, ...]]:
+    """The data sets without training documents that another one is scored on; its own repeats stay, as published."""
+    held = [HeldOut.of("ner", _not_trained_on(part.data, train_on)) for part in parts]
+    kept, counts = [], Counter[str]()
+    for part in parts:
+        others = [known for other, known in zip(parts, held, strict=True) if other is not part]
+        train = tuple(d for d in part.train if not any(known.holds("ner", d) for known in others))
+        counts[part.data.name] = len(part.train) - len(train)
+        kept.append(replace(part, train=train))
+    what = "training documents of {} are left out, which another data set holds in its devel or test split"
+    return tuple(kept), counted({what.format(name): number for name, number in counts.items()})
+
+
+# -- labels of a corpus that is labelled for some of the types
+
+
+def partly_labelled(encoded: Encoded, corpora: Corpora, labels: Sequence[str]) -> tuple[Encoded, Tensor | None]:
+    """The rows of all training documents, in which `O` says what it means in each data set.
+
+    Args:
+        encoded: the documents `corpora.train` with ordinary labels.
+        corpora: the data sets.
+        labels: the model's, in the order of their ids.
+
+    Returns the rows, and for each id of a label in them which of the model's labels it may stand for, (ids, labels);
+    None, and the same rows, where each label stands for itself. In a data set that is not labelled for genes an `O` is
+    a word of none of its own types, and maybe of a gene: such an `O` has an id of its own.
+    """
+    every = frozenset(parse(label)[1] for label in labels if label != "O")
+    if all(part.types == every for part in corpora.parts):
+        return encoded, None
+    allowed = torch.eye(len(labels), dtype=torch.bool)
+    nothing = labels.index("O")
+    ids = np.empty(sum(len(part.train) for part in corpora.parts), dtype=np.int64)
+    start = 0
+    for part in corpora.parts:
+        ids[start : start + len(part.train)] = len(allowed) if part.types != every else nothing
+        start += len(part.train)
+        if part.types != every:
+            own = [label == "O" or parse(label)[1] not in part.types for label in labels]
+            allowed = torch.cat([allowed, torch.tensor([own])])
+    windows = []
+    for window in encoded.windows:
+        none = ids[encoded.sentences[window.sentence].document]
+        values = np.where(window.row.labels == nothing, none, window.row.labels)
+        windows.append(replace(window, row=replace(window.row, labels=values)))
+    return replace(encoded, windows=tuple(windows)), allowed

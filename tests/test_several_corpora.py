@@ -1,0 +1,290 @@
+"""One tagger from several corpora that are each labelled for their own types."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import small_models
+from compactbio import Annotator, formats
+from compactbio.errors import UserError
+from compactbio.evaluation.scoring import evaluate
+from compactbio.modeling import loading
+from compactbio.modeling.packing import Row, pack
+from compactbio.tasks import data as datasets
+from compactbio.tasks import units
+from compactbio.tasks.calibration import Findings, calibration_error, together
+from compactbio.tasks.registry import TASKS
+from compactbio.tasks.settings import settings
+from compactbio.training import corpora
+from compactbio.training.corpora import partly_labelled
+from compactbio.training.finetuning import finetune
+from compactbio.training.soft_labels import find_teachers
+from compactbio.training.task_model import partial_loss
+from task_data import DRUGS, FILL, relation_folder, start_folder
+
+QUICK = {"epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
+SIZES = {"train": 60, "devel": 20, "test": 30}
+
+
+def corpus(folder: Path, kinds: dict[str, str], seed: int, sizes: dict[str, int] = SIZES) -> Path:
+    """Sentences with drugs and cancers, of which only those in `kinds` are tagged, under the name given there."""
+    draw = random.Random(seed)
+    folder.mkdir(parents=True)
+
+    def tags(what: str, words: list[str]) -> list[tuple[str, str]]:
+        if what not in kinds:
+            return [(word, "O") for word in words]
+        suffix = f"-{kinds[what]}" if kinds[what] else ""
+        return [(word, f"{'I' if i else 'B'}{suffix}") for i, word in enumerate(words)]
+
+    for split, size in sizes.items():
+        blocks = []
+        for _ in range(size):
+            rows = [(word, "O") for word in draw.choices(FILL, k=draw.randint(4, 8))]
+            if draw.random() < 0.7:
+                rows[1:1] = tags("drug", [draw.choice(DRUGS)])
+            if draw.random() < 0.7:
+                rows += tags("cancer", [draw.choice(("breast", "lung")), "cancer"])
+            blocks.append("".join(f"{word}\t{tag}\n" for word, tag in rows))
+        (folder / f"{split}.tsv").write_text("\n".join(blocks) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer_folder, tmp_path_factory):
+    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A corpus of drugs, one of cancers without the name of a type, and one of both."""
+    folder = tmp_path_factory.mktemp("made")
+    corpus(folder / "drugs", {"drug": "Drug"}, 1)
+    corpus(folder / "cancers", {"cancer": ""}, 2)
+    corpus(folder / "both", {"drug": "Drug", "cancer": "Cancer"}, 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tagger(made, start, tmp_path_factory):
+    """A tagger of both types from the two corpora of one type each."""
+    out = tmp_path_factory.mktemp("out") / "tagger"
+    data = [made / "drugs", f"Cancer={made / 'cancers'}"]
+    return finetune(data, start, out, overrides=QUICK)
+
+
+def test_the_loss_sums_what_a_label_may_stand_for():
+    torch.manual_seed(0)
+    logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    labels = np.array([0, 4, 5, 6, -100, 2])
+    allowed = torch.cat([torch.eye(5, dtype=torch.bool), torch.tensor([[1, 1, 0, 0, 1], [0, 0, 1, 1, 1]]).bool()])
+    (batch,) = pack([Row(np.arange(6), labels)], 64)
+    at = torch.tensor([0, 1, 2, 3, 5])
+    found = partial_loss(logits, batch, at, allowed)
+    p = logits.softmax(-1)
+    wanted = -(
+        p[0, 0].log() + p[1, 4].log() + p[2, [0, 1, 4]].sum().log() + p[3, [2, 3, 4]].sum().log() + p[5, 2].log()
+    )
+    assert torch.allclose(found, wanted)
+    assert torch.autograd.gradcheck(lambda x: partial_loss(x, batch, at, allowed), logits)
+    ordinary = torch.tensor([0, 1, 5])
+    plain = cross_entropy(logits[ordinary], torch.tensor([0, 4, 2]), reduction="sum")
+    assert torch.allclose(partial_loss(logits, batch, ordinary, allowed), plain)
+
+
+def test_nothing_is_learnt_of_a_type_from_a_corpus_that_is_not_labelled_for_it(made, start):
+    found = corpora.read([made / "drugs", f"Cancer={made / 'cancers'}"], None, None, format=None, train_on="train")
+    labels = TASKS["ner"].labels(found.train, settings("ner", 48, {}))
+    assert labels == ["B-Cancer", "B-Drug", "I-Cancer", "I-Drug", "O"]
+    tokenizer = loading.tokenizer_of(loading.find(start))
+    encoded = TASKS["ner"].encode(found.train, tokenizer, labels, settings("ner", 48, {"max_length": 32}))
+    rows, allowed = partly_labelled(encoded, found, labels)
+    assert allowed.int().tolist()[5:] == [[1, 0, 1, 0, 1], [0, 1, 0, 1, 1]]
+    drugs = len(found.parts[0].train)
+    for window in rows.windows:
+        present = set(window.row.labels.tolist()) - {-100}
+        own = {1, 3, 5} if rows.sentences[window.sentence].document < drugs else {0, 2, 6}
+        assert present <= own
+    both, none = partly_labelled(
+        encoded, corpora.read(made / "both", None, None, format=None, train_on="train"), labels
+    )
+    assert both is encoded and none is None
+
+
+def test_one_tagger_finds_the_types_of_all_corpora(tagger, made):
+    result = evaluate(tagger.out, made / "both")
+    assert result.outcome.scores["f1"] > 0.9
+    assert set(result.outcome.per_type) == {"Drug", "Cancer"} and not result.outcome.notes
+    (found,) = Annotator.from_pretrained(tagger.out)(["patients aspirin daily dose of lung cancer"])
+    assert [(entity.text, entity.type) for entity in found] == [("aspirin", "Drug"), ("lung cancer", "Cancer")]
+
+
+def test_a_corpus_of_fewer_types_counts_those_alone_and_says_so(tagger, made):
+    drugs = evaluate(tagger.out, made / "drugs")
+    assert drugs.outcome.scores["f1"] > 0.9 and list(drugs.outcome.per_type) == ["Drug"]
+    (note,) = drugs.outcome.notes
+    assert note.startswith("The data are not labelled for Cancer; the model's ") and note.endswith("are not counted.")
+    named = evaluate(tagger.out, f"Cancer={made / 'cancers'}")
+    assert named.outcome.scores["f1"] > 0.9 and list(named.outcome.per_type) == ["Cancer"]
+    # Without a name all types count as one, and that is said.
+    bare = evaluate(tagger.out, made / "cancers")
+    assert bare.outcome.scores["f1"] < named.outcome.scores["f1"]
+    assert any("name no type, so Cancer, Drug of the model count as one" in note for note in bare.outcome.notes)
+
+
+def test_a_type_that_a_split_lacks_by_chance_still_counts(tagger, made, tmp_path):
+    folder = tmp_path / "chance"
+    corpus(folder, {"drug": "Drug", "cancer": "Cancer"}, 4)
+    lines = (folder / "test.tsv").read_text().splitlines()
+    (folder / "test.tsv").write_text(
+        "\n".join(line for line in lines if "Cancer" not in line) + "\nlung\tO\ncancer\tO\n"
+    )
+    result = evaluate(tagger.out, folder)
+    assert result.outcome.per_type["Cancer"]["support"] == 0 and result.outcome.scores["precision"] < 1
+
+
+def test_the_card_says_by_corpus_and_type_what_it_scores(tagger):
+    card = (Path(tagger.out) / "README.md").read_text()
+    assert "By data set and type, on devel; each data set counts only the types that it is labelled for:" in card
+    rows = [line for line in card.splitlines() if line.startswith(("| drugs |", "| cancers |"))]
+    assert [row.split("|")[2].strip() for row in rows] == ["Drug", "Cancer"]
+    assert "| data | drugs, labelled for Drug |" in card and "| data | cancers, labelled for Cancer |" in card
+    scores = [part["score"] for part in tagger.corpora]
+    assert tagger.devel == pytest.approx(sum(scores) / 2) and tagger.interval is None
+    assert f"The mean of the devel scores, {100 * tagger.devel:.2f}, chose the epoch." in card
+    kept = json.loads((Path(tagger.out) / "calibration.json").read_text())
+    ((_, entry),) = kept["runtimes"].items() if "runtimes" in kept else kept.items()
+    assert "Drug" in json.dumps(entry) and "Cancer" in json.dumps(entry)
+
+
+def test_the_same_command_finds_its_run_finished_and_another_type_is_another_run(tagger, made, start):
+    data = [made / "drugs", f"Cancer={made / 'cancers'}"]
+    assert finetune(data, start, tagger.out, overrides=QUICK).state == "already finished"
+    with pytest.raises(UserError, match="holds"):
+        finetune([made / "drugs", f"Tumour={made / 'cancers'}"], start, tagger.out, overrides=QUICK)
+
+
+def test_taggers_of_single_types_teach_a_student_of_all(tagger, made, start, tmp_path):
+    finetune(made / "drugs", start, tmp_path / "drug", overrides=QUICK)
+    finetune(made / "cancers", start, tmp_path / "bare", overrides=QUICK)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"{d.text}\n" for d in formats.read(corpus(tmp_path / "more", {}, 9) / "train.tsv")))
+    few = {"train": 3, "devel": 6, "test": 6}
+    small = [
+        corpus(tmp_path / "few" / "drugs", {"drug": "Drug"}, 5, few),
+        corpus(tmp_path / "few" / "cancers", {"cancer": "Cancer"}, 6, few),
+    ]
+    result = finetune(
+        small, start, tmp_path / "student", teachers=[tmp_path / "drug", f"Cancer={tmp_path / 'bare'}"],
+        unlabelled=[texts], overrides={**QUICK, "epochs": 8},
+    )  # fmt: skip
+    assert result.unlabelled["rows with something found"] > 30
+    assert evaluate(tmp_path / "student", made / "both").outcome.scores["f1"] > 0.85
+    plain = finetune(small, start, tmp_path / "plain", overrides={**QUICK, "epochs": 8})
+    assert evaluate(plain.out, made / "both").outcome.scores["f1"] < 0.7
+
+
+def test_taggers_of_different_types_are_combined_as_if_each_decided_alone():
+    # Columns: B-Drug, I-Drug, B-Gene, I-Gene, O; a tagger does not know those of 0.
+    def log(values):
+        return np.log(values, where=np.array(values) > 0, out=np.full(np.shape(values), -np.inf))
+
+    drug = log([[0.6, 0.1, 0, 0, 0.3], [0.1, 0.1, 0, 0, 0.8]])
+    gene = log([[0, 0, 0.2, 0, 0.8], [0, 0, 0.5, 0.25, 0.25]])
+    other = log([[0.2, 0.3, 0, 0, 0.5], [0.1, 0.3, 0, 0, 0.6]])
+    p, q = np.exp((drug, other)).mean(0), np.exp(gene)
+    wanted = np.stack(
+        [p[:, 0] * q[:, 4], p[:, 1] * q[:, 4], q[:, 2] * p[:, 4], q[:, 3] * p[:, 4], p[:, 4] * q[:, 4]], -1
+    )
+    wanted /= wanted.sum(-1, keepdims=True)
+    gene[0, 3] = -80  # a small probability is not a type that is unknown
+    found = units._softened(np.stack([drug, gene, other]), 1.0)
+    assert np.allclose(found, wanted, atol=1e-6)
+    assert np.allclose(units._softened(np.stack([drug, other]), 1.0), p, atol=1e-6)
+
+
+def test_training_documents_that_another_corpus_is_scored_on_are_left_out(made, tmp_path):
+    leaking = corpus(tmp_path / "leaking", {"cancer": "Cancer"}, 8, {"train": 5, "devel": 2, "test": 2})
+    sentences = [block for block in (made / "drugs" / "test.tsv").read_text().split("\n\n") if len(block) > 60]
+    (leaking / "train.tsv").write_text((leaking / "train.tsv").read_text() + "\n" + "\n\n".join(sentences[:3]) + "\n")
+    found = corpora.read([made / "drugs", leaking], None, None, format=None, train_on="train")
+    (note,) = found.notes
+    assert note.startswith("3 training documents of leaking are left out")
+    assert len(found.parts[1].train) == 5
+    # A corpus alone keeps its repeats, as the published sets have them.
+    assert len(corpora.read(leaking, None, None, format=None, train_on="train").train) == 8
+
+
+def test_types_that_differ_in_case_are_one_and_reported(made, tmp_path):
+    other = corpus(tmp_path / "other", {"drug": "DRUG", "cancer": "Cancer"}, 5)
+    found = corpora.read([made / "drugs", other], None, None, format=None, train_on="train")
+    assert found.notes == ("Drug and DRUG are one type, DRUG.",) or found.notes == (
+        "DRUG and Drug are one type, Drug.",
+    )
+    assert {span.type for d in (*found.train, *found.devel) for span in d.spans} == {"Drug", "Cancer"}
+
+
+def test_findings_of_several_corpora_are_calibrated_together():
+    one = Findings(("Drug",), np.array([True]), {"Drug": 2}, lambda t: np.array([0.9 / t]))
+    two = Findings(
+        ("Gene", "Drug"), np.array([False, True]), {"Gene": 1, "Drug": 1}, lambda t: np.array([0.5, 0.7]) / t
+    )
+    both = together([one, two])
+    assert both.types == ("Drug", "Gene", "Drug") and dict(both.gold) == {"Drug": 3, "Gene": 1}
+    assert np.allclose(both.scores(2.0), [0.45, 0.25, 0.35])
+    assert calibration_error(both.scores(1.0), both.right) > 0
+
+
+def test_the_command_takes_several_corpora(made, start, tmp_path, cli):
+    data, out = [made / "drugs", f"Cancer={made / 'cancers'}"], tmp_path / "out"
+    quick = ["--set", "epochs=1", "--set", "max_length=32"]
+    status, stdout, _ = cli("finetune", *data, "--model", start, "--out", out, *quick)
+    assert status == 0 and "the mean of the data sets" in stdout and "drugs (Drug) " in stdout
+    status, stdout, stderr = cli("evaluate", f"Cancer={made / 'cancers'}", "--model", out)
+    assert status == 0 and "The data are not labelled for Drug" in stdout + stderr
+
+
+def test_mistakes_are_one_sentence(made, start, tmp_path):
+    def refused(data, **options):
+        with pytest.raises(UserError) as error:
+            finetune(data, start, tmp_path / "out", overrides=QUICK, **options)
+        (sentence,) = str(error.value).splitlines()
+        return sentence
+
+    assert "cancers: its mentions have no type" in refused([made / "drugs", made / "cancers"])
+    assert "Disease=cancers" in refused([made / "drugs", made / "cancers"])
+    assert "named twice" in refused([made / "drugs", made / "drugs"])
+    assert "Name a data set" in refused([])
+    relation = relation_folder(tmp_path / "relation", {"train": 20, "test": 5})
+    assert "relation is of relation: several data sets" in refused([made / "drugs", relation])
+    assert "a type is for mentions" in refused(f"Cancer={relation}")
+    assert "have types already (Drug)" in refused(f"Cancer={made / 'drugs'}")
+    assert "there is no such data set" in refused(f"Cancer={tmp_path / 'nowhere'}")
+    data = [made / "drugs", f"Cancer={made / 'cancers'}"]
+    drug = small_models.save("bert", "ner", tmp_path / "drug", ["O", "B-Drug", "I-Drug"])
+    both = small_models.save("bert", "ner", tmp_path / "both", ["O", "B-Drug", "I-Drug", "B-Cancer", "I-Cancer"])
+    assert "No teacher knows Cancer" in refused(data, teachers=[drug])
+    assert "drug and both both know Drug" in refused(data, teachers=[drug, both])
+    assert "does not know Gene, it knows Cancer, Drug" in refused(data, teachers=[f"Gene={both}", drug])
+    assert "a type is for mentions" in refused(relation, teachers=[f"Drug={both}"])
+
+
+def test_a_teacher_of_several_types_may_teach_one(tmp_path):
+    drug = small_models.save("bert", "ner", tmp_path / "drug", ["O", "B-Chemical", "I-Chemical"])
+    both = small_models.save("bert", "ner", tmp_path / "both", ["O", "B-Drug", "I-Drug", "B-Cancer", "I-Cancer"])
+    labels = ["B-Cancer", "B-Drug", "I-Cancer", "I-Drug", "O"]
+    found = find_teachers([f"Drug={drug}", f"cancer={both}"], "ner", labels, settings("ner", 48, {}), None)
+    assert [teacher.columns for teacher in found] == [(4, 1, 3), (4, 4, 4, 0, 2)]
+    scores = np.log(np.full((2, 5), 0.2, dtype=np.float32))
+    assert np.allclose(np.exp(found[1].arranged(scores)), [[0.2, 0, 0.2, 0, 0.6]] * 2)
+
+
+def test_a_path_with_an_equals_sign_is_a_path(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corpus(tmp_path / "seed=1", {"drug": "Drug"}, 5)
+    assert datasets.find("seed=1").type is None and datasets.find(f"{tmp_path}/seed=1").type is None
