@@ -79,6 +79,10 @@ def test_calibrated_scores_of_an_overconfident_model_are_nearer_to_the_truth():
     )
     assert found.error_after < 0.5 * found.error_before
     assert found.error_after == calibration.calibration_error(scores(found.temperature), right)
+    for bins, values in ((found.bins_before, scores(1.0)), (found.bins_after, scores(found.temperature))):
+        assert sum(one.found for one in bins) == 2000
+        assert sum(one.found * one.right for one in bins) == pytest.approx(right.sum())
+        assert sum(one.found * one.score for one in bins) == pytest.approx(values.sum())
 
 
 @pytest.mark.parametrize("precision", [0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
@@ -171,6 +175,19 @@ def test_a_fine_tuned_model_is_calibrated_on_devel_as_its_card_says(made):
     assert found.error_after <= found.error_before + 0.01
     card = (model / "README.md").read_text()
     assert f"| {found.temperature:.2f} | {found.error_before:.3f} | {found.error_after:.3f} |" in card
+
+
+def test_the_card_shows_the_picture_and_the_lowest_scores(made):
+    _, model = made
+    card = (model / "README.md").read_text()
+    (kept,) = calibration_file.read(model).values()
+    assert "![Reliability, and precision against recall by type](calibration.png)" in card
+    picture = (model / "calibration.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+    for kind, curve in kept.calibration.types.items():
+        point = next((point for point in curve.points if point.precision >= 0.9), None)
+        shown = f"{point.score:.3f}, recall {100 * point.recall:.2f}" if point else "none"
+        assert f"\n| {kind} | {shown} |" in card
 
 
 def test_scores_are_of_logits_divided_by_the_temperature(copy):

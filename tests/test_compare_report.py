@@ -22,6 +22,19 @@ TEACHER, BASE, ODD = "big-teacher", "plain", "R&D_50% <small>"
 MODELS = (TEACHER, BASE, ODD)
 RIGHT = {TEACHER: 0.9, BASE: 0.8, ODD: 0.65}
 HOSTILE = "<script>alert('x')</script>"
+CALIBRATION = {
+    "temperature": 2.0, "found": 40, "error_before": 0.2, "error_after": 0.05,
+    "data": {"name": HOSTILE, "split": "devel"},
+    "bins_before": [{"found": 40, "score": 0.9, "right": 0.7}],
+    "bins_after": [{"found": 40, "score": 0.75, "right": 0.7}],
+    "types": {
+        "A$": {"found": 40, "gold": 50, "points": [
+            {"score": 0.0, "precision": 0.7, "recall": 0.56, "kept": 40},
+            {"score": 0.8, "precision": 0.9, "recall": 0.36, "kept": 20},
+        ]},
+        "B": {"found": 3, "gold": 5, "points": []},
+    },
+}  # fmt: skip
 PROFILES = {
     TEACHER: {"parameters": 108_000_000, "tokens_per_second": 900.0, "latency_ms": 41.5},
     BASE: {"parameters": 65_200_000, "tokens_per_second": None, "latency_ms": None},
@@ -66,7 +79,7 @@ def comparison() -> list[Run]:
     for model in MODELS:
         for seed in (0, 1):
             scored = evaluation("ner", mentions(model, seed), "a" * 64, [mistake(model)])
-            runs.append(Run(model, "mentions_1", seed, "", "done", "", scored))
+            runs.append(Run(model, "mentions_1", seed, "", "done", "", scored, CALIBRATION if model == BASE else None))
             for fold in ("1", "2"):
                 made = evaluation("relation", mentions(model, 10 * seed + int(fold), 30 + int(fold)), fold * 64)
                 runs.append(Run(model, "pairs", seed, fold, "done", "", made))
@@ -220,6 +233,21 @@ def test_errors_are_counted_over_runs_and_shown_with_their_mention(runs):
     assert len(before + mention + after) <= 202
 
 
+def test_errors_are_counted_by_kind(runs, out):
+    assert report.by_kind(runs, "mentions_1") == {TEACHER: {"missed": 6}, BASE: {"missed": 3}, ODD: {"missed": 6}}
+    page = (out / "index.html").read_text()
+    assert "<h2>Errors by kind</h2>" in page and '<th class="n">Missed</th>' in page
+    assert json.loads((out / "table.json").read_text())["errors_by_kind"]["mentions_1"][BASE] == {"missed": 3}
+
+
+def test_the_page_shows_what_scores_mean_where_models_are_calibrated(out):
+    page = (out / "index.html").read_text()
+    assert page.count("Scores of the first run of each model on mentions_1, devel") == 2
+    assert f"Not calibrated: {TEACHER}, R&amp;D_50% &lt;small&gt;." in page
+    (picture,) = (out / "plots").glob("calibration-*.png")
+    assert len(picture.read_bytes()) > 10_000
+
+
 @pytest.mark.parametrize(
     ("context", "wanted", "parts"),
     [
@@ -283,12 +311,12 @@ def test_the_page_needs_nothing_from_outside(out):
     assert len(ids) == len(set(ids)) and {t[1:] for t in re.findall(r'href="([^"]*)"', page)} <= set(ids)
 
 
-def test_the_page_holds_the_table_the_tests_the_failures_and_two_plots(table, out):
+def test_the_page_holds_the_table_the_tests_the_failures_and_three_plots(table, out):
     page = (out / "index.html").read_text()
     for row in table.rows:
         if row.mean is not None:
             assert f"{100 * row.mean:.2f}" in page and f"[{100 * row.low:.2f}, {100 * row.high:.2f}]" in page
-    assert page.count("<svg") == 2 and "Left out, not scored on every data set or not measured: R&amp;D" in page
+    assert page.count("<svg") == 3 and "Left out, not scored on every data set or not measured: R&amp;D" in page
     assert page.count("1 of 2 runs") == 1 and "seed 1: out of memory" in page and "Without the negative class." in page
     for heading in ("Paired tests against plain", "Share of the teacher", "Failed and missing runs", "a" * 12):
         assert heading in page
@@ -311,7 +339,7 @@ def test_the_page_is_well_formed_and_its_rows_have_as_many_cells_as_their_heads(
 def test_the_plots_are_files_too(out):
     names = {"score-by-parameters", "score-by-throughput"}
     files = {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
-    assert {path.name for path in (out / "plots").iterdir()} == files
+    assert {path.name for path in (out / "plots").iterdir() if not path.name.startswith("calibration-")} == files
     for name in names:
         assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         etree.parse(out / "plots" / f"{name}.svg")

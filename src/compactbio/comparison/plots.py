@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,15 +10,10 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from compactbio.comparison.table import Profile, Table
+from compactbio.cards.plots import INK, POINT, STYLE, calibration_figure
+from compactbio.comparison.table import Profile, Run, Table
+from compactbio.files import value_digest
 
-_INK = "#1b1f24"
-_POINT = "#3b7dd8"
-_STYLE = {
-    "svg.fonttype": "path",
-    "font.size": 9,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
-}
 _NO_METADATA: dict[str, None] = {"Date": None, "Creator": None, "Type": None, "Format": None}
 # In shares of the axes: a label's height, the width of one of its characters, and its distance from its point.
 _LINE, _CHARACTER, _GAP = 0.055, 0.0135, 0.025
@@ -52,13 +47,13 @@ class Plot:
     def inline(self) -> str:
         """As an `<svg>` element for a page: in the page's text colour, transparent, with ids that no other plot has."""
         text = self._saved("svg", transparent=True).decode()
-        text = text[text.index("<svg") :].replace(_INK, "currentColor")
+        text = text[text.index("<svg") :].replace(INK, "currentColor")
         return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", text)
 
     def _saved(self, kind: str, *, transparent: bool) -> bytes:
         buffer = io.BytesIO()
         metadata = _NO_METADATA if kind == "svg" else None
-        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.name}):
+        with matplotlib.rc_context({**STYLE, "svg.hashsalt": self.name}):
             self.figure.savefig(buffer, format=kind, dpi=200, transparent=transparent, metadata=metadata)
         return buffer.getvalue()
 
@@ -74,11 +69,29 @@ def draw(table: Table, profiles: Mapping[str, Profile]) -> list[Plot]:
     return [plot for plot in wanted if plot is not None]
 
 
+def draw_calibrations(runs: Iterable[Run], data: str) -> Plot | None:
+    """The reliability of each model's scores on the devel split of a data set, of its first run; None without any."""
+    first: dict[str, Mapping[str, Any]] = {}
+    without: dict[str, None] = {}
+    for run in runs:
+        if (run.data, run.state) != (data, "done") or run.model in first:
+            continue
+        if run.calibration and run.calibration["bins_after"]:
+            first[run.model] = run.calibration
+        else:
+            without[run.model] = None
+    if not first:
+        return None
+    left_out = tuple(model for model in without if model not in first)
+    name = f"calibration-{value_digest(data)[:8]}"
+    return Plot(name, f"Scores of the first run of each model on {data}, devel", calibration_figure(first), left_out)
+
+
 def _plot(table: Table, name: str, title: str, label: str, cost: Mapping[str, float | None]) -> Plot | None:
     points = _points(table, cost)
     if not points:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = _drawn(points, label, f"mean score over {len(table.columns)} data sets (%)")
     kept = {point.model for point in points}
     return Plot(name, title, figure, tuple(model for model in table.models if model not in kept))
@@ -99,7 +112,7 @@ def _drawn(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
     axes.set_xlim(min(p.x for p in points) / 1.6, max(p.x for p in points) * 1.6)
     spread = max(p.y for p in points) - min(p.y for p in points) or 1.0
     axes.set_ylim(min(p.y for p in points) - 0.15 * spread, max(p.y for p in points) + 0.2 * spread)
-    axes.plot([p.x for p in points], [p.y for p in points], "o", color=_POINT, markersize=6)
+    axes.plot([p.x for p in points], [p.y for p in points], "o", color=POINT, markersize=6)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -131,7 +144,7 @@ def _leader(label: "_Label") -> dict[str, Any]:
     edge = (0.0 if label.right_of else 1.0, 0.5)
     return {
         "arrowstyle": "-",
-        "color": _INK,
+        "color": INK,
         "linewidth": 0.5,
         "alpha": 0.6,
         "relpos": edge,

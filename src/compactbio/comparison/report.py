@@ -3,6 +3,7 @@
 import platform
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -149,6 +150,17 @@ def by_type(runs: Iterable[Run], data: str) -> list[TypeScores]:
     ]
 
 
+def by_kind(runs: Iterable[Run], data: str) -> dict[str, dict[str, int]]:
+    """The number of errors of each model on a data set by kind, over all its runs; kinds from the most frequent."""
+    total, counts = Counter[str](), dict[str, Counter[str]]()
+    for run in runs:
+        if (run.data, run.state) == (data, "done"):
+            for mistake in run.scored["mistakes"]:
+                counts.setdefault(run.model, Counter())[mistake["kind"]] += mistake["count"]
+                total[mistake["kind"]] += mistake["count"]
+    return {model: {kind: found[kind] for kind, _ in total.most_common()} for model, found in counts.items()}
+
+
 def frequent(runs: Iterable[Run], model: str, data: str, top: int = TOP) -> list[Error]:
     """The `top` most frequent errors of a model on a data set, all its runs together; ties in alphabetical order."""
     counts: dict[tuple[str, str, str], int] = {}
@@ -216,17 +228,20 @@ def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, 
     from compactbio.comparison import plots
 
     drawn = plots.draw(table, profiles)
+    names = [column.data for column in table.columns]
+    calibrations = {name: plot for name in names if (plot := plots.draw_calibrations(runs, name))}
     versions = {name: version(name) for name in _SOFTWARE} | {"Python": platform.python_version()}
     # A plot of an earlier report, of other runs, would be left.
     shutil.rmtree(out / "plots", ignore_errors=True)
     (out / "plots").mkdir(parents=True)
-    names = [column.data for column in table.columns]
     types = {name: by_type(runs, name) for name in names}
+    kinds = {name: by_kind(runs, name) for name in names}
     errors = {name: {model: frequent(runs, model, name) for model in table.models} for name in names}
     record = {
         "title": title,
         **asdict(table),
         "per_type": {name: list(map(asdict, scores)) for name, scores in types.items()},
+        "errors_by_kind": kinds,
         "errors": {
             name: {m: list(map(asdict, found)) for m, found in models.items()} for name, models in errors.items()
         },
@@ -236,7 +251,7 @@ def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, 
     write_json(out / "table.json", record)
     write_text(out / "table.md", markdown(table))
     write_text(out / "table.tex", latex(table, title))
-    for plot in drawn:
+    for plot in (*drawn, *calibrations.values()):
         write_text(out / "plots" / f"{plot.name}.svg", plot.svg())
         with atomic_file(out / "plots" / f"{plot.name}.png") as partial:
             partial.write_bytes(plot.png())
@@ -247,6 +262,8 @@ def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, 
         plots=drawn,
         software=[f"{name} {number}" for name, number in versions.items()],
         types=types,
+        calibrations=calibrations,
+        kinds=kinds,
         errors={name: {m: found for m, found in models.items() if found} for name, models in errors.items()},
         top=TOP,
     )

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
 from compactbio.modeling import loading
 from compactbio.modeling.families import longest
+from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
@@ -48,7 +49,9 @@ class _Planned:
         return self.folder / "model"
 
     def result(self, state: State, error: str = "", evaluation: dict[str, Any] | None = None) -> Run:
-        return Run(self.model, self.name, self.seed, self.fold, state, error, evaluation)
+        calibrated = calibration_file.read(self.trained) if state == "done" else None
+        calibration = next((asdict(kept.calibration) for kept in (calibrated or {}).values()), None)
+        return Run(self.model, self.name, self.seed, self.fold, state, error, evaluation, calibration)
 
     def finished(self) -> Run | None:
         """The kept result, where it is of the model and the test data as they are now."""

@@ -35,6 +35,7 @@ class Run:
         state: "done", "failed" or "not run".
         error: the reason of a failed run.
         evaluation: of the test set, as `evaluation.scoring.Evaluation.record` gives it; None where it is not done.
+        calibration: of the model on devel, as of `tasks.calibration.Calibration`; None where there is none.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Run:
     state: State
     error: str
     evaluation: dict[str, Any] | None
+    calibration: dict[str, Any] | None = None
 
     @property
     def scored(self) -> dict[str, Any]:

@@ -256,6 +256,8 @@ def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibrat
         return "The model finds nothing of the data's types, so its scores are not calibrated."
     with locked(source.folder / calibration_file.NAME, seconds=_CARD_SECONDS):
         calibration_file.keep(source.folder, about["runtime"], about["sha256"], fitted)
+    if source.weights:
+        add_to_card(source.folder, None)
     return (
         f"Calibrated on {about['runtime']}: temperature {fitted.temperature:.2f}; the expected calibration error over "
         f"{fitted.found:,} findings was {fitted.error_before:.3f}, and is {fitted.error_after:.3f}."
@@ -356,8 +358,11 @@ def described(found: Data, split: Split, documents: Sequence[Document], *, whole
     return {"name": found.name, "split": "whole file" if whole else split, **digests, **datasets.count(documents)}
 
 
-def add_to_card(model: str | Path, evaluation: Evaluation) -> None:
-    """Write a score into the card and `evaluations.json` of a model that `finetune` made; others are left alone."""
+def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
+    """Write a score into the card and `evaluations.json` of a model that `finetune` made; others are left alone.
+
+    Without a score the card is written again, after its calibration has changed.
+    """
     model = Path(model)
     try:
         record = run_folder.record(model) if model.is_dir() else None
@@ -365,21 +370,28 @@ def add_to_card(model: str | Path, evaluation: Evaluation) -> None:
         return
     if record is None or record["result"] is None or "task" not in record["identity"]:
         return
-    new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
     # Of two evaluations that end together the second adds to what the first has written.
     with locked(model, seconds=_CARD_SECONDS):
-        all_ = [old for old in _earlier(model / EVALUATIONS) if _scored(old) != _scored(new)] + [new]
-        write_json(model / EVALUATIONS, all_)
-        name = model.resolve().name
+        all_ = _earlier(model / EVALUATIONS)
+        if evaluation is not None:
+            new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
+            all_ = [old for old in all_ if _scored(old) != _scored(new)] + [new]
+            write_json(model / EVALUATIONS, all_)
+        parameters = evaluation.model["parameters"] if evaluation else _parameters(model, record["identity"]["task"])
         text = finetuned_card(
-            name,
+            model.resolve().name,
             record["identity"],
             record["result"],
-            new["model"]["parameters"],
+            parameters,
             all_,
             calibration_file.summary(model),
         )
         write_text(model / "README.md", text)
+
+
+def _parameters(model: Path, task: str) -> int:
+    with loading.quiet():
+        return encoder_parameters(loading.load_for(loading.find(model), TASKS[task].auto))
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:

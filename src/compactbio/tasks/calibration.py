@@ -98,6 +98,15 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Bin:
+    """The findings whose scores lie in one bin: how many, their mean score, and the share that is right."""
+
+    found: Count
+    score: Share
+    right: Share
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How a model's scores are to be read.
 
@@ -108,6 +117,7 @@ class Calibration:
         error_after: the same with it.
         types: the curve of each type that the data hold, of scores with the temperature.
         data: name, split, SHA-256 and counts of the data.
+        bins_before, bins_after: the bins that are not empty, without and with the temperature, by their scores.
     """
 
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -116,6 +126,8 @@ class Calibration:
     error_after: Share
     types: dict[str, Curve]
     data: dict[str, Any]
+    bins_before: tuple[Bin, ...] = ()
+    bins_after: tuple[Bin, ...] = ()
 
     def score_for(self, kind: str, precision: float) -> float:
         """The lowest score of a type that keeps a precision, infinite where none does."""
@@ -155,6 +167,8 @@ def calibrate(findings: Findings, data: Mapping[str, Any]) -> Calibration | None
             for kind, gold in sorted(findings.gold.items())
         },
         dict(data),
+        bins(findings.scores(1.0), findings.right),
+        bins(scores, findings.right),
     )
 
 
@@ -210,12 +224,22 @@ def fit_temperature(scores: Callable[[float], NDArray[np.float64]], right: NDArr
     return math.exp(best)
 
 
+def bins(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    """Findings in BINS bins of equal width by their scores (findings,), without the empty bins."""
+    place = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    counts, sums, hits = (np.bincount(place, weights, BINS) for weights in (None, scores, right))
+    return tuple(
+        Bin(int(count), min(float(total / count), 1.0), float(hit / count))
+        for count, total, hit in zip(counts, sums, hits, strict=True)
+        if count
+    )
+
+
 def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
     """The expected calibration error in [0, 1] (Guo et al. 2017): the mean over findings of how far the mean score of
-    their bin, of BINS of equal width, is from the share that is right in it."""
-    bins = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
-    gaps = np.bincount(bins, scores - right, minlength=BINS)
-    return float(np.abs(gaps).sum() / max(len(scores), 1))
+    their bin is from the share that is right in it."""
+    gaps = sum(one.found * abs(one.score - one.right) for one in bins(scores, right))
+    return gaps / max(len(scores), 1)
 
 
 def curve(scores: NDArray[np.float64], right: NDArray[np.bool_], gold: int) -> Curve:

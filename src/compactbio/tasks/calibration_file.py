@@ -7,12 +7,16 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from compactbio.files import write_json
+from compactbio.cards import plots
+from compactbio.files import atomic_file, write_json
 from compactbio.modeling import runtimes
 from compactbio.modeling.loading import Source
-from compactbio.tasks.calibration import Calibration
+from compactbio.tasks.calibration import Calibration, Curve
 
 NAME = "calibration.json"
+PICTURE = "calibration.png"
+# The precisions that a card says the lowest score of.
+_PRECISIONS = (0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,40 @@ def read(folder: Path) -> dict[str, Kept] | None:
 
 
 def summary(folder: Path) -> dict[str, dict[str, Any]]:
-    """The calibrations of a folder by runtime as a card shows them, without the curves."""
-    return {name: without_curves(kept.calibration) for name, kept in (read(folder) or {}).items()}
+    """The calibrations of a folder by runtime as a card shows them: without the curves, and with the lowest scores that
+    keep a precision (`lowest`, of each type by precision the point of its curve, None where there is none)."""
+    return {
+        name: {
+            **without_curves(kept.calibration),
+            "lowest": {kind: _lowest(curve) for kind, curve in kept.calibration.types.items()},
+            "picture": PICTURE if (folder / PICTURE).exists() else None,
+        }
+        for name, kept in (read(folder) or {}).items()
+    }
+
+
+def _lowest(curve: Curve) -> dict[float, dict[str, Any] | None]:
+    found = {p: next((point for point in curve.points if point.precision >= p), None) for p in _PRECISIONS}
+    return {precision: asdict(point) if point else None for precision, point in found.items()}
 
 
 def without_curves(calibration: Calibration) -> dict[str, Any]:
-    """A calibration as a JSON value, without the curves of its types."""
-    return {key: value for key, value in asdict(calibration).items() if key != "types"}
+    """A calibration as a JSON value, without bins and the curves of its types."""
+    return {
+        key: value for key, value in asdict(calibration).items() if key not in ("types", "bins_before", "bins_after")
+    }
 
 
 def keep(folder: Path, runtime: str, digest: str, calibration: Calibration) -> None:
-    """Write a calibration into a folder, beside those of other runtimes."""
+    """Write a calibration into a folder, beside those of other runtimes, and a picture where matplotlib is there."""
     known: Mapping[str, Kept] = read(folder) or {}
     kept: dict[str, Any] = {name: asdict(one) for name, one in known.items()}
-    write_json(folder / NAME, {**kept, runtime: asdict(Kept(digest, calibration))})
+    kept[runtime] = asdict(Kept(digest, calibration))
+    write_json(folder / NAME, kept)
+    drawn = {name: one["calibration"] for name, one in kept.items() if one["calibration"]["bins_after"]}
+    if drawn and plots.available():
+        with atomic_file(folder / PICTURE) as partial:
+            partial.write_bytes(plots.png(plots.calibration_figure(drawn)))
 
 
 def find(source: Source, runtime: str) -> tuple[Calibration | None, str | None]:

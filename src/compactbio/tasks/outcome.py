@@ -1,5 +1,6 @@
 """What a model's predictions on a data set came to, in numbers that intervals and tests can be drawn from."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,11 @@ class Outcome:
         """The main score, in [0, 1]."""
         return self.scores[self.metric]
 
+    @property
+    def errors(self) -> dict[str, int]:
+        """How many errors there are of each kind, the most frequent first."""
+        return dict(Counter(mistake.kind for mistake in self.mistakes).most_common())
+
     def record(self) -> dict[str, Any]:
         """As a JSON value; equal mistakes are counted with one context each, the most frequent first."""
         counts: dict[tuple[str, str, str], int] = {}
@@ -62,6 +68,7 @@ class Outcome:
             "unit": self.unit,
             "units": self.units.tolist(),
             "per_type": self.per_type,
+            "errors": self.errors,
             "mistakes": [
                 {"kind": key[0], "gold": key[1], "predicted": key[2], "count": counts[key], "context": contexts[key]}
                 for key in sorted(counts, key=lambda key: (-counts[key], key))
