@@ -11,8 +11,9 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from compactbio import Annotator, Entity
 from compactbio.annotate.annotator import Tagger
-from compactbio.annotate.models import LoadedModel, split_type
+from compactbio.annotate.models import LoadedModel
 from compactbio.documents import Document
+from compactbio.documents.names import split_type
 from compactbio.errors import UserError
 from compactbio.modeling import runtimes
 from compactbio.tasks import ner_encoding

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, Unpack
 
-from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions, last_value, load_model, split_type
+from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions, last_value, load_model
 from compactbio.documents import Document, Span
+from compactbio.documents.names import split_type
 from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError
 from compactbio.tasks import ner_encoding

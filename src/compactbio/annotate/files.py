@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.annotate import ray_cluster
-from compactbio.annotate.models import batched, scoring_of, split_type
+from compactbio.annotate.models import batched, scoring_of
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import (
     CUT_VERSION,
@@ -34,6 +34,7 @@ from compactbio.annotate.shards import (
 )
 from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
+from compactbio.documents.names import split_type
 from compactbio.errors import UserError
 from compactbio.files import clean, file_digest, locked, value_digest, write_json, write_text
 from compactbio.formats import Reading, find_texts

@@ -194,12 +194,6 @@ def _kinds(source: Source, task: str) -> list[str]:
     return [label for label in labels if label not in negatives]
 
 
-def split_type(name: str) -> tuple[str, str]:
-    """The type that "TYPE=MODEL" gives the mentions of a model without types, and the model; a path is a model."""
-    kind, separator, model = name.partition("=")
-    return (kind, model) if separator and not Path(name).exists() else ("", name)
-
-
 def last_value(steps: Generator[None, None, Result]) -> Result:
     """What a generator returns after its last step."""
     try:

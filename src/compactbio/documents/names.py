@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from compactbio.documents import Document
 
@@ -19,6 +20,13 @@ def clean(name: str) -> str:
 def key(name: str) -> str:
     """What all spellings of a name share: the name `clean`, without compatibility forms (NFKC) and case."""
     return clean(unicodedata.normalize("NFKC", name)).casefold()
+
+
+def split_type(name: str) -> tuple[str, str]:
+    """The type and the model or data set in "TYPE=NAME"; no type, "", where there is none or the whole is a path."""
+    kind, sign, rest = name.partition("=")
+    named = sign and clean(kind) and rest and "/" not in kind and not Path(name).exists()
+    return (clean(kind), rest) if named else ("", name)
 
 
 def spellings(names: Iterable[str]) -> dict[str, str]:

@@ -137,9 +137,9 @@ def find(
         files = {split: Path(path[split]) for split in ("train", "devel", "test") if split in path}
         answers = Path(path["gold"]) if path.get("gold") else None
         return _data(name or next(iter(files.values())).stem, files, answers, task, format)
-    type_, path = typed_name(path)
-    if type_ is not None:
-        return _of_type(find(path, task, name, gold, format=format), type_)
+    kind, place = names.split_type(str(path))
+    if kind:
+        return _of_type(find(place, task, name, gold, format=format), kind)
     path, gold = Path(path), Path(gold) if gold else None
     if not path.exists():
         raise UserError(f"{path}: there is no such data set.")
@@ -180,14 +180,6 @@ def find_all(
     if len(set(files)) < len(files):
         raise UserError("A data set is named twice: name each once.")
     return found
-
-
-def typed_name(name: str | Path) -> tuple[str | None, str]:
-    """The type and the path or name in "TYPE=NAME"; no type where there is none, or where the whole is a path."""
-    kind, sign, rest = str(name).partition("=")
-    if not sign or not names.clean(kind) or not rest or "/" in kind or Path(name).exists():
-        return None, str(name)
-    return names.clean(kind), rest
 
 
 def _of_type(data: Data, kind: str) -> Data:

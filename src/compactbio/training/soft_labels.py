@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 import compactbio
 from compactbio.documents import Document
-from compactbio.documents.names import key
+from compactbio.documents.names import key, split_type
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError, sentence_for
 from compactbio.files import atomic_file, clean, value_digest
@@ -29,7 +29,6 @@ from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.modeling.runtimes import Runtime
 from compactbio.tasks import units
-from compactbio.tasks.data import typed_name
 from compactbio.tasks.outcome import listed
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme
@@ -150,8 +149,8 @@ def _check_types(teachers: Sequence[Teacher], labels: Sequence[str]) -> None:
 
 
 def _teacher(name: str, task: str, labels: Sequence[str], settings: Settings, scheme: Scheme | None) -> Teacher:
-    kind, name = typed_name(name)
-    if kind is not None and task != "ner":
+    kind, name = split_type(name)
+    if kind and task != "ner":
         raise UserError(
             f"{kind}={name}: a type is for mentions, the data are of {task}: leave it out.", setting="teacher"
         )
@@ -167,7 +166,7 @@ def _teacher(name: str, task: str, labels: Sequence[str], settings: Settings, sc
         )
     named = TASKS[task].model_labels(source.config, name, [])
     if task == "ner":
-        named = _typed_alike(named, labels) if kind is None else _of_type(name, named, kind)
+        named = _typed_alike(named, labels) if not kind else _of_type(name, named, kind)
     columns = _columns(name, named, labels, scheme)
     runtime = runtimes.chosen(source, "auto")
     return Teacher(source, task, runtime, tuple(named), columns, len(labels), settings.within(longest(source.config)))
