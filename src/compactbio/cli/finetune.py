@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from compactbio.cli import options
 
 if TYPE_CHECKING:
     from compactbio.training.finetuning import Finetuned
+    from compactbio.training.finetuning_plan import FinetuningPlan
 
 EXAMPLE = """\
 Examples:
@@ -36,7 +37,9 @@ def finetune(
         ),
     ],
     model: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The folder of the run, and then of the model.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the run, and then of the model.", show_default=False)
+    ] = None,
     teacher: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,6 +93,10 @@ def finetune(
             help="Try learning rates of half, once and twice the default with batches of 16 and 32; choose by devel.",
         ),
     ] = False,
+    forecast: Annotated[
+        bool,
+        typer.Option("--plan", help="Forecast what the run takes, from some real steps; nothing is written."),
+    ] = False,
     resume: options.Resume = False,
     precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
@@ -101,28 +108,33 @@ def finetune(
     texts. The task is recognised from the data; the test split is not read, but to leave its documents out of the
     unlabelled ones. The run can be stopped at any moment and resumed with --resume; Ctrl-C saves a checkpoint first.
     """
+    from compactbio.errors import UserError
     from compactbio.training import finetuning as tuning
     from compactbio.training import grid_search
 
+    given: dict[str, Any] = {
+        "task": task,
+        "format": format,
+        "overrides": options.overrides(setting, negative=negative or None, scheme=scheme),
+        "train_on": train_on,
+        "teachers": teacher or (),
+        "unlabelled": unlabelled or (),
+        "layers": layers,
+        "workers": workers,
+        "on_cluster": on_cluster,
+        "precision": precision,
+        "tokens_per_batch": tokens_per_batch,
+    }
+    if forecast:
+        if search or resume:
+            raise UserError("A plan is of one run from its start: leave out --search and --resume.")
+        _print_plan(data, model, given, as_json=as_json)
+        return
+    if out is None:
+        raise UserError("Name the folder of the run: --out.")
     action = grid_search.search if search else tuning.finetune
     try:
-        result = action(
-            data,
-            model,
-            out,
-            task=task,
-            format=format,
-            overrides=options.overrides(setting, negative=negative or None, scheme=scheme),
-            train_on=train_on,
-            teachers=teacher or (),
-            unlabelled=unlabelled or (),
-            layers=layers,
-            workers=workers,
-            on_cluster=on_cluster,
-            precision=precision,
-            tokens_per_batch=tokens_per_batch,
-            resume=resume,
-        )
+        result = action(data, model, out, resume=resume, **given)
     except KeyboardInterrupt:
         raise options.stopped("Stopped; what was saved is kept.", out) from None
     if not options.speaks():
@@ -130,6 +142,40 @@ def finetune(
     if result.state == "stopped":
         raise options.stopped(f"Stopped at step {result.step}, checkpoint saved.", out)
     typer.echo(json.dumps(asdict(result), indent=2) if as_json else _text(result, data))
+
+
+def _print_plan(data: list[Path], model: str, given: dict[str, Any], *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from compactbio.progress import Reporter
+    from compactbio.training.finetuning_plan import plan
+
+    try:
+        with Reporter(Console(stderr=True)) as reporter:
+            found = plan(data, model, listener=reporter, **given)
+    except KeyboardInterrupt:
+        typer.echo("Stopped; nothing was measured.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(json.dumps(asdict(found), indent=2) if as_json else _plan_text(found))
+
+
+def _plan_text(found: "FinetuningPlan") -> str:
+    machine = found.machine
+    on = machine["processor"] if machine["device"] == "cpu" else machine["device"]
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    texts = f", {found.unlabelled_rows:,} of {found.unlabelled_documents:,} unlabelled documents"
+    parts = {"teachers": found.teacher_seconds, "training": found.training_seconds, "devel": found.devel_seconds}
+    times = ", ".join(f"{name} {options.duration(seconds)}" for name, seconds in parts.items() if seconds)
+    lines = [
+        f"student      {found.parameters / 1e6:.1f} M parameters, {found.task}",
+        *([f"teachers     {', '.join(found.teachers)}"] if found.teachers else []),
+        f"rows         {found.labelled_rows:,} labelled{texts if found.unlabelled_documents else ''}",
+        f"steps        {found.steps:,}: about {found.tokens / 1e6:.2f} M tokens",
+        f"measured     {found.tokens_per_second:,.0f} tokens/s, {found.precision}, {threads}, {on}",
+        f"memory       {found.memory_bytes / 1e9:.1f} GB",
+        f"time         {options.duration(found.seconds)}: {times}",
+    ]
+    return "\n".join(lines)
 
 
 def _text(result: "Finetuned", data: list[Path]) -> str:

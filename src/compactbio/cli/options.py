@@ -120,3 +120,14 @@ def stopped(what: str, out: Path) -> typer.Exit:
 def speaks() -> bool:
     """Whether this process, of those that torchrun started, is the one that prints results."""
     return os.environ.get("RANK", "0") == "0"
+
+
+_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
+
+
+def duration(seconds: float) -> str:
+    """A time in the largest unit of which it has one and a half: "1.6 hours"."""
+    for size, name in _UNITS:
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} s"

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from compactbio.training.plan import Elsewhere, Plan
 
 EXAMPLE = "Example: compactbio plan distil-biobert --corpus corpora/pubmed --devices 8xH100 --devices L4"
-_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 
 
 def plan(
@@ -36,7 +35,8 @@ def plan(
 ) -> None:
     """Forecast tokens, FLOPs, memory and time of `compactbio train` with the same options.
 
-    Times a few real steps on this machine with the real models and rows; nothing of them is kept.
+    Times a few real steps on this machine with the real models and rows; nothing of them is kept. `compactbio finetune
+    ... --plan` forecasts fine-tuning.
     """
     from rich.console import Console
 
@@ -77,8 +77,8 @@ def _text(found: "Plan") -> str:
         f"measured     {found.tokens_per_second:,.0f} tokens/s in {found.timed_steps} steps, {found.precision}, "
         f"{threads}, {on}",
         f"memory       {found.memory_bytes / 1e9:.1f} GB at {found.tokens_per_batch:,} tokens per micro-batch",
-        f"time         {_time(found.seconds)}: training {_time(found.training_seconds)}, "
-        f"held-out {_time(found.heldout_seconds)}, checkpoints {_time(found.checkpoint_seconds)}",
+        f"time         {options.duration(found.seconds)}: training {options.duration(found.training_seconds)}, "
+        f"held-out {options.duration(found.heldout_seconds)}, checkpoints {options.duration(found.checkpoint_seconds)}",
     ]
     if found.elsewhere:
         share = found.elsewhere[0].share
@@ -90,17 +90,10 @@ def _text(found: "Plan") -> str:
 def _elsewhere(run: "Elsewhere") -> str:
     fits = "" if run.fits else ": too little, lower --tokens-per-batch"
     return (
-        f"{run.count} x {run.device:10} {_time(3600 * run.hours)} (at all of the rate "
-        f"{_time(3600 * run.hours_at_full_rate)}); about {run.memory_bytes / 1e9:.0f} GB per device at "
+        f"{run.count} x {run.device:10} {options.duration(3600 * run.hours)} (at all of the rate "
+        f"{options.duration(3600 * run.hours_at_full_rate)}); about {run.memory_bytes / 1e9:.0f} GB per device at "
         f"{run.tokens_per_batch:,} tokens per micro-batch{fits}"
     )
-
-
-def _time(seconds: float) -> str:
-    for size, name in _UNITS:
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.0f} s"
 
 
 def _short(number: float) -> str:

@@ -1,16 +1,16 @@
 """The scores of a model on the devel splits of what it is fine-tuned on: they choose the epoch that is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
+from compactbio.documents import Document
 from compactbio.modeling.heads import predictor_of
 from compactbio.tasks.ner_encoding import counted_labels
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.registry import TASKS, score
-from compactbio.tasks.settings import Settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training.corpora import Corpora, Corpus
 from compactbio.training.step_trainer import Validation
@@ -82,20 +82,13 @@ class Devel:
 
 
 def devel_of(
-    corpora: Corpora,
-    tokenizer: PreTrainedTokenizerFast,
-    labels: Sequence[str],
-    settings: Settings,
-    tokens: int,
-    precision: str,
+    corpora: Corpora, encode: Callable[[Sequence[Document]], Any], labels: Sequence[str], tokens: int, precision: str
 ) -> Devel | None:
-    """The devel splits of data sets; None where none has one. `settings` are those that documents are encoded with."""
+    """The devel splits of data sets; None where none has one. `encode` makes a model's rows of documents."""
     parts = tuple(part for part in corpora.parts if part.devel)
-    if not parts:
-        return None
-    encode = TASKS[corpora.task].encode
-    encoded = tuple(encode(part.devel, tokenizer, labels, settings) for part in parts)
-    return Devel(parts, encoded, tuple(labels), tokens, precision)
+    return (
+        Devel(parts, tuple(encode(part.devel) for part in parts), tuple(labels), tokens, precision) if parts else None
+    )
 
 
 def mean(values: Sequence[float]) -> float:

@@ -8,11 +8,12 @@ result), `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
 import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from compactbio.documents import Document
@@ -81,6 +82,7 @@ class Inputs:
 
     corpora: Corpora
     source: loading.Source
+    tokenizer: PreTrainedTokenizerFast
     settings: Settings
     labels: tuple[str, ...]
     precision: str
@@ -100,6 +102,29 @@ class Inputs:
     def encoding(self) -> Settings:
         """The settings that documents are encoded with."""
         return self.settings.model_copy(update={} if self.joined is None else {JOINED_SIGNS: list(self.joined)})
+
+    def encode(self, documents: Sequence[Document]) -> Any:
+        """The rows of documents, as of the task's `encode`."""
+        return self.task.encode(documents, self.tokenizer, self.labels, self.encoding)
+
+    def devel(self) -> Devel | None:
+        """The devel splits of the data sets; None where none has one."""
+        return devel_of(self.corpora, self.encode, self.labels, self.tokens, self.precision)
+
+    def start(self) -> PreTrainedModel:
+        """The model to train, as it is before the first step."""
+        model = loading.load_for(self.source, self.task.auto, self.labels, self.settings.seed, new_head=True)
+        if self.layers is not None:
+            model = with_fewer_layers(model, self.layers, self.settings.seed)
+        if scheme := self.task.scheme(self.corpora.train, self.settings):
+            model.config.update({RELATION_CLASSES: scheme.memory()})
+        if self.joined is not None:
+            model.config.update({JOINED_SIGNS: list(self.joined)})
+        if self.fresh_head:
+            draw_classifier(model, self.settings.seed)
+        # The fast attention kernels have no dropout; the rate of the hidden states stays as the model has it.
+        set_dropout(model, hidden=None, attention=0.0)
+        return model
 
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed, as a JSON value."""
@@ -165,6 +190,37 @@ def finetune(
     Raises UserError for whatever the user can fix.
     """
     out = Path(out)
+    inputs = collect(
+        data, model, task=task, overrides=overrides, train_on=train_on, teachers=teachers, unlabelled=unlabelled,
+        layers=layers, workers=workers, on_cluster=on_cluster, format=format, name=name, precision=precision,
+        tokens_per_batch=tokens_per_batch,
+    )  # fmt: skip
+    with loading.quiet(), run_folder.open_run(out, inputs.record(), resume=resume) as begun:
+        if begun.result is not None:
+            return Finetuned(**begun.result)
+        if run_folder.processes().is_main_process:
+            sys.stderr.writelines(f"{note}\n" for note in inputs.notes)
+        return _run(inputs, out, begun)
+
+
+def collect(
+    data: str | Path | Mapping[str, str | Path] | Sequence[str | Path],
+    model: str | Path,
+    *,
+    task: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    train_on: str = "train",
+    teachers: Sequence[str | Path] = (),
+    unlabelled: Sequence[str | Path] = (),
+    layers: int | None = None,
+    workers: int | None = None,
+    on_cluster: bool = False,
+    format: str | None = None,
+    name: str | None = None,
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
+) -> Inputs:
+    """Find and check all that a run is made of; the arguments are those of `finetune`, which also raise as there."""
     corpora = read_corpora(data, task, name, format=format, train_on=train_on)
     source = loading.find(model)
     tokenizer = loading.tokenizer_of(source)
@@ -184,6 +240,7 @@ def finetune(
     inputs = Inputs(
         corpora=corpora,
         source=source,
+        tokenizer=tokenizer,
         settings=chosen,
         labels=head.labels,
         fresh_head=head.fresh,
@@ -199,51 +256,27 @@ def finetune(
             "Workers and a cluster compute what teachers say: name a teacher, or leave them out.",
             setting="workers" if workers else "cluster",
         )
-    if teachers:
-        inputs = replace(
-            inputs,
-            teaching=Teaching(
-                find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme),
-                find_texts(unlabelled, task, corpora.held_out),
-                workers,
-                on_cluster,
-            ),
-        )
-    with loading.quiet(), run_folder.open_run(out, inputs.record(), resume=resume) as begun:
-        if begun.result is not None:
-            return Finetuned(**begun.result)
-        if run_folder.processes().is_main_process:
-            sys.stderr.writelines(f"{note}\n" for note in notes)
-        return _run(inputs, tokenizer, out, begun)
+    if not teachers:
+        return inputs
+    teaching = Teaching(
+        find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme),
+        find_texts(unlabelled, task, corpora.held_out),
+        workers,
+        on_cluster,
+    )
+    return replace(inputs, teaching=teaching)
 
 
-def _run(inputs: Inputs, tokenizer: PreTrainedTokenizerFast, out: Path, begun: run_folder.Begun) -> Finetuned:
+def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
     chosen, task, corpora, processes = inputs.settings, inputs.task, inputs.corpora, run_folder.processes()
-    train = corpora.train
-
-    def encode(documents: Sequence[Document]) -> Any:
-        return task.encode(documents, tokenizer, inputs.labels, inputs.encoding)
-
-    encoded, allowed = encode(train), None
-    if len(corpora.parts) > 1:
-        encoded, allowed = partly_labelled(encoded, corpora, inputs.labels)
+    encoded, allowed = labelled_rows(inputs)
     taught = Taught([row for row in encoded.rows if (row.labels != -100).any()], {}, ())
     if not taught.rows:
         raise UserError(f"{corpora.name}: nothing in its train split carries a label.")
-    model = loading.load_for(inputs.source, task.auto, inputs.labels, chosen.seed, new_head=True)
-    if inputs.layers is not None:
-        model = with_fewer_layers(model, inputs.layers, chosen.seed)
+    model = inputs.start()
     if inputs.teaching is not None and chosen.distil_weight:
-        taught = _taught(inputs, inputs.teaching, train, encode, encoded, out)
+        taught = _taught(inputs, inputs.teaching, encoded, out)
     rows = taught.rows
-    if scheme := task.scheme(train, chosen):
-        model.config.update({RELATION_CLASSES: scheme.memory()})
-    if inputs.joined is not None:
-        model.config.update({JOINED_SIGNS: list(inputs.joined)})
-    if inputs.fresh_head:
-        draw_classifier(model, chosen.seed)
-    # The fast attention kernels have no dropout; the rate of the hidden states stays as the model has it.
-    set_dropout(model, hidden=None, attention=0.0)
     per_epoch = math.ceil(len(rows) / chosen.batch_size)
     steps = batches.Steps(
         batches.Labelled(rows, chosen.seed),
@@ -253,7 +286,7 @@ def _run(inputs: Inputs, tokenizer: PreTrainedTokenizerFast, out: Path, begun: r
         processes.process_index,
         processes.num_processes,
     )
-    devel = devel_of(corpora, tokenizer, inputs.labels, inputs.encoding, inputs.tokens, inputs.precision)
+    devel = inputs.devel()
     arguments = engine.training_arguments(
         out / run_folder.CHECKPOINTS,
         inputs.precision,
@@ -291,29 +324,28 @@ def _run(inputs: Inputs, tokenizer: PreTrainedTokenizerFast, out: Path, begun: r
     )
     if stopped or not processes.is_main_process:
         return result
-    return _finish(inputs, out, model, tokenizer, devel, result, in_epochs)
+    return _finish(inputs, out, model, devel, result, in_epochs)
 
 
-def _taught(
-    inputs: Inputs,
-    teaching: Teaching,
-    train: Sequence[Document],
-    encode: Callable[[Sequence[Document]], Any],
-    encoded: Any,
-    out: Path,
-) -> Taught:
-    scheme = inputs.task.scheme(train, inputs.settings)
+def labelled_rows(inputs: Inputs) -> tuple[Any, Tensor | None]:
+    """The training documents as of the task's `encode`, and what their labels may stand for (see `partly_labelled`)."""
+    encoded = inputs.encode(inputs.corpora.train)
+    if len(inputs.corpora.parts) == 1:
+        return encoded, None
+    return partly_labelled(encoded, inputs.corpora, inputs.labels)
+
+
+def _taught(inputs: Inputs, teaching: Teaching, encoded: Any, out: Path) -> Taught:
+    train, task, settings = inputs.corpora.train, inputs.corpora.task, inputs.settings
+    scheme = inputs.task.scheme(train, settings)
     nothing = scheme.negatives if scheme else ("O",)
-    return taught_rows(
-        teaching, inputs.corpora.task, train, encode, encoded, inputs.labels, nothing, inputs.settings, out
-    )
+    return taught_rows(teaching, task, train, inputs.encode, encoded, inputs.labels, nothing, settings, out)
 
 
 def _finish(
     inputs: Inputs,
     out: Path,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
     devel: Devel | None,
     result: Finetuned,
     in_epochs: float,
@@ -325,7 +357,7 @@ def _finish(
             best = loading.find(out / run_folder.CHECKPOINTS / run_folder.BEST)
             model = loading.load_for(best, inputs.task.auto)
         model.save_pretrained(out)
-        tokenizer.save_pretrained(out)
+        inputs.tokenizer.save_pretrained(out)
         if devel is not None:
             outcomes = devel.outcomes(model)
             step = kept["step"] if kept else result.step

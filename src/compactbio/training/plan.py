@@ -35,7 +35,9 @@ class Timed:
     tokens: tuple[int, ...]
 
 
-class _Clock(TrainerCallback):  # type: ignore[misc]
+class Clock(TrainerCallback):  # type: ignore[misc]
+    """Takes the seconds of each step, and those of its optimiser's update."""
+
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.update: list[float] = []
@@ -74,7 +76,7 @@ def time_steps(
     """
     steps = batches.Steps(source, recipe.batch_size, tokens_per_batch, count + 1)
     recipe = recipe.model_copy(update={"steps": count + 1})
-    clock = _Clock()
+    clock = Clock()
     arguments = arguments_for(recipe, precision, None, validates=False, starts=True)
     outcome = distil(student, teacher, steps, recipe, arguments=arguments, callbacks=[clock])
     if outcome.stopped:
@@ -214,12 +216,7 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
         tokens=tokens_per_step * recipe.steps,
         flops_per_token=flops_per_token,
         flops=flops,
-        machine={
-            "processor": processor(),
-            "device": hardware.device(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
+        machine=machine(),
         precision=inputs.precision,
         tokens_per_batch=inputs.tokens,
         tokens_per_second=tokens_per_step / seconds_per_step,
@@ -231,6 +228,16 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
         checkpoint_seconds=saving,
         elsewhere=elsewhere,
     )
+
+
+def machine() -> dict[str, Any]:
+    """What figures are measured on: processor, device, threads, and the version of torch."""
+    return {
+        "processor": processor(),
+        "device": hardware.device(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def training_flops_per_token(

@@ -1,0 +1,171 @@
+"""What a fine-tuning run and its teachers will take: rows are counted, time is forecast from what is timed here."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from compactbio.documents import Document
+from compactbio.errors import UserError
+from compactbio.modeling import hardware, loading
+from compactbio.modeling.families import encoder_parameters
+from compactbio.modeling.packing import Row
+from compactbio.progress import Listener, Silent
+from compactbio.training import batches, engine, soft_labels, unlabelled
+from compactbio.training.finetuning import Inputs, collect, labelled_rows
+from compactbio.training.plan import Clock, machine
+from compactbio.training.soft_labels import Ensemble
+from compactbio.training.task_model import TaskModel
+
+_STEPS = 8  # that are timed, after one that warms up
+
+
+@dataclass(frozen=True)
+class FinetuningPlan:
+    """What a run will take.
+
+    Attributes:
+        parameters: of the student's encoder.
+        teachers: their names.
+        labelled_rows: rows with labels.
+        unlabelled_documents: those to learn from the teachers alone, and
+        unlabelled_rows: their rows, by the rows of a sample, those that are trained on.
+        steps: of the run.
+        tokens: of all steps, by the mean length of rows.
+        tokens_per_second: while training, measured.
+        memory_bytes: the peak of a process that trains, measured.
+        seconds: of the run in all, which are
+        teacher_seconds, training_seconds, devel_seconds: computing what teachers say (of all texts, also those that the
+            cache holds), training, and scoring devel.
+        machine, precision: what was measured on.
+    """
+
+    task: str
+    parameters: int
+    teachers: tuple[str, ...]
+    labelled_rows: int
+    unlabelled_documents: int
+    unlabelled_rows: int
+    steps: int
+    tokens: float
+    tokens_per_second: float
+    memory_bytes: int
+    seconds: float
+    teacher_seconds: float
+    training_seconds: float
+    devel_seconds: float
+    machine: dict[str, Any]
+    precision: str
+
+
+def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **options: Any) -> FinetuningPlan:
+    """Forecast what `finetuning.finetune` with the same arguments takes; nothing is written.
+
+    Counts all rows and unlabelled documents, times the teachers on a chunk of documents, and some steps of training.
+
+    Args:
+        data, model, **options: as of `finetune`, without its folder.
+        listener: gets a sentence on what is being done.
+
+    Raises UserError as `finetune` does.
+    """
+    listener = listener or Silent()
+    inputs = collect(data, model, **options)
+    with loading.quiet():
+        return _plan(inputs, listener)
+
+
+def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
+    chosen, teaching = inputs.settings, inputs.teaching
+    labelled = [row for row in labelled_rows(inputs)[0].rows if (row.labels != -100).any()]
+    documents, rows, lengths, teacher_seconds = 0, 0, 0.0, 0.0
+    if teaching is not None and chosen.distil_weight:
+        sample: Sequence[Document] = inputs.corpora.train[: soft_labels.CHUNK]
+        if teaching.texts is not None:
+            listener.note("Counting the unlabelled documents ...")
+            documents = unlabelled.count(teaching.texts)["used"]
+            sample = list(islice(teaching.texts.documents(), soft_labels.CHUNK))
+            found = [len(row) for row in inputs.encode(sample).rows]
+            rows, lengths = round(len(found) / len(sample) * documents), statistics.fmean(found)
+        listener.note(f"Timing {len(teaching.teachers)} teachers on {len(sample)} documents ...")
+        teacher_seconds = _teacher_seconds(inputs, sample, documents, rows, len(labelled))
+    trained = min(rows, chosen.sample or rows)
+    steps = math.ceil((len(labelled) + trained) * chosen.epochs / chosen.batch_size)
+    mean = statistics.fmean(map(len, labelled))
+    tokens = chosen.epochs * (len(labelled) * mean + trained * lengths)
+    listener.note(f"Timing {_STEPS} steps of {chosen.batch_size} rows ...")
+    parameters, per_token, update = _timed(inputs, labelled)
+    training = tokens * per_token + steps * update
+    devel = _devel_seconds(inputs, listener)
+    return FinetuningPlan(
+        task=inputs.corpora.task,
+        parameters=parameters,
+        teachers=tuple(teacher.source.public_name() for teacher in teaching.teachers) if teaching else (),
+        labelled_rows=len(labelled),
+        unlabelled_documents=documents,
+        unlabelled_rows=trained,
+        steps=steps,
+        tokens=tokens,
+        tokens_per_second=tokens / training,
+        memory_bytes=hardware.peak(),
+        seconds=teacher_seconds + training + devel,
+        teacher_seconds=teacher_seconds,
+        training_seconds=training,
+        devel_seconds=devel,
+        machine=machine(),
+        precision=inputs.precision,
+    )
+
+
+def _teacher_seconds(inputs: Inputs, sample: Sequence[Document], documents: int, rows: int, labelled: int) -> float:
+    """Seconds of the teachers for all documents, by those of a sample, which are not taken from the cache."""
+    assert inputs.teaching is not None
+    with TemporaryDirectory() as folder:
+        ensemble = Ensemble(inputs.teaching.teachers, Path(folder))
+        ensemble.fill(sample[:8])  # loads the models
+        taken = _seconds(lambda: ensemble.fill(sample))
+    per_row = taken / max(1, len(inputs.encode(sample).rows))
+    return per_row * (labelled + rows) / (inputs.teaching.workers or 1)
+
+
+def _timed(inputs: Inputs, rows: Sequence[Row]) -> tuple[int, float, float]:
+    """The student's parameters, and the seconds of training per token and of an update of the weights."""
+    model = inputs.start()
+    parameters = encoder_parameters(model)
+    steps = batches.Steps(
+        batches.Labelled(rows, inputs.settings.seed), inputs.settings.batch_size, inputs.tokens, _STEPS + 1
+    )
+    arguments = engine.training_arguments(
+        None, inputs.precision, max_steps=_STEPS + 1, learning_rate=inputs.settings.learning_rate, max_grad_norm=1.0,
+        eval_strategy="no", ddp_find_unused_parameters=True,
+    )  # fmt: skip
+    clock = Clock()
+    outcome = engine.fit(TaskModel(model, inputs.corpora.task), steps, None, arguments, [clock], None)
+    if outcome.stopped:
+        raise UserError("Stopped before all steps were timed; start again.")
+    tokens = [sum(batch.borders[-1] for batch in steps[i]) for i in range(1, _STEPS + 1)]
+    timed = list(zip(clock.seconds[1:], clock.update[1:], tokens, strict=True))
+    per_token = statistics.median((step - update) / count for step, update, count in timed)
+    return parameters, per_token, statistics.median(update for _, update, _ in timed)
+
+
+def _devel_seconds(inputs: Inputs, listener: Listener) -> float:
+    """Seconds of scoring devel: after each epoch of the second half, and twice at the end, once to calibrate."""
+    devel = inputs.devel()
+    if devel is None:
+        return 0.0
+    listener.note("Timing a score on devel ...")
+    model = inputs.start()
+    taken = _seconds(lambda: devel.outcomes(model))
+    return taken * (inputs.settings.epochs - inputs.settings.epochs // 2 + 2)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

@@ -1,0 +1,67 @@
+"""The forecast of a fine-tuning run counts what the run does, and times the real teachers and steps."""
+
+import json
+
+import pytest
+
+from compactbio import formats
+from compactbio.errors import UserError
+from compactbio.modeling import runtimes
+from compactbio.training.finetuning import finetune
+from compactbio.training.finetuning_plan import plan
+from conftest import one_sentence
+from task_data import ner_folder, qa_folder, start_folder
+
+QUICK = {"epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
+SIZES = {"train": 40, "devel": 10, "test": 6}
+
+
+@pytest.fixture(scope="module")
+def start(tokenizer_folder, tmp_path_factory):
+    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
+
+
+@pytest.fixture
+def texts(tmp_path):
+    more = ner_folder(tmp_path / "more", {"train": 60}, seed=7)
+    path = tmp_path / "more.txt"
+    path.write_text("".join(f"{document.text}\n" for document in formats.read(more / "train.tsv")))
+    return path
+
+
+def test_a_plan_counts_what_the_run_does_and_writes_nothing(tagger, start, texts, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    given = {"teachers": [tagger], "unlabelled": [texts], "overrides": {**QUICK, "sample": 30}}
+    before = set(runtimes.cache().rglob("*")) | set(tmp_path.rglob("*"))
+    found = plan(data, start, **given)
+    assert set(runtimes.cache().rglob("*")) | set(tmp_path.rglob("*")) == before
+    run = finetune(data, start, tmp_path / "out", **given)
+    assert (found.labelled_rows, found.unlabelled_rows, found.steps) == (40, 30, run.step)
+    assert found.unlabelled_documents == run.unlabelled["used"]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert lines and found.teachers == ("tagger",) and found.task == "ner"
+    parts = (found.teacher_seconds, found.training_seconds, found.devel_seconds)
+    assert min(parts) > 0 and found.seconds == pytest.approx(sum(parts))
+
+
+def test_without_teachers_only_training_and_devel_take_time(start, tmp_path):
+    found = plan(qa_folder(tmp_path / "made", SIZES), start, overrides=QUICK)
+    assert (found.teachers, found.teacher_seconds, found.unlabelled_documents) == ((), 0.0, 0)
+    assert found.training_seconds > 0 and found.devel_seconds > 0
+
+
+def test_the_command_prints_the_plan(tagger, start, texts, tmp_path, cli):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    command = ["finetune", data, "--model", start, "--set", "max_length=32"]
+    status, stdout, _ = cli(*command, "--teacher", tagger, "--unlabelled", texts, "--plan")
+    assert status == 0 and "teachers     tagger" in stdout and "40 labelled" in stdout and "tokens/s" in stdout
+    status, stdout, _ = cli(*command, "--plan", "--json")
+    assert status == 0 and json.loads(stdout)["labelled_rows"] == 40
+    one_sentence(cli(*command), "--out")
+    one_sentence(cli(*command, "--plan", "--resume"), "--resume")
+
+
+def test_what_the_run_refuses_the_plan_refuses(start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    with pytest.raises(UserError, match="Workers and a cluster compute what teachers say"):
+        plan(data, start, workers=2, overrides=QUICK)
