@@ -73,7 +73,7 @@ def stopping_at(step: int, number: int = signal.SIGTERM, nth: int = 1) -> Iterat
         yield stopper
 
 
-_KILLED = """
+_KILLED_AT_STEP = """
 import signal, sys
 from compactbio.cli import main
 from interruptions import stopping_at
@@ -83,12 +83,42 @@ with stopping_at(int(step), signal.SIGKILL):
     main()
 """
 
+_KILLED_AT_FILE = """
+import signal, sys
+from contextlib import contextmanager
+from compactbio.cli import main
+from compactbio.training import soft_labels
+
+number, *sys.argv[1:] = sys.argv[1:]
+left, atomic_file = [int(number)], soft_labels.atomic_file
+
+@contextmanager
+def dying(path):
+    with atomic_file(path) as partial:
+        yield partial
+        left[0] -= 1
+        if not left[0]:
+            signal.raise_signal(signal.SIGKILL)
+
+soft_labels.atomic_file = dying
+main()
+"""
+
 
 def killed_at(step: int, arguments: list[str]) -> None:
     """Run the command line in a process of its own, which dies by SIGKILL as it comes to a step of its run."""
+    _killed(_KILLED_AT_STEP, step, arguments)
+
+
+def killed_at_file(number: int, arguments: list[str]) -> None:
+    """The same as it has written, but not put in place, the nth file of what teachers say."""
+    _killed(_KILLED_AT_FILE, number, arguments)
+
+
+def _killed(code: str, number: int, arguments: list[str]) -> None:
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     done = forked.run(
-        [sys.executable, "-c", _KILLED, str(step), *arguments],
+        [sys.executable, "-c", code, str(number), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,

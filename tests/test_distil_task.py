@@ -18,7 +18,7 @@ from compactbio.training import run_folder, soft_labels, unlabelled
 from compactbio.training.finetuning import finetune
 from compactbio.training.unlabelled import HeldOut
 from conftest import one_sentence
-from interruptions import stopping_at
+from interruptions import killed_at_file, stopping_at
 from task_data import ner_folder, qa_folder, relation_folder, start_folder
 
 QUICK = {"epochs": 2, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
@@ -213,6 +213,29 @@ def test_a_stopped_run_resumes_to_the_same_bits_without_computing_again(tagger, 
     monkeypatch.setattr(soft_labels.runtimes, "load", lambda *_: pytest.fail("computed again"))
     assert finetune(data, start, tmp_path / "out", resume=True, **given).state == "finished"
     assert equal(tmp_path / "straight", tmp_path / "out")
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_run_killed_while_it_caches_computes_what_is_missing(number, tagger, start, tmp_path, monkeypatch, cli):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"a dose of aspirin in group {n}\n" for n in range(2 * soft_labels.CHUNK + 20)))
+    sets = [
+        part for key, value in {**QUICK, "epochs": 1, "batch_size": 64}.items() for part in ("--set", f"{key}={value}")
+    ]
+    command = ["finetune", data, "--model", start, "--teacher", tagger, "--unlabelled", texts, *sets, "--out"]
+    monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path / "straight-cache"))
+    assert cli(*command, tmp_path / "straight")[0] == 0
+    monkeypatch.setenv("COMPACTBIO_CACHE", str(tmp_path / "cache"))
+    killed_at_file(number, [*map(str, command), str(tmp_path / "out")])
+    kept = len(list((tmp_path / "cache" / "teachers").rglob("[!.]*.arrow")))
+    # The labelled documents' file, then for each chunk of texts the teacher's file and the student's rows.
+    assert kept == {2: 1, 5: 3}[number]
+    assert cli(*command, tmp_path / "out", "--resume")[0] == 0
+    assert equal(tmp_path / "straight", tmp_path / "out")
+    assert len(list((tmp_path / "cache" / "teachers").rglob("*"))) == len(
+        list((tmp_path / "straight-cache" / "teachers").rglob("*"))
+    )
 
 
 @pytest.mark.slow
