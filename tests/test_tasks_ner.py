@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_labels_come_back_from_logits_through_windows(tokenizer):
         documents.append(_tokenised(text, repaired([draw.choice("OOBI") for _ in range(length)])))
     encoded = ner_encoding.encode(documents, tokenizer, {name: i for i, name in enumerate(names)}, max_length=32)
     logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
-    predicted = ner_encoding.decode(encoded, logits, names)
+    predicted = ner_encoding.decode(encoded, logits, names, valid=False)
     gold = [ner.tags(part, documents[part.document].spans) for part in encoded.sentences]
     assert predicted == gold
     outcome = ner.outcome(documents, encoded.sentences, predicted)
@@ -193,12 +194,61 @@ def test_labels_come_back_from_logits_through_windows(tokenizer):
     assert outcome.units[:, 0].sum() == sum(len(d.spans) for d in documents)
 
 
+def valid_iob2(tags):
+    pairs = zip(["O", *tags], tags, strict=False)
+    return all(to[0] != "I" or (one[0] != "O" and one[1:] == to[1:]) for one, to in pairs)
+
+
+@pytest.mark.parametrize("names", [["B", "I", "O"], ["O", "B-Drug", "I-Drug", "B-Gene", "I-Gene"]])
+def test_the_most_probable_valid_tags_are_those_of_a_plain_search(names, tokenizer):
+    draw = np.random.default_rng(0)
+    documents = [_tokenised(" ".join(["cell"] * n), ["O"] * n) for n in (1, 2, 3, 4, 5) for _ in range(12)]
+    encoded = ner_encoding.encode(documents, tokenizer, {}, max_length=32)
+    logits = [draw.normal(size=(len(row), len(names))).astype(np.float32) for row in encoded.rows]
+    predicted = ner_encoding.decode(encoded, logits, names, valid=True)
+    changed = 0
+    for document, window, values, tags in zip(documents, encoded.windows, logits, predicted, strict=True):
+        words = values[window.first_pieces]
+        count = len(document.text.split())
+        sequences = [s for s in product(range(len(names)), repeat=count) if valid_iob2([names[i] for i in s])]
+        best = max(sequences, key=lambda s: sum(words[k, i] for k, i in enumerate(s)))
+        assert tags == [names[i] for i in best]
+        changed += list(best) != words.argmax(-1).tolist()
+    assert changed > 10
+    found = ner_encoding.mentions(encoded, logits, names, valid=True)
+    spans = ner.document_spans(documents, encoded.sentences, predicted)
+    assert set(found.places) == {(i, span) for i, own in enumerate(spans) for span in own}
+
+
+def test_valid_tags_are_found_across_the_windows_of_a_long_sentence(tokenizer):
+    names = ["B", "I", "O"]
+    document = _tokenised(" ".join(["cell"] * 70), ["O"] * 70)
+    encoded = ner_encoding.encode([document], tokenizer, {}, max_length=32)
+    assert len(encoded.windows) > 2
+    logits = [np.zeros((len(row), 3), dtype=np.float32) for row in encoded.rows]
+    # The last word of one window is O by a little, the first of the next I: together they are B I.
+    first = encoded.windows[0].words[-1]
+    for window, values in zip(encoded.windows, logits, strict=True):
+        values[:, 2] = 5.0
+        for word, piece in zip(window.words, window.first_pieces, strict=True):
+            if word == first:
+                values[piece] = [1.9, 0.0, 2.0]
+            elif word == first + 1:
+                values[piece] = [0.0, 9.0, 2.0]
+    (tags,) = ner_encoding.decode(encoded, logits, names, valid=True)
+    assert tags[first : first + 2] == ["B", "I"] and set(tags[:first] + tags[first + 2 :]) == {"O"}
+    (plain,) = ner_encoding.decode(encoded, logits, names, valid=False)
+    assert plain[first : first + 2] == ["O", "B"]
+
+
 def test_a_word_without_a_piece_is_counted_as_missed(tokenizer):
     document = _tokenised("the \x07 cell", ["O", "B", "B"])
     encoded = ner_encoding.encode([document], tokenizer, {"B": 0, "I": 1, "O": 2}, max_length=24)
     assert encoded.piece_counts[0][1] == 0
     logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
-    outcome = ner.outcome([document], encoded.sentences, ner_encoding.decode(encoded, logits, ["B", "I", "O"]))
+    outcome = ner.outcome(
+        [document], encoded.sentences, ner_encoding.decode(encoded, logits, ["B", "I", "O"], valid=False)
+    )
     assert (outcome.units.sum(0) == [1, 0, 1]).all()
 
 

@@ -52,7 +52,7 @@ class Tagger:
         model = self.model
         encoded = ner_encoding.encode(documents, model.tokenizer, {}, model.max_length, model.joined)
         logits = yield from model.logits_in_steps(encoded.rows, tokens)
-        found = ner_encoding.mentions(encoded, logits, model.labels)
+        found = ner_encoding.mentions(encoded, logits, model.labels, valid=model.iob2)
         scores = found.scores(model.scoring.temperature).tolist()
         return [
             (place, Span(s.start, s.end, s.type or self.unnamed), score)

@@ -23,7 +23,7 @@ from compactbio.modeling.runtimes import Portable, Runtime
 from compactbio.tasks import calibration_file
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme, scheme
-from compactbio.tasks.settings import has_independent_outputs, unknown_words
+from compactbio.tasks.settings import has_independent_outputs, trained_on_iob2, unknown_words
 
 Result = TypeVar("Result")
 Logits = list[NDArray[np.float32]]
@@ -78,6 +78,7 @@ class LoadedModel:
         warning: A sentence where an NER model does not say how its words were cut.
         scoring: How its scores are computed, and which are high enough.
         tokens_per_batch: Tokens that are computed together at most; None leaves it to the runtime.
+        iob2: Whether an NER model was trained on IOB2 tags, so that only valid sequences of them are found.
     """
 
     name: str
@@ -92,6 +93,7 @@ class LoadedModel:
     warning: str | None = None
     tokens_per_batch: int | None = None
     scoring: Scoring = Scoring()
+    iob2: bool = False
 
     def warn(self) -> None:
         """Log what a user should know of its words and its scores."""
@@ -147,6 +149,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
         unknown_words(source.config, source.public_name()) if task == "ner" else None,
         tokens,
         scored,
+        trained_on_iob2(source.config),
     )
 
 

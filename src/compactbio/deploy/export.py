@@ -1,7 +1,7 @@
 """Export to ONNX: checked against the original on the user's data, and int8 only where it keeps the score."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,7 +92,7 @@ class _Data:
     documents: Sequence[Document]
     encoded: Any
     labels: Sequence[str]
-    counted: Sequence[str]  # the labels to score by (see `scoring.counted_labels`)
+    types: Set[str] | None  # those of mentions that count (see `scoring.counted_types`)
     golden: Mapping[str, Any] | None
     described: dict[str, Any]
 
@@ -101,7 +101,14 @@ class _Data:
 
     def score(self, logits: Logits) -> float:
         _, outcome = score(
-            logits, self.task, self.documents, self.encoded, self.counted, self.source.config, golden=self.golden
+            logits,
+            self.task,
+            self.documents,
+            self.encoded,
+            self.labels,
+            self.source.config,
+            golden=self.golden,
+            types=self.types,
         )
         return outcome.main
 
@@ -257,8 +264,8 @@ def _encoded_data(source: loading.Source, task: str, data: str | Path, split: Sp
     encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, settings)
     golden = found.golden() if chosen == "test" else None
     described = scoring.described(found, chosen, documents, whole=found.single)
-    counted = scoring.counted_labels(found, documents, labels)
-    return _Data(source, task, documents, encoded, labels, counted, golden, described)
+    types = scoring.counted_types(found, documents, labels)
+    return _Data(source, task, documents, encoded, labels, types, golden, described)
 
 
 def _sample(rows: Sequence[Row]) -> list[Row]:

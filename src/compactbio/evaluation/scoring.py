@@ -1,6 +1,6 @@
 """Scoring a fine-tuned model on a split of a data set: data, rows, logits, predictions, scores with an interval."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from compactbio.tasks.data import Data, Split
 from compactbio.tasks.ner_encoding import Mentions
 from compactbio.tasks.outcome import Outcome, listed
 from compactbio.tasks.registry import TASKS, Task, score
-from compactbio.tasks.settings import Settings, settings, stored_settings, unknown_words
+from compactbio.tasks.settings import Settings, settings, stored_settings, trained_on_iob2, unknown_words
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card
@@ -166,16 +166,16 @@ def evaluate(
         chosen = chosen.model_copy(update={"max_length": min(chosen.max_length, loaded.longest)})
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
     logits = loaded.logits(encoded.rows)
-    counted = labels if untyped else counted_labels(found, documents, labels)
+    types = None if untyped else counted_types(found, documents, labels)
     predictions, outcome = score(
-        logits, found.task, documents, encoded, counted, source.config, protocol=protocol, golden=golden
+        logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden, types=types
     )
     about = described(found, split, documents, whole=found.single and not in_part)
 
     notes = [*outcome.notes, *left_out]
     if found.task == "ner" and not untyped:
-        own = kind.model_labels(source.config, source.name, [])
-        notes += _notes_on_types(ner_encoding.mentions(encoded, logits, labels), labels, counted, own)
+        mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(source.config))
+        notes += _notes_on_types(mentions, labels, types, kind.model_labels(source.config, source.name, []))
     if calibrate:
         findings = calibration.findings(found.task, documents, encoded, logits, labels, source.config, source.name)
         notes.append(_keep_calibration(source, loaded.about, calibration.calibrate(findings, about)))
@@ -200,8 +200,8 @@ def evaluate(
     )
 
 
-def counted_labels(found: Data, documents: Sequence[Document], labels: Sequence[str]) -> list[str]:
-    """A model's labels to decode by; of mentions only the types count that the data are labelled for.
+def counted_types(found: Data, documents: Sequence[Document], labels: Sequence[str]) -> Set[str] | None:
+    """The types of a model's mentions that count on a data set, those that it is labelled for; None for all.
 
     Args:
         found: the data set.
@@ -209,23 +209,21 @@ def counted_labels(found: Data, documents: Sequence[Document], labels: Sequence[
         labels: the model's, spelt as in the documents.
     """
     if found.task != "ner":
-        return list(labels)
+        return None
     kinds = {parse(label)[1] for label in labels if label != "O"}
     labelled = {span.type for document in documents for span in document.spans}
-    if not kinds <= labelled:
-        # A split may lack a type by chance that the data set is labelled for.
-        keys = set(map(names.key, labelled | found.types))
-        kinds = {kind for kind in kinds if names.key(kind) in keys} or kinds
-    return ner_encoding.counted_labels(labels, kinds)
+    if kinds <= labelled:
+        return None
+    # A split may lack a type by chance that the data set is labelled for.
+    keys = set(map(names.key, labelled | found.types))
+    return {kind for kind in kinds if names.key(kind) in keys} or None
 
 
 def _notes_on_types(
-    found: Mentions, labels: Sequence[str], counted: Sequence[str], own: Sequence[str]
+    found: Mentions, labels: Sequence[str], types: Set[str] | None, own: Sequence[str]
 ) -> Iterator[str]:
     """Sentences on types of the model that the data are not labelled for, or do not tell apart."""
-    pairs = zip(labels, counted, strict=True)
-    foreign = {parse(label)[1] for label, used in pairs if label != used}
-    if foreign:
+    if types is not None and (foreign := {parse(label)[1] for label in labels if label != "O"} - types):
         number = sum(span.type in foreign for _, span in found.places)
         yield f"The data are not labelled for {listed(foreign)}; the model's {number:,} mentions of it are not counted."
     kinds = {parse(label)[1] for label in own if label != "O"}

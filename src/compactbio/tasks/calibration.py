@@ -21,7 +21,7 @@ from compactbio.errors import UserError
 from compactbio.tasks import ner_encoding, relation
 from compactbio.tasks.alignment import comparable
 from compactbio.tasks.relation_classes import Scheme
-from compactbio.tasks.settings import has_independent_outputs
+from compactbio.tasks.settings import has_independent_outputs, trained_on_iob2
 
 CALIBRATED = ("ner", "relation")  # the tasks
 BINS = 10
@@ -186,7 +186,8 @@ def findings(
     Raises UserError for another task, and as `mention_findings` does.
     """
     if task == "ner":
-        return mention_findings(documents, encoded, logits, labels, ner_encoding.model_labels(config, name))
+        own = ner_encoding.model_labels(config, name)
+        return mention_findings(documents, encoded, logits, labels, own, valid=trained_on_iob2(config))
     if task == "relation":
         independent = has_independent_outputs(config)
         return relation_findings(documents, np.stack(logits), labels, encoded.scheme, independent=independent)
@@ -275,6 +276,8 @@ def mention_findings(
     logits: Sequence[NDArray[np.float32]],
     labels: Sequence[str],
     own: Sequence[str],
+    *,
+    valid: bool,
 ) -> Findings:
     """The mentions that a model finds, of the types that the documents hold.
 
@@ -284,6 +287,7 @@ def mention_findings(
         logits: (length, labels) of each row.
         labels: the model's labels by id, as the documents spell their types.
         own: the same as the model spells them.
+        valid: as of `ner_encoding.decode`.
 
     Raises UserError where several types of the model are one in the documents.
     """
@@ -297,7 +301,7 @@ def mention_findings(
         )
     wanted = [{comparable(span, document.text) for span in document.spans} for document in documents]
     gold = Counter(names[span.type] for spans in wanted for span in spans if span.type in names)
-    found = ner_encoding.mentions(encoded, logits, labels)
+    found = ner_encoding.mentions(encoded, logits, labels, valid=valid)
     known = np.array([names[span.type] in gold for _, span in found.places], dtype=np.bool_)
     kept = [place for place, keep in zip(found.places, known, strict=True) if keep]
     return Findings(

@@ -1,7 +1,9 @@
 """NER models: words to pieces, long sentences in overlapping windows, and logits back to one tag per word."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,14 +88,6 @@ def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Docume
     return [f"{prefix}-{kind}" if kind and prefix != "O" else prefix for prefix, kind in tags]
 
 
-def counted_labels(labels: Sequence[str], types: Set[str]) -> list[str]:
-    """A model's labels to decode by on data that are labelled for `types`: those of all other types are `O`.
-
-    Data that are not labelled for genes do not say whether a gene that a model finds is one.
-    """
-    return [label if parse(label)[1] in types else "O" for label in labels]
-
-
 def encode(
     documents: Sequence[Document],
     tokenizer: PreTrainedTokenizerFast,
@@ -124,17 +118,82 @@ def encode(
     return Encoded(tuple(sentences), piece_counts, tuple(windows))
 
 
-def decode(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[list[str]]:
-    """The tags of each sentence's words in valid IOB2, from the logits (length, labels) of each row.
+def decode(
+    encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], *, valid: bool
+) -> list[list[str]]:
+    """The tags of each sentence's words in valid IOB2.
 
     A word without a piece has the tag of the word before it where the word after it continues that mention, else `O`.
+
+    Args:
+        encoded: the documents.
+        logits: (length, labels) of each row.
+        names: the model's labels by id.
+        valid: take the most probable sequence of tags that is valid IOB2, for a model that was trained on such tags;
+            else the most probable tag of each word, with conlleval's reading of what is not valid.
     """
     found = [["O"] * len(sentence.words) for sentence in encoded.sentences]
-    for window, values in zip(encoded.windows, logits, strict=True):
-        best = values[window.first_pieces].argmax(-1)
-        for word, label in zip(window.words, best.tolist(), strict=True):
-            found[window.sentence][word] = names[label]
+    for index, words, values in _by_sentence(encoded, logits):
+        for word, label in zip(words, _best_labels(values, names, valid=valid), strict=True):
+            found[index][word] = names[label]
     return [repaired(_bridged(tags, counts)) for tags, counts in zip(found, encoded.piece_counts, strict=True)]
+
+
+def only_types(predicted: Sequence[Sequence[str]], types: Set[str]) -> list[list[str]]:
+    """`decode`'s tags without the mentions of other types.
+
+    Data that are not labelled for genes do not say whether a gene that a model finds is one.
+    """
+    return [[tag if parse(tag)[1] in types else "O" for tag in tags] for tags in predicted]
+
+
+def _by_sentence(
+    encoded: Encoded, logits: Sequence[NDArray[np.float32]]
+) -> Iterator[tuple[int, list[int], NDArray[np.float32]]]:
+    """Of each sentence its index, its words that have a piece, and their logits (words, labels)."""
+    pairs = zip(encoded.windows, logits, strict=True)
+    for index, group in groupby(pairs, key=lambda pair: pair[0].sentence):
+        windows = list(group)
+        words = [word for window, _ in windows for word in window.words]
+        values = np.concatenate([row[window.first_pieces] for window, row in windows])
+        yield index, words, values
+
+
+def _best_labels(values: NDArray[np.float32], names: Sequence[str], *, valid: bool) -> list[int]:
+    """The label of each word of a sentence, as of `decode`; values are (words, labels)."""
+    best: list[int] = values.argmax(-1).tolist()
+    if not valid:
+        return best
+    starts, follows = _transitions(tuple(names))
+    # Where the most probable labels are valid, they are the most probable valid sequence too.
+    if not best or (starts[best[0]] and follows[best[:-1], best[1:]].all()):
+        return best
+    return _most_probable(values, starts, follows)
+
+
+def _most_probable(values: NDArray[np.float32], starts: NDArray[np.bool_], follows: NDArray[np.bool_]) -> list[int]:
+    """The labels of the most probable sequence that is allowed (Viterbi 1967), from logits (words, labels)."""
+    # Logits and not probabilities: a word's normalisation is the same for all sequences.
+    total = np.where(starts, values[0], -np.inf)
+    penalty = np.where(follows, 0, -np.inf)
+    before: list[NDArray[np.int64]] = []
+    for word in values[1:]:
+        reached = total[:, None] + penalty  # (from, to)
+        before.append(reached.argmax(0))
+        total = reached.max(0) + word
+    path = [int(total.argmax())]
+    for choice in reversed(before):
+        path.append(int(choice[path[-1]]))
+    return path[::-1]
+
+
+@lru_cache(maxsize=64)
+def _transitions(names: tuple[str, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which labels may begin a sentence in IOB2, (labels,), and which may follow which, (from, to)."""
+    tags = [parse(name) for name in names]
+    starts = np.array([prefix != "I" for prefix, _ in tags])
+    follows = np.array([[to[0] != "I" or (one[0] in "BI" and one[1] == to[1]) for to in tags] for one in tags])
+    return starts, follows
 
 
 @dataclass(frozen=True)
@@ -165,20 +224,18 @@ class Mentions:
         return np.bincount(self.owners, of_type, count) / np.bincount(self.owners, minlength=count)
 
 
-def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str]) -> Mentions:
-    """The mentions that `decode`'s tags stand for, in their order; `logits` and `names` as of `decode`."""
+def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], *, valid: bool) -> Mentions:
+    """The mentions that `decode`'s tags stand for, in their order; the arguments are those of `decode`."""
     types = [None if parse(name)[0] == "O" else parse(name)[1] for name in names]
     # Most sentences hold no mention: only those that do are read word by word.
     tagged: dict[int, tuple[list[str], dict[int, NDArray[np.float32]]]] = {}
-    for window, row in zip(encoded.windows, logits, strict=True):
-        values = row[window.first_pieces]
-        best = values.argmax(-1).tolist()
+    for index, numbers, values in _by_sentence(encoded, logits):
+        best = _best_labels(values, names, valid=valid)
         if all(types[label] is None for label in best):
             continue
-        if window.sentence not in tagged:
-            tagged[window.sentence] = (["O"] * len(encoded.sentences[window.sentence].words), {})
-        tags, by_word = tagged[window.sentence]
-        for word, label, value in zip(window.words, best, values, strict=True):
+        tagged[index] = (["O"] * len(encoded.sentences[index].words), {})
+        tags, by_word = tagged[index]
+        for word, label, value in zip(numbers, best, values, strict=True):
             tags[word], by_word[word] = names[label], value
     places: list[tuple[int, Span]] = []
     words: list[NDArray[np.float32]] = []

@@ -1,6 +1,6 @@
 """The table of tasks: what fine-tuning, evaluation and export call for each of ner, relation and qa."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from compactbio.modeling.heads import ARCHITECTURES, AUTO
 from compactbio.tasks import ner, ner_encoding, qa, relation
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation_classes import Scheme
-from compactbio.tasks.settings import Settings, has_independent_outputs
+from compactbio.tasks.settings import Settings, has_independent_outputs, trained_on_iob2
 
 Logits = Sequence[NDArray[np.float32]]
 
@@ -62,7 +62,9 @@ TASKS = {
         encode=lambda documents, tokenizer, labels, settings: ner_encoding.encode(
             documents, tokenizer, _ids(labels), settings.max_length, frozenset(settings.joined_signs or ())
         ),
-        decode=lambda documents, encoded, logits, labels, config: ner_encoding.decode(encoded, logits, labels),
+        decode=lambda documents, encoded, logits, labels, config: ner_encoding.decode(
+            encoded, logits, labels, valid=trained_on_iob2(config)
+        ),
         outcome=lambda documents, encoded, predictions, labels, protocol, golden: ner_encoding.outcome(
             documents, encoded, predictions, labels, protocol
         ),
@@ -118,13 +120,16 @@ def score(
     *,
     protocol: str = "word",
     golden: Mapping[str, Question] | None = None,
+    types: Set[str] | None = None,
 ) -> tuple[Any, Outcome]:
     """The predictions for documents that the task's `encode` made `encoded` of, and their outcome.
 
     `logits` are those of the rows of `encoded`, `labels` the model's in the order of their ids, `golden` QA answers
-    that are not in the documents.
+    that are not in the documents, `types` those of mentions that count, None for all.
     """
     kind = TASKS[task]
     predictions = kind.decode(documents, encoded, logits, labels, config)
+    if types is not None:
+        predictions = ner_encoding.only_types(predictions, types)
     outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden)
     return predictions, replace(outcome, notes=(*outcome.notes, *encoded.notes))

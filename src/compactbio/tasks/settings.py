@@ -97,6 +97,8 @@ def settings(task: str, width: int, overrides: dict[str, Any]) -> Settings:
 # a punctuation character inside a word.
 RELATION_CLASSES = "relation_classes"
 JOINED_SIGNS = "joined_signs"
+# The scheme of an NER model's training tags, where it is known; without it, each word's own best tag is taken.
+TAG_SCHEME, IOB2 = "tag_scheme", "IOB2"
 _SETTINGS = {"negative": list, "scheme": str}
 
 
@@ -116,6 +118,11 @@ def named_labels(config: PretrainedConfig, name: str) -> list[str]:
 def has_independent_outputs(config: PretrainedConfig) -> bool:
     """Whether each output of a relation model decides for itself if its class holds."""
     return bool(config.problem_type == "multi_label_classification" and config.num_labels > 1)
+
+
+def trained_on_iob2(config: PretrainedConfig) -> bool:
+    """Whether an NER model's configuration says that it was trained on IOB2 tags."""
+    return bool(getattr(config, TAG_SCHEME, None) == IOB2)
 
 
 def stored_settings(config: PretrainedConfig, task: str) -> dict[str, Any]:

@@ -8,9 +8,8 @@ from transformers import PreTrainedModel
 
 from compactbio.documents import Document
 from compactbio.modeling.heads import predictor_of
-from compactbio.tasks.ner_encoding import counted_labels
 from compactbio.tasks.outcome import Outcome
-from compactbio.tasks.registry import TASKS, score
+from compactbio.tasks.registry import TASKS, Logits, score
 from compactbio.tasks.statistics import interval_of
 from compactbio.training.corpora import Corpora, Corpus
 from compactbio.training.step_trainer import Validation
@@ -42,12 +41,13 @@ class Devel:
         """The outcome on each data set; of mentions only the types count that it is labelled for."""
         predict = predictor_of(model, self.task, self.tokens, self.precision)
         return [
-            score(predict(encoded.rows), self.task, part.devel, encoded, self._counted(part), model.config)[1]
+            self._outcome(part, encoded, predict(encoded.rows), model)
             for part, encoded in zip(self.parts, self.encoded, strict=True)
         ]
 
-    def _counted(self, part: Corpus) -> Sequence[str]:
-        return counted_labels(self.labels, part.types) if self.task == "ner" else self.labels
+    def _outcome(self, part: Corpus, encoded: Any, logits: Logits, model: PreTrainedModel) -> Outcome:
+        types = part.types if self.task == "ner" else None
+        return score(logits, self.task, part.devel, encoded, self.labels, model.config, types=types)[1]
 
     def validation(self) -> Validation:
         """What chooses the best epoch; every process scores all of devel, which is little beside the training."""

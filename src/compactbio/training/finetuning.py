@@ -26,7 +26,7 @@ from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words
 from compactbio.tasks import calibration_file
 from compactbio.tasks.registry import TASKS, Task
-from compactbio.tasks.settings import JOINED_SIGNS, RELATION_CLASSES, Settings, settings
+from compactbio.tasks.settings import IOB2, JOINED_SIGNS, RELATION_CLASSES, TAG_SCHEME, Settings, settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import batches, engine, reporting, run_folder
 from compactbio.training.calibrating import calibrate_run
@@ -119,7 +119,7 @@ class Inputs:
         if scheme := self.task.scheme(self.corpora.train, self.settings):
             model.config.update({RELATION_CLASSES: scheme.memory()})
         if self.joined is not None:
-            model.config.update({JOINED_SIGNS: list(self.joined)})
+            model.config.update({JOINED_SIGNS: list(self.joined), TAG_SCHEME: IOB2})
         if self.fresh_head:
             draw_classifier(model, self.settings.seed)
         # The fast attention kernels have no dropout; the rate of the hidden states stays as the model has it.
