@@ -10,7 +10,7 @@ from compactbio.modeling import runtimes
 from compactbio.training.finetuning import finetune
 from compactbio.training.finetuning_plan import plan
 from conftest import one_sentence
-from task_data import ner_folder, qa_folder, start_folder
+from task_data import ner_folder, qa_folder, relation_folder, start_folder
 
 QUICK = {"epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
 SIZES = {"train": 40, "devel": 10, "test": 6}
@@ -61,7 +61,21 @@ def test_the_command_prints_the_plan(tagger, start, texts, tmp_path, cli):
     one_sentence(cli(*command, "--plan", "--resume"), "--resume")
 
 
-def test_what_the_run_refuses_the_plan_refuses(start, tmp_path):
+def test_relations_with_unlabelled_texts_and_several_corpora_are_planned(start, tmp_path):
+    data = relation_folder(tmp_path / "relation", {"train": 40, "devel": 4, "test": 4})
+    teacher = finetune(data, start, tmp_path / "teacher", overrides={**QUICK, "epochs": 1}).out
+    texts = tmp_path / "more.txt"
+    texts.write_text("patients @GENE$ and dose @DISEASE$ risk .\n" * 3)
+    found = plan(data, start, teachers=[teacher], unlabelled=[texts], overrides=QUICK)
+    assert (found.task, found.unlabelled_rows) == ("relation", 3)
+    drugs = ner_folder(tmp_path / "drugs", SIZES, kind="Drug")
+    others = ner_folder(tmp_path / "others", SIZES, seed=1, kind="Other")
+    assert plan([drugs, others], start, overrides=QUICK).labelled_rows == 80
+
+
+def test_what_the_run_refuses_the_plan_refuses(tagger, start, tmp_path):
     data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
     with pytest.raises(UserError, match="Workers and a cluster compute what teachers say"):
         plan(data, start, workers=2, overrides=QUICK)
+    with pytest.raises(UserError, match="A cluster computes teachers on unlabelled texts: name some"):
+        plan(data, start, teachers=[tagger], on_cluster=True, overrides=QUICK)

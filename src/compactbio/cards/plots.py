@@ -1,6 +1,7 @@
 """The picture of a card: how often findings are right by their score, and what a lowest score keeps of each type."""
 
 import io
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,9 @@ def calibration_figure(calibrations: Mapping[str, Mapping[str, Any]]) -> "Figure
         for row, (name, calibration) in zip(axes, calibrations.items(), strict=True):
             _reliability(row[0], calibration)
             _precision_and_recall(row[1], calibration["types"])
-            where = f"{calibration['data']['name']}, {calibration['data']['split']}, {name}"
-            row[0].set_title(f"Reliability on {where}".replace("$", r"\$"), loc="left", fontsize=8.5)
-            row[1].set_title("Precision against recall, by the lowest score", loc="left", fontsize=8.5)
+            where = f"{_short(calibration['data']['name'], 60)}, {calibration['data']['split']}"
+            row[0].set_title(f"Reliability on\n{where}", loc="left", fontsize=8.5)
+            row[1].set_title(f"Precision against recall\n{_short(name, 60)}", loc="left", fontsize=8.5)
     return figure
 
 
@@ -52,7 +53,9 @@ def png(figure: "Figure") -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A name in letters that the font lacks has boxes in their place.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
@@ -88,7 +91,7 @@ def _precision_and_recall(axes: Any, types: Mapping[str, Mapping[str, Any]]) -> 
         axes.plot(
             [point["recall"] for point in points], [point["precision"] for point in points], marker=".", markersize=4,
             color=_LINES[i % len(_LINES)], linestyle=_STYLES[i // len(_LINES) % len(_STYLES)], linewidth=1.2,
-            label=(name or "mentions").replace("$", r"\$"),
+            label=_short(name or "mentions", 30),
         )  # fmt: skip
     lowest = min((point["precision"] for name in largest for point in shown[name]), default=0.0)
     axes.set(xlim=(0, 1.02), ylim=(max(0.0, lowest - 0.05), 1.01), xlabel="recall", ylabel="precision")
@@ -97,6 +100,13 @@ def _precision_and_recall(axes: Any, types: Mapping[str, Mapping[str, Any]]) -> 
         left_out = len(shown) - len(largest)
         title = f"{left_out} smaller types not shown" if left_out else None
         axes.legend(frameon=False, loc="lower left", fontsize=8, title=title, title_fontsize=7)
+
+
+def _short(name: str, most: int) -> str:
+    """A name as a plot takes it: on one line, no formula, and not left out of the legend as names in `_` are."""
+    text = " ".join(name.split())
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def _plain(axes: Any) -> None:

@@ -1,6 +1,7 @@
 """`compactbio finetune`: from a data set and a model to a model for the task."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -77,10 +78,10 @@ def finetune(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="epochs (5; QA 3), learning_rate (5e-5 x 768 / width), batch_size (32; QA 16), max_length (NER: as "
-            "long as the model reads; relations 256, QA 384), stride (128), warmup (0.1), weight_decay (0.01) or seed "
-            "(0); with a teacher distil_weight (0.5) and temperature (2); of unlabelled texts sample, sample_mentions "
-            "or sample_by.",
+            help="epochs (5; QA 3), learning_rate (5e-5 x 768 / width; NER 3e-4 at width 384), batch_size (32; QA 16), "
+            "max_length (NER: as long as the model reads; relations 256, QA 384), stride (128), warmup (0.1), "
+            "weight_decay (0.01) or seed (0); with a teacher distil_weight (0.5) and temperature (2); of unlabelled "
+            "texts sample, sample_mentions or sample_by.",
             show_default=False,
         ),
     ] = None,
@@ -199,5 +200,7 @@ def _text(result: "Finetuned", data: list[Path]) -> str:
             f"({100 * low:.2f} to {100 * high:.2f})"
         )
     lines += [f"note    {note}" for note in result.notes]
-    lines.append(f"test    not read; score it with: compactbio evaluate {data[0]} --model {result.out}")
+    read = "read only to leave its documents out of what was trained on" if len(data) > 1 else "not read"
+    lines.append(f"test    {read}; score it with:")
+    lines += [f"        compactbio evaluate {shlex.quote(str(one))} --model {shlex.quote(result.out)}" for one in data]
     return "\n".join(lines)

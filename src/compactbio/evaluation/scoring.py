@@ -173,7 +173,7 @@ def evaluate(
     about = described(found, split, documents, whole=found.single and not in_part)
 
     notes = [*outcome.notes, *left_out]
-    if found.task == "ner" and not untyped:
+    if found.task == "ner":
         mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(source.config))
         notes += _notes_on_types(mentions, labels, types, kind.model_labels(source.config, source.name, []))
     if calibrate:
@@ -223,14 +223,14 @@ def _notes_on_types(
     found: Mentions, labels: Sequence[str], types: Set[str] | None, own: Sequence[str]
 ) -> Iterator[str]:
     """Sentences on types of the model that the data are not labelled for, or do not tell apart."""
+    kinds = {parse(label)[1] for label in own if label != "O"}
     if types is not None and (foreign := {parse(label)[1] for label in labels if label != "O"} - types):
         number = sum(span.type in foreign for _, span in found.places)
-        yield f"The data are not labelled for {listed(foreign)}; the model's {number:,} mentions of it are not counted."
-    kinds = {parse(label)[1] for label in own if label != "O"}
+        yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
     if len(kinds) > 1 and {parse(label)[1] for label in labels if label != "O"} == {""}:
         yield (
-            f"The data name no type, so {listed(kinds)} of the model count as one; name the data's type, as in "
-            "TYPE=DATA, to count that alone."
+            f"All types of the model count as one ({listed(kinds)}); to count one alone, name the data's type, as in "
+            "TYPE=DATA."
         )
 
 
@@ -253,6 +253,14 @@ def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibrat
     if fitted is None:
         return "The model finds nothing of the data's types, so its scores are not calibrated."
     with locked(source.folder / calibration_file.NAME, seconds=_CARD_SECONDS):
+        kept = (calibration_file.read(source.folder) or {}).get(about["runtime"])
+        lost = set(kept.calibration.types) - set(fitted.types) if kept and kept.digest == about["sha256"] else set()
+        if lost:
+            raise UserError(
+                f"{source.name} is calibrated for {listed(lost)} too, which these data do not hold: calibrate it on "
+                "data of all its types, or delete its calibration first.",
+                setting="calibrate",
+            )
         calibration_file.keep(source.folder, about["runtime"], about["sha256"], fitted)
     if source.weights:
         add_to_card(source.folder, None)

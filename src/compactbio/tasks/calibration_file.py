@@ -72,6 +72,8 @@ def keep(folder: Path, runtime: str, digest: str, calibration: Calibration) -> N
     kept[runtime] = asdict(Kept(digest, calibration))
     write_json(folder / NAME, kept)
     drawn = {name: one["calibration"] for name, one in kept.items() if one["calibration"]["bins_after"]}
+    # One of other figures must not be left.
+    (folder / PICTURE).unlink(missing_ok=True)
     if drawn and plots.available():
         with atomic_file(folder / PICTURE) as partial:
             partial.write_bytes(plots.png(plots.calibration_figure(drawn)))

@@ -87,7 +87,7 @@ class Data:
 
     def _named(self, documents: list[Document], kind: str) -> list[Document]:
         own = {span.type for document in documents for span in document.spans} - {""}
-        if own:
+        if {names.key(other) for other in own} - {names.key(kind)}:
             raise UserError(
                 f"{self.name}: its mentions have types already ({', '.join(sorted(own))}), so {kind!r} cannot be their "
                 "name: name the data set alone."
@@ -179,10 +179,25 @@ def find_all(
     files = [data.files["train"].resolve() for data in found if "train" in data.files]
     if len(set(files)) < len(files):
         raise UserError("A data set is named twice: name each once.")
-    return found
+    return _named_apart(found)
+
+
+def _named_apart(found: tuple[Data, ...]) -> tuple[Data, ...]:
+    """The data sets, those of one name with the folders before it as far as that tells them apart."""
+    if len({data.name for data in found}) == len(found):
+        return found
+    places = [next(iter(data.files.values())).resolve() for data in found]
+    places = [place if data.single else place.parent for data, place in zip(found, places, strict=True)]
+    for depth in range(2, max(len(place.parts) for place in places) + 1):
+        longer = ["/".join(place.parts[-depth:]) for place in places]
+        if len(set(longer)) == len(longer):
+            return tuple(replace(data, name=name) for data, name in zip(found, longer, strict=True))
+    return tuple(replace(data, name=f"{data.name} {number}") for number, data in enumerate(found, 1))
 
 
 def _of_type(data: Data, kind: str) -> Data:
+    if data.type is not None:
+        raise UserError(f"{kind}={data.type}={data.name}: name one type.")
     if data.task != "ner":
         raise UserError(f"{kind}={data.name}: a type is for mentions, the data are of {data.task}: leave it out.")
     return replace(data, type=kind)

@@ -139,6 +139,19 @@ def decode(
     return [repaired(_bridged(tags, counts)) for tags, counts in zip(found, encoded.piece_counts, strict=True)]
 
 
+def respelt(predicted: Sequence[Sequence[str]], own: Sequence[str], labels: Sequence[str]) -> list[list[str]]:
+    """`decode`'s tags with their types spelt as in `labels` and not as in `own`, the same labels by id; types that are
+    one there still divide mentions."""
+    kinds = {parse(one)[1]: parse(other)[1] for one, other in zip(own, labels, strict=True) if one != "O"}
+    if all(kind == other for kind, other in kinds.items()):
+        return [list(tags) for tags in predicted]
+    spelt = {"O": "O"}
+    for kind, other in kinds.items():
+        for prefix in "BI":
+            spelt[f"{prefix}-{kind}" if kind else prefix] = f"{prefix}-{other}" if other else prefix
+    return [[spelt[tag] for tag in tags] for tags in predicted]
+
+
 def only_types(predicted: Sequence[Sequence[str]], types: Set[str]) -> list[list[str]]:
     """`decode`'s tags without the mentions of other types.
 

@@ -1,7 +1,6 @@
 """What a model is fine-tuned on: one data set, or several that are each labelled for their own types of mentions."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from compactbio.formats.checks import counting_left_out
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.ner_encoding import Encoded
-from compactbio.tasks.outcome import counted
+from compactbio.tasks.outcome import counted, listed
 from compactbio.tasks.relation import label_of
 from compactbio.training.unlabelled import HeldOut
 
@@ -90,7 +89,12 @@ class Corpora:
         """What must be the same for a run to be resumed, as a JSON value."""
         if len(self.parts) == 1:
             return self.parts[0].record()
-        corpora = [{**part.record(), "types": sorted(part.types)} for part in self.parts]
+        # A test split decides which documents of the other data sets are trained on.
+        tests = [part.data.digests.get("test") for part in self.parts]
+        corpora = [
+            {**part.record(), "types": sorted(part.types), "test": test}
+            for part, test in zip(self.parts, tests, strict=True)
+        ]
         return {"name": self.name, "single": False, "corpora": corpora}
 
     def held_out(self) -> HeldOut:
@@ -108,8 +112,8 @@ def read(
 ) -> Corpora:
     """Find and read data sets; the arguments are those of `finetuning.finetune`.
 
-    Of several, types are one whose names differ in case alone, and training sentences are left out that another one
-    holds in its devel or test split.
+    Types are one whose names differ in case alone. Of several data sets, training documents are left out that another
+    one holds in its devel or test split.
 
     Raises UserError as `tasks.data.find_all` does, for data that hold nothing to learn from, and where mentions of
     several data sets have no type.
@@ -121,18 +125,27 @@ def read(
         parts = tuple(_read(part, train_on) for part in found)
     for part in parts:
         _check_trains(part)
+    joined: tuple[str, ...] = ()
+    if found[0].task == "ner":
+        parts, joined = _spelt_alike(parts)
     if len(parts) == 1:
-        return Corpora(parts, train_on, tuple(left_out))
-    parts, joined = _spelt_alike(parts)
+        return Corpora(parts, train_on, (*left_out, *joined))
+    for part in parts:
+        _check_named(part)
     parts, excluded = _without_held_out(parts, train_on)
-    return Corpora(parts, train_on, (*left_out, *joined, *excluded))
+    without = [part.data.name for part in parts if not part.devel]
+    unused = [f"{name} has no devel split, so it has no part in choosing the epoch." for name in without]
+    return Corpora(parts, train_on, (*left_out, *joined, *excluded, *(unused if len(unused) < len(parts) else ())))
 
 
 def _read(data: Data, train_on: str) -> Corpus:
     train = data.read("train") + (data.read("devel") if train_on == "train+devel" else [])
     devel = data.read("devel") if train_on == "train" and "devel" in data.files else []
-    types = frozenset(span.type for document in train for span in document.spans)
-    return Corpus(data, tuple(train), tuple(devel), types)
+    return Corpus(data, tuple(train), tuple(devel), _types((*train, *devel)))
+
+
+def _types(documents: Iterable[Document]) -> frozenset[str]:
+    return frozenset(span.type for document in documents for span in document.spans)
 
 
 def _not_trained_on(data: Data, train_on: str) -> list[Document]:
@@ -155,42 +168,51 @@ def _check_trains(part: Corpus) -> None:
         raise UserError(f"{part.data.name}: its train split has no {lacks} to learn {task} from ({described}).")
 
 
+def _check_named(part: Corpus) -> None:
+    """Refuse one of several data sets whose mentions have no type."""
+    if "" in part.types:
+        raise UserError(
+            f"{part.data.name}: its mentions have no type, which several data sets need: name it, as in "
+            f"Disease={part.data.name}."
+        )
+
+
 def _spelt_alike(parts: tuple[Corpus, ...]) -> tuple[tuple[Corpus, ...], tuple[str, ...]]:
-    """The data sets with each type in one spelling, and sentences on those that had several."""
-    for part in parts:
-        if "" in part.types:
-            raise UserError(
-                f"{part.data.name}: its mentions have no type, which several data sets need: name it, as in "
-                f"Disease={part.data.name}."
-            )
-    spelt = names.spellings(kind for part in parts for kind in sorted(part.types))
-    spellings = {kind for part in parts for kind in part.types}
-    other = sorted(kind for kind in spellings if spelt[names.key(kind)] != kind)
+    """The data sets with each type in one spelling, its most frequent one, and sentences on those that had several."""
+    every = [kind for part in parts for kind in names.types((*part.train, *part.devel))]
+    spelt = names.spellings(every)
+    other = sorted(kind for kind in set(every) if spelt[names.key(kind)] != kind)
     notes = tuple(f"{kind} and {spelt[names.key(kind)]} are one type, {spelt[names.key(kind)]}." for kind in other)
     if not other:
-        return parts, notes
-    return tuple(
-        replace(
-            part,
-            train=tuple(names.unified(part.train, spelt)),
-            devel=tuple(names.unified(part.devel, spelt)),
-            types=frozenset(spelt[names.key(kind)] for kind in part.types),
-        )
-        for part in parts
-    ), notes
+        return parts, ()
+    alike = []
+    for part in parts:
+        train, devel = (tuple(names.unified(side, spelt)) for side in (part.train, part.devel))
+        alike.append(Corpus(part.data, train, devel, _types((*train, *devel))))
+    return tuple(alike), notes
 
 
 def _without_held_out(parts: tuple[Corpus, ...], train_on: str) -> tuple[tuple[Corpus, ...], tuple[str, ...]]:
-    """The data sets without training documents that another one is scored on; its own repeats stay, as published."""
+    """The data sets without training documents that another one is scored on; its own repeats stay, as published.
+
+    Raises UserError where nothing of a type is left to learn from.
+    """
     held = [HeldOut.of("ner", _not_trained_on(part.data, train_on)) for part in parts]
-    kept, counts = [], Counter[str]()
+    kept, counts = [], {}
     for part in parts:
         others = [known for other, known in zip(parts, held, strict=True) if other is not part]
-        train = tuple(d for d in part.train if not any(known.holds("ner", d) for known in others))
-        counts[part.data.name] = len(part.train) - len(train)
+        train = tuple(d for d in part.train if not any(known.holds_text(d) for known in others))
+        if lost := _types(part.train) - _types(train):
+            raise UserError(
+                f"{part.data.name}: all its training documents with {listed(set(lost))} are in another data set's "
+                "devel or test split, so nothing is left to learn from: leave one of the two out."
+            )
+        what = (
+            f"training documents of {part.data.name} are left out, as another data set's devel or test split holds them"
+        )
+        counts[what] = len(part.train) - len(train)
         kept.append(replace(part, train=train))
-    what = "training documents of {} are left out, which another data set holds in its devel or test split"
-    return tuple(kept), counted({what.format(name): number for name, number in counts.items()})
+    return tuple(kept), counted(counts)
 
 
 # -- labels of a corpus that is labelled for some of the types
@@ -209,16 +231,17 @@ def partly_labelled(encoded: Encoded, corpora: Corpora, labels: Sequence[str]) -
     a word of none of its own types, and maybe of a gene: such an `O` has an id of its own.
     """
     every = frozenset(parse(label)[1] for label in labels if label != "O")
-    if all(part.types == every for part in corpora.parts):
+    if all(every <= part.types for part in corpora.parts):
         return encoded, None
     allowed = torch.eye(len(labels), dtype=torch.bool)
     nothing = labels.index("O")
     ids = np.empty(sum(len(part.train) for part in corpora.parts), dtype=np.int64)
     start = 0
     for part in corpora.parts:
-        ids[start : start + len(part.train)] = len(allowed) if part.types != every else nothing
+        partly = not every <= part.types
+        ids[start : start + len(part.train)] = len(allowed) if partly else nothing
         start += len(part.train)
-        if part.types != every:
+        if partly:
             own = [label == "O" or parse(label)[1] not in part.types for label in labels]
             allowed = torch.cat([allowed, torch.tensor([own])])
     windows = []

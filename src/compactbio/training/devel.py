@@ -66,6 +66,13 @@ class Devel:
 
         return Validation(scores, f"devel_{metric}", greater_is_better=True)
 
+    def notes(self, outcomes: Sequence[Outcome]) -> list[str]:
+        """What was counted how on each of several data sets, for a record."""
+        if len(outcomes) == 1:
+            return []
+        pairs = zip(self.parts, outcomes, strict=True)
+        return [f"{part.data.name}, devel: {note}" for part, outcome in pairs for note in outcome.notes]
+
     def records(self, outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], ...]:
         """The score on each data set, by type of mention too, for a record."""
         return tuple(

@@ -362,7 +362,13 @@ def _finish(
             outcomes = devel.outcomes(model)
             step = kept["step"] if kept else result.step
             epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
-            result = replace(result, epoch=epoch, devel=mean([outcome.main for outcome in outcomes]))
+            notes = [note for note in devel.notes(outcomes) if note not in result.notes]
+            result = replace(
+                result,
+                epoch=epoch,
+                devel=mean([outcome.main for outcome in outcomes]),
+                notes=(*result.notes, *notes),
+            )
             if len(outcomes) == 1:
                 result = replace(result, interval=interval_of(outcomes[0]))
             if len(inputs.corpora.parts) > 1:

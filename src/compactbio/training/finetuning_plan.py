@@ -10,17 +10,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from torch import Tensor
+
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters
-from compactbio.modeling.packing import Row
+from compactbio.modeling.packing import NO_LABEL, Row
 from compactbio.progress import Listener, Silent
+from compactbio.tasks import units
 from compactbio.training import batches, engine, soft_labels, unlabelled
 from compactbio.training.finetuning import Inputs, collect, labelled_rows
 from compactbio.training.plan import Clock, machine
 from compactbio.training.soft_labels import Ensemble
 from compactbio.training.task_model import TaskModel
+from compactbio.training.teaching import check_workers
 
 _STEPS = 8  # that are timed, after one that warms up
 
@@ -82,7 +86,12 @@ def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **op
 
 def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
     chosen, teaching = inputs.settings, inputs.teaching
-    labelled = [row for row in labelled_rows(inputs)[0].rows if (row.labels != -100).any()]
+    if teaching is not None:
+        check_workers(teaching)
+    encoded, allowed = labelled_rows(inputs)
+    labelled = [row for row in encoded.rows if (row.labels != NO_LABEL).any()]
+    if not labelled:
+        raise UserError(f"{inputs.corpora.name}: nothing in its train split carries a label.")
     documents, rows, lengths, teacher_seconds = 0, 0, 0.0, 0.0
     if teaching is not None and chosen.distil_weight:
         sample: Sequence[Document] = inputs.corpora.train[: soft_labels.CHUNK]
@@ -90,16 +99,16 @@ def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
             listener.note("Counting the unlabelled documents ...")
             documents = unlabelled.count(teaching.texts)["used"]
             sample = list(islice(teaching.texts.documents(), soft_labels.CHUNK))
-            found = [len(row) for row in inputs.encode(sample).rows]
+            found = [len(row) for row in _unlabelled_rows(inputs, sample)]
             rows, lengths = round(len(found) / len(sample) * documents), statistics.fmean(found)
-        listener.note(f"Timing {len(teaching.teachers)} teachers on {len(sample)} documents ...")
+        listener.note(f"Timing what teachers say of {len(sample)} documents ...")
         teacher_seconds = _teacher_seconds(inputs, sample, documents, rows, len(labelled))
     trained = min(rows, chosen.sample or rows)
     steps = math.ceil((len(labelled) + trained) * chosen.epochs / chosen.batch_size)
     mean = statistics.fmean(map(len, labelled))
     tokens = chosen.epochs * (len(labelled) * mean + trained * lengths)
     listener.note(f"Timing {_STEPS} steps of {chosen.batch_size} rows ...")
-    parameters, per_token, update = _timed(inputs, labelled)
+    parameters, per_token, update = _timed(inputs, labelled, allowed)
     training = tokens * per_token + steps * update
     devel = _devel_seconds(inputs, listener)
     return FinetuningPlan(
@@ -129,11 +138,17 @@ def _teacher_seconds(inputs: Inputs, sample: Sequence[Document], documents: int,
         ensemble = Ensemble(inputs.teaching.teachers, Path(folder))
         ensemble.fill(sample[:8])  # loads the models
         taken = _seconds(lambda: ensemble.fill(sample))
-    per_row = taken / max(1, len(inputs.encode(sample).rows))
+    per_row = taken / max(1, len(_unlabelled_rows(inputs, sample)))
     return per_row * (labelled + rows) / (inputs.teaching.workers or 1)
 
 
-def _timed(inputs: Inputs, rows: Sequence[Row]) -> tuple[int, float, float]:
+def _unlabelled_rows(inputs: Inputs, documents: Sequence[Document]) -> Sequence[Row]:
+    task, label = inputs.corpora.task, (*inputs.labels, "")[0]
+    rows: Sequence[Row] = inputs.encode(units.without_labels(task, documents, label)).rows
+    return rows
+
+
+def _timed(inputs: Inputs, rows: Sequence[Row], allowed: Tensor | None) -> tuple[int, float, float]:
     """The student's parameters, and the seconds of training per token and of an update of the weights."""
     model = inputs.start()
     parameters = encoder_parameters(model)
@@ -145,7 +160,7 @@ def _timed(inputs: Inputs, rows: Sequence[Row]) -> tuple[int, float, float]:
         eval_strategy="no", ddp_find_unused_parameters=True,
     )  # fmt: skip
     clock = Clock()
-    outcome = engine.fit(TaskModel(model, inputs.corpora.task), steps, None, arguments, [clock], None)
+    outcome = engine.fit(TaskModel(model, inputs.corpora.task, allowed=allowed), steps, None, arguments, [clock], None)
     if outcome.stopped:
         raise UserError("Stopped before all steps were timed; start again.")
     tokens = [sum(batch.borders[-1] for batch in steps[i]) for i in range(1, _STEPS + 1)]

@@ -85,7 +85,8 @@ def search(
 
 
 def _digests(found: Sequence[Data]) -> Any:
-    return found[0].digests if len(found) == 1 else [{**part.digests, "type": part.type} for part in found]
+    typed = [{**part.digests, **({"type": part.type} if part.type else {})} for part in found]
+    return typed[0] if len(typed) == 1 else typed
 
 
 def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,10 +62,16 @@ class Teacher:
     width: int
     settings: Settings
 
-    def record(self) -> dict[str, str]:
-        """What it is, for the record of a run."""
+    def record(self) -> dict[str, Any]:
+        """What it is and teaches, for the record of a run."""
         digest = runtimes.digest(self.source, self.runtime)
-        return {"name": self.source.public_name(), "sha256": digest, "runtime": self.runtime, "cache": self.digest}
+        return {
+            "name": self.source.public_name(),
+            "sha256": digest,
+            "runtime": self.runtime,
+            "cache": self.digest,
+            "columns": list(self.columns),
+        }
 
     @cached_property
     def digest(self) -> str:
@@ -135,15 +141,15 @@ def _check_types(teachers: Sequence[Teacher], labels: Sequence[str]) -> None:
     if lacking:
         known = {parse(label)[1] for teacher in teachers for label in teacher.labels if label != "O"}
         raise UserError(
-            f"No teacher knows {listed(lacking)} of the data, they know {listed(known)}: name one that does, as in "
+            f"No teacher knows {listed(lacking)} of the data, only {listed(known)}: name one that does, as in "
             "TYPE=TAGGER where it calls the type otherwise.",
             setting="teacher",
         )
     for (one, own), (other, its) in combinations(zip(teachers, taught, strict=True), 2):
         if own & its and own != its:
             raise UserError(
-                f"{one.source.public_name()} and {other.source.public_name()} both know {listed(own & its)}, and one "
-                "knows more: name what each is to teach, as in TYPE=TAGGER, once for each type.",
+                f"{one.source.public_name()!r} and {other.source.public_name()!r} know {listed(own & its)}, and one of "
+                "them more: name what each is to teach, as in TYPE=TAGGER, once for each type.",
                 setting="teacher",
             )
 
@@ -166,18 +172,25 @@ def _teacher(name: str, task: str, labels: Sequence[str], settings: Settings, sc
         )
     named = TASKS[task].model_labels(source.config, name, [])
     if task == "ner":
-        named = _typed_alike(named, labels) if not kind else _of_type(name, named, kind)
+        named = _of_type(name, named, labels, kind) if kind else _typed_alike(name, named, labels)
     columns = _columns(name, named, labels, scheme)
     runtime = runtimes.chosen(source, "auto")
     return Teacher(source, task, runtime, tuple(named), columns, len(labels), settings.within(longest(source.config)))
 
 
-def _typed_alike(named: Sequence[str], labels: Sequence[str]) -> list[str]:
+def _typed_alike(name: str, named: Sequence[str], labels: Sequence[str]) -> list[str]:
     """A teacher's labels, without types where the student's have none, with the student's one type where it has none.
 
-    Letter case is kept, as types are matched without it.
+    Letter case is kept, as types are matched without it. Raises UserError for a teacher of several types where the
+    student's have none.
     """
     known, wanted = ({parse(label)[1] for label in side if label != "O"} for side in (named, labels))
+    if wanted == {""} and len(known) > 1:
+        raise UserError(
+            f"{name} knows {listed(known)}, and the data name no type: say which of them the data are labelled for, "
+            "as in TYPE=TAGGER.",
+            setting="teacher",
+        )
     if wanted == {""}:
         return [parse(label)[0] for label in named]
     if known == {""} and len(wanted) == 1:
@@ -186,16 +199,22 @@ def _typed_alike(named: Sequence[str], labels: Sequence[str]) -> list[str]:
     return list(named)
 
 
-def _of_type(name: str, named: Sequence[str], kind: str) -> list[str]:
-    """A teacher's labels with one type, all others being none of a mention. Raises UserError where it lacks it."""
-    known = {parse(label)[1] for label in named if label != "O"}
+def _of_type(name: str, named: Sequence[str], labels: Sequence[str], kind: str) -> list[str]:
+    """A teacher's labels with the one type `kind`, or with none where the student's have none; its others count as `O`.
+
+    Raises UserError where the teacher or the student lacks it.
+    """
+    known, wanted = ({parse(label)[1] for label in side if label != "O"} for side in (named, labels))
+    if wanted != {""} and key(kind) not in map(key, wanted):
+        raise UserError(f"The data have no {kind} to teach, they have {listed(wanted)}.", setting="teacher")
     chosen = {other for other in known if key(other) == key(kind)} or known
     if len(chosen) > 1:
         raise UserError(
             f"{name} does not know {kind}, it knows {listed(known)}: name one of these types, or leave the type out.",
             setting="teacher",
         )
-    return [f"{parse(label)[0]}-{kind}" if parse(label)[1] in chosen and label != "O" else "O" for label in named]
+    suffix = "" if wanted == {""} else f"-{kind}"
+    return [f"{parse(label)[0]}{suffix}" if parse(label)[1] in chosen and label != "O" else "O" for label in named]
 
 
 def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Scheme | None) -> tuple[int, ...]:

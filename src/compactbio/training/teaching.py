@@ -116,7 +116,7 @@ def taught_rows(
     text is left, or the disk is full.
     """
     assert settings.temperature is not None
-    _check_workers(teaching)
+    check_workers(teaching)
     ensemble = Ensemble(teaching.teachers)
     columns = [labels.index(label) for label in nothing if label in labels]
     owner = value_digest([[t.digest for t in teaching.teachers], list(labels), settings.record(), teaching.record()])
@@ -143,7 +143,8 @@ def taught_rows(
     return Taught(ChosenRows(labelled, stored, chosen), numbers, (*notes, _sentence(counts)))
 
 
-def _check_workers(teaching: Teaching) -> None:
+def check_workers(teaching: Teaching) -> None:
+    """Raise UserError for workers or a cluster that have nothing to compute, or share it with other processes."""
     several = run_folder.processes().num_processes > 1
     if several and (teaching.workers or teaching.on_cluster):
         raise UserError(
