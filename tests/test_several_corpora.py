@@ -352,6 +352,22 @@ def test_the_type_that_a_teacher_teaches_belongs_to_the_run(made, start, tmp_pat
         search(f"Cancer={made / 'cancers'}", start, tmp_path / "search", overrides={**quick, "batch_size": 16})
 
 
+def test_int8_is_held_to_each_data_set_and_says_what_is_not_compared(tagger, made, tmp_path, cli):
+    pytest.importorskip("onnxruntime")
+    both = ["--data", made / "drugs", "--data", f"Cancer={made / 'cancers'}"]
+    command = ["export", tagger.out, "--format", "onnx-int8", "--max-loss", "50", "--out"]
+    status, stdout, stderr = cli(*command, tmp_path / "int8", *both)
+    assert status == 0 and "drugs, cancers, devel" in stdout and "not compared" not in stdout
+    record = json.loads((tmp_path / "int8" / "export.json").read_text())["exports"]["model_int8.onnx"]
+    assert [data["name"] for data in record["data"]["data"]] == ["drugs", "cancers"]
+    kept = json.loads((tmp_path / "int8" / "calibration.json").read_text())
+    assert set(kept["onnx-int8"]["calibration"]["types"]) == {"Drug", "Cancer"}
+    assert evaluate(tmp_path / "int8", made / "both", runtime="onnx-int8").outcome.scores["f1"] > 0.9
+    status, stdout, stderr = cli(*command, tmp_path / "drugs", "--data", made / "drugs")
+    assert status == 0 and "not compared Cancer" in stdout and "no data set named is labelled for it: Cancer" in stderr
+    assert "Not compared: Cancer." in (tmp_path / "drugs" / "README.md").read_text()
+
+
 def test_a_calibration_of_fewer_types_does_not_replace_one_of_all(tagger, made, tmp_path):
     model = shutil.copytree(tagger.out, tmp_path / "copy")
     before = (model / "calibration.json").read_bytes()

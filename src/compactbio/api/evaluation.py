@@ -159,7 +159,7 @@ def export(
     out: str | Path,
     *,
     format: Literal["onnx", "onnx-int8"] = "onnx",
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     split: Split | None = None,
     max_loss: float = 0.3,
     listener: Listener | None = None,
@@ -170,7 +170,7 @@ def export(
         model: The model, fine-tuned for a task.
         out: The folder to write; may be the model's own.
         format: "onnx" (fp32), or "onnx-int8" for int8 weights and activations.
-        data: A data set of the model's kind, on which both are scored; int8 needs one.
+        data: A data set of the model's kind, or several, on which both are scored; int8 needs one.
         split: The split to score on; by default devel where there is one, else test.
         max_loss: What the main score may lose, in hundredths, before int8 is refused.
         listener: Receives the progress (see `progress.Listener`).

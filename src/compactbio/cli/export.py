@@ -27,8 +27,12 @@ def export(
     out: Annotated[Path, typer.Option(help="The folder to write; may be the model's own.", show_default=False)],
     format: Annotated[Format, typer.Option(help="fp32, or int8 weights and activations.")] = "onnx",
     data: Annotated[
-        Path | None,
-        typer.Option(help="A data set to score it on beside the original; int8 needs one.", show_default=False),
+        list[Path] | None,
+        typer.Option(
+            help="A data set to score it on beside the original; int8 needs one. Repeatable: the loss is limited on "
+            "each.",
+            show_default=False,
+        ),
     ] = None,
     split: Annotated[
         Part | None, typer.Option(help="By default devel where there is one, else test.", show_default=False)
@@ -56,7 +60,7 @@ def export(
                 model,
                 format,
                 out,
-                data=data,
+                data=data or None,
                 split=split,
                 max_loss=max_loss,
                 listener=reporter,
@@ -72,6 +76,8 @@ def _text(found: "Exported") -> str:
     lines = [f"wrote        {found.out}/{found.file}"]
     if data:
         lines.append(f"scored on    {data['name']}, {data['split']}, {found.metric}")
+    if found.not_compared:
+        lines.append(f"not compared {', '.join(found.not_compared)}")
     lines += [_figures(one, found) for one in (found.original, found.exported)]
     if found.way:
         lines.append(f"quantised    {found.way}")

@@ -106,8 +106,9 @@ def finetune(
     """Fine-tune a model for NER, relation extraction or question answering.
 
     With a teacher, a fine-tuned model of any kind, the model learns from its probabilities too, and from unlabelled
-    texts. The task is recognised from the data; the test split is not read, but to leave its documents out of the
-    unlabelled ones. The run can be stopped at any moment and resumed with --resume; Ctrl-C saves a checkpoint first.
+    texts. The task is recognised from the data; the test split is not read, but to leave its documents out of
+    unlabelled texts and of other data sets. The run can be stopped at any moment and resumed with --resume; Ctrl-C
+    saves a checkpoint first.
     """
     from compactbio.errors import UserError
     from compactbio.training import finetuning as tuning
@@ -164,7 +165,7 @@ def _plan_text(found: "FinetuningPlan") -> str:
     machine = found.machine
     on = machine["processor"] if machine["device"] == "cpu" else machine["device"]
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
-    texts = f", {found.unlabelled_rows:,} of {found.unlabelled_documents:,} unlabelled documents"
+    texts = f", {found.unlabelled_rows:,} from {found.unlabelled_documents:,} unlabelled documents"
     parts = {"teachers": found.teacher_seconds, "training": found.training_seconds, "devel": found.devel_seconds}
     times = ", ".join(f"{name} {options.duration(seconds)}" for name, seconds in parts.items() if seconds)
     lines = [

@@ -1,9 +1,10 @@
 """Export to ONNX: checked against the original on the user's data, and int8 only where it keeps the score."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean as mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 from huggingface_hub import ModelCardData
 
 from compactbio import cards
+from compactbio.deploy.gate import Gate, gate_of
 from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
-from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.files import atomic_file, write_json, write_text
@@ -25,10 +26,9 @@ from compactbio.modeling.tokenizers import for_words
 from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.tasks import calibration_file
-from compactbio.tasks import data as datasets
-from compactbio.tasks.calibration import CALIBRATED, Calibration, calibrate, findings
+from compactbio.tasks.calibration import CALIBRATED, Calibration
 from compactbio.tasks.data import Split
-from compactbio.tasks.registry import TASKS, Logits, score
+from compactbio.tasks.registry import TASKS, Logits
 from compactbio.training import run_folder
 
 FORMATS = {"onnx": "onnx-fp32", "onnx-int8": "onnx-int8"}
@@ -57,7 +57,7 @@ class Exported:
         out: the folder.
         file: the ONNX file in it.
         task: "ner", "relation" or "qa".
-        metric: the main score.
+        metric: the main score, of several data sets the mean.
         original: figures of PyTorch in fp32.
         exported: figures of the exported model.
         way: how it was quantised, "" for fp32.
@@ -67,6 +67,7 @@ class Exported:
         machine: what speed was measured on.
         calibration: how the exported model's scores were calibrated on the data (see `tasks.calibration`), without
             the curves; None where they were not.
+        not_compared: types of mentions that no data set is labelled for.
     """
 
     out: str
@@ -81,46 +82,7 @@ class Exported:
     data: dict[str, Any] | None
     machine: str
     calibration: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Data encoded for a model, to be scored again and again."""
-
-    source: loading.Source
-    task: str
-    documents: Sequence[Document]
-    encoded: Any
-    labels: Sequence[str]
-    types: Set[str] | None  # those of mentions that count (see `scoring.counted_types`)
-    golden: Mapping[str, Any] | None
-    described: dict[str, Any]
-
-    def logits(self, runtime: Runtime) -> Logits:
-        return runtime.logits(self.encoded.rows)
-
-    def score(self, logits: Logits) -> float:
-        _, outcome = score(
-            logits,
-            self.task,
-            self.documents,
-            self.encoded,
-            self.labels,
-            self.source.config,
-            golden=self.golden,
-            types=self.types,
-        )
-        return outcome.main
-
-    def calibration(self, logits: Logits) -> Calibration | None:
-        """The calibration of what a model finds in the data; None where it finds nothing.
-
-        Raises UserError as `calibration.findings` does.
-        """
-        found = findings(
-            self.task, self.documents, self.encoded, logits, self.labels, self.source.config, self.source.name
-        )
-        return calibrate(found, self.described)
+    not_compared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +101,7 @@ def export(
     format: str,
     out: str | Path,
     *,
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     split: Split | None = None,
     max_loss: float = 0.3,
     listener: Listener | None = None,
@@ -153,7 +115,8 @@ def export(
         model: folder or hub name.
         format: "onnx", or "onnx-int8": int8 weights, activations quantised at run time.
         out: the folder to write; may be the model's own.
-        data: a data set to score the original and the exported model on; int8 needs one.
+        data: a data set, or several, to score the original and the exported model on; int8 needs one, and must hold on
+            each of several.
         split: of the data; by default devel where there is one, else test.
         max_loss: in hundredths of the main score (0.3: 0.003).
         listener: is told of the progress.
@@ -176,7 +139,9 @@ def export(
             setting="data",
         )
     _check_out(out, source)
-    scored = _encoded_data(source, task, data, split) if data is not None else None
+    scored = gate_of(source, task, data, split) if data is not None else None
+    if scored and (missing := scored.not_compared()):
+        listener.note(f"Not compared, as no data set named is labelled for it: {', '.join(missing)}.")
     name = FORMATS[format]
     with loading.quiet():
         original = runtimes.load(source, "torch-fp32")
@@ -188,13 +153,13 @@ def export(
         save_program(program, folder / ONNX_FILES["onnx-fp32"])
         fp32 = OnnxRuntime(folder / ONNX_FILES["onnx-fp32"], task, "onnx-fp32", source.config)
         _check_equal(original, fp32, _rows(source, task, scored), source)
-        before = scored.score(scored.logits(original)) if scored else None
+        before = scored.scores(scored.logits(original)) if scored else None
         if format == "onnx-int8" and scored is not None and before is not None:
             accepted = _quantised(
                 Quantiser(program, torch_model, task, folder), scored, fp32, before, max_loss, listener
             )
         else:
-            accepted = _Accepted(fp32, scored.score(scored.logits(fp32)) if scored else None)
+            accepted = _Accepted(fp32, mean(scored.scores(scored.logits(fp32))) if scored else None)
         listener.note("Timing ...")
         sentences = runtimes.random_rows(source.config, task)
         speeds = runtimes.tokens_per_second({"original": original, name: accepted.runtime}, sentences)
@@ -206,14 +171,15 @@ def export(
             file=file,
             task=task,
             metric=TASKS[task].metric,
-            original=Figures("torch-fp32", before, weights, speeds["original"]),
+            original=Figures("torch-fp32", mean(before) if before else None, weights, speeds["original"]),
             exported=Figures(name, accepted.score, (folder / file).stat().st_size, speeds[name]),
             way=accepted.way,
             tried=accepted.tried,
             max_loss=max_loss,
-            data=scored.described if scored else None,
+            data=scored.described() if scored else None,
             machine=f"{processor()}, {torch.get_num_threads()} threads",
             calibration=calibration_file.without_curves(fitted) if fitted else None,
+            not_compared=scored.not_compared() if scored else (),
         )
         _write(result, source, folder / file, out)
         if fitted:
@@ -223,7 +189,7 @@ def export(
 
 
 def _calibrated(
-    source: loading.Source, task: str, scored: _Data | None, accepted: _Accepted, listener: Listener
+    source: loading.Source, task: str, scored: Gate | None, accepted: _Accepted, listener: Listener
 ) -> Calibration | None:
     """The calibration of an exported model: fitted to the data of the gate, or that of PyTorch; why there is none is
     reported."""
@@ -255,28 +221,15 @@ def _check_out(out: Path, source: loading.Source) -> None:
         )
 
 
-def _encoded_data(source: loading.Source, task: str, data: str | Path, split: Split | None) -> _Data:
-    found = datasets.find(data, task)
-    chosen: Split = split or ("devel" if "devel" in found.files and not found.single else "test")
-    documents = found.read(chosen, whole=True)
-    labels = TASKS[task].model_labels(source.config, source.name, documents)
-    settings = scoring.settings_of(source, task)
-    encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, settings)
-    golden = found.golden() if chosen == "test" else None
-    described = scoring.described(found, chosen, documents, whole=found.single)
-    types = scoring.counted_types(found, documents, labels)
-    return _Data(source, task, documents, encoded, labels, types, golden, described)
-
-
 def _sample(rows: Sequence[Row]) -> list[Row]:
     return list(rows[:: max(1, len(rows) // _DATA_ROWS)])
 
 
-def _rows(source: loading.Source, task: str, scored: _Data | None) -> list[Row]:
+def _rows(source: loading.Source, task: str, scored: Gate | None) -> list[Row]:
     """Rows of the task to compare logits on: some of the data, where there are any, and random ones of all lengths."""
     longest = min(scoring.settings_of(source, task).max_length, _LONGEST_RANDOM)
     random = runtimes.random_rows(source.config, task, longest)
-    return [*_sample(scored.encoded.rows if scored else []), *random[:_RANDOM_ROWS]]
+    return [*_sample(scored.rows if scored else []), *random[:_RANDOM_ROWS]]
 
 
 def _check_equal(original: Runtime, exported: Runtime, rows: Sequence[Row], source: loading.Source) -> None:
@@ -289,32 +242,34 @@ def _check_equal(original: Runtime, exported: Runtime, rows: Sequence[Row], sour
 
 
 def _quantised(
-    quantiser: Quantiser, scored: _Data, fp32: Runtime, before: float, max_loss: float, listener: Listener
+    quantiser: Quantiser, scored: Gate, fp32: Runtime, before: list[float], max_loss: float, listener: Listener
 ) -> _Accepted:
-    """The first way of quantising whose score falls by at most `max_loss` hundredths."""
+    """The first way of quantising whose score falls by at most `max_loss` hundredths on each data set."""
     tried: list[tuple[str, float]] = []
     for way, runtime in _ways(quantiser, fp32, scored, listener):
         logits = scored.logits(runtime)
-        after = scored.score(logits)
-        listener.note(f"int8, {way}: {100 * after:.2f} of {100 * before:.2f}")
+        after = scored.scores(logits)
+        shown = ", ".join(f"{100 * a:.2f} of {100 * b:.2f}" for a, b in zip(after, before, strict=True))
+        listener.note(f"int8, {way}: {shown}")
+        lost = max(b - a for a, b in zip(after, before, strict=True))
         # The small margin keeps 0.3 from being refused for its last binary digit.
-        if 100 * (before - after) <= max_loss + 1e-9:
-            return _Accepted(runtime, after, logits, way, tuple(tried))
-        tried.append((way, after))
+        if 100 * lost <= max_loss + 1e-9:
+            return _Accepted(runtime, mean(after), logits, way, tuple(tried))
+        tried.append((way, mean(after)))
     best, value = max(tried, key=lambda entry: entry[1])
     raise UserError(
         f"Int8 loses more than {max_loss:g} in every way that was tried: the best, {best}, has {100 * value:.2f} of "
-        f"{100 * before:.2f}; export to onnx (fp32), or allow a larger loss.",
+        f"{100 * mean(before):.2f}; export to onnx (fp32), or allow a larger loss.",
         setting="max_loss",
     )
 
 
-def _ways(quantiser: Quantiser, fp32: Runtime, scored: _Data, listener: Listener) -> Iterator[tuple[str, OnnxRuntime]]:
+def _ways(quantiser: Quantiser, fp32: Runtime, scored: Gate, listener: Listener) -> Iterator[tuple[str, OnnxRuntime]]:
     """From the fastest to the most careful; each is made when it is asked for."""
     yield "by tensor", quantiser.make(per_channel=False)
     yield "by channel", quantiser.make(per_channel=True)
     listener.note("Looking for the layers that suffer most ...")
-    order = _by_sensitivity(quantiser, fp32, _sample(scored.encoded.rows))
+    order = _by_sensitivity(quantiser, fp32, _sample(scored.rows))
     for count in range(1, len(order) // 2 + 1):
         left = order[:count]
         yield f"by channel, without {', '.join(left)}", quantiser.make(per_channel=True, without=left)

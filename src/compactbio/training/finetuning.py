@@ -163,8 +163,8 @@ def finetune(
 ) -> Finetuned:
     """Fine-tune a model on a data set, with teachers also from what they say of its and of unlabelled texts.
 
-    The test split is not read, but to leave its documents out of the unlabelled ones. A finished run of the same inputs
-    is left as it is.
+    The test split is not read, but to leave its documents out of unlabelled texts and of other data sets. A finished
+    run of the same inputs is left as it is.
 
     Args:
         data: a folder, a file, or files by split (see `tasks.data.find`); or a list of data sets that are each labelled
