@@ -66,8 +66,8 @@ def test_fp32_keeps_the_calibration_and_int8_is_fitted_by_its_gate(tagger, expor
 def test_the_folder_is_whole_and_says_what_int8_cost(exported, data):
     out, plain, int8 = exported
     assert {path.name for path in out.iterdir()} == {
-        "README.md", "calibration.json", "config.json", "export.json", "model.onnx", "model_int8.onnx", "run.json",
-        "tokenizer.json", "tokenizer_config.json",
+        "README.md", "calibration.json", "calibration.png", "config.json", "export.json", "model.onnx",
+        "model_int8.onnx", "run.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert int8.way.startswith("by ") and int8.data["split"] == "devel"
     assert 100 * (int8.original.score - int8.exported.score) <= 5.0

@@ -113,6 +113,10 @@ def test_a_checkpoint_is_fine_tuned_scored_and_run(family, checkpoint, mentions,
     finetune(mentions, str(folder), tmp_path / "tagger", overrides={**TUNED, "epochs": 3, "learning_rate": 3e-3})
     score = evaluate(str(tmp_path / "tagger"), mentions, precision="fp32").outcome.main
     text = "daily aspirin and metformin in patients with breast cancer"
+    # Without the scheme of its tags, each word's own best tag is taken, as transformers does.
+    config = json.loads((tmp_path / "tagger" / "config.json").read_text())
+    assert config.pop("tag_scheme") == "IOB2"
+    (tmp_path / "tagger" / "config.json").write_text(json.dumps(config))
     found = Annotator.from_pretrained(tmp_path / "tagger", runtime="torch-fp32")(text)
     # Plain transformers on the saved folder gives the same.
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tagger")

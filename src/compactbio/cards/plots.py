@@ -80,7 +80,7 @@ def _reliability(axes: Any, calibration: Mapping[str, Any]) -> None:
         xlim=(0, 1.02), ylim=(-0.02, 1.06), xlabel="mean score of the findings in a bin", ylabel="share that is right"
     )
     _plain(axes)
-    axes.legend(frameon=False, loc="upper left", fontsize=8)
+    axes.legend(frameon=False, loc="best", fontsize=8)
 
 
 def _precision_and_recall(axes: Any, types: Mapping[str, Mapping[str, Any]]) -> None:

@@ -25,7 +25,7 @@ def key(name: str) -> str:
 def split_type(name: str) -> tuple[str, str]:
     """The type and the model or data set in "TYPE=NAME"; no type, "", where there is none or the whole is a path."""
     kind, sign, rest = name.partition("=")
-    named = sign and clean(kind) and rest and "/" not in kind and not Path(name).exists()
+    named = sign and rest and "/" not in kind and not Path(name).exists()
     return (clean(kind), rest) if named else ("", name)
 
 

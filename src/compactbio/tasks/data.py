@@ -140,7 +140,7 @@ def find(
     kind, place = names.split_type(str(path))
     if kind:
         return _of_type(find(place, task, name, gold, format=format), kind)
-    path, gold = Path(path), Path(gold) if gold else None
+    path, gold = Path(place), Path(gold) if gold else None
     if not path.exists():
         raise UserError(f"{path}: there is no such data set.")
     called = name or (path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0])
