@@ -269,6 +269,14 @@ def one_sentence(outcome: tuple[int, str, str], *words: str) -> None:
         assert word in stderr
 
 
+@pytest.fixture(scope="module")
+def start(tokenizer_folder, tmp_path_factory) -> Path:
+    """A small BERT to fine-tune, with its tokenizer."""
+    from task_data import start_folder
+
+    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
+
+
 @pytest.fixture(scope="session")
 def tagger(tokenizer_folder, tmp_path_factory) -> Path:
     """A model fine-tuned on made-up sentences to find drugs and cancers, all of type Drug; rows of 32 tokens."""

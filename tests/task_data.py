@@ -43,6 +43,14 @@ def ner_folder(folder: Path, sizes: dict[str, int], seed: int = 0, kind: str = "
     return folder
 
 
+def texts_file(path: Path, count: int) -> Path:
+    """Sentences like those of `ner_folder`, one per line, in a file without tags."""
+    folder = ner_folder(path.parent / path.stem, {"train": count}, seed=7)
+    blocks = (folder / "train.tsv").read_text().strip().split("\n\n")
+    path.write_text("".join(" ".join(line.split("\t")[0] for line in block.splitlines()) + "\n" for block in blocks))
+    return path
+
+
 def relation_folder(folder: Path, sizes: dict[str, int], seed: int = 0) -> Path:
     """Marked sentences of which those with "associated" tell a relation, in GAD's form: its devel file is empty."""
     draw = random.Random(seed)

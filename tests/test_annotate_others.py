@@ -6,15 +6,10 @@ from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.training.finetuning import finetune
-from task_data import qa_folder, relation_folder, start_folder
+from task_data import qa_folder, relation_folder
 
 QUICK = {"epochs": 5, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
 MARKING = Marking("Gene", "Disease", ("@GENE$", "@DISEASE$"))
-
-
-@pytest.fixture(scope="module")
-def start(tokenizer_folder, tmp_path_factory):
-    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
 
 
 @pytest.fixture(scope="module")

@@ -19,24 +19,16 @@ from compactbio.training.finetuning import finetune
 from compactbio.training.unlabelled import HeldOut
 from conftest import one_sentence
 from interruptions import killed_at_file, stopping_at
-from task_data import ner_folder, qa_folder, relation_folder, start_folder
+from task_data import ner_folder, qa_folder, relation_folder, start_folder, texts_file
 
 QUICK = {"epochs": 2, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
 SIZES = {"train": 16, "devel": 6, "test": 6}
 
 
-@pytest.fixture(scope="module")
-def start(tokenizer_folder, tmp_path_factory):
-    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
-
-
 @pytest.fixture
 def texts(tmp_path):
     """Sentences like those of the data set, one per line."""
-    folder = ner_folder(tmp_path / "more", {"train": 60}, seed=7)
-    path = tmp_path / "more.txt"
-    path.write_text("".join(f"{document.text}\n" for document in formats.read(folder / "train.tsv")))
-    return path
+    return texts_file(tmp_path / "more.txt", 60)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

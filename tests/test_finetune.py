@@ -21,15 +21,10 @@ from compactbio.tasks.registry import TASKS
 from compactbio.training.finetuning import finetune
 from conftest import SHARED, distilbert, mobilebert, one_sentence
 from interruptions import killed_at, stopping_at
-from task_data import ner_folder, qa_folder, relation_folder, start_folder
+from task_data import ner_folder, qa_folder, relation_folder
 
 SIZES = {"train": 120, "devel": 30, "test": 40}
 QUICK = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
-
-
-@pytest.fixture(scope="module")
-def start(tokenizer_folder, tmp_path_factory):
-    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
 
 
 @pytest.fixture(scope="module")

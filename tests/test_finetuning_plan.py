@@ -4,29 +4,20 @@ import json
 
 import pytest
 
-from compactbio import formats
 from compactbio.errors import UserError
 from compactbio.modeling import runtimes
 from compactbio.training.finetuning import finetune
 from compactbio.training.finetuning_plan import plan
 from conftest import one_sentence
-from task_data import ner_folder, qa_folder, relation_folder, start_folder
+from task_data import ner_folder, qa_folder, relation_folder, texts_file
 
 QUICK = {"epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
 SIZES = {"train": 40, "devel": 10, "test": 6}
 
 
-@pytest.fixture(scope="module")
-def start(tokenizer_folder, tmp_path_factory):
-    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
-
-
 @pytest.fixture
 def texts(tmp_path):
-    more = ner_folder(tmp_path / "more", {"train": 60}, seed=7)
-    path = tmp_path / "more.txt"
-    path.write_text("".join(f"{document.text}\n" for document in formats.read(more / "train.tsv")))
-    return path
+    return texts_file(tmp_path / "more.txt", 60)
 
 
 def test_a_plan_counts_what_the_run_does_and_writes_nothing(tagger, start, texts, tmp_path):

@@ -30,7 +30,7 @@ from compactbio.training.finetuning import finetune
 from compactbio.training.grid_search import search
 from compactbio.training.soft_labels import find_teachers
 from compactbio.training.task_model import partial_loss
-from task_data import DRUGS, FILL, relation_folder, start_folder
+from task_data import DRUGS, FILL, relation_folder
 
 QUICK = {"epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
 SIZES = {"train": 60, "devel": 20, "test": 30}
@@ -58,11 +58,6 @@ def corpus(folder: Path, kinds: dict[str, str], seed: int, sizes: dict[str, int]
             blocks.append("".join(f"{word}\t{tag}\n" for word, tag in rows))
         (folder / f"{split}.tsv").write_text("\n".join(blocks) + "\n")
     return folder
-
-
-@pytest.fixture(scope="module")
-def start(tokenizer_folder, tmp_path_factory):
-    return start_folder(tmp_path_factory.mktemp("start") / "start", tokenizer_folder)
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +270,7 @@ def test_mistakes_are_one_sentence(made, start, tmp_path):
     assert "relation is of relation: several data sets" in refused([made / "drugs", relation])
     assert "a type is for mentions" in refused(f"Cancer={relation}")
     assert "have types already (Drug)" in refused(f"Cancer={made / 'drugs'}")
-    assert "there is no such data set" in refused(f"Cancer={tmp_path / 'nowhere'}")
+    assert "there is no such data set" in refused(f"Cancer={tmp_path / 'missing'}")
     data = [made / "drugs", f"Cancer={made / 'cancers'}"]
     drug = small_models.save("bert", "ner", tmp_path / "drug", ["O", "B-Drug", "I-Drug"])
     both = small_models.save("bert", "ner", tmp_path / "both", ["O", "B-Drug", "I-Drug", "B-Cancer", "I-Cancer"])
@@ -366,6 +361,12 @@ def test_int8_is_held_to_each_data_set_and_says_what_is_not_compared(tagger, mad
     status, stdout, stderr = cli(*command, tmp_path / "drugs", "--data", made / "drugs")
     assert status == 0 and "not compared Cancer" in stdout and "no data set named is labelled for it: Cancer" in stderr
     assert "Not compared: Cancer." in (tmp_path / "drugs" / "README.md").read_text()
+    # A type that a data set spells otherwise is the same.
+    upper = shutil.copytree(made / "both", tmp_path / "upper")
+    for path in upper.iterdir():
+        path.write_text(path.read_text().replace("Cancer", "CANCER"))
+    status, stdout, _ = cli(*command, tmp_path / "spelt", "--data", made / "drugs", "--data", upper)
+    assert status == 0 and "not compared" not in stdout
 
 
 def test_a_calibration_of_fewer_types_does_not_replace_one_of_all(tagger, made, tmp_path):
@@ -386,8 +387,16 @@ def test_mentions_of_two_types_stay_two_where_types_are_not_compared(tokenizer_f
     # The second mention begins with an I, which belongs to another type than the first.
     for piece, label in zip(window.first_pieces, (1, 4, 4), strict=True):
         logits[0][piece, label] = 9
-    tags = ner_encoding.respelt(ner_encoding.decode(encoded, logits, own, valid=False), own, labels)
+    tags = ner_encoding.decode_as(encoded, logits, own, labels, valid=False)
     assert tags == [["B", "B", "I"]]
+
+
+def test_the_order_of_labels_in_a_configuration_does_not_matter(tagger, made, tmp_path):
+    model = shutil.copytree(tagger.out, tmp_path / "copy")
+    config = json.loads((model / "config.json").read_text())
+    config["id2label"] = dict(reversed(config["id2label"].items()))
+    (model / "config.json").write_text(json.dumps(config))
+    assert evaluate(model, made / "both").record()["f1"] == evaluate(tagger.out, made / "both").record()["f1"]
 
 
 def test_a_path_with_an_equals_sign_is_a_path(made, tmp_path, monkeypatch):

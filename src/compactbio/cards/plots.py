@@ -16,7 +16,7 @@ STYLE = {
     "font.size": 9,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
-# Of lines that must be told apart, also in grey and by colour-blind readers (Okabe and Ito).
+# Colours of lines, also for colour-blind readers (Okabe and Ito 2008).
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", INK)
 _STYLES = ("-", "--", "-.", ":")
 _MOST_TYPES = 12
@@ -50,13 +50,18 @@ def calibration_figure(calibrations: Mapping[str, Mapping[str, Any]]) -> "Figure
 
 def png(figure: "Figure") -> bytes:
     """A figure as a PNG file of 150 dots per inch."""
+    return saved(figure, STYLE, format="png", dpi=150)
+
+
+def saved(figure: "Figure", style: Mapping[str, Any], **options: Any) -> bytes:
+    """A figure as a file; the options are those of `Figure.savefig`."""
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context({**style}), warnings.catch_warnings():
         # A name in letters that the font lacks has boxes in their place.
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure.savefig(buffer, format="png", dpi=150)
+        figure.savefig(buffer, **options)
     return buffer.getvalue()
 
 

@@ -47,27 +47,12 @@ def export(
     Int8 is scored on the data; where it loses too much, weights are quantised by channel, then the layers that suffer
     most are left in fp32; where it still loses too much, it is refused.
     """
-    from rich.console import Console
-
     from compactbio.deploy.export import export as run
     from compactbio.files import locked
-    from compactbio.progress import Reporter
 
     context.with_resource(locked(out))
-    try:
-        with Reporter(Console(stderr=True)) as reporter:
-            found = run(
-                model,
-                format,
-                out,
-                data=data or None,
-                split=split,
-                max_loss=max_loss,
-                listener=reporter,
-            )
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was written.", err=True)
-        raise typer.Exit(130) from None
+    with options.reporting("nothing was written") as reporter:
+        found = run(model, format, out, data=data or None, split=split, max_loss=max_loss, listener=reporter)
     typer.echo(json.dumps(asdict(found), indent=2) if as_json else _text(found))
 
 

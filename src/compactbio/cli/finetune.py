@@ -147,17 +147,10 @@ def finetune(
 
 
 def _print_plan(data: list[Path], model: str, given: dict[str, Any], *, as_json: bool) -> None:
-    from rich.console import Console
-
-    from compactbio.progress import Reporter
     from compactbio.training.finetuning_plan import plan
 
-    try:
-        with Reporter(Console(stderr=True)) as reporter:
-            found = plan(data, model, listener=reporter, **given)
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was measured.", err=True)
-        raise typer.Exit(130) from None
+    with options.reporting("nothing was measured") as reporter:
+        found = plan(data, model, listener=reporter, **given)
     typer.echo(json.dumps(asdict(found), indent=2) if as_json else _plan_text(found))
 
 

@@ -3,10 +3,15 @@
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from compactbio.progress import Reporter
 
 TaskName = Literal["ner", "relation", "qa"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -115,6 +120,21 @@ def stopped(what: str, out: Path) -> typer.Exit:
         how = f"with: compactbio {shlex.join(again)}"
     typer.echo(f"{what} {'Resume it' if begun else 'Begin it again'} {how}", err=True)
     return typer.Exit(130)
+
+
+@contextmanager
+def reporting(undone: str) -> Iterator["Reporter"]:
+    """Within it progress goes to stderr; Ctrl-C ends the command, which says that `undone` ("nothing was written")."""
+    from rich.console import Console
+
+    from compactbio.progress import Reporter
+
+    try:
+        with Reporter(Console(stderr=True)) as reporter:
+            yield reporter
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped; {undone}.", err=True)
+        raise typer.Exit(130) from None
 
 
 def speaks() -> bool:

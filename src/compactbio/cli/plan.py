@@ -38,28 +38,21 @@ def plan(
     Times a few real steps on this machine with the real models and rows; nothing of them is kept. `compactbio finetune
     ... --plan` forecasts fine-tuning.
     """
-    from rich.console import Console
-
     from compactbio import recipes
-    from compactbio.progress import Reporter
     from compactbio.training.plan import plan as run
 
     loaded = recipes.load(recipe, **options.overrides(settings, steps=steps))
-    try:
-        with Reporter(Console(stderr=True)) as reporter:
-            found = run(
-                loaded,
-                corpus,
-                teacher=teacher,
-                init=init,
-                precision=precision,
-                tokens_per_batch=tokens_per_batch,
-                devices=devices or (),
-                listener=reporter,
-            )
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was measured.", err=True)
-        raise typer.Exit(130) from None
+    with options.reporting("nothing was measured") as reporter:
+        found = run(
+            loaded,
+            corpus,
+            teacher=teacher,
+            init=init,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            devices=devices or (),
+            listener=reporter,
+        )
     typer.echo(json.dumps(asdict(found), indent=2) if as_json else _text(found))
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compactbio.cli import options
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -29,14 +31,9 @@ def profile(
     from rich.console import Console
 
     from compactbio.deploy.profile import profile as run
-    from compactbio.progress import Reporter
 
-    try:
-        with Reporter(Console(stderr=True)) as reporter:
-            found = run(models, baseline=baseline, listener=reporter)
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was measured.", err=True)
-        raise typer.Exit(130) from None
+    with options.reporting("nothing was measured") as reporter:
+        found = run(models, baseline=baseline, listener=reporter)
     if as_json:
         typer.echo(json.dumps([asdict(own) for own in found], indent=2))
         return

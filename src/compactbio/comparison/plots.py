@@ -1,6 +1,5 @@
 """The plots of a comparison: mean score against size and against speed."""
 
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from compactbio.cards.plots import INK, POINT, STYLE, calibration_figure
+from compactbio.cards.plots import INK, POINT, STYLE, calibration_figure, saved
 from compactbio.comparison.table import Profile, Run, Table
 from compactbio.files import value_digest
 
@@ -51,11 +50,9 @@ class Plot:
         return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", text)
 
     def _saved(self, kind: str, *, transparent: bool) -> bytes:
-        buffer = io.BytesIO()
         metadata = _NO_METADATA if kind == "svg" else None
-        with matplotlib.rc_context({**STYLE, "svg.hashsalt": self.name}):
-            self.figure.savefig(buffer, format=kind, dpi=200, transparent=transparent, metadata=metadata)
-        return buffer.getvalue()
+        style = {**STYLE, "svg.hashsalt": self.name}
+        return saved(self.figure, style, format=kind, dpi=200, transparent=transparent, metadata=metadata)
 
 
 def draw(table: Table, profiles: Mapping[str, Profile]) -> list[Plot]:

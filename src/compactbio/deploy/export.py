@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean as mean
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -159,7 +159,7 @@ def export(
                 Quantiser(program, torch_model, task, folder), scored, fp32, before, max_loss, listener
             )
         else:
-            accepted = _Accepted(fp32, mean(scored.scores(scored.logits(fp32))) if scored else None)
+            accepted = _Accepted(fp32, fmean(scored.scores(scored.logits(fp32))) if scored else None)
         listener.note("Timing ...")
         sentences = runtimes.random_rows(source.config, task)
         speeds = runtimes.tokens_per_second({"original": original, name: accepted.runtime}, sentences)
@@ -171,7 +171,7 @@ def export(
             file=file,
             task=task,
             metric=TASKS[task].metric,
-            original=Figures("torch-fp32", mean(before) if before else None, weights, speeds["original"]),
+            original=Figures("torch-fp32", fmean(before) if before else None, weights, speeds["original"]),
             exported=Figures(name, accepted.score, (folder / file).stat().st_size, speeds[name]),
             way=accepted.way,
             tried=accepted.tried,
@@ -254,12 +254,12 @@ def _quantised(
         lost = max(b - a for a, b in zip(after, before, strict=True))
         # The small margin keeps 0.3 from being refused for its last binary digit.
         if 100 * lost <= max_loss + 1e-9:
-            return _Accepted(runtime, mean(after), logits, way, tuple(tried))
-        tried.append((way, mean(after)))
+            return _Accepted(runtime, fmean(after), logits, way, tuple(tried))
+        tried.append((way, fmean(after)))
     best, value = max(tried, key=lambda entry: entry[1])
     raise UserError(
         f"Int8 loses more than {max_loss:g} in every way that was tried: the best, {best}, has {100 * value:.2f} of "
-        f"{100 * mean(before):.2f}; export to onnx (fp32), or allow a larger loss.",
+        f"{100 * fmean(before):.2f}; export to onnx (fp32), or allow a larger loss.",
         setting="max_loss",
     )
 

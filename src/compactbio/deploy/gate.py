@@ -9,6 +9,7 @@ from typing import Any
 from compactbio.documents import Document
 from compactbio.documents.tags import parse
 from compactbio.evaluation import scoring
+from compactbio.evaluation.counted_types import counted_types
 from compactbio.files import value_digest
 from compactbio.modeling import loading
 from compactbio.modeling.packing import Row
@@ -21,7 +22,7 @@ from compactbio.tasks.registry import TASKS, Logits, score
 
 @dataclass(frozen=True)
 class _Part:
-    """A data set encoded for the model; `types` are those of mentions that count (see `scoring.counted_types`)."""
+    """A data set encoded for the model; `types` are those of mentions that count (see `evaluation.counted_types`)."""
 
     documents: Sequence[Document]
     encoded: Any
@@ -87,12 +88,14 @@ class Gate:
         """The types of mentions that none of the data sets is labelled for."""
         if self.task != "ner":
             return ()
-        kinds: set[str] = set()
-        for part in self.parts:
-            kinds |= {parse(label)[1] for label in part.labels if label != "O"} if part.types is None else part.types
-        own = TASKS["ner"].model_labels(self.source.config, self.source.name, [])
-        spelt = zip(own, self.parts[0].labels, strict=True)
-        return tuple(sorted({parse(o)[1] for o, label in spelt if o != "O" and parse(label)[1] not in kinds}))
+        own = [parse(label) for label in TASKS["ner"].model_labels(self.source.config, self.source.name, [])]
+        compared = {
+            kind
+            for part in self.parts
+            for (_, kind), label in zip(own, part.labels, strict=True)
+            if part.types is None or parse(label)[1] in part.types
+        }
+        return tuple(sorted({kind for prefix, kind in own if prefix != "O"} - compared))
 
     def _split(self, logits: Logits) -> list[tuple[_Part, Logits]]:
         ends = [0, *accumulate(len(part.encoded.rows) for part in self.parts)]
@@ -100,8 +103,9 @@ class Gate:
 
 
 def gate_of(source: loading.Source, task: str, data: str | Path | Sequence[str | Path], split: Split | None) -> Gate:
-    """The data sets that a user names, encoded for a model. Raises UserError as `tasks.data.find_all` does."""
-    return Gate(source, task, tuple(_part(source, task, found, split) for found in datasets.find_all(data, task)))
+    """The data sets that a user names, encoded for a model. Raises UserError as `tasks.data.find` does."""
+    paths = [data] if isinstance(data, str | Path) else data
+    return Gate(source, task, tuple(_part(source, task, datasets.find(path, task), split) for path in paths))
 
 
 def _part(source: loading.Source, task: str, found: Data, split: Split | None) -> _Part:
@@ -111,4 +115,4 @@ def _part(source: loading.Source, task: str, found: Data, split: Split | None) -
     encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, scoring.settings_of(source, task))
     golden = found.golden() if chosen == "test" else None
     described = scoring.described(found, chosen, documents, whole=found.single)
-    return _Part(documents, encoded, labels, scoring.counted_types(found, documents, labels), golden, described)
+    return _Part(documents, encoded, labels, counted_types(found, documents, labels), golden, described)

@@ -1,11 +1,11 @@
 """Names of types and classes, compared without regard to case, blanks and invisible characters."""
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 from compactbio.documents import Document
 
@@ -25,7 +25,8 @@ def key(name: str) -> str:
 def split_type(name: str) -> tuple[str, str]:
     """The type and the model or data set in "TYPE=NAME"; no type, "", where there is none or the whole is a path."""
     kind, sign, rest = name.partition("=")
-    named = sign and rest and "/" not in kind and not Path(name).exists()
+    # `os.path.exists` takes names that are too long for a path.
+    named = sign and rest and "/" not in kind and not os.path.exists(name)  # noqa: PTH110
     return (clean(kind), rest) if named else ("", name)
 
 

@@ -1,27 +1,26 @@
 """Scoring a fine-tuned model on a split of a data set: data, rows, logits, predictions, scores with an interval."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compactbio.documents import Document, Question, names
-from compactbio.documents.tags import parse
+from compactbio.documents import Document, Question
 from compactbio.errors import UserError
+from compactbio.evaluation.counted_types import counted_types, notes_on_types
 from compactbio.files import locked, read_json, write_json, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters, longest
 from compactbio.modeling.heads import Predictor, predictor_of
 from compactbio.modeling.loading import Source
-from compactbio.tasks import calibration, calibration_file, ner, ner_encoding
+from compactbio.tasks import calibration, calibration_file, ner
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import Calibration
 from compactbio.tasks.data import Data, Split
-from compactbio.tasks.ner_encoding import Mentions
 from compactbio.tasks.outcome import Outcome, listed
 from compactbio.tasks.registry import TASKS, Task, score
-from compactbio.tasks.settings import Settings, settings, stored_settings, trained_on_iob2, unknown_words
+from compactbio.tasks.settings import Settings, settings, stored_settings, unknown_words
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card
@@ -174,8 +173,7 @@ def evaluate(
 
     notes = [*outcome.notes, *left_out]
     if found.task == "ner":
-        mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(source.config))
-        notes += _notes_on_types(mentions, labels, types, kind.model_labels(source.config, source.name, []))
+        notes += notes_on_types(source.config, encoded, logits, labels, types)
     if calibrate:
         findings = calibration.findings(found.task, documents, encoded, logits, labels, source.config, source.name)
         notes.append(_keep_calibration(source, loaded.about, calibration.calibrate(findings, about)))
@@ -198,40 +196,6 @@ def evaluate(
         golden=golden,
         predictions=predictions,
     )
-
-
-def counted_types(found: Data, documents: Sequence[Document], labels: Sequence[str]) -> Set[str] | None:
-    """The types of a model's mentions that count on a data set, those that it is labelled for; None for all.
-
-    Args:
-        found: the data set.
-        documents: those to score.
-        labels: the model's, spelt as in the documents.
-    """
-    if found.task != "ner":
-        return None
-    kinds = {parse(label)[1] for label in labels if label != "O"}
-    labelled = {span.type for document in documents for span in document.spans}
-    if kinds <= labelled:
-        return None
-    # A split may lack a type by chance that the data set is labelled for.
-    keys = set(map(names.key, labelled | found.types))
-    return {kind for kind in kinds if names.key(kind) in keys} or None
-
-
-def _notes_on_types(
-    found: Mentions, labels: Sequence[str], types: Set[str] | None, own: Sequence[str]
-) -> Iterator[str]:
-    """Sentences on types of the model that the data are not labelled for, or do not tell apart."""
-    kinds = {parse(label)[1] for label in own if label != "O"}
-    if types is not None and (foreign := {parse(label)[1] for label in labels if label != "O"} - types):
-        number = sum(span.type in foreign for _, span in found.places)
-        yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
-    if len(kinds) > 1 and {parse(label)[1] for label in labels if label != "O"} == {""}:
-        yield (
-            f"All types of the model count as one ({listed(kinds)}); to count one alone, name the data's type, as in "
-            "TYPE=DATA."
-        )
 
 
 def _check_calibrated(source: Source, model: str | Path, found: Data, *, untyped: bool) -> None:
@@ -361,7 +325,9 @@ def described(found: Data, split: Split, documents: Sequence[Document], *, whole
     digests = {"sha256": found.digests[split]}
     if "gold" in found.digests and split == "test":
         digests["gold_sha256"] = found.digests["gold"]
-    return {"name": found.name, "split": "whole file" if whole else split, **digests, **datasets.count(documents)}
+    typed = {"type": found.type} if found.type else {}
+    split_ = "whole file" if whole else split
+    return {"name": found.name, "split": split_, **digests, **typed, **datasets.count(documents)}
 
 
 def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
@@ -412,4 +378,4 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
 def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells two evaluations of a model apart."""
     data, untyped = record["data"], any("untyped" in note for note in record["notes"])
-    return data.get("sha256"), data.get("split"), record["protocol"], untyped, record.get("scheme")
+    return data.get("sha256"), data.get("split"), data.get("type"), record["protocol"], untyped, record.get("scheme")

@@ -139,12 +139,16 @@ def decode(
     return [repaired(_bridged(tags, counts)) for tags, counts in zip(found, encoded.piece_counts, strict=True)]
 
 
-def respelt(predicted: Sequence[Sequence[str]], own: Sequence[str], labels: Sequence[str]) -> list[list[str]]:
-    """`decode`'s tags with their types spelt as in `labels` and not as in `own`, the same labels by id; types that are
-    one there still divide mentions."""
-    kinds = {parse(one)[1]: parse(other)[1] for one, other in zip(own, labels, strict=True) if one != "O"}
+def decode_as(
+    encoded: Encoded, logits: Sequence[NDArray[np.float32]], own: Sequence[str], labels: Sequence[str], *, valid: bool
+) -> list[list[str]]:
+    """`decode`'s tags with the types spelt as in `labels`, which are the model's `own` as data spell them, by id; two
+    types that are one in the data still divide mentions."""
+    predicted = decode(encoded, logits, own, valid=valid)
+    pairs = [(parse(one), parse(other)) for one, other in zip(own, labels, strict=True)]
+    kinds = {kind: other for (prefix, kind), (_, other) in pairs if prefix != "O"}
     if all(kind == other for kind, other in kinds.items()):
-        return [list(tags) for tags in predicted]
+        return predicted
     spelt = {"O": "O"}
     for kind, other in kinds.items():
         for prefix in "BI":

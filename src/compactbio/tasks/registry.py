@@ -62,10 +62,8 @@ TASKS = {
         encode=lambda documents, tokenizer, labels, settings: ner_encoding.encode(
             documents, tokenizer, _ids(labels), settings.max_length, frozenset(settings.joined_signs or ())
         ),
-        decode=lambda documents, encoded, logits, labels, config: ner_encoding.respelt(
-            ner_encoding.decode(encoded, logits, list(config.id2label.values()), valid=trained_on_iob2(config)),
-            list(config.id2label.values()),
-            labels,
+        decode=lambda documents, encoded, logits, labels, config: ner_encoding.decode_as(
+            encoded, logits, ner_encoding.model_labels(config, ""), labels, valid=trained_on_iob2(config)
         ),
         outcome=lambda documents, encoded, predictions, labels, protocol, golden: ner_encoding.outcome(
             documents, encoded, predictions, labels, protocol

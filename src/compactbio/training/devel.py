@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -56,7 +57,7 @@ class Devel:
         def scores(model: PreTrainedModel) -> dict[str, float]:
             outcomes = self.outcomes(model)
             means = {
-                f"devel_{name}": mean([o.scores[name] for o in outcomes if name in o.scores])
+                f"devel_{name}": fmean([o.scores[name] for o in outcomes if name in o.scores])
                 for name in outcomes[0].scores
             }
             if len(outcomes) == 1:
@@ -93,11 +94,6 @@ def devel_of(
 ) -> Devel | None:
     """The devel splits of data sets; None where none has one. `encode` makes a model's rows of documents."""
     parts = tuple(part for part in corpora.parts if part.devel)
-    return (
-        Devel(parts, tuple(encode(part.devel) for part in parts), tuple(labels), tokens, precision) if parts else None
-    )
-
-
-def mean(values: Sequence[float]) -> float:
-    """The mean of some scores."""
-    return sum(values) / len(values)
+    if not parts:
+        return None
+    return Devel(parts, tuple(encode(part.devel) for part in parts), tuple(labels), tokens, precision)

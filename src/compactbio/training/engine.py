@@ -75,7 +75,7 @@ def fit(
 def training_arguments(checkpoints: Path | None, precision: str, *, max_steps: int, **more: Any) -> TrainingArguments:
     """The Trainer's arguments that all training shares, and `more`; without a folder no checkpoints are written.
 
-    Raises UserError where `accelerate launch` was told to share one model among devices.
+    Raises UserError where `accelerate launch` is set to share one model among devices.
     """
     _follow_launcher(precision)
     arguments = TrainingArguments(

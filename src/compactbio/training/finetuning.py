@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +27,7 @@ from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words
 from compactbio.tasks import calibration_file
 from compactbio.tasks.registry import TASKS, Task
+from compactbio.tasks.relation_classes import Scheme
 from compactbio.tasks.settings import IOB2, JOINED_SIGNS, RELATION_CLASSES, TAG_SCHEME, Settings, settings
 from compactbio.tasks.statistics import interval_of
 from compactbio.training import batches, engine, reporting, run_folder
@@ -33,7 +35,7 @@ from compactbio.training.calibrating import calibrate_run
 from compactbio.training.cards import finetuned_card
 from compactbio.training.corpora import Corpora, partly_labelled
 from compactbio.training.corpora import read as read_corpora
-from compactbio.training.devel import Devel, devel_of, mean
+from compactbio.training.devel import Devel, devel_of
 from compactbio.training.soft_labels import find_teachers
 from compactbio.training.task_model import TaskModel, choose_head, draw_classifier
 from compactbio.training.teaching import ROWS, Taught, Teaching, settings_of_teaching, taught_rows
@@ -52,7 +54,7 @@ class Finetuned:
         epoch: the epoch that was kept.
         metric: the main metric of the task.
         protocol: how it is counted.
-        devel: the main score on devel in [0, 1], of several data sets the mean; None where there is no devel split, or
+        devel: the main score on devel in [0, 1]; of several data sets the mean; None without a devel split, or where
             it was trained on.
         interval: its 95 % interval, None for several data sets.
         corpora: of several data sets the name, types and score on devel of each, with those by type.
@@ -85,6 +87,8 @@ class Inputs:
     tokenizer: PreTrainedTokenizerFast
     settings: Settings
     labels: tuple[str, ...]
+    # How labels become classes (relations).
+    scheme: Scheme | None
     precision: str
     tokens: int
     notes: tuple[str, ...]
@@ -116,8 +120,8 @@ class Inputs:
         model = loading.load_for(self.source, self.task.auto, self.labels, self.settings.seed, new_head=True)
         if self.layers is not None:
             model = with_fewer_layers(model, self.layers, self.settings.seed)
-        if scheme := self.task.scheme(self.corpora.train, self.settings):
-            model.config.update({RELATION_CLASSES: scheme.memory()})
+        if self.scheme:
+            model.config.update({RELATION_CLASSES: self.scheme.memory()})
         if self.joined is not None:
             model.config.update({JOINED_SIGNS: list(self.joined), TAG_SCHEME: IOB2})
         if self.fresh_head:
@@ -147,19 +151,8 @@ def finetune(
     model: str | Path,
     out: str | Path,
     *,
-    task: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    train_on: str = "train",
-    teachers: Sequence[str | Path] = (),
-    unlabelled: Sequence[str | Path] = (),
-    layers: int | None = None,
-    workers: int | None = None,
-    on_cluster: bool = False,
-    format: str | None = None,
-    name: str | None = None,
-    precision: str = "auto",
-    tokens_per_batch: int | None = None,
     resume: bool = False,
+    **options: Any,
 ) -> Finetuned:
     """Fine-tune a model on a data set, with teachers also from what they say of its and of unlabelled texts.
 
@@ -167,34 +160,13 @@ def finetune(
     run of the same inputs is left as it is.
 
     Args:
-        data: a folder, a file, or files by split (see `tasks.data.find`); or a list of data sets that are each labelled
-            for their own types of mentions, for one tagger of all.
-        model: folder or hub name of the model to start from.
+        data, model, **options: as of `collect`.
         out: the folder of the run, and then of the model.
-        task: "ner", "relation" or "qa"; by default recognised from the data.
-        overrides: fields of `tasks.settings.Settings`.
-        train_on: "train", which keeps the best epoch by devel where there is a devel split, or "train+devel", which
-            keeps the last.
-        teachers: models that are fine-tuned for the task, folders or hub names; of several the mean probability counts.
-            "TYPE=NAME" teaches one type of mention.
-        unlabelled: files or folders of texts to learn from the teachers alone.
-        layers: start from so many of the model's layers, evenly spread; None for all.
-        workers: processes that compute what teachers say; by default this one alone.
-        on_cluster: whether they compute on the Ray cluster that RAY_ADDRESS names, or on a local one.
-        format: the format of the data; by default recognised.
-        name: the data set's name in records and the card.
-        precision: "auto", "bf16" or "fp32".
-        tokens_per_batch: tokens per micro-batch, which bounds the memory.
         resume: whether an unfinished run in `out` is resumed.
 
     Raises UserError for whatever the user can fix.
     """
-    out = Path(out)
-    inputs = collect(
-        data, model, task=task, overrides=overrides, train_on=train_on, teachers=teachers, unlabelled=unlabelled,
-        layers=layers, workers=workers, on_cluster=on_cluster, format=format, name=name, precision=precision,
-        tokens_per_batch=tokens_per_batch,
-    )  # fmt: skip
+    out, inputs = Path(out), collect(data, model, **options)
     with loading.quiet(), run_folder.open_run(out, inputs.record(), resume=resume) as begun:
         if begun.result is not None:
             return Finetuned(**begun.result)
@@ -220,7 +192,29 @@ def collect(
     precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Inputs:
-    """Find and check all that a run is made of; the arguments are those of `finetune`, which also raise as there."""
+    """Find and check all that a run is made of.
+
+    Args:
+        data: a folder, a file, or files by split (see `tasks.data.find`); or a list of data sets that are each labelled
+            for their own types of mentions, for one tagger of all.
+        model: folder or hub name of the model to start from.
+        task: "ner", "relation" or "qa"; by default recognised from the data.
+        overrides: fields of `tasks.settings.Settings`.
+        train_on: "train", which keeps the best epoch by devel where there is a devel split, or "train+devel", which
+            keeps the last.
+        teachers: models that are fine-tuned for the task, folders or hub names; of several the mean probability counts.
+            "TYPE=NAME" teaches one type of mention.
+        unlabelled: files or folders of texts to learn from the teachers alone.
+        layers: start from so many of the model's layers, evenly spread; None for all.
+        workers: processes that compute what teachers say; by default this one alone.
+        on_cluster: whether they compute on the Ray cluster that RAY_ADDRESS names, or on a local one.
+        format: the format of the data; by default recognised.
+        name: the data set's name in records and the card.
+        precision: "auto", "bf16" or "fp32".
+        tokens_per_batch: tokens per micro-batch, which bounds the memory.
+
+    Raises UserError for whatever the user can fix.
+    """
     corpora = read_corpora(data, task, name, format=format, train_on=train_on)
     source = loading.find(model)
     tokenizer = loading.tokenizer_of(source)
@@ -243,6 +237,7 @@ def collect(
         tokenizer=tokenizer,
         settings=chosen,
         labels=head.labels,
+        scheme=scheme,
         fresh_head=head.fresh,
         joined=None if joined is None else tuple(joined),
         precision=hardware.precision(precision, source.config),
@@ -336,10 +331,9 @@ def labelled_rows(inputs: Inputs) -> tuple[Any, Tensor | None]:
 
 
 def _taught(inputs: Inputs, teaching: Teaching, encoded: Any, out: Path) -> Taught:
-    train, task, settings = inputs.corpora.train, inputs.corpora.task, inputs.settings
-    scheme = inputs.task.scheme(train, settings)
-    nothing = scheme.negatives if scheme else ("O",)
-    return taught_rows(teaching, task, train, inputs.encode, encoded, inputs.labels, nothing, settings, out)
+    train, task = inputs.corpora.train, inputs.corpora.task
+    nothing = inputs.scheme.negatives if inputs.scheme else ("O",)
+    return taught_rows(teaching, task, train, inputs.encode, encoded, inputs.labels, nothing, inputs.settings, out)
 
 
 def _finish(
@@ -366,7 +360,7 @@ def _finish(
             result = replace(
                 result,
                 epoch=epoch,
-                devel=mean([outcome.main for outcome in outcomes]),
+                devel=fmean([outcome.main for outcome in outcomes]),
                 notes=(*result.notes, *notes),
             )
             if len(outcomes) == 1:

@@ -99,10 +99,12 @@ def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
             listener.note("Counting the unlabelled documents ...")
             documents = unlabelled.count(teaching.texts)["used"]
             sample = list(islice(teaching.texts.documents(), soft_labels.CHUNK))
-            found = [len(row) for row in _unlabelled_rows(inputs, sample)]
+        found = [len(row) for row in _unlabelled_rows(inputs, sample)]
+        if documents:
             rows, lengths = round(len(found) / len(sample) * documents), statistics.fmean(found)
         listener.note(f"Timing what teachers say of {len(sample)} documents ...")
-        teacher_seconds = _teacher_seconds(inputs, sample, documents, rows, len(labelled))
+        per_row = _teacher_seconds(inputs, sample) / max(1, len(found))
+        teacher_seconds = per_row * (len(labelled) + rows) / (teaching.workers or 1)
     trained = min(rows, chosen.sample or rows)
     steps = math.ceil((len(labelled) + trained) * chosen.epochs / chosen.batch_size)
     mean = statistics.fmean(map(len, labelled))
@@ -131,15 +133,13 @@ def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
     )
 
 
-def _teacher_seconds(inputs: Inputs, sample: Sequence[Document], documents: int, rows: int, labelled: int) -> float:
-    """Seconds of the teachers for all documents, by those of a sample, which are not taken from the cache."""
+def _teacher_seconds(inputs: Inputs, sample: Sequence[Document]) -> float:
+    """Seconds of the teachers for some documents, which are not taken from the cache."""
     assert inputs.teaching is not None
     with TemporaryDirectory() as folder:
         ensemble = Ensemble(inputs.teaching.teachers, Path(folder))
         ensemble.fill(sample[:8])  # loads the models
-        taken = _seconds(lambda: ensemble.fill(sample))
-    per_row = taken / max(1, len(_unlabelled_rows(inputs, sample)))
-    return per_row * (labelled + rows) / (inputs.teaching.workers or 1)
+        return _seconds(lambda: ensemble.fill(sample))
 
 
 def _unlabelled_rows(inputs: Inputs, documents: Sequence[Document]) -> Sequence[Row]:
