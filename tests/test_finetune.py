@@ -11,10 +11,11 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
 from compactbio import formats
 from compactbio.evaluation.scoring import add_to_card, evaluate
+from compactbio.modeling import hardware
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner
 from compactbio.tasks.registry import TASKS
@@ -53,6 +54,22 @@ def test_ner_is_learnt_and_scored(tagged):
         "mentions": sum(len(document.spans) for document in formats.read(data / "test.tsv")),
     }
     assert len(record["units"]) == 40 and not (model / "checkpoints").exists()
+
+
+def test_what_was_trained_is_scored_on_the_device_that_models_run_on(tagged, start, tmp_path, monkeypatch):
+    """A device whose tensors have no numbers stands in for a GPU: what is computed there cannot be read."""
+    data, model, _ = tagged
+    monkeypatch.setattr(hardware, "torch_device", lambda: "meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        evaluate(str(model), data)
+    save = PreTrainedModel.save_pretrained
+    monkeypatch.setattr(
+        PreTrainedModel,
+        "save_pretrained",
+        lambda self, *given: None if self.device.type == "meta" else save(self, *given),
+    )
+    with pytest.raises(RuntimeError, match="meta"):
+        finetune(data, str(start), tmp_path / "out", overrides={**QUICK, "epochs": 1})
 
 
 @pytest.mark.parametrize(("make", "metric"), [(relation_folder, "f1"), (qa_folder, "mrr")])

@@ -99,6 +99,16 @@ def test_attention_over_a_row_equals_attention_citation_by_citation():
         assert torch.allclose(out[:, a:b], alone, atol=1e-6)
 
 
+def test_attention_of_a_row_as_one_padded_batch_equals_that_citation_by_citation():
+    """Which a GPU computes in float32; here on the CPU, to compare both."""
+    query, key, value = torch.randn(3, 1, 2, 12, 8, generator=torch.Generator().manual_seed(0))
+    borders = (0, 1, 5, 12)
+    found = attention.padded(query, key, value, borders, 0.3)
+    at = torch.tensor(borders, dtype=torch.int32)
+    wanted, _ = attend(torch.nn.Identity(), query, key, value, None, scaling=0.3, cu_seq_lens_q=at)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("size", [8, 26])
 def test_what_the_cuda_kernel_is_given_and_gives_has_its_shapes(size, window, monkeypatch):

@@ -1,5 +1,9 @@
 """Units that models with different tokenizers share, the losses on them, and teachers' outputs in the cache."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -227,6 +231,34 @@ def test_outputs_are_computed_once_and_kept_in_half_precision(data, tmp_path, mo
     shifted = [*data["ner"][1:], data["ner"][0]]
     assert Ensemble([teacher]).scores(shifted)[0][0].shape == first[0][1].shape
     assert len(list(folder_of(teacher).glob("*.arrow"))) == 2
+
+
+def test_teachers_compute_in_the_precision_of_the_run_and_keep_it_apart(data, tmp_path):
+    folder = model(tmp_path / "m", "ner")
+    scores = {}
+    for precision in ("fp32", "bf16"):
+        (teacher,) = find_teachers([folder], "ner", LABELS["ner"], chosen("ner"), None, precision)
+        assert teacher.runtime == f"torch-{precision}"
+        scores[precision] = np.concatenate(Ensemble([teacher]).scores(data["ner"])[0]).astype(np.float32)
+    assert np.abs(np.exp(scores["fp32"]) - np.exp(scores["bf16"])).max() < 0.02
+    assert not np.array_equal(scores["fp32"], scores["bf16"])
+
+
+def test_teachers_of_one_tokenizer_share_the_rows_of_a_chunk(data, tmp_path, monkeypatch):
+    folders = [model(tmp_path / "one", "ner"), Path(shutil.copytree(tmp_path / "one", tmp_path / "two"))]
+    redrawn(folders[1], "ner", seed=1)
+    alone = [
+        Ensemble(teachers_of([folder], "ner"), tmp_path / folder.name).scores(data["ner"])[0] for folder in folders
+    ]
+    calls, encode = [], TASKS["ner"].encode
+    counted = replace(TASKS["ner"], encode=lambda *given: calls.append(given) or encode(*given))
+    monkeypatch.setitem(soft_labels.TASKS, "ner", counted)
+    both = Ensemble(teachers_of(folders, "ner"))
+    for wanted, found in zip(alone, both.scores(data["ner"]), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
+    assert len(calls) == 1
+    both.scores(data["ner"][:1])
+    assert len(calls) == 2
 
 
 def test_a_cache_of_another_teacher_is_refused_and_named(data, tmp_path):

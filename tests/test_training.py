@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from compactbio import corpus, recipes
-from compactbio.modeling import build_student
+from compactbio.modeling import build_student, loading
 from compactbio.modeling.families import layer_list
 from compactbio.training import batches
 from compactbio.training.engine import distil
@@ -103,6 +103,36 @@ def test_the_best_by_heldout_loss_is_kept_not_the_last(token_corpus, teacher_fol
     assert result.best_step == min(held, key=held.get) != 8
     last = load_file(out / "checkpoints" / "checkpoint-8" / "model.safetensors")
     assert not same(weights(out), last)
+
+
+def test_a_head_that_is_trained_first_leaves_the_encoder_as_it_is(token_corpus, tmp_path):
+    start = tmp_path / "start"
+    bert(layers=2).bert.save_pretrained(start)
+    corpus.tokenizer(token_corpus).save_pretrained(start)
+
+    def run(name: str, *, resume: bool = False, **more):
+        small = recipe("bio-distilbert-cased", hidden_dropout=0.1, **more)
+        return train(small, token_corpus, tmp_path / name, init=str(start), precision="fp32", resume=resume)
+
+    def weights_at(name: str, step: int) -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / name / "checkpoints" / f"checkpoint-{step}" / "model.safetensors")
+
+    (note,) = run("run", head_steps=6, save_every=2).notes
+    assert "start has no MLM head, so one was drawn; for 6 steps it is trained alone" in note
+    assert "head_steps trains it alone" in run("none").notes[0]
+    with stopping_at(2) as stopped:
+        assert run("resumed", head_steps=6, save_every=2).state == "stopped"
+    assert stopped and run("resumed", head_steps=6, save_every=2, resume=True).state == "finished"
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "resumed"))
+    begun = loading.load(loading.find(start), seed=0)[0].state_dict()
+    encoder = [key for key in weights(tmp_path / "run") if key.startswith("bert.")]
+    at_6, at_8 = weights_at("run", 6), weights_at("run", 8)
+    assert all(torch.equal(at_6[key], begun[key]) for key in encoder)
+    head = "cls.predictions.transform.dense.weight"
+    assert not torch.equal(begun[head], at_6[head])
+    assert not any(torch.equal(at_8[key], begun[key]) for key in encoder if key.endswith("dense.weight"))
+    # What is trained is all again for whoever trains the model further.
+    assert not same(weights(tmp_path / "run"), weights(tmp_path / "none"))
 
 
 @pytest.mark.slow

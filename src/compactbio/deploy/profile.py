@@ -180,7 +180,7 @@ def load(source: Source, precision: str) -> PreTrainedModel:
     model = load_for(source, AutoModel, new_head=True, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     if hasattr(model, "pooler"):
         model.pooler = None
-    return model.to("cuda" if hardware.uses_gpu() else "cpu")
+    return model.to(hardware.torch_device())
 
 
 @contextmanager

@@ -290,7 +290,7 @@ def _load(
         about |= {"sha256": runtimes.digest(source, loaded.name), "runtime": loaded.name}
         return _Model(loaded.logits, loaded.longest, about)
     with loading.quiet():
-        model = loading.load_for(source, kind.auto)
+        model = loading.load_for(source, kind.auto).to(hardware.torch_device())
     logits = predictor_of(model, task, tokens_per_batch or hardware.tokens(), precision)
     used = hardware.precision(precision, source.config)
     about |= {"parameters": encoder_parameters(model), "runtime": f"torch, {used}"}

@@ -44,6 +44,11 @@ def uses_gpu() -> bool:
     return _chosen.get() != "cpu" and torch.cuda.is_available()
 
 
+def torch_device() -> str:
+    """What PyTorch calls the device that models run on."""
+    return "cuda" if uses_gpu() else "cpu"
+
+
 def has_bf16() -> bool:
     """Whether the device multiplies in bf16 itself; where it does not, PyTorch emulates it, many times slower."""
     if uses_gpu():

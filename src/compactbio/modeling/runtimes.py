@@ -149,7 +149,7 @@ def load(source: Source, name: str, threads: int | None = None) -> Runtime:
 def _load_torch(source: Source, task: str, name: str) -> TorchRuntime:
     with quiet():
         model = load_for(source, AUTO[task])
-    return TorchRuntime(model.to("cuda" if hardware.uses_gpu() else "cpu"), task, name)
+    return TorchRuntime(model.to(hardware.torch_device()), task, name)
 
 
 def _load_onnx(source: Source, task: str, name: str, threads: int | None) -> OnnxRuntime:

@@ -60,6 +60,8 @@ class Recipe(BaseModel):
         max_length: tokens per row at most, special ones included.
         batch_size: citations per optimiser step.
         warmup_steps: steps over which the learning rate rises from 0.
+        head_steps: steps at the start in which the MLM head alone is trained (start "checkpoint"), for a checkpoint
+            that has none.
         hidden_dropout: dropout of the student's hidden states; None leaves it as it is.
         eval_every: steps between measurements on held-out rows.
         save_every: steps between checkpoints.
@@ -94,6 +96,7 @@ class Recipe(BaseModel):
     steps: int = Field(ge=1)
     learning_rate: float = Field(ge=0)
     warmup_steps: int = Field(0, ge=0)
+    head_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     adam_beta2: float = Field(0.999, ge=0, lt=1)
@@ -145,6 +148,8 @@ class Recipe(BaseModel):
                 "start 'teacher-layers' keeps the teacher's width; hidden_size, intermediate_size and "
                 "heads go with start 'random'"
             )
+        if self.head_steps and self.start != "checkpoint":
+            raise ValueError("head_steps is for start 'checkpoint', which may have no MLM head")
         if self.start == "random" and None in (self.layers, self.hidden_size, self.intermediate_size, self.heads):
             raise ValueError("start 'random' needs layers, hidden_size, intermediate_size and heads")
         return self

@@ -1,7 +1,7 @@
 """The engine of all training: a model in memory, trained in place on steps of packed micro-batches."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from tempfile import gettempdir
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from compactbio.errors import UserError
@@ -155,7 +156,34 @@ def distil(
 
     validation = Validation(scores, "heldout_loss", greater_is_better=False)
     keys_read = _keys_read(recipe, depth(student))
+    if recipe.head_steps:
+        callbacks = [*callbacks, _HeadFirst(student.base_model, recipe.head_steps)]
     return fit(distiller, batches, validation, arguments, callbacks, checkpoint, keys_read=keys_read)
+
+
+class _HeadFirst(TrainerCallback):  # type: ignore[misc]
+    """Keeps an encoder as it is in the first `steps` steps, in which its head alone is trained."""
+
+    def __init__(self, encoder: nn.Module, steps: int) -> None:
+        self._steps, self._encoder = steps, encoder
+        self._kept: list[nn.Parameter] = []
+
+    def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step < self._steps and not self._kept:
+            # Not those that something else holds fixed.
+            self._kept = [p for p in self._encoder.parameters() if p.requires_grad]
+            _train(self._kept, False)
+        elif state.global_step >= self._steps:
+            self.on_train_end()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        _train(self._kept, True)
+        self._kept = []
+
+
+def _train(parameters: Iterable[nn.Parameter], trained: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(trained)
 
 
 def _keys_read(recipe: Recipe, layers: int) -> Collection[int]:
@@ -188,7 +216,7 @@ def arguments_for(
         save_steps=recipe.save_every,
         dataloader_num_workers=4 if hardware.uses_gpu() else 0,
         # A loss that reads no logits leaves the head, and maybe the last layers, without a gradient.
-        ddp_find_unused_parameters=not any(TERMS[term].logits for term in recipe.loss),
+        ddp_find_unused_parameters=bool(recipe.head_steps) or not any(TERMS[term].logits for term in recipe.loss),
     )
 
 

@@ -88,7 +88,7 @@ def embedding_gradient_in_place(student: PreTrainedModel) -> Iterator[None]:
     kept = torch.empty_like(embeddings.weight, requires_grad=False)
 
     def begin(*_: object) -> None:
-        if torch.is_grad_enabled() and embeddings.weight.grad is None:
+        if torch.is_grad_enabled() and embeddings.weight.requires_grad and embeddings.weight.grad is None:
             embeddings.weight.grad = kept.zero_()
 
     hook = embeddings.register_forward_pre_hook(begin)

@@ -254,7 +254,7 @@ def collect(
     if not teachers:
         return inputs
     teaching = Teaching(
-        find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme),
+        find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme, inputs.precision),
         find_texts(unlabelled, task, corpora.held_out),
         workers,
         on_cluster,
@@ -349,7 +349,7 @@ def _finish(
     with run_folder.refusing_full_disk(out):
         if kept is not None:
             best = loading.find(out / run_folder.CHECKPOINTS / run_folder.BEST)
-            model = loading.load_for(best, inputs.task.auto)
+            model = loading.load_for(best, inputs.task.auto).to(hardware.torch_device())
         model.save_pretrained(out)
         inputs.tokenizer.save_pretrained(out)
         if devel is not None:

@@ -187,7 +187,7 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
     listener.note("Loading the models ...")
-    teacher, student = pretraining.models(inputs)
+    teacher, student, _ = pretraining.models(inputs)
     # Counted before the models are trained.
     parameters, teachers = encoder_parameters(student), encoder_parameters(teacher) if teacher else None
     rows = inputs.manifest["rows"]["train"]

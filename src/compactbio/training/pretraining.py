@@ -4,6 +4,7 @@ In the folder: the model (`config.json`, `model.safetensors`, tokenizer, `README
 (what the run is made of, and its result), `metrics.jsonl`, `checkpoints/`, `tensorboard/`.
 """
 
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Result:
         heldout_accuracy: its share of masked tokens that are right, in [0, 1].
         teacher_heldout_loss: the teacher's, None where there is none or it has no MLM head.
         teacher_heldout_accuracy: likewise.
-        notes: sentences on checkpoints that were not complete and so were passed over.
+        notes: sentences on a head that was drawn, and on checkpoints that were not complete and so were passed over.
     """
 
     state: str
@@ -164,15 +165,15 @@ def _find(recipe: Recipe, name: str | Path | None, setting: str) -> loading.Sour
     return source
 
 
-def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel]:
-    """The teacher, where there is one, and the student at its start."""
+def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel, tuple[str, ...]]:
+    """The teacher, where there is one, the student at its start, and sentences on what was drawn for it."""
     recipe = inputs.recipe
     if inputs.start is None:
         tokenizer = inputs.manifest["tokenizer"]
-        return None, random_student(recipe, tokenizer["vocab_size"], tokenizer["pad_id"])
+        return None, random_student(recipe, tokenizer["vocab_size"], tokenizer["pad_id"]), ()
     model, has_head = loading.load(inputs.start, recipe.seed)
     if inputs.teacher is None:
-        return None, build_student(recipe, model)
+        return None, build_student(recipe, model), () if has_head else (_drawn(inputs.start.public_name(), recipe),)
     if reads_teacher_logits(recipe) and not has_head:
         raise UserError(
             f"{inputs.teacher.name} has no MLM head, which the recipe's loss reads from the teacher: first train a "
@@ -180,7 +181,12 @@ def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel]:
             "result as the teacher.",
             setting="teacher",
         )
-    return model, build_student(recipe, model)
+    return model, build_student(recipe, model), ()
+
+
+def _drawn(name: str, recipe: Recipe) -> str:
+    then = f"for {recipe.head_steps:,} steps it is trained alone" if recipe.head_steps else "head_steps trains it alone"
+    return f"{name} has no MLM head, so one was drawn; {then} before the encoder changes."
 
 
 def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
@@ -195,7 +201,9 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
     )
     validates = "holdout" in splits
     held = batches.heldout_batches(splits["holdout"], masking, inputs.tokens, rank, world) if validates else []
-    teacher, student = models(inputs)
+    teacher, student, drawn = models(inputs)
+    if processes.is_main_process:
+        sys.stderr.writelines(f"{note}\n" for note in drawn)
     arguments = arguments_for(
         recipe, inputs.precision, out / run_folder.CHECKPOINTS, validates=validates, starts=begun.checkpoint is None
     )
@@ -214,7 +222,7 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
             callbacks=callbacks,
             checkpoint=begun.checkpoint,
         )
-    result = Result("finished", str(out), outcome.step, encoder_parameters(student), notes=begun.notes)
+    result = Result("finished", str(out), outcome.step, encoder_parameters(student), notes=(*drawn, *begun.notes))
     if outcome.stopped and outcome.step < recipe.steps:
         return replace(result, state="stopped")
     if not processes.is_main_process:

@@ -85,6 +85,12 @@ class Teacher:
         """Its tokenizer."""
         return loading.tokenizer_of(self.source)
 
+    @cached_property
+    def reading(self) -> str:
+        """The fingerprint of how it encodes documents; teachers with the same one have the same rows."""
+        rules = self.tokenizer.backend_tokenizer.to_str()
+        return value_digest([rules, self.task, list(self.labels), self.settings.record()])
+
     def types(self, labels: Sequence[str]) -> set[str]:
         """The types of mentions that it teaches a student with `labels`."""
         return {parse(labels[place])[1] for place in self.columns if labels[place] != "O"}
@@ -114,6 +120,7 @@ def find_teachers(
     labels: Sequence[str],
     settings: Settings,
     scheme: Scheme | None,
+    precision: str = "fp32",
 ) -> tuple[Teacher, ...]:
     """The teachers of a student.
 
@@ -124,11 +131,12 @@ def find_teachers(
         labels: the student's, in the order of their ids; none for QA.
         settings: how the student reads documents, but for its length.
         scheme: how labels become classes (relations).
+        precision: that teachers are computed in by PyTorch, "bf16" or "fp32"; exported ones keep their own.
 
     Raises UserError for a model of another task, or with other labels than the data; letter case does not tell labels
     apart. Teachers of NER may know some types each, where together they know all, and two know the same or none alike.
     """
-    teachers = tuple(_teacher(str(name), task, labels, settings, scheme) for name in names)
+    teachers = tuple(_teacher(str(name), task, labels, settings, scheme, precision) for name in names)
     if task == "ner":
         _check_types(teachers, labels)
     return teachers
@@ -154,7 +162,9 @@ def _check_types(teachers: Sequence[Teacher], labels: Sequence[str]) -> None:
             )
 
 
-def _teacher(name: str, task: str, labels: Sequence[str], settings: Settings, scheme: Scheme | None) -> Teacher:
+def _teacher(
+    name: str, task: str, labels: Sequence[str], settings: Settings, scheme: Scheme | None, precision: str
+) -> Teacher:
     kind, name = split_type(name)
     if kind and task != "ner":
         raise UserError(
@@ -175,6 +185,8 @@ def _teacher(name: str, task: str, labels: Sequence[str], settings: Settings, sc
         named = _of_type(name, named, labels, kind) if kind else _typed_alike(name, named, labels)
     columns = _columns(name, named, labels, scheme)
     runtime = runtimes.chosen(source, "auto")
+    if runtime in runtimes.TORCH:
+        runtime = f"torch-{precision}"
     return Teacher(source, task, runtime, tuple(named), columns, len(labels), settings.within(longest(source.config)))
 
 
@@ -255,6 +267,8 @@ class Ensemble:
         self._teachers = teachers
         self._cache = cache or runtimes.cache()
         self._loaded: dict[str, Runtime] = {}
+        # The rows of the last chunk, which teachers of one tokenizer share.
+        self._encoded: tuple[tuple[str, Settings, str], Any] | None = None
         for teacher in teachers:
             clean(self.folder(teacher))
 
@@ -279,7 +293,7 @@ class Ensemble:
     def _filled(self, teacher: Teacher, documents: Sequence[Document], content: str) -> Path:
         path = self.folder(teacher) / f"{content[:32]}.arrow"
         if not path.exists():
-            write(path, _columns_of(self._computed(teacher, documents)), teacher.digest)
+            write(path, _columns_of(self._computed(teacher, documents, content)), teacher.digest)
         return path
 
     def _scores(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
@@ -287,12 +301,15 @@ class Ensemble:
         found = _scores_in(read(path, teacher.digest, teacher.source.name), len(teacher.labels) or 2)
         return [teacher.arranged(scores) for scores in found]
 
-    def _computed(self, teacher: Teacher, documents: Sequence[Document]) -> list[Scores]:
+    def _computed(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
         runtime = self._loaded.get(teacher.digest) or runtimes.load(teacher.source, teacher.runtime)
         self._loaded[teacher.digest] = runtime
         settings = teacher.settings.within(runtime.longest or teacher.settings.max_length)
         documents = units.without_labels(teacher.task, documents, (*teacher.labels, "")[0])
-        encoded = TASKS[teacher.task].encode(documents, teacher.tokenizer, teacher.labels, settings)
+        key = (teacher.reading, settings, content)
+        if self._encoded is None or self._encoded[0] != key:
+            self._encoded = key, TASKS[teacher.task].encode(documents, teacher.tokenizer, teacher.labels, settings)
+        encoded = self._encoded[1]
         return units.scores(teacher.task, documents, encoded, runtime.logits(encoded.rows))
 
 
