@@ -77,11 +77,17 @@ def test_a_failing_run_is_reported_and_tried_again(cli, suite, no_fresh_processe
     content = yaml.safe_load(suite.read_text())
     content["data"] = {"tags": {"path": "tags"}, "pairs": {"path": "pairs/1"}}
     (place / "suite.yaml").write_text(yaml.safe_dump(content))
-    status, printed, messages = cli("compare", place / "suite.yaml", "--out", tmp_path / "table")
+    status, printed, messages = cli("compare", place / "suite.yaml", "--out", tmp_path / "table", "--workers", 2)
     assert status == 0 and messages.count("failed: ") == 2 and "train.tsv" in printed
+    # Runs side by side are those that one after the other are.
+    (made,) = (tmp_path / "table").glob("runs/pairs-large-*/*/evaluation.json")
+    by_worker = json.loads(made.read_text())
+    shutil.rmtree(made.parent)
     (place / "tags" / "train.tsv").write_text(kept)
     status, printed, messages = cli("compare", place / "suite.yaml", "--out", tmp_path / "table")
     assert status == 0 and "failed" not in messages + printed
+    again = json.loads(made.read_text())
+    assert by_worker["units"] == again["units"] and by_worker["mistakes"] == again["mistakes"]
 
 
 @pytest.mark.slow

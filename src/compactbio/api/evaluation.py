@@ -107,6 +107,7 @@ def compare(
     device: str = "auto",
     precision: str = "auto",
     tokens_per_batch: int | None = None,
+    workers: int = 1,
     listener: Listener | None = None,
 ) -> Table:
     """Fine-tune and score every model on every data set of a suite, and write the tables and the page of it.
@@ -120,6 +121,7 @@ def compare(
         device: As for `distil`.
         precision: As for `distil`.
         tokens_per_batch: As for `distil`.
+        workers: Runs side by side, each in a process of its own; they share the cores, and the GPUs in turn.
         listener: Receives a note on each run (see `progress.Listener`).
 
     Returns:
@@ -144,7 +146,12 @@ def compare(
                 runs.kept_runs(loaded, out)
                 if report_only
                 else runs.run_suite(
-                    loaded, out, precision=precision, tokens_per_batch=tokens_per_batch, report=listener.note
+                    loaded,
+                    out,
+                    precision=precision,
+                    tokens_per_batch=tokens_per_batch,
+                    workers=workers,
+                    report=listener.note,
                 )
             )
         except runs.Stopped:

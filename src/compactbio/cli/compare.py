@@ -39,6 +39,9 @@ def compare(
     ] = False,
     precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Runs side by side, each in a process of its own.")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Fine-tune and score every model on every data set, and write the table of the paper from it.
@@ -59,6 +62,7 @@ def compare(
                 report_only=report_only,
                 precision=precision,
                 tokens_per_batch=tokens_per_batch,
+                workers=workers,
                 listener=reporter,
             )
     except KeyboardInterrupt:

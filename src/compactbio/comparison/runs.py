@@ -1,11 +1,16 @@
 """The runs of a comparison, each kept as it is done, even if some fail; size and speed of its models."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from compactbio.comparison.suite import FILES, DataSet, Suite
 from compactbio.comparison.table import Profile, Run, State
@@ -13,8 +18,9 @@ from compactbio.deploy.profile import profile
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
-from compactbio.modeling import loading
+from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import longest
+from compactbio.processes import cores, ordered_results
 from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.settings import settings
@@ -171,6 +177,7 @@ def run_suite(
     *,
     precision: str = "auto",
     tokens_per_batch: int | None = None,
+    workers: int = 1,
     report: Callable[[str], None],
 ) -> list[Run]:
     """Do every run of a suite that is not done, under `out/runs/`, and return all.
@@ -182,20 +189,51 @@ def run_suite(
         out: the folder of all runs.
         precision: of training and scoring, "bf16", "fp32" or "auto".
         tokens_per_batch: the unit of memory.
+        workers: runs side by side, each in a process of its own; they share the cores, and the GPUs in turn.
         report: called with a line per run.
 
     Raises Stopped where a signal ends a run.
     """
     all_planned = list(_planned(suite, Path(out)))
+    device = "auto" if hardware.uses_gpu() else "cpu"
+    shares = _Shares(device, max(1, cores() // workers), hardware.gpus() if workers > 1 else ())
     found = []
-    for number, planned in enumerate(all_planned, 1):
-        started = time.monotonic()
-        run = _run(suite, planned, precision, tokens_per_batch)
+    given = (suite, precision, tokens_per_batch, shares)
+    for run, minutes in ordered_results(_start, given, all_planned, workers):
         found.append(run)
         result = f"{100 * run.main:.2f}" if run.state == "done" else f"failed: {run.error}"
-        minutes = (time.monotonic() - started) / 60
-        report(f"[{number}/{len(all_planned)}] {run.data}, {run.model}, {run.label}: {result} ({minutes:.1f} min)")
+        place = f"[{len(found)}/{len(all_planned)}]"
+        report(f"{place} {run.data}, {run.model}, {run.label}: {result} ({minutes:.1f} min)")
     return found
+
+
+class _Shares(NamedTuple):
+    """What each worker has: the device, its number of threads, and the GPUs that are shared in turn."""
+
+    device: str
+    threads: int
+    gpus: tuple[str, ...]
+
+
+def _start(
+    number: int | None, suite: Suite, precision: str, tokens: int | None, shares: _Shares
+) -> Callable[[_Planned], tuple[Run, float]]:
+    """What does a run, in worker process `number` (None: in this process), and gives the minutes that it took."""
+    if number is not None:
+        if shares.gpus:
+            # Read when PyTorch first looks for GPUs, which a new process has not done yet.
+            os.environ["CUDA_VISIBLE_DEVICES"] = shares.gpus[number % len(shares.gpus)]
+        torch.set_num_threads(shares.threads)
+
+    def run(planned: _Planned) -> tuple[Run, float]:
+        started = time.monotonic()
+        # The steps of several runs would mix.
+        silent = nullcontext() if number is None else redirect_stderr(StringIO())
+        with hardware.on_device(shares.device), silent:
+            result = _run(suite, planned, precision, tokens)
+        return result, (time.monotonic() - started) / 60
+
+    return run
 
 
 def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) -> Run:
