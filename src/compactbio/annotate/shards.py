@@ -5,7 +5,6 @@ alone, so that a run can be resumed with another number of processes.
 """
 
 import json
-import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from compactbio.formats.checks import check_only
 from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.sources import visible
 from compactbio.formats.streams import Rejected, rejected
+from compactbio.modeling import hardware
 
 # Shards that were cut in another way must not be resumed from: raise it when the cut changes.
 CUT_VERSION = 2
@@ -233,9 +233,8 @@ class Worker:
 
 def start_worker(number: int | None, settings: Settings) -> Worker:
     """Load the models in worker process `number`, on its own GPU where there are several; None: in this process."""
-    if number is not None and settings.gpus:
-        # Read when PyTorch first looks for GPUs, which a new process has not done yet.
-        os.environ["CUDA_VISIBLE_DEVICES"] = settings.gpus[number % len(settings.gpus)]
+    if number is not None:
+        hardware.take_gpu(number, settings.gpus)
     taggers = [
         load_tagger(
             model,

@@ -1,6 +1,5 @@
 """The runs of a comparison, each kept as it is done, even if some fail; size and speed of its models."""
 
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -220,9 +219,7 @@ def _start(
 ) -> Callable[[_Planned], tuple[Run, float]]:
     """What does a run, in worker process `number` (None: in this process), and gives the minutes that it took."""
     if number is not None:
-        if shares.gpus:
-            # Read when PyTorch first looks for GPUs, which a new process has not done yet.
-            os.environ["CUDA_VISIBLE_DEVICES"] = shares.gpus[number % len(shares.gpus)]
+        hardware.take_gpu(number, shares.gpus)
         torch.set_num_threads(shares.threads)
 
     def run(planned: _Planned) -> tuple[Run, float]:

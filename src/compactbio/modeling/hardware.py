@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, TypeVar
@@ -95,6 +95,13 @@ def gpu_names(count: int, visible: str | None) -> tuple[str, ...]:
     """The names of `count` GPUs where CUDA_VISIBLE_DEVICES is `visible`: numbers, or ids of cards and their parts."""
     names = map(str, range(count)) if visible is None else (name.strip() for name in visible.split(","))
     return tuple(names)[:count]
+
+
+def take_gpu(number: int, names: Sequence[str]) -> None:
+    """Keep this new process, worker `number`, to one of some GPUs (see `gpus`), which workers share in turn."""
+    if names:
+        # Read when PyTorch first looks for GPUs, which a new process has not done yet.
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[number % len(names)]
 
 
 def device() -> str:
