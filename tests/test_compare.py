@@ -7,6 +7,7 @@ import signal
 import pytest
 import yaml
 
+from compactbio.comparison import runs
 from compactbio.deploy import profile
 from conftest import one_sentence
 from interruptions import stopping_at
@@ -104,6 +105,21 @@ def test_ctrl_c_keeps_what_was_run_and_says_how_to_resume(cli, suite, no_fresh_p
     status, _, _ = cli("compare", suite, "--out", out)
     assert status == 0 and all(path.stat().st_mtime_ns == at for path, at in done.items())
     assert len(list(out.glob("runs/**/evaluation.json"))) == 8
+
+
+def test_a_worker_that_was_asked_to_stop_begins_nothing_more(monkeypatch):
+    begun = []
+
+    def run(_, planned, *__):
+        begun.append(planned)
+        raise runs.Stopped
+
+    monkeypatch.setattr(runs, "_run", run)
+    do = runs._start(0, None, "fp32", None, runs._Shares("cpu", 1, ()))
+    for planned in ("one", "two"):
+        with pytest.raises(runs.Stopped):
+            do(planned)
+    assert begun == ["one"]
 
 
 def test_an_error_names_no_option_that_the_command_does_not_have(cli, suite, tmp_path):

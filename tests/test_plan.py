@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import torch
 
-from compactbio import recipes
+from compactbio import corpus, recipes
 from compactbio.modeling import build_student, encoder_parameters, hardware
 from compactbio.recipes import LossTerm
+from compactbio.training import batches
 from compactbio.training import plan as planning
+from compactbio.training.masked_lm import Masking
 from compactbio.training.plan import SHARE, Timed, plan, training_flops_per_token
 from conftest import SMALL, TINY, bert, one_sentence
 
@@ -64,6 +67,15 @@ def test_as_many_steps_are_timed_as_ten_seconds_hold(seconds, wanted, token_corp
     monkeypatch.setattr(planning, "time_steps", steps)
     plan(recipe(steps=30), token_corpus, teacher=str(teacher_folder), precision="fp32")
     assert counts == wanted
+
+
+def test_steps_are_timed_with_the_encoder_in_training_where_a_run_begins_with_its_head_alone(token_corpus):
+    small = recipes.load("bio-distilbert-cased", **{**SMALL, "head_steps": 50, "steps": 60})
+    student = bert(layers=2)
+    before = student.bert.encoder.layer[0].output.dense.weight.clone()
+    rows = batches.Masked(corpus.open(token_corpus)["train"], Masking.of(corpus.tokenizer(token_corpus), 0.15, 0))
+    planning.time_steps(student, None, rows, small, precision="fp32", tokens_per_batch=64, count=2)
+    assert not torch.equal(before, student.bert.encoder.layer[0].output.dense.weight)
 
 
 def test_arithmetic_counts_heads_where_a_term_reads_them_and_the_teacher_once():

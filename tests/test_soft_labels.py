@@ -1,5 +1,6 @@
 """Units that models with different tokenizers share, the losses on them, and teachers' outputs in the cache."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -204,7 +205,8 @@ def test_a_words_odds_are_the_sum_over_its_pieces(tmp_path):
 
 def teachers_of(names, task, labels=None, **more):
     scheme = TASKS[task].scheme([], chosen(task)) if task != "relation" else None
-    return find_teachers(names, task, LABELS[task] if labels is None else labels, chosen(task, **more), scheme)
+    labels = LABELS[task] if labels is None else labels
+    return find_teachers(names, task, labels, chosen(task, **more), scheme, "fp32")
 
 
 def folder_of(teacher):
@@ -259,6 +261,21 @@ def test_teachers_of_one_tokenizer_share_the_rows_of_a_chunk(data, tmp_path, mon
     assert len(calls) == 1
     both.scores(data["ner"][:1])
     assert len(calls) == 2
+
+
+def test_teachers_that_mark_the_two_texts_of_a_row_otherwise_do_not_share_rows(data, tmp_path):
+    """BERT and DistilBERT with the same pieces: only BERT tells question and passage apart by token types."""
+    bert, distilbert = model(tmp_path / "bert", "qa"), model(tmp_path / "distilbert", "qa", "distilbert")
+    shutil.copy(bert / "tokenizer.json", distilbert)
+    config = json.loads((bert / "tokenizer_config.json").read_text())
+    config["model_input_names"] = ["input_ids", "attention_mask"]
+    (distilbert / "tokenizer_config.json").write_text(json.dumps(config))
+    teachers = teachers_of([distilbert, bert], "qa")
+    rules = [teacher.tokenizer.backend_tokenizer.to_str() for teacher in teachers]
+    assert rules[0] == rules[1] and teachers[0].reading != teachers[1].reading
+    wanted = Ensemble([teachers[1]], tmp_path / "alone").scores(data["qa"])[0]
+    found = Ensemble(teachers, tmp_path / "together").scores(data["qa"])[1]
+    assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
 
 
 def test_a_cache_of_another_teacher_is_refused_and_named(data, tmp_path):

@@ -13,6 +13,7 @@ from transformers import BertConfig, BertModel
 import small_models
 from compactbio import corpus, recipes
 from compactbio.errors import UserError
+from compactbio.training import run_folder
 from compactbio.training.pretraining import train
 from conftest import bert, command, one_sentence
 
@@ -88,6 +89,23 @@ def test_a_teacher_without_an_mlm_head_is_refused_and_can_be_adapted(begin, cli,
     )  # fmt: skip
     assert adapted.state == "finished"
     assert begin("--steps", 1, teacher=tmp_path / "adapted")[0] == 0
+
+
+def test_what_differs_from_the_run_in_a_folder_is_named():
+    known = {"teachers": [{"name": "a", "runtime": "torch-fp32"}], "labels": ["B", "I"]}
+    wanted = {"teachers": [{"name": "a", "runtime": "torch-bf16"}], "labels": ["B", "O"]}
+    found = run_folder._different(known, wanted, ["teachers", "labels"])
+    assert found == "other teachers (runtime 'torch-fp32', not 'torch-bf16') and other labels"
+
+
+def test_a_run_from_before_recipes_had_head_steps_is_the_same_run(begin, tmp_path):
+    assert begin("--steps", 2)[0] == 0
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    record["identity"]["recipe"].pop("head_steps", None)
+    path.write_text(json.dumps(record))
+    status, printed, _ = begin("--steps", 2, "--json")
+    assert status == 0 and json.loads(printed)["state"] == "already finished"
 
 
 def test_a_hub_name_while_offline_is_refused_and_nobody_is_asked(begin, monkeypatch):

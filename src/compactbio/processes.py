@@ -112,12 +112,17 @@ def unordered_results(
 
 
 def ordered_results(
-    prepare: Callable[..., Callable[[Task], Result]], given: tuple[object, ...], tasks: Iterable[Task], workers: int
+    prepare: Callable[..., Callable[[Task], Result]],
+    given: tuple[object, ...],
+    tasks: Iterable[Task],
+    workers: int,
+    ahead: int = 0,
 ) -> Iterator[Result]:
     """Give `function(task)` for every task, in order; each process makes its own `function = prepare(number, *given)`.
 
     The numbers of worker processes count from 0; with one worker all runs in this process, whose number is None. Tasks
-    are drawn as they are needed. Workers end and errors are raised as in `unordered_results`.
+    are drawn as they are needed, before the first result is taken at most `ahead` or a few per worker. Workers end and
+    errors are raised as in `unordered_results`.
     """
     if workers == 1:
         yield from map(prepare(None, *given), tasks)
@@ -126,7 +131,7 @@ def ordered_results(
     with _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
         for task in tasks:
             waiting.append(pool.submit(_call, task))
-            if len(waiting) >= _WAITING * workers:
+            if len(waiting) >= max(ahead, _WAITING * workers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -7,6 +7,7 @@ from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import torch
@@ -198,7 +199,7 @@ def run_suite(
     shares = _Shares(device, max(1, cores() // workers), hardware.gpus() if workers > 1 else ())
     found = []
     given = (suite, precision, tokens_per_batch, shares)
-    for run, minutes in ordered_results(_start, given, all_planned, workers):
+    for run, minutes in ordered_results(_start, given, all_planned, workers, ahead=len(all_planned)):
         found.append(run)
         result = f"{100 * run.main:.2f}" if run.state == "done" else f"failed: {run.error}"
         place = f"[{len(found)}/{len(all_planned)}]"
@@ -217,17 +218,25 @@ class _Shares(NamedTuple):
 def _start(
     number: int | None, suite: Suite, precision: str, tokens: int | None, shares: _Shares
 ) -> Callable[[_Planned], tuple[Run, float]]:
-    """What does a run, in worker process `number` (None: in this process), and gives the minutes that it took."""
+    """A function of a run that does it and gives it with its minutes, for worker process `number` (None: this one)."""
     if number is not None:
         hardware.take_gpu(number, shares.gpus)
         torch.set_num_threads(shares.threads)
 
+    stopped = Event()
+
     def run(planned: _Planned) -> tuple[Run, float]:
+        if stopped.is_set():
+            raise Stopped  # a worker that was asked to stop begins nothing more
         started = time.monotonic()
         # The steps of several runs would mix.
         silent = nullcontext() if number is None else redirect_stderr(StringIO())
         with hardware.on_device(shares.device), silent:
-            result = _run(suite, planned, precision, tokens)
+            try:
+                result = _run(suite, planned, precision, tokens)
+            except Stopped:
+                stopped.set()
+                raise
         return result, (time.monotonic() - started) / 60
 
     return run

@@ -84,7 +84,7 @@ def attend(
     borders = borders if borders is not None else tuple(cu_seq_lens_q.tolist())
     if query.is_cuda and dropout == 0.0 and query.dtype in _HALF:
         return _varlen(query, key, value, cu_seq_lens_q, borders, scaling, sliding_window), None
-    if query.is_cuda and dropout == 0.0 and sliding_window is None:
+    if query.is_cuda and dropout == 0.0 and sliding_window is None and _pads_little(borders):
         return padded(query, key, value, borders, scaling), None
     attend_one = partial(_local, window=sliding_window, scaling=scaling, dropout=dropout)
     return _each(query, key, value, borders, attend_one).transpose(1, 2), None
@@ -106,6 +106,11 @@ def _each(
         # Split, not sliced: the backward of each slice would fill a whole row with zeros.
         split = [torch.split(x.float() if wide else x, lengths, dim=2) for x in (query, key, value)]
         return torch.cat([attend_one(q, k, v) for q, k, v in zip(*split, strict=True)], dim=2).to(kept)
+
+
+def _pads_little(borders: tuple[int, ...]) -> bool:
+    """Whether a padded batch of the citations would have at most four times their tokens."""
+    return max(b - a for a, b in pairwise(borders)) * (len(borders) - 1) <= 4 * borders[-1]
 
 
 def padded(query: Tensor, key: Tensor, value: Tensor, borders: tuple[int, ...], scaling: float) -> Tensor:

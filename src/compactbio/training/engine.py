@@ -156,13 +156,18 @@ def distil(
 
     validation = Validation(scores, "heldout_loss", greater_is_better=False)
     keys_read = _keys_read(recipe, depth(student))
-    if recipe.head_steps:
-        callbacks = [*callbacks, _HeadFirst(student.base_model, recipe.head_steps)]
-    return fit(distiller, batches, validation, arguments, callbacks, checkpoint, keys_read=keys_read)
+    head_first = _HeadFirst(student.base_model, recipe.head_steps)
+    try:
+        return fit(distiller, batches, validation, arguments, [*callbacks, head_first], checkpoint, keys_read=keys_read)
+    finally:
+        head_first.release()
 
 
 class _HeadFirst(TrainerCallback):  # type: ignore[misc]
-    """Keeps an encoder as it is in the first `steps` steps, in which its head alone is trained."""
+    """Keeps an encoder as it is in the first `steps` steps, in which its head alone is trained.
+
+    The learning rate is the step's own: it does not rise again for the encoder.
+    """
 
     def __init__(self, encoder: nn.Module, steps: int) -> None:
         self._steps, self._encoder = steps, encoder
@@ -174,9 +179,10 @@ class _HeadFirst(TrainerCallback):  # type: ignore[misc]
             self._kept = [p for p in self._encoder.parameters() if p.requires_grad]
             _train(self._kept, False)
         elif state.global_step >= self._steps:
-            self.on_train_end()
+            self.release()
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
+    def release(self) -> None:
+        """Let the encoder be trained again."""
         _train(self._kept, True)
         self._kept = []
 

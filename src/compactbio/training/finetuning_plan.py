@@ -175,7 +175,7 @@ def _devel_seconds(inputs: Inputs, listener: Listener) -> float:
     if devel is None:
         return 0.0
     listener.note("Timing a score on devel ...")
-    model = inputs.start()
+    model = inputs.start().to(hardware.torch_device())
     taken = _seconds(lambda: devel.outcomes(model))
     return taken * (inputs.settings.epochs - inputs.settings.epochs // 2 + 2)
 

@@ -75,7 +75,7 @@ def time_steps(
     Steps are of `recipe.batch_size` rows. Raises UserError where a signal stops it.
     """
     steps = batches.Steps(source, recipe.batch_size, tokens_per_batch, count + 1)
-    recipe = recipe.model_copy(update={"steps": count + 1})
+    recipe = recipe.model_copy(update={"steps": count + 1, "head_steps": 0})
     clock = Clock()
     arguments = arguments_for(recipe, precision, None, validates=False, starts=True)
     outcome = distil(student, teacher, steps, recipe, arguments=arguments, callbacks=[clock])

@@ -74,7 +74,8 @@ class Inputs:
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed, as a JSON value."""
         return {
-            "recipe": self.recipe.model_dump(mode="json"),
+            # Not where it changes nothing, so that runs from before it was there can be resumed.
+            "recipe": self.recipe.model_dump(mode="json", exclude=set() if self.recipe.head_steps else {"head_steps"}),
             "corpus": self.manifest["fingerprint"],
             "teacher": self.teacher.digest if self.teacher else None,
             "init": self.init.digest if self.init else None,
@@ -172,8 +173,10 @@ def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel, tup
         tokenizer = inputs.manifest["tokenizer"]
         return None, random_student(recipe, tokenizer["vocab_size"], tokenizer["pad_id"]), ()
     model, has_head = loading.load(inputs.start, recipe.seed)
+    student = build_student(recipe, model)
+    notes = () if has_head or recipe.start == "random" else (_drawn(inputs.start.public_name(), recipe),)
     if inputs.teacher is None:
-        return None, build_student(recipe, model), () if has_head else (_drawn(inputs.start.public_name(), recipe),)
+        return None, student, notes
     if reads_teacher_logits(recipe) and not has_head:
         raise UserError(
             f"{inputs.teacher.name} has no MLM head, which the recipe's loss reads from the teacher: first train a "
@@ -181,12 +184,16 @@ def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel, tup
             "result as the teacher.",
             setting="teacher",
         )
-    return model, build_student(recipe, model), ()
+    return model, student, notes
 
 
 def _drawn(name: str, recipe: Recipe) -> str:
-    then = f"for {recipe.head_steps:,} steps it is trained alone" if recipe.head_steps else "head_steps trains it alone"
-    return f"{name} has no MLM head, so one was drawn; {then} before the encoder changes."
+    sentence = f"{name} has no MLM head, so one was drawn"
+    if recipe.kind == "distil":
+        return f"{sentence}."
+    if not recipe.head_steps:
+        return f"{sentence}; head_steps trains it alone before the encoder changes."
+    return f"{sentence}; it is trained alone for the first {min(recipe.head_steps, recipe.steps):,} steps."
 
 
 def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:

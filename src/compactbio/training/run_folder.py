@@ -163,11 +163,18 @@ def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -
     for key in keys:
         old, new, name = known.get(key), wanted[key], key.replace("_", " ")
         if isinstance(old, dict) and isinstance(new, dict):
-            fields = [f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in new if old.get(k) != new.get(k)]
-            words.append(f"another {name} ({'; '.join(fields[:3])})")
+            words.append(f"another {name} ({_fields(old, new)})")
+        elif isinstance(old, list) and isinstance(new, list):
+            pairs = [pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]]
+            told = len(old) == len(new) and isinstance(pairs[0][0], dict)
+            words.append(f"other {name}" + (f" ({_fields(*pairs[0])})" if told else ""))
         else:
             words.append(f"another {name}")
     return " and ".join(words)
+
+
+def _fields(old: dict[str, Any], new: dict[str, Any]) -> str:
+    return "; ".join([f"{k} {old.get(k)!r}, not {new[k]!r}" for k in new if old.get(k) != new[k]][:3])
 
 
 # -- checkpoints

@@ -8,7 +8,7 @@ computes what is missing, and every later run with the same teacher and texts co
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations, islice, pairwise
 from pathlib import Path
@@ -28,6 +28,7 @@ from compactbio.files import atomic_file, clean, value_digest
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.modeling.runtimes import Runtime
+from compactbio.modeling.templates import template
 from compactbio.tasks import units
 from compactbio.tasks.outcome import listed
 from compactbio.tasks.registry import TASKS
@@ -89,7 +90,9 @@ class Teacher:
     def reading(self) -> str:
         """The fingerprint of how it encodes documents; teachers with the same one have the same rows."""
         rules = self.tokenizer.backend_tokenizer.to_str()
-        return value_digest([rules, self.task, list(self.labels), self.settings.record()])
+        # Token types are not in the rules.
+        templates = [asdict(template(self.tokenizer, texts)) for texts in (1, 2)]
+        return value_digest([rules, templates, self.task, list(self.labels), self.settings.record()])
 
     def types(self, labels: Sequence[str]) -> set[str]:
         """The types of mentions that it teaches a student with `labels`."""
@@ -120,7 +123,7 @@ def find_teachers(
     labels: Sequence[str],
     settings: Settings,
     scheme: Scheme | None,
-    precision: str = "fp32",
+    precision: str,
 ) -> tuple[Teacher, ...]:
     """The teachers of a student.
 
