@@ -288,7 +288,7 @@ def test_a_teacher_of_several_types_may_teach_one(tmp_path):
     drug = small_models.save("bert", "ner", tmp_path / "drug", ["O", "B-Chemical", "I-Chemical"])
     both = small_models.save("bert", "ner", tmp_path / "both", ["O", "B-Drug", "I-Drug", "B-Cancer", "I-Cancer"])
     labels = ["B-Cancer", "B-Drug", "I-Cancer", "I-Drug", "O"]
-    found = find_teachers([f"Drug={drug}", f"cancer={both}"], "ner", labels, settings("ner", 48, {}), None)
+    found = find_teachers([f"Drug={drug}", f"cancer={both}"], "ner", labels, settings("ner", 48, {}), None, "fp32")
     assert [teacher.columns for teacher in found] == [(4, 1, 3), (4, 4, 4, 0, 2)]
     scores = np.log(np.full((2, 5), 0.2, dtype=np.float32))
     assert np.allclose(np.exp(found[1].arranged(scores)), [[0.2, 0, 0.2, 0, 0.6]] * 2)
