@@ -88,8 +88,10 @@ def _plot(table: Table, name: str, title: str, label: str, cost: Mapping[str, fl
     points = _points(table, cost)
     if not points:
         return None
+    several = len(table.columns) > 1
+    scores = f"mean score over {len(table.columns)} data sets" if several else f"score on {table.columns[0].data}"
     with matplotlib.rc_context(STYLE):
-        figure = _drawn(points, label, f"mean score over {len(table.columns)} data sets (%)")
+        figure = _drawn(points, label, f"{scores} (%)".replace("$", r"\$"))
     kept = {point.model for point in points}
     return Plot(name, title, figure, tuple(model for model in table.models if model not in kept))
 
