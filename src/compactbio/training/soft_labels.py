@@ -65,10 +65,9 @@ class Teacher:
 
     def record(self) -> dict[str, Any]:
         """What it is and teaches, for the record of a run."""
-        digest = runtimes.digest(self.source, self.runtime)
         return {
             "name": self.source.public_name(),
-            "sha256": digest,
+            "sha256": runtimes.digest(self.source, self.runtime),
             "runtime": self.runtime,
             "cache": self.digest,
             "columns": list(self.columns),
@@ -312,8 +311,7 @@ class Ensemble:
         key = (teacher.reading, settings, content)
         if self._encoded is None or self._encoded[0] != key:
             self._encoded = key, TASKS[teacher.task].encode(documents, teacher.tokenizer, teacher.labels, settings)
-        encoded = self._encoded[1]
-        return units.scores(teacher.task, documents, encoded, runtime.logits(encoded.rows))
+        return units.scores(teacher.task, documents, self._encoded[1], runtime.logits(self._encoded[1].rows))
 
 
 def chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
