@@ -7,7 +7,6 @@ from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
-from threading import Event
 from typing import Any, NamedTuple
 
 import torch
@@ -223,10 +222,11 @@ def _start(
         hardware.take_gpu(number, shares.gpus)
         torch.set_num_threads(shares.threads)
 
-    stopped = Event()
+    stopped = False
 
     def run(planned: _Planned) -> tuple[Run, float]:
-        if stopped.is_set():
+        nonlocal stopped
+        if stopped:
             raise Stopped  # a worker that was asked to stop begins nothing more
         started = time.monotonic()
         # The steps of several runs would mix.
@@ -235,7 +235,7 @@ def _start(
             try:
                 result = _run(suite, planned, precision, tokens)
             except Stopped:
-                stopped.set()
+                stopped = True
                 raise
         return result, (time.monotonic() - started) / 60
 

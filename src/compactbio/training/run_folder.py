@@ -166,8 +166,8 @@ def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -
             words.append(f"another {name} ({_fields(old, new)})")
         elif isinstance(old, list) and isinstance(new, list):
             pairs = [pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]]
-            told = len(old) == len(new) and isinstance(pairs[0][0], dict)
-            words.append(f"other {name}" + (f" ({_fields(*pairs[0])})" if told else ""))
+            named = len(old) == len(new) and isinstance(pairs[0][0], dict)
+            words.append(f"other {name} ({_fields(*pairs[0])})" if named else f"other {name}")
         else:
             words.append(f"another {name}")
     return " and ".join(words)
