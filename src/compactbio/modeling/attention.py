@@ -81,31 +81,19 @@ def attend(
     if cu_seq_lens_q is None:
         out = scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
         return out.transpose(1, 2), None
-    borders = borders if borders is not None else tuple(cu_seq_lens_q.tolist())
+    borders = borders or tuple(cu_seq_lens_q.tolist())
     if query.is_cuda and dropout == 0.0 and query.dtype in _HALF:
         return _varlen(query, key, value, cu_seq_lens_q, borders, scaling, sliding_window), None
     if query.is_cuda and dropout == 0.0 and sliding_window is None and _pads_little(borders):
         return padded(query, key, value, borders, scaling), None
-    attend_one = partial(_local, window=sliding_window, scaling=scaling, dropout=dropout)
-    return _each(query, key, value, borders, attend_one).transpose(1, 2), None
-
-
-def _each(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    borders: tuple[int, ...],
-    attend_one: Callable[[Tensor, Tensor, Tensor], Tensor],
-) -> Tensor:
-    """Attention citation by citation, (1, heads, tokens, size)."""
-    kept = query.dtype
     # The CPU kernel's backward in half precision takes up to eight times as long as in float32 on short rows.
-    wide = query.device.type == "cpu" and query.requires_grad and kept in _HALF
+    wide = query.device.type == "cpu" and query.requires_grad and query.dtype in _HALF
     with torch.autocast(query.device.type, enabled=False) if wide else nullcontext():
         lengths = [b - a for a, b in pairwise(borders)]
         # Split, not sliced: the backward of each slice would fill a whole row with zeros.
         split = [torch.split(x.float() if wide else x, lengths, dim=2) for x in (query, key, value)]
-        return torch.cat([attend_one(q, k, v) for q, k, v in zip(*split, strict=True)], dim=2).to(kept)
+        found = [_local(q, k, v, sliding_window, scaling, dropout) for q, k, v in zip(*split, strict=True)]
+        return torch.cat(found, dim=2).to(query.dtype).transpose(1, 2), None
 
 
 def _pads_little(borders: tuple[int, ...]) -> bool:
@@ -149,25 +137,15 @@ def _local(query: Tensor, key: Tensor, value: Tensor, window: int | None, scalin
 
 
 def _varlen(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    at: Tensor,
-    borders: tuple[int, ...],
-    scaling: float,
-    window: int | None,
+    query: Tensor, key: Tensor, value: Tensor, at: Tensor, borders: tuple[int, ...], scaling: float, window: int | None
 ) -> Tensor:
     near = (-1, -1) if window is None else (window - 1, window - 1)
     longest, size = max(b - a for a, b in pairwise(borders)), query.shape[-1]
-    q, k, v = (_in_eights(x[0].transpose(0, 1)) for x in (query, key, value))  # (tokens, heads, size in eights)
+    # (tokens, heads, size), padded with zeros to a multiple of 8, as the kernel takes it; no product changes.
+    q, k, v = (pad(x[0].transpose(0, 1), (0, -size % 8)) for x in (query, key, value))
     out = varlen_attn(q, k, v, at, at, longest, longest, scale=scaling, window_size=near)
     assert isinstance(out, Tensor)
     return out[None, ..., :size]
-
-
-def _in_eights(heads: Tensor) -> Tensor:
-    """Heads (..., size) padded with zeros to a multiple of 8, as the kernel takes them; no product changes."""
-    return pad(heads, (0, -heads.shape[-1] % 8))
 
 
 AttentionInterface.register(NAME, attend)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,6 @@ class Family:
     packs: bool = False
 
 
-def _cls_logits(model: Any, hidden: Tensor) -> Tensor:
-    return model.cls(hidden)  # type: ignore[no-any-return]
-
-
 def _distilbert_logits(model: Any, hidden: Tensor) -> Tensor:
     hidden = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
     return model.vocab_projector(hidden)  # type: ignore[no-any-return]
@@ -51,32 +47,16 @@ def _deberta_logits(model: Any, hidden: Tensor) -> Tensor:
     return model.lm_predictions(hidden, model.deberta.embeddings.word_embeddings)  # type: ignore[no-any-return]
 
 
-def _by_pooler(model: Any, first: Tensor) -> Tensor:
-    return model.classifier(model.dropout(model.base_model.pooler(first[:, None])))  # type: ignore[no-any-return]
-
-
-def _by_classifier(model: Any, first: Tensor) -> Tensor:
-    return model.classifier(first[:, None])  # type: ignore[no-any-return]
-
-
-def _distilbert_classes(model: Any, first: Tensor) -> Tensor:
-    return model.classifier(model.dropout(torch.relu(model.pre_classifier(first))))  # type: ignore[no-any-return]
-
-
 def _albert_classes(model: Any, first: Tensor) -> Tensor:
     pooled = model.albert.pooler_activation(model.albert.pooler(first))
     return model.classifier(model.dropout(pooled))  # type: ignore[no-any-return]
-
-
-def _modernbert_classes(model: Any, first: Tensor) -> Tensor:
-    return model.classifier(model.drop(model.head(first)))  # type: ignore[no-any-return]
 
 
 _ROBERTA = Family(
     head=("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
     logits=lambda model, hidden: model.lm_head(hidden),
     pretrained=("lm_head.",),
-    classify=_by_classifier,
+    classify=lambda model, first: model.classifier(first[:, None]),
     packs=True,
 )
 _DEBERTA = Family(
@@ -86,19 +66,20 @@ _DEBERTA = Family(
 FAMILIES = {
     "bert": Family(
         head=("cls.predictions.transform", "cls.predictions.bias"),
-        logits=_cls_logits,
-        classify=_by_pooler,
+        logits=lambda model, hidden: model.cls(hidden),
+        classify=lambda model, first: model.classifier(model.dropout(model.base_model.pooler(first[:, None]))),
         packs=True,
     ),
     "distilbert": Family(
         head=("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
         logits=_distilbert_logits,
-        classify=_distilbert_classes,
+        classify=lambda model, first: model.classifier(model.dropout(torch.relu(model.pre_classifier(first)))),
         packs=True,
     ),
     # Its embedding joins three neighbours, so a packed row would mix citations at their borders.
     "mobilebert": Family(
-        head=("cls.predictions.transform", "cls.predictions.dense", "cls.predictions.bias"), logits=_cls_logits
+        head=("cls.predictions.transform", "cls.predictions.dense", "cls.predictions.bias"),
+        logits=lambda model, hidden: model.cls(hidden),
     ),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
@@ -107,7 +88,7 @@ FAMILIES = {
         head=("generator_predictions", "generator_lm_head.bias"),
         logits=lambda model, hidden: model.generator_lm_head(model.generator_predictions(hidden)),
         pretrained=("generator_predictions.", "generator_lm_head.", "discriminator_predictions."),
-        classify=_by_classifier,
+        classify=lambda model, first: model.classifier(first[:, None]),
         packs=True,
     ),
     "albert": Family(
@@ -121,7 +102,7 @@ FAMILIES = {
         head=("head.", "decoder.bias"),
         logits=lambda model, hidden: model.decoder(model.head(hidden)),
         pretrained=("head.", "decoder."),
-        classify=_modernbert_classes,
+        classify=lambda model, first: model.classifier(model.drop(model.head(first))),
         packs=True,
     ),
     # Their attention adds terms of distance, and so does not go through transformers' attention interface.
@@ -148,8 +129,7 @@ def is_known(config: PretrainedConfig) -> bool:
 
 def packs(config: PretrainedConfig) -> bool:
     """Whether a packed row gives the same as a padded batch."""
-    family = FAMILIES.get(config.model_type)
-    return family is not None and family.packs
+    return is_known(config) and FAMILIES[config.model_type].packs
 
 
 def captures_attention(model: PreTrainedModel) -> bool:
@@ -159,13 +139,12 @@ def captures_attention(model: PreTrainedModel) -> bool:
 
 def family_of(config: PretrainedConfig, name: str = "The model") -> Family:
     """The family of a masked-LM model. Raises UserError for one that is not among FAMILIES."""
-    family = FAMILIES.get(config.model_type)
-    if family is None:
+    if not is_known(config):
         raise UserError(
             f"{name} is of type {config.model_type!r}, whose MLM head compactbio does not know: take one of "
             f"{', '.join(FAMILIES)}; for fine-tuning and annotating it serves as it is."
         )
-    return family
+    return FAMILIES[config.model_type]
 
 
 def depth(model: PreTrainedModel) -> int:
@@ -183,8 +162,7 @@ def layer_path(model: PreTrainedModel) -> str | None:
     layers = depth(model)
     found: list[str] = []
     for name, module in model.named_modules():
-        # Lists within a layer are not looked at.
-        within = any(name.startswith(f"{outer}.") for outer in found)
+        within = any(name.startswith(f"{outer}.") for outer in found)  # a list within a layer is not looked at
         if isinstance(module, nn.ModuleList) and len(module) == layers and not within:
             found.append(name)
     return found[0] if len(found) == 1 else None
@@ -194,9 +172,7 @@ def layer_list(model: PreTrainedModel) -> nn.ModuleList:
     """The layers of a model, in order."""
     path = layer_path(model)
     assert path is not None
-    found = model.get_submodule(path)
-    assert isinstance(found, nn.ModuleList)
-    return found
+    return cast(nn.ModuleList, model.get_submodule(path))
 
 
 def first_position(config: PretrainedConfig) -> int:
@@ -217,8 +193,7 @@ def needs_segments(config: PretrainedConfig) -> bool:
 
 def pretrained_heads(config: PretrainedConfig) -> tuple[str, ...]:
     """What the names of the weights of a family's heads of pre-training begin with, beside BERT's."""
-    family = FAMILIES.get(config.model_type)
-    return family.pretrained if family else ("lm_head.",)
+    return FAMILIES[config.model_type].pretrained if is_known(config) else ("lm_head.",)
 
 
 def has_segments(model: PreTrainedModel) -> bool:
@@ -241,7 +216,8 @@ def set_dropout(model: PreTrainedModel, *, hidden: float | None, attention: floa
     """Set the dropout rates of a model in place, in its configuration and its modules; None leaves a rate as it is."""
     for module in model.modules():
         for name, child in module.named_children():
-            rate = attention if _is_of_attention(module, name) else hidden
+            of_attention = type(module).__name__.endswith("Attention") and name in ("dropout", "attention_dropout")
+            rate = attention if of_attention else hidden
             if isinstance(child, nn.Dropout) and rate is not None:
                 child.p = rate
         # ModernBERT's attention reads a number.
@@ -257,11 +233,6 @@ def set_dropout(model: PreTrainedModel, *, hidden: float | None, attention: floa
 def attention_dropout(config: PretrainedConfig) -> float:
     """The dropout rate of attention probabilities by a configuration."""
     return float(next((getattr(config, name) for name in _ATTENTION_DROPOUT if hasattr(config, name)), 0.0))
-
-
-def _is_of_attention(module: nn.Module, name: str) -> bool:
-    """Whether a dropout of this name in a module drops attention probabilities."""
-    return type(module).__name__.endswith("Attention") and name in ("dropout", "attention_dropout")
 
 
 def is_untied(model: PreTrainedModel) -> bool:

@@ -24,23 +24,13 @@ from compactbio.modeling.packing import Packed, Row, encode, inputs_of, pack, pa
 from compactbio.modeling.sharing import evaluating
 
 # What the names of a task's architectures end in.
-ARCHITECTURES = {
-    "ner": "ForTokenClassification",
-    "relation": "ForSequenceClassification",
-    "qa": "ForQuestionAnswering",
-}
+ARCHITECTURES = {"ner": "ForTokenClassification", "relation": "ForSequenceClassification", "qa": "ForQuestionAnswering"}
 # The classes that load a task's models.
 AUTO = {
     "ner": AutoModelForTokenClassification,
     "relation": AutoModelForSequenceClassification,
     "qa": AutoModelForQuestionAnswering,
 }
-
-
-def last_states(model: PreTrainedModel, batch: Packed) -> Tensor:
-    """The encoder's last hidden states of a packed row, (tokens, width)."""
-    last = depth(model)
-    return encode(model, batch, {last}, set()).hidden[last]
 
 
 def task_logits(model: PreTrainedModel, task: str, batch: Packed) -> Tensor:
@@ -57,18 +47,14 @@ def task_logits(model: PreTrainedModel, task: str, batch: Packed) -> Tensor:
 
 
 def _class_logits(model: PreTrainedModel, batch: Packed) -> Tensor:
-    if packs(model.config) and _reads_first(model):
+    # ModernBERT may read the mean of all tokens in place of the first.
+    if packs(model.config) and getattr(model.config, "classifier_pooling", "cls") == "cls":
         classify = FAMILIES[model.config.model_type].classify
         assert classify is not None  # as of every family that packs
-        hidden = last_states(model, batch)
+        hidden = encode(model, batch, {depth(model)}, set()).hidden[depth(model)]
         return classify(model, hidden[torch.tensor(batch.borders[:-1], device=hidden.device)])
     inputs, _ = padded_inputs(model, batch)
     return model(**inputs).logits  # type: ignore[no-any-return]
-
-
-def _reads_first(model: PreTrainedModel) -> bool:
-    """Whether a sequence classifier reads the first token, and not the mean of all."""
-    return getattr(model.config, "classifier_pooling", "cls") == "cls"
 
 
 def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> list[NDArray[np.float32]]:
@@ -92,10 +78,8 @@ def check_padding(model: PreTrainedModel, name: str) -> None:
     inputs, _ = padded_inputs(model, Packed.from_rows([ids, ids[:5]], [ids, ids[:5]]))
     try:
         with evaluating(model), torch.no_grad():
-            both, alone = (
-                _logits(model(**inputs)),
-                _logits(model(ids[None, :5], attention_mask=torch.ones(1, 5).long())),
-            )
+            both = _logits(model(**inputs))
+            alone = _logits(model(ids[None, :5], attention_mask=torch.ones(1, 5).long()))
     except Exception as error:  # of many kinds, from code that is made for other inputs
         raise UserError(
             f"{name} is of type {kind!r}, which fails on rows of tokens alone ({type(error).__name__}: "
@@ -122,13 +106,12 @@ def predict(
     """The logits of each row in the rows' order (shapes as of `heads.row_logits`), in batches of `tokens`; with `bf16`
     under autocast. The model's mode is kept."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    found: list[NDArray[np.float32]] = []
+    found: list[NDArray[np.float32]] = []  # in that order
     device = device_of(model)
     with evaluating(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in pack([rows[i] for i in order], tokens):
             found += row_logits(model, task, batch.to(device))
-    places = {row: place for place, row in enumerate(order)}
-    return [found[places[i]] for i in range(len(rows))]
+    return [found[place] for place in np.argsort(order)]
 
 
 # Gives the logits of rows in the rows' order (shapes as of `heads.row_logits`).

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -52,8 +52,22 @@ class Row:
         return len(self.input_ids)
 
 
+class _Tensors:
+    """A dataclass with tensors among its fields."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        moved: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+            elif isinstance(value, _Tensors):
+                moved[name] = value.to(device)
+        return replace(self, **moved)  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
-class PackedSoftLabels:
+class PackedSoftLabels(_Tensors):
     """The soft labels of the rows of a packed row.
 
     Attributes:
@@ -68,16 +82,9 @@ class PackedSoftLabels:
     targets: Tensor
     counts: tuple[int, ...]
 
-    def to(self, device: torch.device) -> "PackedSoftLabels":
-        """The same on another device."""
-        pieces, units, targets = (
-            tensor.to(device, non_blocking=True) for tensor in (self.pieces, self.units, self.targets)
-        )
-        return PackedSoftLabels(pieces, units, targets, self.counts)
-
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(_Tensors):
     """Rows joined end to end.
 
     Attributes:
@@ -119,31 +126,18 @@ class Packed:
 
     @classmethod
     def from_row(
-        cls,
-        input_ids: Tensor,
-        labels: Tensor,
-        cu_seq_lens: Tensor,
-        position_ids: Tensor | None = None,
+        cls, input_ids: Tensor, labels: Tensor, cu_seq_lens: Tensor, position_ids: Tensor | None = None
     ) -> "Packed":
         """Read a packed row (1, tokens) with its borders (rows + 1,); by default positions start at 0 in each row."""
-        borders = tuple(cu_seq_lens.tolist())
         if position_ids is None:
-            starts = torch.repeat_interleave(cu_seq_lens[:-1], cu_seq_lens.diff())
-            position_ids = (torch.arange(borders[-1], device=input_ids.device) - starts.to(input_ids.device))[None]
-        return cls(input_ids[0], position_ids[0], labels[0], borders)
+            lengths = cu_seq_lens.diff().tolist()
+            position_ids = torch.cat([torch.arange(n, device=input_ids.device) for n in lengths])[None]
+        return cls(input_ids[0], position_ids[0], labels[0], tuple(cu_seq_lens.tolist()))
 
     @property
     def lengths(self) -> list[int]:
         """The tokens of each row."""
         return [b - a for a, b in pairwise(self.borders)]
-
-    def to(self, device: torch.device) -> "Packed":
-        """The same on another device."""
-        ids, positions, labels = (
-            tensor.to(device, non_blocking=True) for tensor in (self.input_ids, self.position_ids, self.labels)
-        )
-        segments = None if self.segments is None else self.segments.to(device, non_blocking=True)
-        return Packed(ids, positions, labels, self.borders, segments, self.soft and self.soft.to(device))
 
 
 @dataclass(frozen=True)
@@ -201,10 +195,8 @@ def inputs_of(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any], Te
     Of a family that cannot be packed it is a padded batch; then the places of the tokens in the batch laid flat,
     (tokens,), come with it, else None.
     """
-    return (_as_packed(model, batch), None) if packs(model.config) else padded_inputs(model, batch)
-
-
-def _as_packed(model: PreTrainedModel, batch: Packed) -> dict[str, Any]:
+    if not packs(model.config):
+        return padded_inputs(model, batch)
     inputs: dict[str, Any] = {
         "input_ids": batch.input_ids[None],
         "position_ids": _positions(model.config, batch)[None],
@@ -216,7 +208,7 @@ def _as_packed(model: PreTrainedModel, batch: Packed) -> dict[str, Any]:
     if kinds := set(getattr(model.config, "layer_types", None) or ()):
         # Otherwise a model with local attention makes a mask of tokens x tokens, which `attend` does not read.
         inputs["attention_mask"] = dict.fromkeys(kinds)
-    return inputs
+    return inputs, None
 
 
 def _positions(config: PretrainedConfig, batch: Packed) -> Tensor:

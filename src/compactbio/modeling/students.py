@@ -4,21 +4,15 @@ import copy
 from collections.abc import Sequence
 
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, PretrainedConfig, PreTrainedModel
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.families import (
-    FAMILIES,
-    depth,
-    family_of,
-    is_untied,
-    layer_list,
-    layer_path,
-    longest,
-    set_dropout,
-)
+from compactbio.modeling.families import depth, family_of, is_untied, layer_list, layer_path, longest, set_dropout
 from compactbio.modeling.sharing import building
 from compactbio.recipes import LayerMap, Recipe
+
+# Fields with a value for each layer: whether ModernBERT's attend to all tokens or to near ones, Longformer's windows.
+_BY_LAYER = ("layer_types", "attention_window")
 
 
 def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
@@ -34,9 +28,19 @@ def build_student(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
     Example: `build_student(recipes.load("distil-biobert"), teacher)`
     """
     family_of(teacher.config, "The teacher")
-    build = {"teacher-layers": _from_layers, "random": _random, "checkpoint": _copy}[recipe.start]
+    config = teacher.config
     with building(recipe.seed):
-        student = build(recipe, teacher)
+        if recipe.start == "checkpoint":
+            student = copy.deepcopy(teacher)
+        elif recipe.start == "random":
+            positions = min(longest(config), max(512, recipe.max_length))
+            student = _random_bert(recipe, config.vocab_size, config.pad_token_id, positions)
+        else:
+            assert recipe.layers is not None  # the recipe's validation saw to it
+            picks = picked_layers(depth(teacher), recipe.layers, recipe.layer_map, recipe.pick)
+            student = _with_layers(teacher, picks, "take a recipe whose start is random, such as relation-biobert")
+        if recipe.start != "checkpoint" and recipe.copy_mlm_head and student.config.model_type == config.model_type:
+            _copy_head(teacher, student)
     set_dropout(student, hidden=recipe.hidden_dropout, attention=recipe.attention_dropout)
     return student
 
@@ -57,7 +61,17 @@ def picked_layers(teacher_depth: int, student_depth: int, layer_map: LayerMap, p
     without a list for a student that is deeper than its teacher.
     """
     if not isinstance(layer_map, str):
-        return _listed_layers(teacher_depth, student_depth, layer_map)
+        if len(layer_map) != student_depth:
+            raise UserError(
+                f"layer_map names {len(layer_map)} layers for a student of {student_depth}: name one of the teacher's "
+                "layers for each."
+            )
+        if not all(0 <= layer < teacher_depth for layer in layer_map):
+            raise UserError(
+                f"layer_map {list(layer_map)} names a layer that the teacher has not: its {teacher_depth} layers are 0 "
+                f"to {teacher_depth - 1}."
+            )
+        return list(layer_map)
     if student_depth > teacher_depth:
         raise UserError(
             f"A student of {student_depth} layers is deeper than its teacher of {teacher_depth}: set layers to at most "
@@ -68,20 +82,6 @@ def picked_layers(teacher_depth: int, student_depth: int, layer_map: LayerMap, p
     ahead = pick == "last"
     blocks = range(ahead, student_depth + ahead)
     return [(2 * i * teacher_depth + student_depth) // (2 * student_depth) - ahead for i in blocks]
-
-
-def _listed_layers(teacher_depth: int, student_depth: int, layers: Sequence[int]) -> list[int]:
-    if len(layers) != student_depth:
-        raise UserError(
-            f"layer_map names {len(layers)} layers for a student of {student_depth}: name one of the teacher's layers "
-            "for each."
-        )
-    if not all(0 <= layer < teacher_depth for layer in layers):
-        raise UserError(
-            f"layer_map {list(layers)} names a layer that the teacher has not: its {teacher_depth} layers are 0 to "
-            f"{teacher_depth - 1}."
-        )
-    return list(layers)
 
 
 def with_fewer_layers(model: PreTrainedModel, layers: int, seed: int) -> PreTrainedModel:
@@ -103,15 +103,6 @@ def with_fewer_layers(model: PreTrainedModel, layers: int, seed: int) -> PreTrai
     return student.eval()
 
 
-def _from_layers(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
-    assert recipe.layers is not None  # the recipe's validation saw to it
-    picks = picked_layers(depth(teacher), recipe.layers, recipe.layer_map, recipe.pick)
-    student = _with_layers(teacher, picks, "take a recipe whose start is random, such as relation-biobert")
-    if recipe.copy_mlm_head:
-        _copy_head(teacher, student)
-    return student
-
-
 def _with_layers(teacher: PreTrainedModel, picks: Sequence[int], otherwise: str) -> PreTrainedModel:
     """A model of a teacher's class with some of its layers and all that is beside them in its encoder."""
     path = layer_path(teacher.base_model)
@@ -120,51 +111,25 @@ def _with_layers(teacher: PreTrainedModel, picks: Sequence[int], otherwise: str)
             f"The layers of type {teacher.config.model_type!r} cannot be taken apart, as they share their weights or "
             f"are not in one list: {otherwise}."
         )
-    student = type(teacher)(_shortened(teacher.config, picks))
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = len(picks)
+    for field in _BY_LAYER:
+        if isinstance(given := getattr(config, field, None), list):
+            setattr(config, field, [given[pick] for pick in picks])
+    student = type(teacher)(config)
     layers = f"{path}."
     beside = {key: value for key, value in teacher.base_model.state_dict().items() if not key.startswith(layers)}
     student.base_model.load_state_dict(beside, strict=False)
     for layer, pick in zip(layer_list(student), picks, strict=True):
-        _fill(layer, layer_list(teacher)[pick], pick)
+        weights = layer_list(teacher)[pick].state_dict()
+        # ModernBERT's first layer has no norm before its attention, so it can be nothing but a first layer.
+        if weights.keys() != layer.state_dict().keys():
+            raise UserError(
+                f"The teacher's layer {pick} does not fit its place in the student, as the first layer of this family "
+                "has no norm of its own: take pick first, or a layer_map that begins with 0 and has it once."
+            )
+        layer.load_state_dict(weights)
     return student
-
-
-# Fields with a value for each layer: whether ModernBERT's attend to all tokens or to near ones, Longformer's windows.
-_BY_LAYER = ("layer_types", "attention_window")
-
-
-def _shortened(config: PretrainedConfig, picks: Sequence[int]) -> PretrainedConfig:
-    """A copy of a teacher's configuration for some of its layers."""
-    shortened = copy.deepcopy(config)
-    shortened.num_hidden_layers = len(picks)
-    for field in _BY_LAYER:
-        if isinstance(given := getattr(config, field, None), list):
-            setattr(shortened, field, [given[pick] for pick in picks])
-    return shortened
-
-
-def _fill(layer: nn.Module, source: nn.Module, pick: int) -> None:
-    weights = source.state_dict()
-    # ModernBERT's first layer has no norm before its attention, so it can be nothing but a first layer.
-    if weights.keys() != layer.state_dict().keys():
-        raise UserError(
-            f"The teacher's layer {pick} does not fit its place in the student, as the first layer of this family has "
-            "no norm of its own: take pick first, or a layer_map that begins with 0 and has it once."
-        )
-    layer.load_state_dict(weights)
-
-
-def _random(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
-    config = teacher.config
-    positions = min(longest(config), max(512, recipe.max_length))
-    student = _random_bert(recipe, config.vocab_size, config.pad_token_id, positions)
-    if recipe.copy_mlm_head and config.model_type == "bert":
-        _copy_head(teacher, student)
-    return student
-
-
-def _copy(recipe: Recipe, teacher: PreTrainedModel) -> PreTrainedModel:
-    return copy.deepcopy(teacher)
 
 
 def _random_bert(recipe: Recipe, vocab_size: int, pad_token_id: int, positions: int) -> PreTrainedModel:
@@ -187,8 +152,8 @@ def _random_bert(recipe: Recipe, vocab_size: int, pad_token_id: int, positions: 
 
 
 def _copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
-    modules = FAMILIES[teacher.config.model_type].head
-    source = {key: value for key, value in teacher.state_dict().items() if key.startswith(modules)}
+    head = family_of(teacher.config).head
+    source = {key: value for key, value in teacher.state_dict().items() if key.startswith(head)}
     target = student.state_dict()
     # A head fits as a whole or not at all: half a head of another width would be noise.
     if not all(key in target and target[key].shape == value.shape for key, value in source.items()):
