@@ -18,22 +18,15 @@ _UNLIMITED = 512
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family differs from others.
+    """Where a family differs from others."""
 
-    Attributes:
-        head: the modules of the MLM head, without the decoder that is tied to the embeddings.
-        logits: the MLM head as a function of a masked-LM model and hidden states (n, width).
-        pretrained: what the names of the weights of its heads of pre-training begin with, beside BERT's.
-        classify: the head of a sequence classifier as a function of it and of the last hidden states at the first
-            tokens, (rows, width); None where it is computed on padded batches alone.
-        packs: whether a packed row gives the same as a padded batch.
-    """
-
-    head: tuple[str, ...]
-    logits: Callable[[Any, Tensor], Tensor]
-    pretrained: tuple[str, ...] = ()
+    head: tuple[str, ...]  # the modules of the MLM head, without the decoder that is tied to the embeddings
+    logits: Callable[[Any, Tensor], Tensor]  # the MLM head, of a masked-LM model and hidden states (n, width)
+    pretrained: tuple[str, ...] = ()  # how the names of weights of its heads of pre-training begin, beside BERT's
+    # The head of a sequence classifier, of it and of the last hidden states at the first tokens (rows, width); None
+    # where it is computed on padded batches alone.
     classify: Callable[[Any, Tensor], Tensor] | None = None
-    packs: bool = False
+    packs: bool = False  # whether a packed row gives the same as a padded batch
 
 
 def _distilbert_logits(model: Any, hidden: Tensor) -> Tensor:

@@ -64,11 +64,7 @@ _WITHOUT_AUTOCAST = ("deberta",)
 def precision(wanted: str, *configs: PretrainedConfig) -> str:
     """The precision that `wanted` means: "bf16", "fp32", or for "auto" bf16 where the hardware has it.
 
-    Args:
-        wanted: "auto", "bf16" or "fp32".
-        configs: of the models that are computed under autocast.
-
-    Raises UserError for bf16 and a model that autocast does not take.
+    Raises UserError for bf16 where one of `configs` is of a model that autocast does not take.
     """
     kept = [config.model_type for config in configs if config.model_type in _WITHOUT_AUTOCAST]
     if wanted == "bf16" and kept:
@@ -111,9 +107,7 @@ def device() -> str:
 
 def peak() -> int:
     """The most memory in bytes that this process has used so far; on CUDA the device's."""
-    if uses_gpu():
-        return torch.cuda.max_memory_allocated()
-    return peak_memory()
+    return torch.cuda.max_memory_allocated() if uses_gpu() else peak_memory()
 
 
 def time_in_turns(
@@ -121,12 +115,8 @@ def time_in_turns(
 ) -> dict[Key, list[float]]:
     """The seconds of each call in each round, all calls in turns, so that other load on the machine affects all alike.
 
-    A first round, in which kernels are chosen and memory is allocated, does not count.
-
-    Args:
-        calls: by name, in the order of a round.
-        rounds: how often each is timed.
-        on_round: called after each round with its number, from 1.
+    A first round, in which kernels are chosen and memory is allocated, does not count. `on_round` is called after each
+    round with its number, from 1.
     """
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
     for number in range(rounds + 1):

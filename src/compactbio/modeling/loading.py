@@ -1,7 +1,6 @@
 """From names to models: configuration, weights, head and tokenizer are checked before anything is computed."""
 
 import copy
-import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -61,15 +60,9 @@ _RETURNED = {
 
 @dataclass(frozen=True)
 class Source:
-    """A model found on disk.
+    """A model found on disk."""
 
-    Attributes:
-        name: the folder or hub name that the user gave.
-        folder: where its files are.
-        config: its configuration.
-    """
-
-    name: str
+    name: str  # the folder or hub name that the user gave
     folder: Path
     config: PretrainedConfig
 
@@ -107,13 +100,10 @@ def find(name: str | Path) -> Source:
 
 
 def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
-    """Find a model's folder and configuration, whatever its weights are.
+    """Find a model's folder and configuration, whatever its weights are, by folder or hub name.
 
-    Args:
-        name: folder or hub name.
-        more: patterns of further files to fetch from the hub.
-
-    Raises UserError where there is no model, or its family is not supported.
+    `more` are patterns of further files to fetch from the hub. Raises UserError where there is no model, or its family
+    is not supported.
     """
     name = str(name)
     folder = hub.resolve(name, kind="model", more=more)
@@ -122,22 +112,14 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of many kinds, all about the file
-        raise _unreadable(name, folder / "config.json", error) from None
+        if b'"auto_map"' in (folder / "config.json").read_bytes():
+            raise UserError(
+                f"{name}: it needs code from its own repository (trust_remote_code), which is never run; take a model "
+                "of a type that transformers has."
+            ) from None
+        raise UserError(f"{name}: its config.json cannot be read ({reason(error)}).") from None
     _check_config(config, name)
     return Source(name, folder, config)
-
-
-def _unreadable(name: str, path: Path, error: Exception) -> UserError:
-    try:
-        own_code = "auto_map" in json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError):
-        own_code = False
-    if own_code:
-        return UserError(
-            f"{name}: it needs code from its own repository (trust_remote_code), which is never run; take a model of a "
-            "type that transformers has."
-        )
-    return UserError(f"{name}: its config.json cannot be read ({reason(error)}).")
 
 
 def _check_config(config: PretrainedConfig, name: str) -> None:
@@ -167,11 +149,7 @@ def _check_config(config: PretrainedConfig, name: str) -> None:
 
 
 def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
-    """A masked-LM model in float32, and whether its MLM head is a trained one.
-
-    Args:
-        source: the model.
-        seed: a head that it lacks is drawn from it.
+    """A masked-LM model in float32, and whether its MLM head is a trained one; one that it lacks is drawn from `seed`.
 
     Raises UserError as `load_for` does.
     """
@@ -196,18 +174,11 @@ def load_for(
     new_head: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """A model with the head of a task, in eval mode.
+    """A model with the head of a task, of the class `auto` (AutoModelFor...), in eval mode.
 
-    Args:
-        source: the model.
-        auto: the AutoModelFor... class of the task.
-        labels: its `id2label`; none leaves it as it is.
-        seed: of a fresh head.
-        new_head: whether a head that the source lacks, or has for other labels, is drawn.
-        dtype: of the weights.
-
-    Raises UserError for weights that cannot be read, are missing, have other shapes than the configuration says, are
-    not finite, or that the model does not use.
+    Its `id2label` are the `labels`, where there are any. With `new_head`, a head that the source lacks, or has for
+    other labels, is drawn from `seed`. Raises UserError for weights that cannot be read, are missing, have other shapes
+    than the configuration says, are not finite, or that the model does not use.
     """
     config = copy.deepcopy(source.config)
     if auto is AutoModelForQuestionAnswering and needs_segments(config) and config.type_vocab_size < 2:
@@ -264,7 +235,9 @@ def _read(
     assert isinstance(model, PreTrainedModel)
     model.to(dtype)  # some modules ask for a type of their own
     _refuse_unused(source, report["unexpected_keys"], model, new_head=seed is not None)
-    _refuse_not_finite(source, model)
+    for key, weight in model.state_dict().items():
+        if weight.is_floating_point() and not bool(weight.isfinite().all()):
+            raise UserError(f"{source.name}: its weight {key} holds values that are not finite (NaN or infinity).")
     return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
 
 
@@ -291,12 +264,6 @@ def _refuse_unused(source: Source, unexpected: Sequence[str], model: PreTrainedM
             f"{source.name}: it has weights that a {kind} does not use ({unused[0]}, {len(unused)} in all), so it "
             "would not compute what it was trained to: take another model."
         )
-
-
-def _refuse_not_finite(source: Source, model: PreTrainedModel) -> None:
-    for key, weight in model.state_dict().items():
-        if weight.is_floating_point() and not bool(weight.isfinite().all()):
-            raise UserError(f"{source.name}: its weight {key} holds values that are not finite (NaN or infinity).")
 
 
 def _is_of_encoder(key: str, model: PreTrainedModel) -> bool:

@@ -28,11 +28,6 @@ FILES = {
 Origin = Literal["own", "stale", "unclear", "elsewhere"]
 
 
-def patterns(names: tuple[str, ...] = tuple(FILES)) -> list[str]:
-    """Patterns of the files that these runtimes read, weights in other files included."""
-    return [f"{file}*" for name in names for file in FILES[name]]
-
-
 def find(source: Source, name: str) -> Path | None:
     """The ONNX file that a runtime reads, None where there is none."""
     return next((source.folder / file for file in FILES[name] if (source.folder / file).is_file()), None)
@@ -40,9 +35,8 @@ def find(source: Source, name: str) -> Path | None:
 
 def others(source: Source) -> list[str]:
     """The ONNX files of a folder that no runtime reads, by their paths in it."""
-    known = {file for files in FILES.values() for file in files}
-    all_ = (path.relative_to(source.folder).as_posix() for path in sorted(source.folder.rglob("*.onnx")))
-    return [file for file in all_ if file not in known]
+    found = {path.relative_to(source.folder).as_posix() for path in source.folder.rglob("*.onnx")}
+    return sorted(found.difference(*FILES.values()))
 
 
 def exports(folder: Path) -> dict[str, dict[str, Any]] | None:
@@ -79,12 +73,6 @@ def origin(source: Source, path: Path) -> Origin:
 def weights_digest(source: Source) -> str:
     """A fingerprint of a source's weights, whatever its configuration says."""
     return value_digest([onnx_digest(file) for file in source.weights])
-
-
-def digest(source: Source, path: Path) -> str:
-    """A fingerprint of an ONNX file, of the files that hold its weights, and of the source's configuration."""
-    files = [path, *(path.parent / name for name in external(path)), source.folder / "config.json"]
-    return value_digest([onnx_digest(file) for file in files if file.is_file()])
 
 
 def external(path: Path) -> list[str]:
@@ -144,9 +132,9 @@ _BY_PADDING = {"onnx-fp32": 1e-3, "onnx-int8": 0.25}
 
 @dataclass(frozen=True)
 class _Input:
-    """An input: its role (a value of _ROLES), and its fixed numbers of rows and tokens, None for any number."""
+    """An input, and its fixed numbers of rows and tokens, None for any number."""
 
-    role: str
+    role: str  # a value of _ROLES
     name: str
     type: type[np.generic]
     rows: int | None
@@ -167,6 +155,7 @@ class OnnxRuntime:
         """
         self.name = name
         self._path, self._task, self._config = path, task, config
+        self._classes = 2 if task == "qa" else int(config.num_labels)
         self._session = _session(path, threads)
         self._inputs = self._find_inputs()
         self._outputs = self._find_outputs()
@@ -176,11 +165,10 @@ class OnnxRuntime:
 
     def logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """See Runtime."""
-        found: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(rows)
+        found: dict[int, NDArray[np.float32]] = {}
         for places in batches([len(row) for row in rows], _TOKENS, self._rows, padded=self._pads):
-            for place, logits in zip(places, self._run([rows[place] for place in places]), strict=True):
-                found[place] = logits
-        return found
+            found.update(zip(places, self._run([rows[place] for place in places]), strict=True))
+        return [found[place] for place in range(len(rows))]
 
     def _run(self, batch: Sequence[Row], padding: int | None = None) -> list[NDArray[np.float32]]:
         values = [value.astype(np.float32) for value in self._session.run(self._outputs, self._feed(batch, padding))]
@@ -208,7 +196,22 @@ class OnnxRuntime:
 
     def _find_inputs(self) -> list[_Input]:
         given = self._session.get_inputs()
-        found = [self._input(value, alone=len(given) == 1) for value in given]
+        found = []
+        for value in given:
+            role = _ROLES.get(re.sub(r"[:.]\d+$", "", value.name), "ids" if len(given) == 1 else "")
+            if not role:
+                raise UserError(
+                    f"{self._path}: it needs an input {value.name!r}, which is unknown here; export the model with "
+                    "input_ids, attention_mask and token_type_ids alone."
+                )
+            shape = list(value.shape or [])
+            if value.type not in _TYPES or len(shape) != 2:
+                raise UserError(
+                    f"{self._path}: its input {value.name!r} is a {value.type} of shape {shape}, not of numbers of "
+                    "shape (rows, tokens); export the model again."
+                )
+            rows, tokens = (size if isinstance(size, int) and size > 0 else None for size in shape)
+            found.append(_Input(role, value.name, _TYPES[value.type], rows, tokens))
         roles = [value.role for value in found]
         if "ids" not in roles or len(set(roles)) < len(roles):
             raise UserError(
@@ -222,22 +225,6 @@ class OnnxRuntime:
                 "export the model again."
             )
         return found
-
-    def _input(self, given: Any, *, alone: bool) -> _Input:
-        role = _ROLES.get(re.sub(r"[:.]\d+$", "", given.name), "ids" if alone else "")
-        shape = list(given.shape or [])
-        if not role:
-            raise UserError(
-                f"{self._path}: it needs an input {given.name!r}, which is unknown here; export the model with "
-                "input_ids, attention_mask and token_type_ids alone."
-            )
-        if given.type not in _TYPES or len(shape) != 2:
-            raise UserError(
-                f"{self._path}: its input {given.name!r} is a {given.type} of shape {shape}, not of numbers of shape "
-                "(rows, tokens); export the model again."
-            )
-        rows, tokens = (size if isinstance(size, int) and size > 0 else None for size in shape)
-        return _Input(role, given.name, _TYPES[given.type], rows, tokens)
 
     def _fixed(self, kind: str) -> int | None:
         """The number of rows, or of tokens, that all batches have."""
@@ -253,11 +240,11 @@ class OnnxRuntime:
             named = [[value.name for value in given if re.fullmatch(name, _bare(value.name))] for name in pair]
             if all(len(names) == 1 for names in named):
                 return [names[0] for names in named]
-        exact = [value.name for value in given if _bare(value.name) == "logits"]
-        fitting = [value.name for value in given if self._fits(list(value.shape or []))]
-        for names in (exact, fitting, [value.name for value in given]):
-            if len(names) == 1:
-                return names
+        exact = [value for value in given if _bare(value.name) == "logits"]
+        fitting = [value for value in given if self._fits(list(value.shape or []))]
+        for values in (exact, fitting, given):
+            if len(values) == 1:
+                return [values[0].name]
         raise UserError(
             f"{self._path}: it is unclear which output holds the logits, there are "
             f"{_listed(self._session.get_outputs())}; export the model with {_LOGITS[self._task]} as output."
@@ -267,10 +254,6 @@ class OnnxRuntime:
         rank = 2 if self._task == "relation" else 3
         return len(shape) == rank and (not isinstance(shape[-1], int) or shape[-1] == self._classes)
 
-    @property
-    def _classes(self) -> int:
-        return 2 if self._task == "qa" else int(self._config.num_labels)
-
     def _check_runs(self) -> bool:
         """Run rows alone and together, fix how many a batch may have, and return whether they may be padded."""
         positions = longest(self._config)
@@ -278,13 +261,13 @@ class OnnxRuntime:
         if most < _SHORTEST:
             raise UserError(f"{self._path}: its rows have {most} tokens, which is too few; export it for longer ones.")
         draw, vocabulary = np.random.default_rng(0), int(self._config.vocab_size)
-        some = [_row(draw.integers(0, vocabulary, length)) for length in (3, _SHORTEST, _SHORTEST, most)]
+        some = [Row(draw.integers(0, vocabulary, n), np.full(n, NO_LABEL)) for n in (3, _SHORTEST, _SHORTEST, most)]
         alone = [self._alone(row) for row in some]
         if self._task == "ner" and all((row >= 0).all() and np.allclose(row.sum(-1), 1, atol=1e-3) for row in alone):
             raise UserError(f"{self._path}: its output holds probabilities, not logits; export it without a softmax.")
-        # MobileBERT's embedding of a token includes its neighbours, padding too.
-        mixes = getattr(self._config, "trigram_input", False)
-        masks = any(value.role == "mask" for value in self._inputs) and not mixes
+        # MobileBERT's embedding of a token (trigram_input) includes its neighbours, padding too.
+        has_mask = any(value.role == "mask" for value in self._inputs)
+        masks = has_mask and not getattr(self._config, "trigram_input", False)
         if self.longest is not None:
             another = ((self._config.pad_token_id or 0) + 1) % vocabulary
             if masks and self._change(some[:1], alone[:1], padding=another) <= _BY_PADDING[self.name]:
@@ -342,10 +325,6 @@ def batches(
         waiting.append(place)
     if waiting:
         yield waiting
-
-
-def _row(ids: NDArray[np.int64]) -> Row:
-    return Row(ids, np.full(len(ids), NO_LABEL))
 
 
 def _bare(name: str) -> str:

@@ -19,34 +19,21 @@ NO_LABEL = -100
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """A teacher's probabilities for the units of a row: words, the row itself, or the words of a passage.
+    """A teacher's probabilities for the units of a row: words, the row itself, or the words of a passage."""
 
-    Attributes:
-        pieces: the places in the row of the tokens that belong to a unit, (pieces,).
-        units: the unit of each of them, (pieces,).
-        targets: (units, columns).
-    """
-
-    pieces: NDArray[np.int64]
-    units: NDArray[np.int64]
-    targets: NDArray[np.float32]
+    pieces: NDArray[np.int64]  # the places in the row of the tokens that belong to a unit, (pieces,)
+    units: NDArray[np.int64]  # the unit of each of them, (pieces,)
+    targets: NDArray[np.float32]  # (units, columns)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One input of a model, special tokens included.
+    """One input of a model, special tokens included."""
 
-    Attributes:
-        input_ids: (length,).
-        labels: (length,), -100 where there is nothing to predict.
-        segments: the token types (length,), None where all are 0.
-        soft: a teacher's probabilities, where the row is to be learnt from one.
-    """
-
-    input_ids: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    segments: NDArray[np.int64] | None = None
-    soft: SoftLabels | None = None
+    input_ids: NDArray[np.int64]  # (length,)
+    labels: NDArray[np.int64]  # (length,), -100 where there is nothing to predict
+    segments: NDArray[np.int64] | None = None  # the token types (length,), None where all are 0
+    soft: SoftLabels | None = None  # where the row is to be learnt from a teacher
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -68,40 +55,24 @@ class _Tensors:
 
 @dataclass(frozen=True)
 class PackedSoftLabels(_Tensors):
-    """The soft labels of the rows of a packed row.
+    """The soft labels of the rows of a packed row."""
 
-    Attributes:
-        pieces: the places in the packed row of the tokens that belong to a unit, (pieces,).
-        units: the unit of each of them, (pieces,).
-        targets: the teacher's probabilities, (units, columns).
-        counts: the units of each row.
-    """
-
-    pieces: Tensor
-    units: Tensor
-    targets: Tensor
-    counts: tuple[int, ...]
+    pieces: Tensor  # the places in the packed row of the tokens that belong to a unit, (pieces,)
+    units: Tensor  # the unit of each of them, (pieces,)
+    targets: Tensor  # the teacher's probabilities, (units, columns)
+    counts: tuple[int, ...]  # the units of each row
 
 
 @dataclass(frozen=True)
 class Packed(_Tensors):
-    """Rows joined end to end.
+    """Rows joined end to end."""
 
-    Attributes:
-        input_ids: (tokens,).
-        position_ids: (tokens,), from 0 in each row.
-        labels: (tokens,), -100 where there is nothing to predict.
-        borders: where the rows begin, and the end: rows + 1 numbers from 0 to tokens.
-        segments: the token types (tokens,), None where all are 0.
-        soft: a teacher's probabilities, where the rows are to be learnt from one.
-    """
-
-    input_ids: Tensor
-    position_ids: Tensor
-    labels: Tensor
-    borders: tuple[int, ...]
-    segments: Tensor | None = None
-    soft: PackedSoftLabels | None = None
+    input_ids: Tensor  # (tokens,)
+    position_ids: Tensor  # (tokens,), from 0 in each row
+    labels: Tensor  # (tokens,), -100 where there is nothing to predict
+    borders: tuple[int, ...]  # where the rows begin, and the end: rows + 1 numbers from 0 to tokens
+    segments: Tensor | None = None  # the token types (tokens,), None where all are 0
+    soft: PackedSoftLabels | None = None  # where the rows are to be learnt from a teacher
 
     @classmethod
     def from_padded(cls, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor) -> "Packed":
@@ -142,17 +113,11 @@ class Packed(_Tensors):
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder made of a packed row; only what was asked for.
+    """What an encoder made of a packed row; only what was asked for."""
 
-    Attributes:
-        hidden: by i, the state after i layers (0: the embedding output), (tokens, width).
-        attention: by layer, (query, key, scaling), the first two (heads, tokens, head size).
-        values: by layer, those of attention, (heads, tokens, head size).
-    """
-
-    hidden: dict[int, Tensor]
-    attention: dict[int, tuple[Tensor, Tensor, float]]
-    values: dict[int, Tensor]
+    hidden: dict[int, Tensor]  # by i, the state after i layers (0: the embedding output), (tokens, width)
+    attention: dict[int, tuple[Tensor, Tensor, float]]  # by layer, query and key (heads, tokens, head size), scaling
+    values: dict[int, Tensor]  # by layer, those of attention, (heads, tokens, head size)
 
 
 def encode(
@@ -160,12 +125,9 @@ def encode(
 ) -> Encoded:
     """Run a model's encoder, without a head, on a packed row.
 
-    Args:
-        states: the hidden states to return, counted from the embedding output.
-        attentions: the 0-based layers whose queries and keys to return.
-        values: the 0-based layers whose values to return.
-
-    A family that cannot be packed runs as a padded batch inside; what is returned is packed all the same.
+    Returns the hidden states `states`, counted from the embedding output, and the queries and keys, or the values, of
+    0-based layers. A family that cannot be packed runs as a padded batch inside; what is returned is packed all the
+    same.
     """
     capture = Capture(attentions, values)
     wanted = sorted(states)
@@ -190,11 +152,8 @@ def encode(
 
 
 def inputs_of(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any], Tensor | None]:
-    """What a model, called within `packed_attention`, takes of a packed row.
-
-    Of a family that cannot be packed it is a padded batch; then the places of the tokens in the batch laid flat,
-    (tokens,), come with it, else None.
-    """
+    """What a model, called within `packed_attention`, takes of a packed row, and None; or what `padded_inputs` gives,
+    for a family that cannot be packed."""
     if not packs(model.config):
         return padded_inputs(model, batch)
     inputs: dict[str, Any] = {

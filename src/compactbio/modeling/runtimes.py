@@ -38,11 +38,8 @@ _OTHER_WEIGHTS = 0.05  # of the largest logit: logits that differ by more are of
 class Runtime(Protocol):
     """Computes logits; `name` is one of NAMES, `longest` the most tokens of a row, None for the model's own limit."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def longest(self) -> int | None: ...
+    name: str
+    longest: int | None
 
     def logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """The logits of each row, in the rows' order: (length, labels), (classes,) or, for QA, (length, 2)."""
@@ -52,7 +49,7 @@ class Runtime(Protocol):
 class TorchRuntime:
     """A PyTorch model on packed rows; in bf16 its weights are converted too."""
 
-    longest = None
+    longest: int | None = None
 
     def __init__(self, model: PreTrainedModel, task: str, name: str) -> None:
         self.name = name
@@ -72,9 +69,11 @@ def find(name: str | Path, runtime: str = "auto") -> Source:
     Raises UserError where there is no model, or no weights at all.
     """
     source = configured(name)
-    if not Path(name).exists() and (wanted := _needed(source, runtime)):
-        # ONNX files of the hub, and the weights beside them, are fetched only where they may be used.
-        source = configured(name, onnx.patterns(wanted))
+    exported = runtime not in TORCH and (not source.weights or onnx.exports(source.folder))
+    wanted = [runtime] if runtime in onnx.FILES else list(onnx.FILES) if exported else []
+    if wanted and not Path(name).exists():
+        # ONNX files of the hub, and the weights in files beside them, are fetched only where they may be used.
+        source = configured(name, [f"{file}*" for each in wanted for file in onnx.FILES[each]])
     if not source.weights and not available(source):
         others = onnx.others(source)
         hint = (
@@ -87,14 +86,6 @@ def find(name: str | Path, runtime: str = "auto") -> Source:
             f"({', '.join(file for files in onnx.FILES.values() for file in files)}); {hint}."
         )
     return source
-
-
-def _needed(source: Source, runtime: str) -> tuple[str, ...]:
-    """The runtimes whose files may be needed."""
-    if runtime in onnx.FILES:
-        return (runtime,)
-    exported = not source.weights or onnx.exports(source.folder)
-    return tuple(onnx.FILES) if exported and runtime not in TORCH else ()
 
 
 def task_of(source: Source) -> str:
@@ -123,7 +114,10 @@ def available(source: Source) -> list[str]:
 def digest(source: Source, name: str) -> str:
     """A fingerprint of what the runtime `name` reads of a source."""
     path = onnx.find(source, name) if name in onnx.FILES else None
-    return onnx.digest(source, path) if path else source.digest
+    if path is None:
+        return source.digest
+    files = [path, *(path.parent / weights for weights in onnx.external(path)), source.folder / "config.json"]
+    return value_digest([onnx.onnx_digest(file) for file in files if file.is_file()])
 
 
 def load(source: Source, name: str, threads: int | None = None) -> Runtime:
@@ -156,8 +150,7 @@ def _load_onnx(source: Source, task: str, name: str, threads: int | None) -> Onn
     path = onnx.find(source, name)
     if path is None:
         raise _unusable(source, f"{source.name}: it has no {ONNX_FILES[name]} for {name}; export the model")
-    origin = onnx.origin(source, path)
-    if origin == "stale":
+    if (origin := onnx.origin(source, path)) == "stale":
         raise _unusable(source, f"{path}: it was exported from other weights than those beside it; export it again")
     if origin == "unclear":
         raise _unusable(
@@ -295,17 +288,8 @@ class Portable:
         with hardware.on_device(device):
             self._runtime = load(source, name, threads)
             self._on_gpu = name in TORCH and hardware.uses_gpu()
+        self.name, self.longest = name, self._runtime.longest
         self._process = os.getpid()
-
-    @property
-    def name(self) -> str:
-        """See Runtime."""
-        return self._runtime.name
-
-    @property
-    def longest(self) -> int | None:
-        """See Runtime."""
-        return self._runtime.longest
 
     def logits(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
         """See Runtime. Raises UserError in a forked process for a model on a GPU, which CUDA does not allow."""

@@ -20,13 +20,9 @@ for _each in (_lock, _building):
 
 @contextmanager
 def held(key: Hashable, change: Callable[[], Callable[[], object]]) -> Iterator[None]:
-    """Within it a change of shared state holds.
+    """Within it a change of the shared state `key` holds: `change` makes it, and returns what undoes it.
 
     Of the threads that are within it at the same time, the first makes the change and the last undoes it.
-
-    Args:
-        key: names the state.
-        change: makes the change, and returns what undoes it.
     """
     with _lock:
         count, back = _held.get(key) or (0, change())
@@ -59,9 +55,8 @@ def _to_eval(model: nn.Module) -> Callable[[], object]:
 def building(seed: int | None) -> Iterator[None]:
     """Within it a model is built or read, by one thread at a time: transformers patches itself while it does so.
 
-    Args:
-        seed: what is drawn on the CPU is drawn from it, and torch's generator is left as it was; None where nothing is
-            drawn, so that another thread may train meanwhile.
+    What is drawn on the CPU is drawn from `seed`, and torch's generator is left as it was; the seed is None where
+    nothing is drawn, so that another thread may train meanwhile.
     """
     with _building:
         if seed is None:

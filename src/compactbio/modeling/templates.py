@@ -15,22 +15,13 @@ Pieces = Sequence[int] | NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Template:
-    """Where a tokenizer puts special tokens: before its first text and after each.
+    """Where a tokenizer puts special tokens: before its first text and after each, in gaps that may be empty."""
 
-    Attributes:
-        gaps: the ids before the first text and after each text: [CLS] and [SEP] of a BERT, <s>, </s></s> and </s> of a
-            RoBERTa with two texts; a gap may be empty.
-        gap_types: the token types of these ids.
-        text_types: the token type of each text.
-        cls: the place of the token that stands for the whole row (cls_token), 0 where the template has none.
-        filler: the only id of a row that would be empty, which no model can read.
-    """
-
-    gaps: tuple[tuple[int, ...], ...]
-    gap_types: tuple[tuple[int, ...], ...]
-    text_types: tuple[int, ...]
-    cls: int
-    filler: int
+    gaps: tuple[tuple[int, ...], ...]  # the ids: [CLS] and [SEP] of a BERT; <s>, </s></s> and </s> of a RoBERTa's pair
+    gap_types: tuple[tuple[int, ...], ...]  # the token types of these ids
+    text_types: tuple[int, ...]  # the token type of each text
+    cls: int  # the place of the token that stands for the whole row (cls_token), 0 where the template has none
+    filler: int  # the only id of a row that would be empty, which no model can read
 
     @property
     def size(self) -> int:
@@ -60,10 +51,6 @@ def template(tokenizer: PreTrainedTokenizerFast, texts: int = 1) -> Template:
     """The template of a tokenizer for one text or two, read off what it makes of them.
 
     Raises UserError where it makes no piece of the letter a.
-
-    Examples:
-        >>> template(tokenizer, 2).gaps  # of a RoBERTa
-        ((0,), (2, 2), (2,))
     """
     found = tokenizer(*["a"] * texts)
     ids, types = found["input_ids"], found.get("token_type_ids") or [0] * len(found["input_ids"])

@@ -37,17 +37,12 @@ WITH_MASK = ("pad_token", "mask_token")
 
 
 def load_tokenizer(name: str | Path, special: Sequence[str] = ("pad_token",)) -> "PreTrainedTokenizerFast":
-    """A tokenizer without truncation and padding.
+    """The tokenizer of a folder, a vocabulary file (`vocab.txt`) or a hub name, without truncation and padding.
 
     tokenizer_config.json is followed first, then tokenizer.json. A vocabulary of which neither says whether it is cased
     counts as cased where any of its pieces has an upper-case letter. One that names no padding token pads with its
-    end-of-text token, where it has one.
-
-    Args:
-        name: a local folder, a vocabulary file (`vocab.txt`) or a hub name.
-        special: the special tokens that it must name.
-
-    Raises UserError where there is no tokenizer, where it has no fast version, and where a special token is missing.
+    end-of-text token, where it has one. Raises UserError where there is no tokenizer, where it has no fast version, and
+    where one of the tokens in `special` is missing.
     """
     path = Path(name)
     if path.is_file():
@@ -148,18 +143,21 @@ def _config(path: Path) -> dict[str, Any]:
 
 def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTokenizerFast":
     from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import ByteLevel
     from transformers import PreTrainedTokenizerFast
 
     try:
         whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        options = _normalized(whole, config)
-        tokenizer = _by_class(folder, PreTrainedTokenizerFast, **options)
-        _follow_prefix(whole, tokenizer.backend_tokenizer)
+        tokenizer = _by_class(folder, name, PreTrainedTokenizerFast, **_normalized(whole, config))
+        pre_tokenizer, own = whole.get("pre_tokenizer") or {}, tokenizer.backend_tokenizer.pre_tokenizer
+        if pre_tokenizer.get("type") == "ByteLevel" and isinstance(own, ByteLevel):
+            # Whether texts begin with a blank: its class follows the configuration.
+            pre_tokenizer["add_prefix_space"] = own.add_prefix_space
         backend = Tokenizer.from_str(json.dumps(whole))
+    except UserError:
+        raise
     except Exception as error:  # of many kinds, from two libraries, all about the user's files
         raise UserError(f"{name}: its tokenizer.json cannot be loaded ({reason(error)}).") from None
-    if not tokenizer.is_fast:
-        raise UserError(f"{name}: its tokenizer has no fast version (tokenizer.json), which is needed.")
     if tokenizer_rules(tokenizer.backend_tokenizer) == tokenizer_rules(backend):
         return tokenizer
     # Its class makes the tokenizer from the vocabulary alone, and so loses rules that the file has.
@@ -172,12 +170,14 @@ def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTo
     return _without_class(backend, tokenizer)
 
 
-def _by_class(folder: Path, undescribed: Any, **options: Any) -> "PreTrainedTokenizerFast":
+def _by_class(folder: Path, name: str, undescribed: Any, **options: Any) -> "PreTrainedTokenizerFast":
     """The tokenizer by the class that the files of a folder name, by the class `undescribed` where they name none."""
     from transformers import AlbertTokenizer, AutoTokenizer
 
     kind = AutoTokenizer if _is_described(folder) else undescribed
     tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    if not tokenizer.is_fast:
+        raise UserError(f"{name}: its tokenizer has no fast version (tokenizer.json), which is needed.")
     if isinstance(tokenizer, AlbertTokenizer) and "model_input_names" not in tokenizer.init_kwargs:
         # ALBERT was trained with two token types, which its class in transformers 5 no longer returns.
         tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
@@ -198,30 +198,30 @@ def _without_class(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast") -
     )
 
 
-def _follow_prefix(whole: dict[str, Any], loaded: "Tokenizer") -> None:
-    """Let a byte-level tokenizer.json begin texts with a blank as its class does, which follows the configuration."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    pre_tokenizer, own = whole.get("pre_tokenizer") or {}, loaded.pre_tokenizer
-    if pre_tokenizer.get("type") == "ByteLevel" and isinstance(own, ByteLevel):
-        pre_tokenizer["add_prefix_space"] = own.add_prefix_space
-
-
 def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder with vocab.json and merges.txt, or with a SentencePiece model."""
     from transformers import RobertaTokenizer
 
     merged = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    if not merged:
-        _check_sentencepiece(folder, name)
+    found = sorted(file.name for file in folder.glob("*.model"))
+    if not merged and not found:
+        # The library would make one of nothing but special tokens.
+        raise UserError(
+            f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
+        )
+    if not merged and not _is_described(folder):
+        raise UserError(
+            f"{name}: no config.json or tokenizer_config.json says of which kind its {found[0]} is; name a folder with "
+            "one of them, or with tokenizer.json."
+        )
     try:
-        tokenizer = _by_class(folder, RobertaTokenizer)
+        tokenizer = _by_class(folder, name, RobertaTokenizer)
         files = [folder / file for file in ("vocab.json", "added_tokens.json") if merged and (folder / file).is_file()]
         stated = {piece for file in files for piece in json.loads(file.read_text(encoding="utf-8"))}
+    except UserError:
+        raise
     except Exception as error:  # of many kinds, about the user's files
         raise UserError(f"{name}: its tokenizer cannot be loaded ({reason(error)}).") from None
-    if not tokenizer.is_fast:
-        raise UserError(f"{name}: its tokenizer has no fast version (tokenizer.json), which is needed.")
     # A class that looks for other files makes a tokenizer of its special tokens alone, and one that lacks some of
     # these in the vocabulary adds them at its end, where the model has no embedding.
     special = _special(tokenizer).values()
@@ -233,21 +233,6 @@ def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
             + "; name a folder with tokenizer.json."
         )
     return tokenizer
-
-
-def _check_sentencepiece(folder: Path, name: str) -> None:
-    """Refuse a folder without a SentencePiece model, and one that does not say of which kind its model is."""
-    found = sorted(file.name for file in folder.glob("*.model"))
-    if not found:
-        # The library would make one of nothing but special tokens.
-        raise UserError(
-            f"{name}: no tokenizer could be loaded from it (tokenizer.json, vocab.txt, or vocab.json with merges.txt)."
-        )
-    if not _is_described(folder):
-        raise UserError(
-            f"{name}: no config.json or tokenizer_config.json says of which kind its {found[0]} is; name a folder with "
-            "one of them, or with tokenizer.json."
-        )
 
 
 def _normalized(whole: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -298,15 +283,10 @@ def reason(error: Exception) -> str:
 
 
 class WordPieces(NamedTuple):
-    """The word pieces of a text, without special tokens.
+    """The word pieces of a text, without special tokens."""
 
-    Attributes:
-        ids: (n,).
-        offsets: (n, 2), the characters of each piece, end exclusive.
-    """
-
-    ids: NDArray[np.int64]
-    offsets: NDArray[np.int64]
+    ids: NDArray[np.int64]  # (n,)
+    offsets: NDArray[np.int64]  # (n, 2), the characters of each piece, end exclusive
 
 
 def word_pieces(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") -> list[WordPieces]:

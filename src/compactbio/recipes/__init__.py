@@ -170,7 +170,7 @@ def is_published(name: str) -> bool:
 
 def text(name: str) -> str:
     """The YAML of a packaged recipe with its comments. Raises UserError for an unknown name."""
-    if name not in names():
+    if name not in _PACKAGED:
         raise UserError(_unknown_recipe(name))
     return _PACKAGED[name].read_text(encoding="utf-8")
 
@@ -188,11 +188,10 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     Example: `load("distil-biobert", steps=1000, loss={"mlm": 1.0})`
     """
     name = str(name_or_path)
-    packaged = name in names()
-    if not packaged and not Path(name).is_file():
+    path = _PACKAGED.get(name, Path(name))
+    if not path.is_file():
         raise UserError(_unknown_recipe(name))
-    values = read_yaml(_PACKAGED[name] if packaged else Path(name), "Recipe")
-    values = {"name": Path(name).stem} | {key: _number(value) for key, value in values.items()}
+    values = {"name": path.stem} | {key: _number(value) for key, value in read_yaml(path, "Recipe").items()}
     if "steps" in overrides and "warmup_steps" not in overrides:
         overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
     restored = CORRECTIONS if overrides.get("published") is True else {}
