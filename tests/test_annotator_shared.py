@@ -23,8 +23,7 @@ from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.modeling import loading
-from compactbio.modeling.heads import predict
-from compactbio.modeling.packing import Packed, encode
+from compactbio.modeling.packing import Packed, encode, predict
 from compactbio.training import masked_lm
 from compactbio.training.finetuning import finetune
 from conftest import batch, bert, distilbert, mobilebert

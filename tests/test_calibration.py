@@ -12,7 +12,7 @@ from compactbio.annotate.models import scoring_of
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
 from compactbio.modeling import loading, runtimes
-from compactbio.modeling.heads import AUTO
+from compactbio.modeling.packing import AUTO
 from compactbio.tasks import calibration, calibration_file, ner_encoding, relation
 from compactbio.tasks.calibration import Calibration, Curve, Point
 from compactbio.tasks.registry import TASKS

@@ -22,8 +22,7 @@ from transformers import (
 
 from compactbio import recipes
 from compactbio.modeling import build_student
-from compactbio.modeling.heads import predict
-from compactbio.modeling.packing import Packed, PackedSoftLabels, Row
+from compactbio.modeling.packing import Packed, PackedSoftLabels, Row, predict
 from compactbio.objectives import Distiller, labelled
 from compactbio.training.engine import arguments_for
 from compactbio.training.step_trainer import StepTrainer

@@ -12,7 +12,7 @@ from compactbio.deploy.export import export
 from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
 from compactbio.errors import UserError
 from compactbio.modeling import loading, runtimes
-from compactbio.modeling.heads import AUTO
+from compactbio.modeling.packing import AUTO
 from compactbio.tasks import calibration_file
 from conftest import one_sentence
 from task_data import ner_folder

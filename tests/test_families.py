@@ -13,8 +13,7 @@ from compactbio.errors import UserError
 from compactbio.modeling.attention import packed_attention
 from compactbio.modeling.families import FAMILIES, depth, longest, mlm_logits, packs, set_dropout
 from compactbio.modeling.hardware import flops_per_token
-from compactbio.modeling.heads import check_padding, row_logits, task_logits
-from compactbio.modeling.packing import NO_LABEL, Packed, encode
+from compactbio.modeling.packing import NO_LABEL, Packed, check_padding, encode, row_logits, task_logits
 from compactbio.objectives import labelled
 from compactbio.training.fast_steps import frozen_key_biases
 from compactbio.training.task_model import LOSSES

@@ -13,7 +13,7 @@ from compactbio import Annotator, corpus, recipes
 from compactbio.deploy.onnx_programs import program_of, save_program
 from compactbio.errors import UserError
 from compactbio.modeling import build_student, loading, runtimes
-from compactbio.modeling.heads import AUTO
+from compactbio.modeling.packing import AUTO
 from compactbio.modeling.students import with_fewer_layers
 from compactbio.objectives import Distiller
 from compactbio.training.pretraining import train

@@ -20,9 +20,8 @@ from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.documents import Document, Question, Relation
 from compactbio.documents.tags import chunks, repaired
 from compactbio.modeling import loading, runtimes
-from compactbio.modeling.heads import task_logits
 from compactbio.modeling.onnx import OnnxRuntime
-from compactbio.modeling.packing import pack
+from compactbio.modeling.packing import pack, task_logits
 from compactbio.modeling.tokenizers import for_words, load_tokenizer
 from compactbio.objectives import labelled
 from compactbio.tasks import ner_encoding, qa, relation

@@ -9,8 +9,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from compactbio.modeling.heads import predict, row_logits
-from compactbio.modeling.packing import Packed, Row
+from compactbio.modeling.packing import Packed, Row, predict, row_logits
 from compactbio.objectives import labelled
 from compactbio.training.task_model import TaskModel
 from conftest import batch, bert, distilbert, mobilebert, randomize

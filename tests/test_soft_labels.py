@@ -16,8 +16,7 @@ from compactbio import formats
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.modeling import loading
-from compactbio.modeling.heads import AUTO, predictor_of
-from compactbio.modeling.packing import pack
+from compactbio.modeling.packing import AUTO, pack, predictor_of
 from compactbio.modeling.sharing import evaluating
 from compactbio.objectives import labelled
 from compactbio.objectives.losses import probabilities_kl

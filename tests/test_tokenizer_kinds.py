@@ -15,8 +15,14 @@ from compactbio import corpus
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
 from compactbio.modeling import loading
-from compactbio.modeling.templates import special_ids, template
-from compactbio.modeling.tokenizers import for_words, load_tokenizer, tokenizer_rules, word_pieces
+from compactbio.modeling.tokenizers import (
+    for_words,
+    load_tokenizer,
+    special_ids,
+    template,
+    tokenizer_rules,
+    word_pieces,
+)
 from compactbio.tasks import ner_encoding, qa, relation
 from compactbio.training.masked_lm import Masking
 from small_tokenizers import KINDS, SENTENCES, save

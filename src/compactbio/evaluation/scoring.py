@@ -12,8 +12,8 @@ from compactbio.files import locked, read_json, write_json, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters, longest
-from compactbio.modeling.heads import Predictor, predictor_of
 from compactbio.modeling.loading import Source
+from compactbio.modeling.packing import Predictor, predictor_of
 from compactbio.tasks import calibration, calibration_file, ner
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import Calibration

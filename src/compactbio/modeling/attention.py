@@ -62,18 +62,12 @@ def attend(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within citations.
+    """Attention within citations: query, key and value (batch, heads, length, size) to (batch, length, heads, size).
 
-    Args:
-        query, key, value: (batch, heads, length, size).
-        attention_mask: of a padded batch, as SDPA takes it.
-        cu_seq_lens_q: the borders of a packed row; None for a padded batch.
-        borders: the same numbers on the host.
-        capture: keeps queries, keys and values.
-        sliding_window: in a packed row, a token attends to those less than this far from it; None: to all.
-
-    Returns (batch, length, heads, size). A packed row runs on CUDA without dropout by `varlen_attn` in half precision
-    and by SDPA on a padded batch in float32, elsewhere by SDPA, citation by citation.
+    A packed row, which has borders (`borders` are `cu_seq_lens_q` on the host), runs on CUDA without dropout by
+    `varlen_attn` in half precision and by SDPA on a padded batch in float32, elsewhere by SDPA, citation by citation;
+    in it a token attends to those less than `sliding_window` away. A padded batch has an `attention_mask`, as SDPA
+    takes it. `capture` keeps queries, keys and values.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if capture is not None:
@@ -82,23 +76,20 @@ def attend(
         out = scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
         return out.transpose(1, 2), None
     borders = borders or tuple(cu_seq_lens_q.tolist())
-    if query.is_cuda and dropout == 0.0 and query.dtype in _HALF:
-        return _varlen(query, key, value, cu_seq_lens_q, borders, scaling, sliding_window), None
-    if query.is_cuda and dropout == 0.0 and sliding_window is None and _pads_little(borders):
-        return padded(query, key, value, borders, scaling), None
+    lengths = [b - a for a, b in pairwise(borders)]
+    if query.is_cuda and dropout == 0.0:
+        if query.dtype in _HALF:
+            return _varlen(query, key, value, cu_seq_lens_q, borders, scaling, sliding_window), None
+        # A padded batch of the citations may have up to four times their tokens.
+        if sliding_window is None and max(lengths) * len(lengths) <= 4 * borders[-1]:
+            return padded(query, key, value, borders, scaling), None
     # The CPU kernel's backward in half precision takes up to eight times as long as in float32 on short rows.
     wide = query.device.type == "cpu" and query.requires_grad and query.dtype in _HALF
     with torch.autocast(query.device.type, enabled=False) if wide else nullcontext():
-        lengths = [b - a for a, b in pairwise(borders)]
         # Split, not sliced: the backward of each slice would fill a whole row with zeros.
         split = [torch.split(x.float() if wide else x, lengths, dim=2) for x in (query, key, value)]
         found = [_local(q, k, v, sliding_window, scaling, dropout) for q, k, v in zip(*split, strict=True)]
         return torch.cat(found, dim=2).to(query.dtype).transpose(1, 2), None
-
-
-def _pads_little(borders: tuple[int, ...]) -> bool:
-    """Whether a padded batch of the citations would have at most four times their tokens."""
-    return max(b - a for a, b in pairwise(borders)) * (len(borders) - 1) <= 4 * borders[-1]
 
 
 def padded(query: Tensor, key: Tensor, value: Tensor, borders: tuple[int, ...], scaling: float) -> Tensor:

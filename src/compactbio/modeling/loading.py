@@ -34,10 +34,9 @@ from compactbio.modeling.families import (
     needs_segments,
     pretrained_heads,
 )
-from compactbio.modeling.heads import AUTO, check_padding
+from compactbio.modeling.packing import AUTO, check_padding
 from compactbio.modeling.sharing import building, held
-from compactbio.modeling.templates import template
-from compactbio.modeling.tokenizers import load_tokenizer, reason, tokenizer_rules
+from compactbio.modeling.tokenizers import load_tokenizer, reason, template, tokenizer_rules
 
 _LFS = b"version https://git-lfs"
 # Weights beside encoder and head that no output depends on: poolers, the heads of pre-training and of other tasks, the

@@ -17,10 +17,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.files import read_json, value_digest, write_json
 from compactbio.modeling import families, hardware, onnx
-from compactbio.modeling.heads import ARCHITECTURES, AUTO, predict
 from compactbio.modeling.loading import Source, configured, load_for, quiet
 from compactbio.modeling.onnx import OnnxRuntime
-from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.packing import ARCHITECTURES, AUTO, NO_LABEL, Row, predict
 from compactbio.processes import processor
 
 TORCH = ("torch-fp32", "torch-bf16")

@@ -1,9 +1,10 @@
-"""Tokenizers: loaded as their files describe them, without truncation or padding, compared, and applied to texts."""
+"""Tokenizers: loaded as their files describe them, compared, applied to texts; their templates of special tokens."""
 
 import copy
 import json
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,8 +33,8 @@ _NORMALIZER = {
 }
 # Classes that read a bare vocab.txt as BERT does.
 _WORDPIECE = ("Bert", "DistilBert", "MobileBert", "Electra")
-_NAMED = ("bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
 WITH_MASK = ("pad_token", "mask_token")
+Pieces = Sequence[int] | NDArray[np.int64]
 
 
 def load_tokenizer(name: str | Path, special: Sequence[str] = ("pad_token",)) -> "PreTrainedTokenizerFast":
@@ -44,12 +45,14 @@ def load_tokenizer(name: str | Path, special: Sequence[str] = ("pad_token",)) ->
     end-of-text token, where it has one. Raises UserError where there is no tokenizer, where it has no fast version, and
     where one of the tokens in `special` is missing.
     """
-    path = Path(name)
-    if path.is_file():
-        tokenizer = _from_vocabulary(path, {})
-    else:
-        folder = path if path.is_dir() else hub.resolve(str(name), kind="tokenizer")
-        tokenizer = _from_folder(folder, str(name))
+    path = hub.resolve(str(name), kind="tokenizer")
+    try:
+        tokenizer = _from_vocabulary(path, {}) if path.is_file() else _from_folder(path, str(name))
+    except UserError:
+        raise
+    except Exception as error:  # of many kinds, from two libraries, all about the user's files
+        file = "tokenizer.json" if (path / "tokenizer.json").is_file() else "tokenizer"
+        raise UserError(f"{name}: its {file} cannot be loaded ({reason(error)}).") from None
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
     unnamed = [key for key in special if getattr(tokenizer, key) is None]
@@ -146,23 +149,18 @@ def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTo
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import PreTrainedTokenizerFast
 
-    try:
-        whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        tokenizer = _by_class(folder, name, PreTrainedTokenizerFast, **_normalized(whole, config))
-        pre_tokenizer, own = whole.get("pre_tokenizer") or {}, tokenizer.backend_tokenizer.pre_tokenizer
-        if pre_tokenizer.get("type") == "ByteLevel" and isinstance(own, ByteLevel):
-            # Whether texts begin with a blank: its class follows the configuration.
-            pre_tokenizer["add_prefix_space"] = own.add_prefix_space
-        backend = Tokenizer.from_str(json.dumps(whole))
-    except UserError:
-        raise
-    except Exception as error:  # of many kinds, from two libraries, all about the user's files
-        raise UserError(f"{name}: its tokenizer.json cannot be loaded ({reason(error)}).") from None
+    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer = _by_class(folder, name, PreTrainedTokenizerFast, **_normalized(whole, config))
+    pre_tokenizer, own = whole.get("pre_tokenizer") or {}, tokenizer.backend_tokenizer.pre_tokenizer
+    if pre_tokenizer.get("type") == "ByteLevel" and isinstance(own, ByteLevel):
+        # Whether texts begin with a blank: its class follows the configuration.
+        pre_tokenizer["add_prefix_space"] = own.add_prefix_space
+    backend = Tokenizer.from_str(json.dumps(whole))
     if tokenizer_rules(tokenizer.backend_tokenizer) == tokenizer_rules(backend):
         return tokenizer
     # Its class makes the tokenizer from the vocabulary alone, and so loses rules that the file has.
-    special = _special(tokenizer)
-    unknown = [token for token in special.values() if backend.token_to_id(token) is None]
+    special = tokenizer.special_tokens_map.values()
+    unknown = [token for token in special if backend.token_to_id(token) is None]
     if unknown:
         raise UserError(f"{name}: its tokenizer.json lacks the special tokens {', '.join(unknown)}.")
     if backend.post_processor is None:
@@ -194,7 +192,7 @@ def _without_class(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast") -
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_input_names=tokenizer.model_input_names, **_special(tokenizer)
+        tokenizer_object=backend, model_input_names=tokenizer.model_input_names, **tokenizer.special_tokens_map
     )
 
 
@@ -214,17 +212,12 @@ def _from_other_files(folder: Path, name: str) -> "PreTrainedTokenizerFast":
             f"{name}: no config.json or tokenizer_config.json says of which kind its {found[0]} is; name a folder with "
             "one of them, or with tokenizer.json."
         )
-    try:
-        tokenizer = _by_class(folder, name, RobertaTokenizer)
-        files = [folder / file for file in ("vocab.json", "added_tokens.json") if merged and (folder / file).is_file()]
-        stated = {piece for file in files for piece in json.loads(file.read_text(encoding="utf-8"))}
-    except UserError:
-        raise
-    except Exception as error:  # of many kinds, about the user's files
-        raise UserError(f"{name}: its tokenizer cannot be loaded ({reason(error)}).") from None
+    tokenizer = _by_class(folder, name, RobertaTokenizer)
+    files = [folder / file for file in ("vocab.json", "added_tokens.json") if merged and (folder / file).is_file()]
+    stated = {piece for file in files for piece in json.loads(file.read_text(encoding="utf-8"))}
     # A class that looks for other files makes a tokenizer of its special tokens alone, and one that lacks some of
     # these in the vocabulary adds them at its end, where the model has no embedding.
-    special = _special(tokenizer).values()
+    special = tokenizer.special_tokens_map.values()
     missing = [token for token in special if token not in stated] if merged else []
     if missing or len(tokenizer) <= len(special) or not stated <= tokenizer.get_vocab().keys():
         raise UserError(
@@ -256,23 +249,15 @@ def _from_vocabulary(path: Path, config: dict[str, Any], folder: Path | None = N
         raise UserError(f"{path}: it begins with a byte order mark, which is not part of any piece; remove the mark.")
     cased = any(piece != piece.lower() for piece in pieces if not (piece.startswith("[") and piece.endswith("]")))
     lower = config.get("do_lower_case", not cased)
-    try:
-        if folder is None:
-            tokenizer = BertTokenizerFast(vocab=str(path), do_lower_case=lower)
-        else:
-            tokenizer = BertTokenizerFast.from_pretrained(folder, do_lower_case=lower, local_files_only=True)
-    except Exception as error:  # of many kinds, about added_tokens.json and the like
-        raise UserError(f"{path.parent}: its tokenizer cannot be loaded ({reason(error)}).") from None
+    if folder is None:
+        tokenizer = BertTokenizerFast(vocab=str(path), do_lower_case=lower)
+    else:
+        tokenizer = BertTokenizerFast.from_pretrained(folder, do_lower_case=lower, local_files_only=True)
     # The library adds special tokens that a vocabulary lacks at its end, where the model has no embedding.
-    missing = [token for token in _special(tokenizer).values() if token not in pieces]
+    missing = [token for token in tokenizer.special_tokens_map.values() if token not in pieces]
     if missing:
         raise UserError(f"{path}: not a BERT vocabulary, {', '.join(missing)} missing.")
     return tokenizer
-
-
-def _special(tokenizer: "PreTrainedTokenizerFast") -> dict[str, str]:
-    """The special tokens that a tokenizer names."""
-    return {key: token for key in _NAMED if (token := getattr(tokenizer, key)) is not None}
 
 
 def reason(error: Exception) -> str:
@@ -326,9 +311,8 @@ def for_words(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast"
     """The tokenizer for texts that are given as words: itself, or one that begins each word with a blank.
 
     Byte-level vocabularies have the blank before a word within its first piece, and read the words "heart" and "attack"
-    as "heartattack". With a blank (`add_prefix_space`, as token classification with RoBERTa sets it in transformers)
-    all words have it, the first of a text and those after a bracket too. Saved, it does the same in transformers with
-    `is_split_into_words=True`.
+    as "heartattack". With `add_prefix_space`, as token classification with RoBERTa sets it in transformers, all words
+    have it; saved, it does the same there with `is_split_into_words=True`.
     """
     from tokenizers import Tokenizer
     from tokenizers.pre_tokenizers import ByteLevel
@@ -349,3 +333,68 @@ def for_words(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast"
         backend.post_processor.add_prefix_space = True  # else offsets would lose the first character
     marked.add_prefix_space = marked.init_kwargs["add_prefix_space"] = True
     return marked
+
+
+@dataclass(frozen=True)
+class Template:
+    """Where a tokenizer puts special tokens: before its first text and after each, in gaps that may be empty."""
+
+    gaps: tuple[tuple[int, ...], ...]  # the ids: [CLS] and [SEP] of a BERT; <s>, </s></s> and </s> of a RoBERTa's pair
+    gap_types: tuple[tuple[int, ...], ...]  # the token types of these ids
+    text_types: tuple[int, ...]  # the token type of each text
+    cls: int  # the place of the token that stands for the whole row (cls_token), 0 where the template has none
+    filler: int  # the only id of a row that would be empty, which no model can read
+
+    @property
+    def size(self) -> int:
+        """The number of special tokens."""
+        return sum(map(len, self.gaps))
+
+    def ids(self, *texts: Pieces) -> NDArray[np.int64]:
+        """The row (length,) of the pieces of each text."""
+        parts: list[Pieces] = [self.gaps[0]]
+        for text, gap in zip(texts, self.gaps[1:], strict=True):
+            parts += [text, gap]
+        row = np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
+        return row if len(row) else np.array([self.filler])
+
+    def segments(self, *texts: Pieces) -> NDArray[np.int64] | None:
+        """The token types (length,) of the row of these texts, None where the template has no other type than 0."""
+        if not any(self.text_types) and not any(map(any, self.gap_types)):
+            return None
+        parts = [self.gap_types[0]]
+        for text, kind, gap in zip(texts, self.text_types, self.gap_types[1:], strict=True):
+            parts += [(kind,) * len(text), gap]
+        return np.array([kind for part in parts for kind in part] or [0])
+
+
+@lru_cache(maxsize=16)
+def template(tokenizer: "PreTrainedTokenizerFast", texts: int = 1) -> Template:
+    """The template of a tokenizer for one text or two, read off what it makes of them.
+
+    Raises UserError where it makes no piece of the letter a.
+    """
+    found = tokenizer(*["a"] * texts)
+    ids, types = found["input_ids"], found.get("token_type_ids") or [0] * len(found["input_ids"])
+    sources = found.sequence_ids()  # the text of each token, None of a special one
+    if not set(range(texts)) <= set(sources):
+        raise UserError("The tokenizer makes no piece of the letter a, so it is not one of texts: name another.")
+    edges = [0]
+    for text in range(texts):
+        edges += [sources.index(text), len(sources) - sources[::-1].index(text)]
+    borders = list(zip(edges[::2], [*edges[1::2], len(ids)], strict=True))
+    gaps = tuple(tuple(ids[start:end]) for start, end in borders)
+    return Template(
+        gaps,
+        tuple(tuple(types[start:end]) for start, end in borders),
+        tuple(types[sources.index(text)] for text in range(texts)),
+        gaps[0].index(tokenizer.cls_token_id) if tokenizer.cls_token_id in gaps[0] else 0,
+        tokenizer.pad_token_id or 0,
+    )
+
+
+def special_ids(tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+    """The ids that are no pieces of texts: those of templates, of named special tokens, and of added ones so marked."""
+    of_templates = {id for texts in (1, 2) for gap in template(tokenizer, texts).gaps for id in gap}
+    added = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted(of_templates | added | set(tokenizer.all_special_ids))

@@ -14,10 +14,8 @@ from compactbio.documents.names import key, spellings
 from compactbio.documents.tags import chunks, parse, repaired
 from compactbio.documents.words import visible
 from compactbio.errors import UserError
-from compactbio.modeling.heads import softmax
-from compactbio.modeling.packing import NO_LABEL, Row
-from compactbio.modeling.templates import Template, template
-from compactbio.modeling.tokenizers import for_words
+from compactbio.modeling.packing import NO_LABEL, Row, softmax
+from compactbio.modeling.tokenizers import Template, for_words, template
 from compactbio.tasks import ner
 from compactbio.tasks.ner import Sentence
 from compactbio.tasks.outcome import Outcome, listed

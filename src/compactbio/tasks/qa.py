@@ -10,10 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
-from compactbio.modeling.heads import softmax
-from compactbio.modeling.packing import NO_LABEL, Row
-from compactbio.modeling.templates import Template, template
-from compactbio.modeling.tokenizers import WordPieces, word_pieces
+from compactbio.modeling.packing import NO_LABEL, Row, softmax
+from compactbio.modeling.tokenizers import Template, WordPieces, template, word_pieces
 from compactbio.tasks.outcome import Mistake, Outcome, counted
 
 Answer = str | Sequence[str]

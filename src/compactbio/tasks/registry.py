@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Question
-from compactbio.modeling.heads import ARCHITECTURES, AUTO
+from compactbio.modeling.packing import ARCHITECTURES, AUTO
 from compactbio.tasks import ner, ner_encoding, qa, relation
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation_classes import Scheme

@@ -11,10 +11,8 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.modeling.heads import softmax
-from compactbio.modeling.packing import NO_LABEL, Row
-from compactbio.modeling.templates import template
-from compactbio.modeling.tokenizers import WordPieces, word_pieces
+from compactbio.modeling.packing import NO_LABEL, Row, softmax
+from compactbio.modeling.tokenizers import WordPieces, template, word_pieces
 from compactbio.tasks.outcome import Mistake, Outcome, counted, listed, rates
 from compactbio.tasks.relation_classes import Scheme, looks_negative, scheme
 from compactbio.tasks.settings import Settings, named_labels, stored_settings

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from compactbio.documents import Document, Relation
 from compactbio.documents.words import words
-from compactbio.modeling.heads import softmax
-from compactbio.modeling.packing import Row, SoftLabels
+from compactbio.modeling.packing import Row, SoftLabels, softmax
 from compactbio.tasks import ner, ner_encoding, qa, relation
 
 # What a model says of the units of a group, (units, columns): the logarithms of the probabilities of labels or classes;

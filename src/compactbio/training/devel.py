@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from compactbio.documents import Document
-from compactbio.modeling.heads import predictor_of
+from compactbio.modeling.packing import predictor_of
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.registry import TASKS, Logits, score
 from compactbio.tasks.statistics import interval_of

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from compactbio.modeling.families import depth, device_of, mlm_logits
 from compactbio.modeling.packing import Packed, encode
 from compactbio.modeling.sharing import evaluating
-from compactbio.modeling.templates import special_ids
+from compactbio.modeling.tokenizers import special_ids
 from compactbio.objectives import labelled
 from compactbio.objectives.losses import mlm
 

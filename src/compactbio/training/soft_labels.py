@@ -28,7 +28,7 @@ from compactbio.files import atomic_file, clean, value_digest
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.modeling.runtimes import Runtime
-from compactbio.modeling.templates import template
+from compactbio.modeling.tokenizers import template
 from compactbio.tasks import units
 from compactbio.tasks.outcome import listed
 from compactbio.tasks.registry import TASKS

@@ -12,9 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.heads import ARCHITECTURES, task_logits
 from compactbio.modeling.loading import Source
-from compactbio.modeling.packing import NO_LABEL, Packed
+from compactbio.modeling.packing import ARCHITECTURES, NO_LABEL, Packed, task_logits
 from compactbio.objectives import Counts, Losses, counts_of, labelled
 from compactbio.objectives.losses import probabilities_kl, wide
 from compactbio.tasks.registry import TASKS
