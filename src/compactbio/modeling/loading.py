@@ -12,28 +12,13 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoModelForMaskedLM,
-    AutoModelForQuestionAnswering,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import ACT2FN
 
 from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
-from compactbio.modeling.families import (
-    DECODER_BIAS,
-    family_of,
-    is_known,
-    is_untied,
-    longest,
-    needs_segments,
-    pretrained_heads,
-)
+from compactbio.modeling import families
 from compactbio.modeling.packing import AUTO, check_padding
 from compactbio.modeling.sharing import building, held
 from compactbio.modeling.tokenizers import load_tokenizer, reason, template, tokenizer_rules
@@ -49,12 +34,14 @@ _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 # How results are returned, which changes none of them.
 _RETURNED = {
-    "return_dict": True,
-    "torchscript": False,
-    "output_attentions": False,
-    "output_hidden_states": False,
+    "return_dict": True, "torchscript": False, "output_attentions": False, "output_hidden_states": False,
     "chunk_size_feed_forward": 0,
-}
+}  # fmt: skip
+# How weights are read: nothing in them is run, and all that does not fit is reported.
+_READING = {
+    "weights_only": True, "trust_remote_code": False, "local_files_only": True, "ignore_mismatched_sizes": True,
+    "output_loading_info": True,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,7 +96,7 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: not a model folder, as it has no config.json.")
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of many kinds, all about the file
         if b'"auto_map"' in (folder / "config.json").read_bytes():
             raise UserError(
@@ -152,10 +139,10 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
 
     Raises UserError as `load_for` does.
     """
-    family_of(source.config, source.name)
-    model, absent = _read(source, AutoModelForMaskedLM, copy.deepcopy(source.config), seed, torch.float32)
+    families.family_of(source.config, source.name)
+    model, absent = _read(source, transformers.AutoModelForMaskedLM, copy.deepcopy(source.config), seed)
     _refuse_absent(source, [key for key in absent if _is_of_encoder(key, model)])
-    if absent == [DECODER_BIAS] and is_untied(model):
+    if absent == [families.DECODER_BIAS] and families.is_untied(model):
         # Files of an untied decoder hold its bias under the other of its two names.
         model.cls.predictions.decoder.bias = model.cls.predictions.bias
         absent = []
@@ -180,7 +167,7 @@ def load_for(
     than the configuration says, are not finite, or that the model does not use.
     """
     config = copy.deepcopy(source.config)
-    if auto is AutoModelForQuestionAnswering and needs_segments(config) and config.type_vocab_size < 2:
+    if auto is AUTO["qa"] and families.needs_segments(config) and config.type_vocab_size < 2:
         raise UserError(
             f"{source.name}: its config.json has type_vocab_size {config.type_vocab_size}, and a question and its text "
             "are two segments; take another model for questions."
@@ -190,13 +177,13 @@ def load_for(
         config.problem_type = None
     model, absent = _read(source, auto, config, seed if new_head else None, dtype)
     _refuse_absent(source, [key for key in absent if not new_head or _is_of_encoder(key, model)])
-    if auto in AUTO.values() and not is_known(config):
+    if auto in AUTO.values() and not families.is_known(config):
         check_padding(model, source.name)
     return model
 
 
 def _read(
-    source: Source, auto: Any, config: PretrainedConfig, seed: int | None, dtype: torch.dtype
+    source: Source, auto: Any, config: PretrainedConfig, seed: int | None, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, list[str]]:
     """The model that `auto` makes of a source, and the names of the weights that were drawn, from `seed`."""
     for file in source.weights:
@@ -205,16 +192,7 @@ def _read(
                 raise UserError(f"{file}: a pointer of Git LFS, not the weights: run `git lfs pull`.")
     try:
         with building(seed), quiet():
-            model, report = auto.from_pretrained(
-                source.folder,
-                config=config,
-                dtype=dtype,
-                weights_only=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
+            model, report = auto.from_pretrained(source.folder, config=config, dtype=dtype, **_READING)
     except pickle.UnpicklingError:
         raise UserError(
             f"{source.name}: {source.weights[0].name} holds more than tensors, and that could run code, so it is not "
@@ -251,7 +229,7 @@ def _refuse_absent(source: Source, lost: Sequence[str]) -> None:
 def _refuse_unused(source: Source, unexpected: Sequence[str], model: PreTrainedModel, *, new_head: bool) -> None:
     # Further weights of a classifier that is used belong to it.
     used = () if new_head or not hasattr(model, "classifier") else _CLASSIFIER
-    heads = (*_UNUSED, *pretrained_heads(model.config))
+    heads = (*_UNUSED, *families.pretrained_heads(model.config))
     unused = sorted(
         key
         for key in unexpected
@@ -308,7 +286,7 @@ def _lowers(normalizer: dict[str, Any]) -> bool:
 
 def check_length(config: PretrainedConfig, name: str, manifest: dict[str, Any]) -> None:
     """Refuse a model with fewer positions than the corpus has tokens per row."""
-    rows, limit = manifest["settings"]["max_length"], longest(config)
+    rows, limit = manifest["settings"]["max_length"], families.longest(config)
     if limit < rows:
         raise UserError(
             f"{name} has {limit} positions, the corpus rows of up to {rows} tokens; build the corpus with max_length "

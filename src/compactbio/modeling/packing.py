@@ -8,29 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import (
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from compactbio.errors import UserError
-from compactbio.modeling import hardware
+from compactbio.modeling import families, hardware
 from compactbio.modeling.attention import Capture, packed_attention
-from compactbio.modeling.families import (
-    FAMILIES,
-    captures_attention,
-    depth,
-    device_of,
-    first_position,
-    has_segments,
-    packs,
-)
 from compactbio.modeling.sharing import evaluating
 
 NO_LABEL = -100
@@ -38,9 +24,9 @@ NO_LABEL = -100
 ARCHITECTURES = {"ner": "ForTokenClassification", "relation": "ForSequenceClassification", "qa": "ForQuestionAnswering"}
 # The classes that load a task's models.
 AUTO = {
-    "ner": AutoModelForTokenClassification,
-    "relation": AutoModelForSequenceClassification,
-    "qa": AutoModelForQuestionAnswering,
+    "ner": transformers.AutoModelForTokenClassification,
+    "relation": transformers.AutoModelForSequenceClassification,
+    "qa": transformers.AutoModelForQuestionAnswering,
 }
 
 
@@ -160,7 +146,7 @@ def encode(
     wanted = sorted(states)
     with packed_attention(model):
         inputs, at = inputs_of(model, batch)
-        if captures_attention(model):
+        if families.captures_attention(model):
             inputs["capture"] = capture
         hidden = model.base_model(**inputs, output_hidden_states=wanted).hidden_states
 
@@ -181,7 +167,7 @@ def encode(
 def inputs_of(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any], Tensor | None]:
     """What a model, called within `packed_attention`, takes of a packed row, and None; or what `padded_inputs` gives,
     for a family that cannot be packed."""
-    if not packs(model.config):
+    if not families.packs(model.config):
         return padded_inputs(model, batch)
     inputs: dict[str, Any] = {
         "input_ids": batch.input_ids[None],
@@ -189,7 +175,7 @@ def inputs_of(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any], Te
         "cu_seq_lens_q": torch.tensor(batch.borders, dtype=torch.int32, device=batch.input_ids.device),
         "borders": batch.borders,
     }
-    if batch.segments is not None and has_segments(model):
+    if batch.segments is not None and families.has_segments(model):
         inputs["token_type_ids"] = batch.segments[None]
     if kinds := set(getattr(model.config, "layer_types", None) or ()):
         # Otherwise a model with local attention makes a mask of tokens x tokens, which `attend` does not read.
@@ -199,7 +185,7 @@ def inputs_of(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any], Te
 
 def _positions(config: PretrainedConfig, batch: Packed) -> Tensor:
     """The position ids of a packed row, (tokens,), as the model's own code counts them."""
-    first = first_position(config)
+    first = families.first_position(config)
     if not first:
         return batch.position_ids
     # A text may hold the padding token itself, which has no position of its own.
@@ -231,7 +217,7 @@ def padded_inputs(model: PreTrainedModel, batch: Packed) -> tuple[dict[str, Any]
         # An embedding that joins neighbours would see the embedding of [PAD]: padding is zeros.
         del inputs["input_ids"]
         inputs["inputs_embeds"] = model.get_input_embeddings()(ids) * keep[..., None]
-    if batch.segments is not None and has_segments(model):
+    if batch.segments is not None and families.has_segments(model):
         inputs["token_type_ids"] = padded(batch.segments, 0)
     return inputs, at
 
@@ -283,19 +269,19 @@ def task_logits(model: PreTrainedModel, task: str, batch: Packed) -> Tensor:
     """
     if task == "relation":
         return _class_logits(model, batch)
-    with packed_attention(model) if packs(model.config) else nullcontext():
+    with packed_attention(model) if families.packs(model.config) else nullcontext():
         inputs, at = inputs_of(model, batch)
         flat = _logits(model(**inputs)).flatten(0, 1)
     return flat if at is None else flat[at]
 
 
 def _class_logits(model: PreTrainedModel, batch: Packed) -> Tensor:
+    family = families.FAMILIES.get(model.config.model_type)
     # ModernBERT may read the mean of all tokens in place of the first.
-    if packs(model.config) and getattr(model.config, "classifier_pooling", "cls") == "cls":
-        classify = FAMILIES[model.config.model_type].classify
-        assert classify is not None  # as of every family that packs
-        hidden = encode(model, batch, {depth(model)}, set()).hidden[depth(model)]
-        return classify(model, hidden[torch.tensor(batch.borders[:-1], device=hidden.device)])
+    if family and family.classify and getattr(model.config, "classifier_pooling", "cls") == "cls":
+        last = families.depth(model)
+        hidden = encode(model, batch, {last}, set()).hidden[last]
+        return family.classify(model, hidden[torch.tensor(batch.borders[:-1], device=hidden.device)])
     inputs, _ = padded_inputs(model, batch)
     return model(**inputs).logits  # type: ignore[no-any-return]
 
@@ -350,7 +336,7 @@ def predict(
     under autocast. The model's mode is kept."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found: list[NDArray[np.float32]] = []  # in that order
-    device = device_of(model)
+    device = families.device_of(model)
     with evaluating(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for batch in pack([rows[i] for i in order], tokens):
             found += row_logits(model, task, batch.to(device))
