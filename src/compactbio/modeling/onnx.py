@@ -256,8 +256,7 @@ class OnnxRuntime:
 
     def _check_runs(self) -> bool:
         """Run rows alone and together, fix how many a batch may have, and return whether they may be padded."""
-        positions = longest(self._config)
-        most = min(self.longest or _LONG, positions)
+        most = min(self.longest or _LONG, longest(self._config))
         if most < _SHORTEST:
             raise UserError(f"{self._path}: its rows have {most} tokens, which is too few; export it for longer ones.")
         draw, vocabulary = np.random.default_rng(0), int(self._config.vocab_size)

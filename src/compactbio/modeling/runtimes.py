@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -223,22 +224,17 @@ def fastest(source: Source, threads: int | None = None) -> str:
     if len(names) == 1:
         return names[0]
     place = cache() / "runtimes" / f"{value_digest(_conditions(source, names, threads))}.json"
-    try:
-        known: str = read_json(place)["fastest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        known = ""
-    if known in names:
-        return known
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if (known := read_json(place)["fastest"]) in names:
+            return str(known)
     loaded = {name: load(source, name, threads) for name in names}
     longest = min([SENTENCE, *(runtime.longest for runtime in loaded.values() if runtime.longest)])
     speeds = tokens_per_second(loaded, random_rows(source.config, task_of(source), longest))
     best = max(speeds, key=lambda name: speeds[name])
-    try:
+    # Where the cache cannot be written, each call measures again.
+    with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
         write_json(place, {"fastest": best, "tokens_per_second": speeds})
-    except OSError:
-        # Where the cache cannot be written, each call measures again.
-        pass
     return best
 
 
