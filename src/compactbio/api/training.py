@@ -183,13 +183,7 @@ def distil(
         raise UserError(f"Recipe {loaded.name} continues a checkpoint and has no teacher: call pretrain.")
     with hardware.on_device(device):
         result = pretraining.train(
-            loaded,
-            corpus,
-            out,
-            teacher=teacher,
-            precision=precision,
-            tokens_per_batch=tokens_per_batch,
-            resume=resume,
+            loaded, corpus, out, teacher=teacher, precision=precision, tokens_per_batch=tokens_per_batch, resume=resume
         )
     return Run(Path(out), result)
 

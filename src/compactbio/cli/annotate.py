@@ -1,11 +1,9 @@
 """`compactbio annotate`: files of texts in, one file with entities out."""
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,15 +26,12 @@ compactbio annotate notes/ --model Disease=ncbi --model Chemical=chem --out enti
 
 echo 'Aspirin for lung cancer.' | compactbio annotate - --model tagger --out -
 """
-
-
 Format = Literal["jsonl", "parquet", "bioc", "pubtator", "brat"]
 
 
 def annotate(
     inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT...", help="Files, folders or patterns; - is standard input.", show_default=False),
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders or patterns; - is standard input.")
     ],
     models: Annotated[
         list[str],
@@ -44,23 +39,20 @@ def annotate(
             "--model",
             metavar="MODEL",
             help="A fine-tuned NER model (folder or hub name), or TYPE=MODEL to name its mentions; repeatable.",
-            show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; - is standard output.", show_default=False)],
-    format: Annotated[
-        Format | None, typer.Option(help="By default as the suffix of --out says.", show_default=False)
-    ] = None,
+    out: Annotated[Path, typer.Option(help="The file to write; - is standard output.")],
+    format: Annotated[Format | None, typer.Option(help="By default as the suffix of --out says.")] = None,
     input_format: options.TextsFormat = None,
     text_field: Annotated[
-        str | None, typer.Option(help="The field of JSON lines or Parquet that holds the text.", show_default=False)
+        str | None, typer.Option(help="The field of JSON lines or Parquet that holds the text.")
     ] = None,
     min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Leave out entities with a lower score.")] = 0.0,
     min_precision: options.MinPrecision = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the annotations that the input has.")] = False,
     runtime: options.RuntimeChoice = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default one per GPU, or one per core.", show_default=False)
+        int | None, typer.Option(min=1, help="Processes; by default one per GPU, or one per core.")
     ] = None,
     device: options.DeviceChoice = "auto",
     on_cluster: Annotated[
@@ -77,11 +69,8 @@ def annotate(
     their reason in OUT.failed.jsonl, or on standard error. The exit status is 0 where any document was annotated, 2
     where none was.
     """
-    from rich.console import Console
-
     from compactbio.annotate.files import annotate_files, stream
     from compactbio.errors import UserError
-    from compactbio.progress import Reporter
 
     if str(out) == "-" and format not in (None, "jsonl"):
         raise UserError(f"Standard output takes jsonl only, not {format}: name a file.", setting="out")
@@ -95,18 +84,14 @@ def annotate(
         "runtime": runtime,
         "device": device,
     }
-    try:
-        with Reporter(Console(stderr=True)) as reporter, _on_disk(inputs) as files:
-            if str(out) == "-":
-                _print_lines(stream(files, **given, workers=workers or 1, listener=reporter))
-                return
-            found = annotate_files(
-                files, out, **given, format=format, workers=workers, on_cluster=on_cluster, listener=reporter
-            )
-    except KeyboardInterrupt:
-        typer.echo("Stopped; finished work is kept. Run the same command again to resume.", err=True)
-        raise typer.Exit(130) from None
-    typer.echo(json.dumps(asdict(found), indent=2) if as_json else _text(found))
+    with options.reporting(options.RUN_AGAIN) as reporter, _on_disk(inputs) as files:
+        if str(out) == "-":
+            _print_lines(stream(files, **given, workers=workers or 1, listener=reporter))
+            return
+        found = annotate_files(
+            files, out, **given, format=format, workers=workers, on_cluster=on_cluster, listener=reporter
+        )
+    options.show(found, as_json, _text)
 
 
 @contextmanager

@@ -30,10 +30,8 @@ Then: compactbio compare SUITE.yaml --out table
 
 
 def compare(
-    suite: Annotated[Path, typer.Argument(help="Models, data sets and seeds, as YAML.", show_default=False)],
-    out: Annotated[
-        Path, typer.Option(help="The folder of all runs and of the report (index.html).", show_default=False)
-    ],
+    suite: Annotated[Path, typer.Argument(help="Models, data sets and seeds, as YAML.")],
+    out: Annotated[Path, typer.Option(help="The folder of all runs and of the report (index.html).")],
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Fine-tune and score nothing; report on what has been run.")
     ] = False,
@@ -48,26 +46,20 @@ def compare(
 
     What was run is kept and not run again; a run that fails is reported, and tried again the next time.
     """
-    from rich.console import Console
-
     from compactbio import api
     from compactbio.comparison.report import markdown
-    from compactbio.progress import Reporter
 
-    try:
-        with Reporter(Console(stderr=True)) as reporter:
-            table = api.compare(
-                suite,
-                out,
-                report_only=report_only,
-                precision=precision,
-                tokens_per_batch=tokens_per_batch,
-                workers=workers,
-                listener=reporter,
-            )
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped; what was run is kept. Resume with: compactbio {shlex.join(sys.argv[1:])}", err=True)
-        raise typer.Exit(130) from None
+    again = f"what was run is kept. Resume with: compactbio {shlex.join(sys.argv[1:])}"
+    with options.reporting(again) as reporter:
+        table = api.compare(
+            suite,
+            out,
+            report_only=report_only,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            workers=workers,
+            listener=reporter,
+        )
     typer.echo(json.dumps(asdict(table), indent=2) + "\n" if as_json else markdown(table), nl=False)
     typer.echo(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)", err=True)
     if not any(row.runs for row in table.rows):

@@ -22,27 +22,18 @@ compactbio evaluate QA/test-7b.json --model reader --gold QA/7B_golden.json
 
 compactbio evaluate NER/NCBI-disease --predictions predicted.tsv
 """
-
-
 Protocol = Literal["word", "published"]
-
-
 SplitName = Literal["devel", "test"]
 
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[
-        Path, typer.Argument(help="A folder, whose test split is scored, or one file.", show_default=False)
-    ],
-    model: Annotated[
-        str | None, typer.Option(help="Folder or hub name of a fine-tuned model.", show_default=False)
-    ] = None,
+    data: Annotated[Path, typer.Argument(help="A folder, whose test split is scored, or one file.")],
+    model: Annotated[str | None, typer.Option(help="Folder or hub name of a fine-tuned model.")] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Score another system's predictions instead: a file in a format of the data, or a BRAT folder.",
-            show_default=False,
+            help="Score another system's predictions instead: a file in a format of the data, or a BRAT folder."
         ),
     ] = None,
     task: options.TaskChoice = None,
@@ -53,9 +44,7 @@ def evaluate(
     split: Annotated[
         SplitName, typer.Option(help="The split of a data folder, or of a file that was split to train on.")
     ] = "test",
-    gold: Annotated[
-        Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.", show_default=False)
-    ] = None,
+    gold: Annotated[Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.")] = None,
     untyped: Annotated[
         bool, typer.Option("--untyped", help="NER: compare the extents of mentions alone, whatever their types.")
     ] = False,
@@ -65,8 +54,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Write what the model predicted: mentions (.tsv, .conll, .pubtator, .xml or .jsonl), a class per "
-            "line, or a BioASQ submission.",
-            show_default=False,
+            "line, or a BioASQ submission."
         ),
     ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the most frequent errors.")] = 0,
@@ -75,8 +63,7 @@ def evaluate(
     runtime: Annotated[
         options.Runtime | None,
         typer.Option(
-            help="Score what annotates: an exported model, or weights rounded to bf16; auto, fastest as in annotate.",
-            show_default=False,
+            help="Score what annotates: an exported model, or weights rounded to bf16; auto, fastest as in annotate."
         ),
     ] = None,
     calibrate: Annotated[
@@ -93,6 +80,7 @@ def evaluate(
     The score is added to the card of a model that `compactbio finetune` made. A folder that holds only an exported
     model is scored by that.
     """
+    from compactbio import api
     from compactbio.errors import UserError
     from compactbio.evaluation import predictions as files
     from compactbio.evaluation import scoring
@@ -101,40 +89,31 @@ def evaluate(
 
     if (model is None) == (predictions is None):
         raise UserError("Name either a model (--model) or a file of predictions (--predictions) to score.")
-    asked: dict[str, Any] = {
-        "task": task,
-        "protocol": protocol,
-        "split": split,
-        "gold": gold,
-        "format": format,
-        "untyped": untyped,
-        "negative": negative,
-        "scheme": scheme,
-    }
     if calibrate and model is None:
         raise UserError("Only a model's scores can be calibrated: leave --calibrate out.")
     if write_predictions:
         if model is None:
             raise UserError("Only a model's predictions can be written: leave --write-predictions out.")
-        files.check_writable(write_predictions, data, asked["task"], asked["format"])
+        files.check_writable(write_predictions, data, task, format)
         context.with_resource(locked(write_predictions))
-    try:
-        if model is None:
-            assert predictions is not None
-            result = files.evaluate_file(predictions, data, **asked)
-        else:
-            result = scoring.evaluate(
-                model,
-                data,
-                precision=precision,
-                tokens_per_batch=tokens_per_batch,
-                runtime=runtime,
-                calibrate=calibrate,
-                **asked,
-            )
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was scored.", err=True)
-        raise typer.Exit(130) from None
+    with options.stopping("nothing was scored."):
+        result = api.evaluate(
+            data,
+            model,
+            predictions=predictions,
+            task=task,
+            format=format,
+            protocol=protocol,
+            split=split,
+            gold=gold,
+            untyped=untyped,
+            negative=negative,
+            scheme=scheme,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            runtime=runtime,
+            calibrate=calibrate,
+        )
     typer.echo(json.dumps(result.record(), ensure_ascii=False) if as_json else _text(result, mistakes))
     if write_predictions:
         files.write(result, write_predictions)

@@ -20,22 +20,15 @@ EXAMPLE = "Example: compactbio serve tagger-int8, then open http://127.0.0.1:800
 
 
 def serve(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Fine-tuned NER models, or TYPE=MODEL.", show_default=False)
-    ],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Fine-tuned NER models, or TYPE=MODEL.")],
     host: Annotated[
         str, typer.Option(help="The address to listen on; the default is this machine alone.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 8000,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="COMPACTBIO_TOKEN", help="Ask for this bearer token.", show_default=False),
-    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="COMPACTBIO_TOKEN", help="Ask for this bearer token.")] = None,
     runtime: options.RuntimeChoice = "auto",
     device: options.DeviceChoice = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the model; by default one per core.", show_default=False)
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model; by default one per core.")] = None,
     min_precision: options.MinPrecision = None,
     max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a request at most.")] = 1_000_000,
     max_documents: Annotated[int, typer.Option(min=1, help="Documents of a request at most.")] = 1000,

@@ -110,11 +110,7 @@ def _score_mentions(documents: Sequence[Document], path: Path, *, untyped: bool)
 
 
 def _score_relations(
-    documents: Sequence[Document],
-    path: Path,
-    labels: set[str],
-    negative: Sequence[str] | None,
-    name: str | None,
+    documents: Sequence[Document], path: Path, labels: set[str], negative: Sequence[str] | None, name: str | None
 ) -> Outcome:
     """`labels` are those of all splits: one alone may lack some, the negative one too."""
     with named_errors(path):

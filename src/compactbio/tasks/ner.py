@@ -188,9 +188,7 @@ def outcome_of_spans(documents: Sequence[Document], found: Sequence[set[Span]]) 
 
 
 def outcome_of_documents(
-    documents: Sequence[Document],
-    predicted: Sequence[Document],
-    misplaced: Mapping[str, Sequence[str]] | None = None,
+    documents: Sequence[Document], predicted: Sequence[Document], misplaced: Mapping[str, Sequence[str]] | None = None
 ) -> Outcome:
     """The outcome of another system's documents, matched with those of the gold by `alignment.aligned`.
 

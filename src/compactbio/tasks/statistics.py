@@ -67,12 +67,7 @@ def interval(
 
 
 def paired(
-    a: Units,
-    b: Units,
-    statistic: Statistic,
-    level: float = LEVEL,
-    repeats: int = REPEATS,
-    seed: int = 0,
+    a: Units, b: Units, statistic: Statistic, level: float = LEVEL, repeats: int = REPEATS, seed: int = 0
 ) -> Paired:
     """Compare two models on the same test units: score(a) - score(b), every draw of units serving both.
 
