@@ -26,7 +26,6 @@ compactbio annotate notes/ --model Disease=ncbi --model Chemical=chem --out enti
 
 echo 'Aspirin for lung cancer.' | compactbio annotate - --model tagger --out -
 """
-Format = Literal["jsonl", "parquet", "bioc", "pubtator", "brat"]
 
 
 def annotate(
@@ -42,7 +41,10 @@ def annotate(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The file to write; - is standard output.")],
-    format: Annotated[Format | None, typer.Option(help="By default as the suffix of --out says.")] = None,
+    format: Annotated[
+        Literal["jsonl", "parquet", "bioc", "pubtator", "brat"] | None,
+        typer.Option(help="By default as the suffix of --out says."),
+    ] = None,
     input_format: options.TextsFormat = None,
     text_field: Annotated[
         str | None, typer.Option(help="The field of JSON lines or Parquet that holds the text.")

@@ -14,7 +14,6 @@ _BUILD_EXAMPLE = (
     "Example: compactbio corpus build baseline/ updatefiles/ --tokenizer dmis-lab/biobert-base-cased-v1.2 "
     "--out corpora/pubmed --holdout 10000"
 )
-Overflow = Literal["drop", "keep"]
 ManifestAsJson = Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")]
 
 
@@ -32,7 +31,7 @@ def build(
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     max_length: Annotated[int, typer.Option(help="Tokens per row, special ones included.")] = 256,
     overflow: Annotated[
-        Overflow, typer.Option(help="Tokens beyond the length: drop them, or keep them as further rows.")
+        Literal["drop", "keep"], typer.Option(help="Tokens beyond the length: drop them, or keep them as further rows.")
     ] = "drop",
     holdout: Annotated[int, typer.Option(help="Rows to set aside for the held-out loss.")] = 0,
     exclude: Annotated[Path | None, typer.Option(help="A file of PMIDs to leave out, one per line.")] = None,
@@ -76,8 +75,7 @@ def build(
 
 @app.command(epilog="Example: compactbio corpus stats corpora/pubmed")
 def stats(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")],
-    as_json: ManifestAsJson = False,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")], as_json: ManifestAsJson = False
 ) -> None:
     """Print what a corpus holds: sources, counts, rows, tokens, lengths."""
     from compactbio import corpus

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 EXPORT_EXAMPLE = "Example: compactbio export tagger --format onnx-int8 --data NER/NCBI-disease --out tagger-int8"
 PROFILE_EXAMPLE = "Example: compactbio profile models/teacher models/distil-biobert models/tiny-biobert"
-Format = Literal["onnx", "onnx-int8"]
-Part = Literal["train", "devel", "test"]
 
 
 def export(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="A fine-tuned model: folder or hub name.")],
     out: Annotated[Path, typer.Option(help="The folder to write; may be the model's own.")],
-    format: Annotated[Format, typer.Option(help="fp32, or int8 weights and activations.")] = "onnx",
+    format: Annotated[
+        Literal["onnx", "onnx-int8"], typer.Option(help="fp32, or int8 weights and activations.")
+    ] = "onnx",
     data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -35,7 +35,9 @@ def export(
             "each."
         ),
     ] = None,
-    split: Annotated[Part | None, typer.Option(help="By default devel where there is one, else test.")] = None,
+    split: Annotated[
+        Literal["train", "devel", "test"] | None, typer.Option(help="By default devel where there is one, else test.")
+    ] = None,
     max_loss: Annotated[
         float, typer.Option(min=0.0, help="What the main score may lose, in hundredths, before int8 is refused.")
     ] = 0.3,

@@ -22,8 +22,6 @@ compactbio evaluate QA/test-7b.json --model reader --gold QA/7B_golden.json
 
 compactbio evaluate NER/NCBI-disease --predictions predicted.tsv
 """
-Protocol = Literal["word", "published"]
-SplitName = Literal["devel", "test"]
 
 
 def evaluate(
@@ -39,10 +37,12 @@ def evaluate(
     task: options.TaskChoice = None,
     format: options.DataFormatChoice = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script.")
+        Literal["word", "published"],
+        typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script."),
     ] = "word",
     split: Annotated[
-        SplitName, typer.Option(help="The split of a data folder, or of a file that was split to train on.")
+        Literal["devel", "test"],
+        typer.Option(help="The split of a data folder, or of a file that was split to train on."),
     ] = "test",
     gold: Annotated[Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.")] = None,
     untyped: Annotated[

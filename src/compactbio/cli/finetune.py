@@ -21,7 +21,6 @@ compactbio evaluate NER/NCBI-disease --model tagger
 
 compactbio finetune Disease=NER/NCBI-disease Gene=NER/BC2GM --model models/distil-biobert --out tagger-of-both
 """
-TrainOn = Literal["train", "train+devel"]
 
 
 def finetune(
@@ -60,7 +59,8 @@ def finetune(
     task: options.TaskChoice = None,
     format: options.DataFormatChoice = None,
     train_on: Annotated[
-        TrainOn, typer.Option(help="train keeps the best epoch by devel; train+devel, for final numbers, the last.")
+        Literal["train", "train+devel"],
+        typer.Option(help="train keeps the best epoch by devel; train+devel, for final numbers, the last."),
     ] = "train",
     setting: Annotated[
         list[str] | None,

@@ -15,11 +15,7 @@ import typer
 if TYPE_CHECKING:
     from compactbio.progress import Reporter
 
-TaskName = Literal["ner", "relation", "qa"]
-Precision = Literal["auto", "bf16", "fp32"]
 Runtime = Literal["auto", "fastest", "torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
-Device = Literal["auto", "cpu", "cuda"]
-Scheme = Literal["chemprot", "labels"]
 # `formats.READABLE` and `formats.recognise.TEXTS`, which are not imported for the help alone.
 DataFormat = Literal[
     "conll", "pubtator", "bioc", "bioc-json", "brat", "hf-jsonl", "bigbio", "squad", "bioasq", "marked", "marked-jsonl",
@@ -29,30 +25,28 @@ TextFormat = Literal[
     "text", "pubmed", "jsonl", "parquet", "pubtator", "bioc", "bioc-json", "brat", "conll", "hf-jsonl", "bigbio",
     "squad", "bioasq", "marked",
 ]  # fmt: skip
-TaskChoice = Annotated[TaskName | None, typer.Option("--task", help="By default recognised from the data.")]
-DataFormatChoice = Annotated[
-    DataFormat | None, typer.Option("--format", help="The format of the data; by default recognised.")
+TaskChoice = Annotated[
+    Literal["ner", "relation", "qa"] | None, typer.Option(help="By default recognised from the data.")
 ]
-TextsFormat = Annotated[
-    TextFormat | None, typer.Option("--input-format", help="The format of all inputs; by default recognised.")
-]
+DataFormatChoice = Annotated[DataFormat | None, typer.Option(help="The format of the data; by default recognised.")]
+TextsFormat = Annotated[TextFormat | None, typer.Option(help="The format of all inputs; by default recognised.")]
 RuntimeChoice = Annotated[
     Runtime,
     typer.Option(
-        "--runtime",
-        help="auto is what the folder was exported for, else PyTorch in fp32; fastest measures, and keeps the answer.",
+        help="auto is what the folder was exported for, else PyTorch in fp32; fastest measures, and keeps the answer."
     ),
 ]
-DeviceChoice = Annotated[Device, typer.Option("--device", help="auto is a CUDA GPU where there is one.")]
+DeviceChoice = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is a CUDA GPU where there is one.")]
 MinPrecision = Annotated[
     float | None,
     typer.Option(
-        "--min-precision",
         help="Leave out mentions of a score at which, on the data that the model was calibrated on, fewer of the type "
-        "were right than this share (0.95).",
+        "were right than this share (0.95)."
     ),
 ]
-PrecisionChoice = Annotated[Precision, typer.Option("--precision", help="bf16 where the hardware has it, else fp32.")]
+PrecisionChoice = Annotated[
+    Literal["auto", "bf16", "fp32"], typer.Option(help="bf16 where the hardware has it, else fp32.")
+]
 TokensPerBatch = Annotated[
     int | None,
     typer.Option(
@@ -64,17 +58,14 @@ TokensPerBatch = Annotated[
 Negative = Annotated[
     list[str] | None,
     typer.Option(
-        "--negative",
-        metavar="LABEL",
-        help="Relations: the class of no relation; repeatable. By default known by its name.",
+        metavar="LABEL", help="Relations: the class of no relation; repeatable. By default known by its name."
     ),
 ]
 SchemeChoice = Annotated[
-    Scheme | None,
+    Literal["chemprot", "labels"] | None,
     typer.Option(
-        "--scheme",
         help="Relations: chemprot scores ChemProt's five groups, labels each label by itself. By default known by the "
-        "labels.",
+        "labels."
     ),
 ]
 # What Ctrl-C means where the same command resumes.

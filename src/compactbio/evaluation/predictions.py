@@ -20,10 +20,9 @@ from compactbio.formats.streams import lines, named_errors
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
-from compactbio.tasks.outcome import Outcome, counted
+from compactbio.tasks.outcome import Outcome, counted, interval_of
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import looks_negative
-from compactbio.tasks.statistics import interval_of
 
 _HEADERS = frozenset(("label", "class", "relation", "prediction", "predicted"))
 _NUMBER = re.compile(r"[-+]?([0-9.]+(e[-+]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
@@ -103,7 +102,7 @@ def _score_mentions(documents: Sequence[Document], path: Path, *, untyped: bool)
         predicted = list(formats.read(path))
     misplaced = left_out.mentions
     if untyped:
-        documents, predicted = ner.without_types(documents), ner.without_types(predicted)
+        documents, predicted = ner.with_type(documents, ""), ner.with_type(predicted, "")
         misplaced = {name: [""] * len(kinds) for name, kinds in misplaced.items()}
     outcome = ner.outcome_of_documents(documents, predicted, misplaced)
     return replace(outcome, notes=(*outcome.notes, *left_out, *([UNTYPED] if untyped else [])))

@@ -20,10 +20,9 @@ from compactbio.tasks import calibration, calibration_file, ner, ner_encoding
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import Calibration
 from compactbio.tasks.data import Data, Split
-from compactbio.tasks.outcome import Outcome, listed
+from compactbio.tasks.outcome import Outcome, interval_of, listed
 from compactbio.tasks.registry import TASKS, Logits, Task, score
 from compactbio.tasks.settings import Settings, settings, stored_settings, trained_on_iob2, unknown_words
-from compactbio.tasks.statistics import interval_of
 from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card
 
@@ -121,7 +120,7 @@ def evaluate(
     with counting_left_out() as left_out:
         documents = found.read(split, whole=not in_part)
     if untyped:
-        documents = ner.without_types(documents)
+        documents = ner.with_type(documents, "")
     golden = found.golden() if split == "test" else None
     _check_head(source, kind, found.task)
     if calibrate:

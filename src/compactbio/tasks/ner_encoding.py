@@ -286,7 +286,7 @@ def outcome(
     unseen = {span.type for document in documents for span in document.spans} - known
     note = f"The model knows no {listed(unseen)}: all mentions of it count as missed."
     if known == {""} and unseen:
-        documents = ner.without_types(documents)
+        documents = ner.with_type(documents, "")
         note = f"Types are not compared, because the model names none; the data name {listed(unseen)}."
     result = ner.outcome(documents, encoded.sentences, predicted, protocol, encoded.piece_counts)
     return replace(result, notes=(*result.notes, note)) if unseen else result

@@ -103,9 +103,7 @@ def outcome(
         metric="mrr",
         scores=score([question.answers for question in scored.values()], list(texts.values())),
         units=np.array([_unit(rank) for rank in ranks.values()], dtype=np.float64).reshape(-1, 4),
-        statistic="mrr",
         unit="question",
-        per_type={},
         mistakes=tuple(_mistake(scored[key], texts[key], rank) for key, rank in ranks.items() if rank != 1),
         notes=_notes(found, gold, scored),
     )
