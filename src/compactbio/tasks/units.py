@@ -164,8 +164,8 @@ def _bounds(document: Document) -> NDArray[np.int64]:
 
 def _passage_scores(documents: Sequence[Document], encoded: qa.Encoded, logits: Logits) -> list[Scores]:
     """Of a word in several windows the scores are those of the one in which it is farthest from a cut."""
-    found: list[Scores] = [np.empty((0, 2), dtype=np.float32)] * len(_asked(documents))
     places = _asked(documents)
+    found: list[Scores] = [np.empty((0, 2), dtype=np.float32)] * len(places)
     pairs = zip(encoded.windows, logits, strict=True)
     for asked, group in groupby(pairs, key=lambda pair: (pair[0].document, pair[0].question)):
         windows = list(group)
