@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from compactbio import __version__
-from compactbio.cli import annotate, compare, corpus, demo, deploy, evaluate, finetune, recipes, serve, train
+from compactbio.cli import annotate, corpus, demo, deploy, evaluate, finetune, recipes, train
 from compactbio.errors import UserError, sentence_for
 
 app = typer.Typer(
@@ -25,12 +25,12 @@ for _command, _example in (
     (train.plan, train.PLAN_EXAMPLE),
     (train.train, train.TRAIN_EXAMPLE),
     (finetune.finetune, finetune.EXAMPLE),
-    (evaluate.evaluate, evaluate.EXAMPLE),
-    (compare.compare, compare.EXAMPLE),
+    (evaluate.evaluate, evaluate.EVALUATE_EXAMPLE),
+    (evaluate.compare, evaluate.COMPARE_EXAMPLE),
     (deploy.profile, deploy.PROFILE_EXAMPLE),
     (deploy.export, deploy.EXPORT_EXAMPLE),
-    (annotate.annotate, annotate.EXAMPLE),
-    (serve.serve, serve.EXAMPLE),
+    (annotate.annotate, annotate.ANNOTATE_EXAMPLE),
+    (annotate.serve, annotate.SERVE_EXAMPLE),
     (demo.demo, demo.EXAMPLE),
 ):
     # A paragraph on one line: the help would keep the line ends of the source.

@@ -1,6 +1,10 @@
-"""`compactbio evaluate`: a data set and a model or a file of predictions in; scores with an interval out."""
+"""`compactbio evaluate`: a data set and a model or a file of predictions in, scores with an interval out; `compactbio
+compare`: models x data sets x seeds in, the table with intervals, tests, plots and a page out."""
 
 import json
+import shlex
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +15,7 @@ from compactbio.cli import options
 if TYPE_CHECKING:
     from compactbio.evaluation.scoring import Evaluation
 
-EXAMPLE = """\
+EVALUATE_EXAMPLE = """\
 Examples:
 
 compactbio evaluate NER/NCBI-disease --model tagger --write-predictions predicted.tsv
@@ -21,6 +25,22 @@ compactbio evaluate corpus.pubtator --model OWNER/TAGGER --untyped
 compactbio evaluate QA/test-7b.json --model reader --gold QA/7B_golden.json
 
 compactbio evaluate NER/NCBI-disease --predictions predicted.tsv
+"""
+COMPARE_EXAMPLE = """\
+Example of a SUITE.yaml:
+
+models: {biobert: dmis-lab/biobert-base-cased-v1.2, distil: models/distil-biobert}
+
+data: {NCBI-disease: NER/NCBI-disease, GAD: RE/GAD, BioASQ: {train: t.json, test: u.json, gold: g.json}}
+
+seeds: [0, 1, 2]
+
+teacher: biobert
+
+Also: baseline (by default the first model), settings (as finetune --set), train_on (train or train+devel); and for one
+data set: devel, task, seeds, settings.
+
+Then: compactbio compare SUITE.yaml --out table
 """
 
 
@@ -167,3 +187,41 @@ def _mistakes(found: list[dict[str, Any]]) -> list[str]:
         f"{'':20}{m['context']}"
         for m in found
     ]
+
+
+def compare(
+    suite: Annotated[Path, typer.Argument(help="Models, data sets and seeds, as YAML.")],
+    out: Annotated[Path, typer.Option(help="The folder of all runs and of the report (index.html).")],
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Fine-tune and score nothing; report on what has been run.")
+    ] = False,
+    precision: options.PrecisionChoice = "auto",
+    tokens_per_batch: options.TokensPerBatch = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Runs side by side, each in a process of its own.")
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Fine-tune and score every model on every data set, and write the table of the paper from it.
+
+    What was run is kept and not run again; a run that fails is reported, and tried again the next time.
+    """
+    from compactbio import api
+    from compactbio.comparison.report import markdown
+
+    again = f"what was run is kept. Resume with: compactbio {shlex.join(sys.argv[1:])}"
+    with options.reporting(again) as reporter:
+        table = api.compare(
+            suite,
+            out,
+            report_only=report_only,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            workers=workers,
+            listener=reporter,
+        )
+    typer.echo(json.dumps(asdict(table), indent=2) + "\n" if as_json else markdown(table), nl=False)
+    typer.echo(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)", err=True)
+    if not any(row.runs for row in table.rows):
+        typer.echo("No run is done, so there is nothing to compare yet.", err=True)
+        raise typer.Exit(2)

@@ -89,11 +89,8 @@ def evaluate_file(
         interval=interval_of(outcome),
         data=described(found, split, documents, whole=found.single),
         model={"name": predicted.name, "sha256": datasets.digest(predicted), "parameters": None},
-        seed=None,
-        train_on=None,
         documents=documents,
         golden=golden,
-        predictions=None,
     )
 
 

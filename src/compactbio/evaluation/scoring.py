@@ -44,9 +44,9 @@ class Evaluation:
         interval: the 95 % bootstrap interval of the main score.
         data: name, split, SHA-256 and counts of what was scored.
         model: name, SHA-256, parameters and runtime.
+        documents: what was scored.
         seed: of the model's own training run, None where it was not made here.
         train_on: likewise, the splits that it was trained on.
-        documents: what was scored.
         golden: QA answers that are not in the documents.
         predictions: the model's, as of the task; None for another system's.
     """
@@ -57,11 +57,11 @@ class Evaluation:
     interval: tuple[float, float]
     data: dict[str, Any]
     model: dict[str, Any]
-    seed: int | None
-    train_on: str | None
     documents: Sequence[Document]
-    golden: Mapping[str, Question] | None
-    predictions: Any
+    seed: int | None = None
+    train_on: str | None = None
+    golden: Mapping[str, Question] | None = None
+    predictions: Any = None
 
     def record(self) -> dict[str, Any]:
         """As a JSON value, the main scores at its top level too."""

@@ -244,22 +244,19 @@ class Mentions:
 def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], *, valid: bool) -> Mentions:
     """The mentions that `decode`'s tags stand for, in their order; the arguments are those of `decode`."""
     types = [None if parse(name)[0] == "O" else parse(name)[1] for name in names]
-    # Most sentences hold no mention: only those that do are read word by word.
-    tagged: dict[int, tuple[list[str], dict[int, NDArray[np.float32]]]] = {}
-    for index, numbers, values in _by_sentence(encoded, logits):
-        best = _best_labels(values, names, valid=valid)
-        if all(types[label] is None for label in best):
-            continue
-        tagged[index] = (["O"] * len(encoded.sentences[index].words), {})
-        tags, by_word = tagged[index]
-        for word, label, value in zip(numbers, best, values, strict=True):
-            tags[word], by_word[word] = names[label], value
     places: list[tuple[int, Span]] = []
     words: list[NDArray[np.float32]] = []
     kinds: list[str] = []
     owners: list[int] = []
-    for index, (tags, by_word) in tagged.items():
-        sentence = encoded.sentences[index]
+    for index, numbers, values in _by_sentence(encoded, logits):
+        best = _best_labels(values, names, valid=valid)
+        # Most sentences hold no mention: only those that do are read word by word.
+        if all(types[label] is None for label in best):
+            continue
+        sentence, by_word = encoded.sentences[index], dict(zip(numbers, values, strict=True))
+        tags = ["O"] * len(sentence.words)
+        for word, label in zip(numbers, best, strict=True):
+            tags[word] = names[label]
         for first, end, kind in chunks(_bridged(tags, encoded.piece_counts[index])):
             own = [by_word[word] for word in range(first, end) if word in by_word]
             words += own
