@@ -107,9 +107,9 @@ def evaluate(
     Raises UserError for a model without the task's head or labels, labels that it has never seen, and whatever else
     the user can fix.
     """
-    if calibrate:
-        runtime = runtime or "auto"
-    source = _find(model, runtime)
+    if runtime is None and (calibrate or not loading.configured(model).weights):
+        runtime = "auto"
+    source = runtimes.find(model, runtime) if runtime else loading.find(model)
     found = datasets.find(data, task, name, gold, format=format)
     kind, run = TASKS[found.task], _run_of(source)
     trained_on = run.get("data", {})
@@ -204,12 +204,6 @@ def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibrat
     )
 
 
-def _find(model: str | Path, runtime: str | None) -> Source:
-    if runtime is None and loading.configured(model).weights:
-        return loading.find(model)
-    return runtimes.find(model, runtime or "auto")
-
-
 def check_options(
     found: Data,
     split: Split,
@@ -252,8 +246,8 @@ def _load(
 ) -> tuple[Predictor, int | None, dict[str, Any]]:
     """What computes a model's logits, its row length where that is fixed, and how a report names it."""
     about: dict[str, Any] = {"name": source.public_name(), "sha256": source.digest, "parameters": None}
-    if runtime is not None or not source.weights:
-        loaded = runtimes.load(source, runtimes.chosen(source, runtime or "auto"))
+    if runtime:
+        loaded = runtimes.load(source, runtimes.chosen(source, runtime))
         about |= {"sha256": runtimes.digest(source, loaded.name), "runtime": loaded.name}
         return loaded.logits, loaded.longest, about
     with loading.quiet():

@@ -200,22 +200,14 @@ def _listed(sizes: Sequence[int]) -> str:
 
 def _resampled(units: Units, statistic: Statistic, repeats: int, seed: int) -> NDArray[np.float64]:
     """`score` of each of `repeats` draws, (repeats,); the draws depend on `seed` and the numbers of units alone."""
-    scores = [
-        _resampled_fold(fold, statistic, repeats, np.random.default_rng([seed, place]))
-        for place, fold in enumerate(_folds(units))
-    ]
+    scores = []
+    for place, fold in enumerate(_folds(units)):
+        seeds, n, k = fold.shape
+        flat = fold.transpose(1, 0, 2).reshape(n, seeds * k).astype(np.float64)
+        draws = _counts(np.random.default_rng([seed, place]), n, repeats)
+        blocks = [statistic((counts @ flat).reshape(len(counts), seeds, k)).mean(axis=1) for counts in draws]
+        scores.append(np.concatenate(blocks))
     return np.asarray(np.mean(scores, axis=0))
-
-
-def _resampled_fold(
-    units: NDArray[np.float64], statistic: Statistic, repeats: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    seeds, n, k = units.shape
-    flat = units.transpose(1, 0, 2).reshape(n, seeds * k).astype(np.float64)
-    scores = [
-        statistic((counts @ flat).reshape(len(counts), seeds, k)).mean(axis=1) for counts in _counts(rng, n, repeats)
-    ]
-    return np.concatenate(scores)
 
 
 def _counts(rng: np.random.Generator, n: int, repeats: int) -> Iterator[NDArray[np.float64]]:
