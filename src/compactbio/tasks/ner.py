@@ -86,8 +86,7 @@ def with_type(documents: Sequence[Document], kind: str) -> list[Document]:
 def labels(documents: Sequence[Document]) -> list[str]:
     """The labels of a model for documents: sorted, `O` among them, both prefixes of each type."""
     kinds = {span.type for document in documents for span in document.spans}
-    suffixes = [f"-{kind}" if kind else "" for kind in kinds]
-    return sorted(["O", *(prefix + suffix for prefix in "BI" for suffix in suffixes)])
+    return sorted(["O", *(f"{prefix}-{kind}" if kind else prefix for prefix in "BI" for kind in kinds)])
 
 
 def score(
@@ -280,12 +279,11 @@ def _mistakes(document: Document, wanted: set[Span], found: set[Span]) -> Iterat
     for span in sorted(wanted - found, key=lambda span: (span.start, span.end)):
         overlapping = [other for other in free if other.start < span.end and span.start < other.end]
         other = max(overlapping, key=lambda o: min(o.end, span.end) - max(o.start, span.start), default=None)
-        if other is None:
-            yield _mistake("missed", document, span, None)
-            continue
-        free.remove(other)
-        same = (other.start, other.end) == (span.start, span.end)
-        kind = "type" if same else "boundary" if other.type == span.type else "boundary and type"
+        kind = "missed"
+        if other:
+            free.remove(other)
+            same = (other.start, other.end) == (span.start, span.end)
+            kind = "type" if same else "boundary" if other.type == span.type else "boundary and type"
         yield _mistake(kind, document, span, other)
     for span in free:
         yield _mistake("spurious", document, None, span)
