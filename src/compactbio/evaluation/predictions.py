@@ -48,16 +48,8 @@ def evaluate_file(
     NER: documents in any format that `formats.read` knows, of a token file with several columns the last one.
     Relations: a class per line, or a row of probabilities per line under a header of the classes, by default in the
     order of the sorted classes of all splits. QA: a BioASQ submission. What is wrong in the predictions counts against
-    them and is reported in the notes.
-
-    Args:
-        predicted: the file, or a BRAT folder.
-        data, task, split, gold, untyped, format: as of `scoring.evaluate`.
-        protocol: "word"; the published one needs a model.
-        negative: the classes of no relation; by default known by their names.
-        scheme: "chemprot" or "labels"; by default known by the labels.
-
-    Raises UserError where the predictions do not fit the data.
+    them and is reported in the notes. The arguments are those of `compactbio.evaluate`. Raises UserError where the
+    predictions do not fit the data.
     """
     predicted = Path(predicted)
     if not predicted.exists():
@@ -215,13 +207,8 @@ def check_writable(path: str | Path, data: str | Path, task: str | None, format:
 
 
 def write(evaluation: Evaluation, path: str | Path) -> None:
-    """Write a model's predictions.
-
-    Args:
-        evaluation: of a model.
-        path: for NER the suffix (.tsv, .conll, .xml, .pubtator, .jsonl) says the format; relations are a class per
-            line, QA answers a BioASQ submission.
-    """
+    """Write a model's predictions: for NER as the suffix of the path says (.tsv, .conll, .xml, .pubtator, .jsonl), for
+    relations a class per line, for QA a BioASQ submission."""
     path = Path(path)
     documents, predictions = evaluation.documents, evaluation.predictions
     if evaluation.task == "relation":

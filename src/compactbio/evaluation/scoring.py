@@ -1,6 +1,7 @@
 """Scoring a fine-tuned model on a split of a data set: data, rows, logits, predictions, scores with an interval."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def evaluate(
         runtime = "auto"
     source = runtimes.find(model, runtime) if runtime else loading.find(model)
     found = datasets.find(data, task, name, gold, format=format)
-    kind, run = TASKS[found.task], _run_of(source)
+    kind, (run, _) = TASKS[found.task], _run_of(source.folder)
     trained_on = run.get("data", {})
     corpora = trained_on.get("corpora", [trained_on])
     of_file = [part for part in corpora if part.get("train") == found.digests.get(split)]
@@ -264,21 +265,20 @@ def settings_of(source: Source, task: str, given: Mapping[str, Any] | None = Non
     Those `given` come first, then what its configuration says, then the lengths of its training run, or of its
     positions where it was trained elsewhere.
     """
-    trained = _run_of(source).get("settings", {})
+    trained = _run_of(source.folder)[0].get("settings", {})
     lengths = {key: trained[key] for key in ("max_length", "stride") if key in trained}
     stored = stored_settings(source.config, task)
     chosen = settings(task, int(source.config.hidden_size), {**lengths, **stored, **(given or {})})
     return chosen.within(longest(source.config))
 
 
-def _run_of(source: Source) -> dict[str, Any]:
-    """The identity of the fine-tuning run that made a model, {} where it was made elsewhere."""
-    try:
-        record = run_folder.record(source.folder)
-    except UserError:
-        return {}
-    identity: dict[str, Any] = record["identity"] if record else {}
-    return identity if "task" in identity else {}
+def _run_of(folder: Path) -> tuple[dict[str, Any], Any]:
+    """Identity and result of the fine-tuning run that made a model, ({}, None) where it was made elsewhere."""
+    with suppress(UserError):
+        record = run_folder.record(folder)
+        if record and "task" in record["identity"]:
+            return record["identity"], record["result"]
+    return {}, None
 
 
 def described(found: Data, split: Split, documents: Sequence[Document], *, whole: bool) -> dict[str, Any]:
@@ -333,11 +333,8 @@ def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
     Without a score the card is written again, after its calibration has changed.
     """
     model = Path(model)
-    try:
-        record = run_folder.record(model) if model.is_dir() else None
-    except UserError:
-        return
-    if record is None or record["result"] is None or "task" not in record["identity"]:
+    identity, result = _run_of(model)
+    if result is None:
         return
     # Of two evaluations that end together the second adds to what the first has written.
     with locked(model, seconds=_CARD_SECONDS):
@@ -346,9 +343,8 @@ def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
             new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
             records = [old for old in records if _scored(old) != _scored(new)] + [new]
             write_json(model / EVALUATIONS, records)
-        identity, result, calibrations = record["identity"], record["result"], calibration_file.summary(model)
         parameters = evaluation.model["parameters"] if evaluation else _parameters(model, identity["task"])
-        name = model.resolve().name
+        name, calibrations = model.resolve().name, calibration_file.summary(model)
         write_text(model / "README.md", finetuned_card(name, identity, result, parameters, records, calibrations))
 
 
@@ -363,7 +359,8 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
         found = read_json(path)
     except (OSError, ValueError):
         return []
-    return [entry for entry in found if isinstance(entry, dict) and all(key in entry for key in _CARD_KEYS)]
+    entries = found if isinstance(found, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and all(key in entry for key in _CARD_KEYS)]
 
 
 def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:

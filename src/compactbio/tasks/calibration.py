@@ -80,12 +80,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision and recall of a type by the lowest score: the points that have the lowest score for some precision.
+    """Precision and recall of a type by the lowest score, of `found` findings where the data hold `gold`.
 
-    Attributes:
-        found: findings of the type.
-        gold: how many the data hold.
-        points: from the lowest score and precision to the highest of both; each keeps FEWEST findings or more.
+    The points are those that have the lowest score for some precision, from the lowest of both to the highest; each
+    keeps FEWEST findings or more.
     """
 
     found: Count
@@ -200,10 +198,7 @@ def fit_temperature(scores: Callable[[float], NDArray[np.float64]], right: NDArr
     Logits are divided by a temperature (Guo et al. 2017, arXiv 1706.04599), which minimises the mean over the findings
     of -t log s - (1 - t) log(1 - s); s is a score, and the target t is (r + 1) / (r + 2) for the r right findings and
     1 / (w + 2) for the w wrong ones (Platt 1999), so that a few findings, all right, do not make a model certain.
-
-    Args:
-        scores: gives the scores at a temperature, (findings,).
-        right: (findings,), whether each is right.
+    `scores` gives those at a temperature, (findings,); `right` says of each whether it is right.
     """
     positives = int(right.sum())
     targets = np.where(right, (positives + 1) / (positives + 2), 1 / (len(right) - positives + 2))
@@ -241,15 +236,10 @@ def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> 
 
 
 def curve(scores: NDArray[np.float64], right: NDArray[np.bool_], gold: int) -> Curve:
-    """The curve of the findings of one type.
+    """The curve of the findings of one type, from their scores and whether each is right; the data hold `gold`.
 
     A point's score lies halfway between the lowest that it keeps and the next one, so that rounding moves no finding
     across it; where all are kept it is 0.
-
-    Args:
-        scores: (findings,).
-        right: (findings,), whether each is right.
-        gold: how many the data hold.
     """
     order = np.argsort(-scores, kind="stable")
     ordered, hits = scores[order], np.cumsum(right[order])

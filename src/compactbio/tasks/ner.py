@@ -188,14 +188,8 @@ def outcome_of_documents(
     """The outcome of another system's documents, matched with those of the gold by `alignment.aligned`.
 
     Types are compared whatever their case and blanks (see `names.key`); where one side names a single type and the
-    other none, that type is meant.
-
-    Args:
-        documents: the gold.
-        predicted: the system's documents.
-        misplaced: by document id the types of predicted mentions that are nowhere in the text: each is wrong.
-
-    Raises UserError as `alignment.aligned` does.
+    other none, that type is meant. `misplaced` gives by document id the types of predicted mentions that are nowhere in
+    the text: each is wrong. Raises UserError as `alignment.aligned` does.
     """
     documents = unified(documents)
     spelt = spellings(types(documents))

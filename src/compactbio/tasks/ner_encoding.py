@@ -123,14 +123,10 @@ def decode(
 ) -> list[list[str]]:
     """The tags of each sentence's words in valid IOB2.
 
-    A word without a piece has the tag of the word before it where the word after it continues that mention, else `O`.
-
-    Args:
-        encoded: the documents.
-        logits: (length, labels) of each row.
-        names: the model's labels by id.
-        valid: take the most probable sequence of tags that is valid IOB2, for a model that was trained on such tags;
-            else the most probable tag of each word, with conlleval's reading of what is not valid.
+    `logits` are (length, labels) of each row, `names` the model's labels by id. With `valid`, for a model that was
+    trained on IOB2, it is the most probable sequence of tags that is valid; else the most probable tag of each word,
+    with conlleval's reading of what is not valid. A word without a piece has the tag of the word before it where the
+    word after it continues that mention, else `O`.
     """
     found = [["O"] * len(sentence.words) for sentence in encoded.sentences]
     for index, words, values in _by_sentence(encoded, logits):
