@@ -246,13 +246,11 @@ def curve(scores: NDArray[np.float64], right: NDArray[np.bool_], gold: int) -> C
     points: list[Point] = []
     # From all findings to the most certain ones: a point that is not more precise than one before it is not needed.
     for kept in range(len(ordered), FEWEST - 1, -1):
-        following = ordered[kept] if kept < len(ordered) else None
-        if following is not None and ordered[kept - 1] - following <= _SAME:
-            continue
+        following = ordered[kept] if kept < len(ordered) else -math.inf
         precision = float(hits[kept - 1]) / kept
-        if points and precision <= points[-1].precision:
+        if ordered[kept - 1] - following <= _SAME or (points and precision <= points[-1].precision):
             continue
-        score = 0.0 if following is None else float(ordered[kept - 1] + following) / 2
+        score = max(0.0, float(ordered[kept - 1] + following) / 2)
         points.append(Point(score, precision, min(float(hits[kept - 1]) / max(gold, 1), 1.0), kept))
     return Curve(len(ordered), gold, tuple(points))
 
