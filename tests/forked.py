@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 _IMPORTED = (
-    "compactbio.annotate.server", "compactbio.cli.main", "compactbio.deploy.export", "compactbio.training.finetuning",
+    "compactbio.annotate.server", "compactbio.cli", "compactbio.deploy.export", "compactbio.training.finetuning",
     "compactbio.training.pretraining", "transformers.models.bert.modeling_bert",
     "transformers.models.distilbert.modeling_distilbert", "transformers.models.mobilebert.modeling_mobilebert",
 )  # fmt: skip

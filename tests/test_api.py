@@ -84,7 +84,7 @@ def workspace(tagger, teacher_folder, token_corpus, tokenizer_folder, tmp_path_f
 
 def examples():
     finder = doctest.DocTestFinder()
-    for module in (api.training, api.evaluation, annotator, files, questions, relations):
+    for module in (api, api.evaluation, annotator, files, questions, relations):
         yield from (one for one in finder.find(module) if one.examples)
 
 

@@ -96,7 +96,8 @@ def test_the_lowest_score_for_a_precision_is_that_of_a_plain_search(precision):
         if len(kept) >= calibration.FEWEST and kept.mean() >= precision:
             lowest = value
             break
-    score = found.score_for(precision)
+    point = found.point_for(precision)
+    score = point.score if point else None
     if lowest is None:
         assert score is None
         return
@@ -110,9 +111,9 @@ def test_a_precision_is_not_measured_on_a_few_findings():
     few = calibration.curve(
         np.linspace(0.5, 1, calibration.FEWEST - 1), np.ones(calibration.FEWEST - 1, dtype=bool), 30
     )
-    assert (few.found, few.points, few.score_for(0.1)) == (calibration.FEWEST - 1, (), None)
+    assert (few.found, few.points, few.point_for(0.1)) == (calibration.FEWEST - 1, (), None)
     enough = calibration.curve(np.linspace(0.5, 1, calibration.FEWEST), np.ones(calibration.FEWEST, dtype=bool), 30)
-    assert enough.score_for(1.0) == 0.0
+    assert enough.point_for(1.0).score == 0.0
 
 
 def noisy(folder, sizes, seed=3):

@@ -16,7 +16,7 @@ from compactbio.comparison.report import by_type, excerpt, frequent, latex, mark
 from compactbio.comparison.report import escaped_latex as escaped
 from compactbio.comparison.table import Run, Table, build
 from compactbio.errors import UserError
-from compactbio.tasks.statistics import f1, interval, paired
+from compactbio.tasks.outcome import f1, interval, paired
 
 TEACHER, BASE, ODD = "big-teacher", "plain", "R&D_50% <small>"
 MODELS = (TEACHER, BASE, ODD)

@@ -16,7 +16,7 @@ import typer
 import yaml
 
 import forked
-from compactbio.cli.main import app
+from compactbio.cli import app
 from compactbio.comparison.suite import Suite
 
 ROOT = Path(__file__).parent.parent

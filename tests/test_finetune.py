@@ -142,6 +142,16 @@ def test_the_card_holds_scores_with_all_that_says_what_they_are_worth(tagged):
     assert str(model.parent) not in card
 
 
+def test_a_damaged_file_of_evaluations_is_begun_anew(tagged):
+    data, model, _ = tagged
+    evaluation = evaluate(str(model), data)
+    for damaged in ("{", "5", '{"task": "ner"}', "[5]"):
+        (model / "evaluations.json").write_text(damaged)
+        add_to_card(model, evaluation)
+        (kept,) = json.loads((model / "evaluations.json").read_text())
+        assert kept["f1"] == evaluation.outcome.main, damaged
+
+
 def test_the_best_epoch_by_devel_is_kept(start, tmp_path):
     data = ner_folder(tmp_path / "made", SIZES)
     settings = QUICK | {"epochs": 6, "learning_rate": 0.2, "warmup": 0.0, "max_length": 32}

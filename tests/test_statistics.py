@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from compactbio.errors import UserError
-from compactbio.tasks import statistics
-from compactbio.tasks.statistics import STATISTICS, f1, holm, interval, mrr, paired, score
+from compactbio.tasks import outcome as statistics
+from compactbio.tasks.outcome import STATISTICS, f1, holm, interval, mrr, paired, score
 
 
 def counted(rng: np.random.Generator, n: int, right: float, seeds: int = 1) -> np.ndarray:

@@ -50,9 +50,7 @@ def validation_problem(
 ) -> str:
     """The first problem that pydantic found, as a phrase that names the key: "steps: input should be ... (got 0)".
 
-    Args:
-        error: what `model_validate` raised.
-        known: returns the keys that exist at a place (`loc` of pydantic), to suggest one for a key that is unknown.
+    `known` returns the keys that exist at a place (`loc` of pydantic), to suggest one for a key that is unknown.
     """
     # An unknown key first: a misspelt one is reported as missing too.
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")

@@ -20,12 +20,9 @@ _ANSWER_SECONDS = 3.0
 def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     """The local folder or file of a model or tokenizer, fetched from the hub where `name` is not a local path.
 
-    Args:
-        name: a path, or `owner/name` on the hub, with `@revision` where it is not the main one.
-        kind: "model" or "tokenizer"; named in errors.
-        more: patterns of further files to fetch.
-
-    Raises UserError where there is no such thing, or where the hub cannot be reached and the cache does not hold it.
+    On the hub a name is `owner/name`, with `@revision` where it is not the main one; `kind` is "model" or "tokenizer",
+    `more` are patterns of further files to fetch. Raises UserError where there is no such thing, or where the hub is
+    out of reach and the cache does not hold it.
     """
     path = Path(name).expanduser()
     if path.exists():
@@ -68,15 +65,10 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
 
 
 def push(folder: Path, name: str, *, ignore: Sequence[str] = (), private: bool | None = None) -> str:
-    """Upload a folder as a model of the hub, which is created where it does not exist; returns its address.
+    """Upload a folder as a model `owner/name` of the hub, created where it does not exist; returns its address.
 
-    Args:
-        folder: the folder of the model.
-        name: `owner/name` on the hub.
-        ignore: patterns of files that are not uploaded.
-        private: whether a model that is created is visible to its owner alone; None for the owner's default.
-
-    Raises UserError where the hub refuses or is out of reach.
+    Files of the patterns `ignore` are not uploaded. `private`: whether a model that is created is visible to its owner
+    alone, None for the owner's default. Raises UserError where the hub refuses or is out of reach.
     """
     if not _reachable():
         raise UserError(f"{name}: the model hub is out of reach, so nothing was uploaded; {folder} is complete.")

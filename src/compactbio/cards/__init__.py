@@ -28,14 +28,7 @@ _TEMPLATES.filters |= {"cell": cell, "percent": percent}
 
 
 def render(template: str, data: ModelCardData, **context: object) -> str:
-    """A model card.
-
-    Args:
-        template: a template of this folder, without its ending `.md.jinja`.
-        data: the front matter.
-        **context: the values that the template names.
-
-    Example: `render("finetuned", ModelCardData(language="en"), name="tagger", ...)`
-    """
+    """A model card from its front matter and a template of this folder, named without its ending `.md.jinja`, with the
+    values that it names: `render("finetuned", ModelCardData(language="en"), name="tagger", ...)`."""
     body = _TEMPLATES.get_template(f"{template}.md.jinja").render(context)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))

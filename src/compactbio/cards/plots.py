@@ -67,12 +67,11 @@ def saved(figure: "Figure", style: Mapping[str, Any], **options: Any) -> bytes:
 
 def _reliability(axes: Any, calibration: Mapping[str, Any]) -> None:
     axes.plot([0, 1], [0, 1], color="#8a929c", linewidth=0.8)
-    sides = (("before", "bins_before", "o", "none"), ("after", "bins_after", "o", POINT))
-    for name, key, marker, face in sides:
-        bins = calibration[key]
+    for name, face in (("before", "none"), ("after", POINT)):
+        bins = calibration[f"bins_{name}"]
         label = f"{name}, error {calibration[f'error_{name}']:.3f}"
         axes.plot(
-            [one["score"] for one in bins], [one["right"] for one in bins], marker, label=label,
+            [one["score"] for one in bins], [one["right"] for one in bins], "o", label=label,
             markerfacecolor=face, markeredgecolor=POINT, markersize=6,
         )  # fmt: skip
     for one in calibration["bins_after"]:

@@ -1,5 +1,89 @@
-"""The command line: one command a capability. It parses, calls and prints."""
+"""The command line: all commands in one application, and errors turned into sentences and exit statuses."""
 
-from compactbio.cli.main import main
+import inspect
+import os
+import re
+import sys
+import traceback
+from typing import Annotated, Any
 
-__all__ = ["main"]
+import typer
+
+from compactbio import __version__
+from compactbio.cli import annotate, corpus, demo, deploy, evaluate, finetune, recipes, train
+from compactbio.errors import UserError, sentence_for
+
+app = typer.Typer(
+    help="Make, measure and use compact biomedical transformers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(corpus.app, name="corpus")
+app.add_typer(recipes.app, name="recipes")
+for _command, _example in (
+    (train.plan, train.PLAN_EXAMPLE),
+    (train.train, train.TRAIN_EXAMPLE),
+    (finetune.finetune, finetune.EXAMPLE),
+    (evaluate.evaluate, evaluate.EVALUATE_EXAMPLE),
+    (evaluate.compare, evaluate.COMPARE_EXAMPLE),
+    (deploy.profile, deploy.PROFILE_EXAMPLE),
+    (deploy.export, deploy.EXPORT_EXAMPLE),
+    (annotate.annotate, annotate.ANNOTATE_EXAMPLE),
+    (annotate.serve, annotate.SERVE_EXAMPLE),
+    (demo.demo, demo.EXAMPLE),
+):
+    # A paragraph on one line: the help would keep the line ends of the source.
+    _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(_command) or "")
+    app.command(epilog=_example, help=_help)(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"compactbio {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _named_option(error: UserError, arguments: list[str]) -> str:
+    """The option of the running command that an error is about, "" where it has none of that name."""
+    command: Any = typer.main.get_command(app)
+    for argument in arguments:
+        command = getattr(command, "commands", {}).get(argument, command)
+    option = f"--{(error.setting or '').replace('_', '-')}"
+    known = any(option in parameter.opts for parameter in command.params)
+    return f" (option {option})" if known else ""
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0 done, 2 the user's mistake, 1 an error of ours, 130 interrupted."""
+    # Word pieces are made in worker processes; the tokenizers' own threads would warn at each fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except UserError as error:
+        # Of several processes, which all raise it, only the first prints it.
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"{error}{_named_option(error, sys.argv[1:])}\n")
+        status = 2
+    except SystemExit as leaving:
+        # typer ends with status 1 where the output's reader has closed the pipe.
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        # Nothing more can be written there, not even when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except Exception as error:
+        sentence = sentence_for(error) if isinstance(error, OSError) else None
+        ours = "This is an error in compactbio, not yours; please report it with the lines above."
+        sys.stderr.write(f"{sentence or traceback.format_exc() + ours}\n")
+        status = 2 if sentence else 1
+    sys.exit(status)

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from compactbio.cli import options
+
 EXAMPLE = "Example: compactbio demo --out compactbio-demo"
 
 
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("compactbio-demo"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Pre-train a teacher, distil students, score all on three tasks, export the best: offline, on synthetic texts.
 
@@ -29,11 +31,8 @@ def demo(
     from compactbio.demo import page
 
     context.with_resource(locked(out))
-    try:
+    with options.stopping("run the same command again to resume, finished work is kept."):
         found = run.demo(out)
-    except KeyboardInterrupt:
-        typer.echo("Stopped; run the same command again to resume, finished work is kept.", err=True)
-        raise typer.Exit(130) from None
     place = out / "demo.html"
     page.write(found, place)
     if as_json:

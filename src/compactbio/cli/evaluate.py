@@ -1,6 +1,10 @@
-"""`compactbio evaluate`: a data set and a model or a file of predictions in; scores with an interval out."""
+"""`compactbio evaluate`: a data set and a model or a file of predictions in, scores with an interval out; `compactbio
+compare`: models x data sets x seeds in, the table with intervals, tests, plots and a page out."""
 
 import json
+import shlex
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +15,7 @@ from compactbio.cli import options
 if TYPE_CHECKING:
     from compactbio.evaluation.scoring import Evaluation
 
-EXAMPLE = """\
+EVALUATE_EXAMPLE = """\
 Examples:
 
 compactbio evaluate NER/NCBI-disease --model tagger --write-predictions predicted.tsv
@@ -22,40 +26,45 @@ compactbio evaluate QA/test-7b.json --model reader --gold QA/7B_golden.json
 
 compactbio evaluate NER/NCBI-disease --predictions predicted.tsv
 """
+COMPARE_EXAMPLE = """\
+Example of a SUITE.yaml:
 
+models: {biobert: dmis-lab/biobert-base-cased-v1.2, distil: models/distil-biobert}
 
-Protocol = Literal["word", "published"]
+data: {NCBI-disease: NER/NCBI-disease, GAD: RE/GAD, BioASQ: {train: t.json, test: u.json, gold: g.json}}
 
+seeds: [0, 1, 2]
 
-SplitName = Literal["devel", "test"]
+teacher: biobert
+
+Also: baseline (by default the first model), settings (as finetune --set), train_on (train or train+devel); and for one
+data set: devel, task, seeds, settings.
+
+Then: compactbio compare SUITE.yaml --out table
+"""
 
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[
-        Path, typer.Argument(help="A folder, whose test split is scored, or one file.", show_default=False)
-    ],
-    model: Annotated[
-        str | None, typer.Option(help="Folder or hub name of a fine-tuned model.", show_default=False)
-    ] = None,
+    data: Annotated[Path, typer.Argument(help="A folder, whose test split is scored, or one file.")],
+    model: Annotated[str | None, typer.Option(help="Folder or hub name of a fine-tuned model.")] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Score another system's predictions instead: a file in a format of the data, or a BRAT folder.",
-            show_default=False,
+            help="Score another system's predictions instead: a file in a format of the data, or a BRAT folder."
         ),
     ] = None,
     task: options.TaskChoice = None,
     format: options.DataFormatChoice = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script.")
+        Literal["word", "published"],
+        typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script."),
     ] = "word",
     split: Annotated[
-        SplitName, typer.Option(help="The split of a data folder, or of a file that was split to train on.")
+        Literal["devel", "test"],
+        typer.Option(help="The split of a data folder, or of a file that was split to train on."),
     ] = "test",
-    gold: Annotated[
-        Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.", show_default=False)
-    ] = None,
+    gold: Annotated[Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.")] = None,
     untyped: Annotated[
         bool, typer.Option("--untyped", help="NER: compare the extents of mentions alone, whatever their types.")
     ] = False,
@@ -65,8 +74,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Write what the model predicted: mentions (.tsv, .conll, .pubtator, .xml or .jsonl), a class per "
-            "line, or a BioASQ submission.",
-            show_default=False,
+            "line, or a BioASQ submission."
         ),
     ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the most frequent errors.")] = 0,
@@ -75,8 +83,7 @@ def evaluate(
     runtime: Annotated[
         options.Runtime | None,
         typer.Option(
-            help="Score what annotates: an exported model, or weights rounded to bf16; auto, fastest as in annotate.",
-            show_default=False,
+            help="Score what annotates: an exported model, or weights rounded to bf16; auto, fastest as in annotate."
         ),
     ] = None,
     calibrate: Annotated[
@@ -93,6 +100,7 @@ def evaluate(
     The score is added to the card of a model that `compactbio finetune` made. A folder that holds only an exported
     model is scored by that.
     """
+    from compactbio import api
     from compactbio.errors import UserError
     from compactbio.evaluation import predictions as files
     from compactbio.evaluation import scoring
@@ -101,40 +109,31 @@ def evaluate(
 
     if (model is None) == (predictions is None):
         raise UserError("Name either a model (--model) or a file of predictions (--predictions) to score.")
-    asked: dict[str, Any] = {
-        "task": task,
-        "protocol": protocol,
-        "split": split,
-        "gold": gold,
-        "format": format,
-        "untyped": untyped,
-        "negative": negative,
-        "scheme": scheme,
-    }
     if calibrate and model is None:
         raise UserError("Only a model's scores can be calibrated: leave --calibrate out.")
     if write_predictions:
         if model is None:
             raise UserError("Only a model's predictions can be written: leave --write-predictions out.")
-        files.check_writable(write_predictions, data, asked["task"], asked["format"])
+        files.check_writable(write_predictions, data, task, format)
         context.with_resource(locked(write_predictions))
-    try:
-        if model is None:
-            assert predictions is not None
-            result = files.evaluate_file(predictions, data, **asked)
-        else:
-            result = scoring.evaluate(
-                model,
-                data,
-                precision=precision,
-                tokens_per_batch=tokens_per_batch,
-                runtime=runtime,
-                calibrate=calibrate,
-                **asked,
-            )
-    except KeyboardInterrupt:
-        typer.echo("Stopped; nothing was scored.", err=True)
-        raise typer.Exit(130) from None
+    with options.stopping("nothing was scored."):
+        result = api.evaluate(
+            data,
+            model,
+            predictions=predictions,
+            task=task,
+            format=format,
+            protocol=protocol,
+            split=split,
+            gold=gold,
+            untyped=untyped,
+            negative=negative,
+            scheme=scheme,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            runtime=runtime,
+            calibrate=calibrate,
+        )
     typer.echo(json.dumps(result.record(), ensure_ascii=False) if as_json else _text(result, mistakes))
     if write_predictions:
         files.write(result, write_predictions)
@@ -188,3 +187,41 @@ def _mistakes(found: list[dict[str, Any]]) -> list[str]:
         f"{'':20}{m['context']}"
         for m in found
     ]
+
+
+def compare(
+    suite: Annotated[Path, typer.Argument(help="Models, data sets and seeds, as YAML.")],
+    out: Annotated[Path, typer.Option(help="The folder of all runs and of the report (index.html).")],
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Fine-tune and score nothing; report on what has been run.")
+    ] = False,
+    precision: options.PrecisionChoice = "auto",
+    tokens_per_batch: options.TokensPerBatch = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Runs side by side, each in a process of its own.")
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Fine-tune and score every model on every data set, and write the table of the paper from it.
+
+    What was run is kept and not run again; a run that fails is reported, and tried again the next time.
+    """
+    from compactbio import api
+    from compactbio.comparison.report import markdown
+
+    again = f"what was run is kept. Resume with: compactbio {shlex.join(sys.argv[1:])}"
+    with options.reporting(again) as reporter:
+        table = api.compare(
+            suite,
+            out,
+            report_only=report_only,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            workers=workers,
+            listener=reporter,
+        )
+    typer.echo(json.dumps(asdict(table), indent=2) + "\n" if as_json else markdown(table), nl=False)
+    typer.echo(f"Report: {out / 'index.html'} (also table.md, table.tex, table.json, plots/)", err=True)
+    if not any(row.runs for row in table.rows):
+        typer.echo("No run is done, so there is nothing to compare yet.", err=True)
+        raise typer.Exit(2)

@@ -1,8 +1,6 @@
 """`compactbio finetune`: from a data set and a model to a model for the task."""
 
-import json
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,45 +23,35 @@ compactbio finetune Disease=NER/NCBI-disease Gene=NER/BC2GM --model models/disti
 """
 
 
-TrainOn = Literal["train", "train+devel"]
-
-
 def finetune(
     data: Annotated[
         list[Path],
         typer.Argument(
             help="A folder with train, devel and test files, or one file (split 70/10/20). Several make one tagger of "
-            "all their types; TYPE=DATA names the type of mentions that have none.",
-            show_default=False,
+            "all their types; TYPE=DATA names the type of mentions that have none."
         ),
     ],
-    model: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option(help="The folder of the run, and then of the model.", show_default=False)
-    ] = None,
+    model: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.")],
+    out: Annotated[Path | None, typer.Option(help="The folder of the run, and then of the model.")] = None,
     teacher: Annotated[
         list[str] | None,
         typer.Option(
             help="A model that is fine-tuned for the task, to learn from beside the labels; repeatable: the mean of "
-            "several counts. TYPE=MODEL teaches one type of mention.",
-            show_default=False,
+            "several counts. TYPE=MODEL teaches one type of mention."
         ),
     ] = None,
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option(
             help="Texts to learn from the teachers alone: a file or folder of any format that `annotate` reads; "
-            "repeatable.",
-            show_default=False,
+            "repeatable."
         ),
     ] = None,
     layers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Start from so many of the model's layers, evenly spread.", show_default=False),
+        int | None, typer.Option(min=1, help="Start from so many of the model's layers, evenly spread.")
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that compute the teachers; by default this one alone.", show_default=False),
+        int | None, typer.Option(min=1, help="Processes that compute the teachers; by default this one alone.")
     ] = None,
     on_cluster: Annotated[
         bool, typer.Option("--cluster", help="Compute the teachers on the Ray cluster of $RAY_ADDRESS, or a local one.")
@@ -71,7 +59,8 @@ def finetune(
     task: options.TaskChoice = None,
     format: options.DataFormatChoice = None,
     train_on: Annotated[
-        TrainOn, typer.Option(help="train keeps the best epoch by devel; train+devel, for final numbers, the last.")
+        Literal["train", "train+devel"],
+        typer.Option(help="train keeps the best epoch by devel; train+devel, for final numbers, the last."),
     ] = "train",
     setting: Annotated[
         list[str] | None,
@@ -82,7 +71,6 @@ def finetune(
             "max_length (NER: as long as the model reads; relations 256, QA 384), stride (128), warmup (0.1), "
             "weight_decay (0.01) or seed (0); with a teacher distil_weight (0.5) and temperature (2); of unlabelled "
             "texts sample, sample_mentions or sample_by.",
-            show_default=False,
         ),
     ] = None,
     negative: options.Negative = None,
@@ -95,8 +83,7 @@ def finetune(
         ),
     ] = False,
     forecast: Annotated[
-        bool,
-        typer.Option("--plan", help="Forecast what the run takes, from some real steps; nothing is written."),
+        bool, typer.Option("--plan", help="Forecast what the run takes, from some real steps; nothing is written.")
     ] = False,
     resume: options.Resume = False,
     precision: options.PrecisionChoice = "auto",
@@ -130,7 +117,11 @@ def finetune(
     if forecast:
         if search or resume:
             raise UserError("A plan is of one run from its start: leave out --search and --resume.")
-        _print_plan(data, model, given, as_json=as_json)
+        from compactbio.training.finetuning_plan import plan
+
+        with options.reporting("nothing was measured.") as reporter:
+            found = plan(data, model, listener=reporter, **given)
+        options.show(found, as_json, _plan_text)
         return
     if out is None:
         raise UserError("Name the folder of the run: --out.")
@@ -143,21 +134,10 @@ def finetune(
         return
     if result.state == "stopped":
         raise options.stopped(f"Stopped at step {result.step}, checkpoint saved.", out)
-    typer.echo(json.dumps(asdict(result), indent=2) if as_json else _text(result, data))
-
-
-def _print_plan(data: list[Path], model: str, given: dict[str, Any], *, as_json: bool) -> None:
-    from compactbio.training.finetuning_plan import plan
-
-    with options.reporting("nothing was measured") as reporter:
-        found = plan(data, model, listener=reporter, **given)
-    typer.echo(json.dumps(asdict(found), indent=2) if as_json else _plan_text(found))
+    options.show(result, as_json, lambda result: _text(result, data))
 
 
 def _plan_text(found: "FinetuningPlan") -> str:
-    machine = found.machine
-    on = machine["processor"] if machine["device"] == "cpu" else machine["device"]
-    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     texts = f", {found.unlabelled_rows:,} from {found.unlabelled_documents:,} unlabelled documents"
     parts = {"teachers": found.teacher_seconds, "training": found.training_seconds, "devel": found.devel_seconds}
     times = ", ".join(f"{name} {options.duration(seconds)}" for name, seconds in parts.items() if seconds)
@@ -166,7 +146,8 @@ def _plan_text(found: "FinetuningPlan") -> str:
         *([f"teachers     {', '.join(found.teachers)}"] if found.teachers else []),
         f"rows         {found.labelled_rows:,} labelled{texts if found.unlabelled_documents else ''}",
         f"steps        {found.steps:,}: about {found.tokens / 1e6:.2f} M tokens",
-        f"measured     {found.tokens_per_second:,.0f} tokens/s, {found.precision}, {threads}, {on}",
+        f"measured     {found.tokens_per_second:,.0f} tokens/s, {found.precision}, "
+        f"{options.measured_on(found.machine)}",
         f"memory       {found.memory_bytes / 1e9:.1f} GB",
         f"time         {options.duration(found.seconds)}: {times}",
     ]

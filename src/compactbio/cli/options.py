@@ -1,10 +1,12 @@
 """Options that several commands share, and what they do with them."""
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,11 +15,7 @@ import typer
 if TYPE_CHECKING:
     from compactbio.progress import Reporter
 
-TaskName = Literal["ner", "relation", "qa"]
-Precision = Literal["auto", "bf16", "fp32"]
 Runtime = Literal["auto", "fastest", "torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
-Device = Literal["auto", "cpu", "cuda"]
-Scheme = Literal["chemprot", "labels"]
 # `formats.READABLE` and `formats.recognise.TEXTS`, which are not imported for the help alone.
 DataFormat = Literal[
     "conll", "pubtator", "bioc", "bioc-json", "brat", "hf-jsonl", "bigbio", "squad", "bioasq", "marked", "marked-jsonl",
@@ -28,72 +26,50 @@ TextFormat = Literal[
     "squad", "bioasq", "marked",
 ]  # fmt: skip
 TaskChoice = Annotated[
-    TaskName | None, typer.Option("--task", help="By default recognised from the data.", show_default=False)
+    Literal["ner", "relation", "qa"] | None, typer.Option(help="By default recognised from the data.")
 ]
-DataFormatChoice = Annotated[
-    DataFormat | None,
-    typer.Option("--format", help="The format of the data; by default recognised.", show_default=False),
-]
-TextsFormat = Annotated[
-    TextFormat | None,
-    typer.Option("--input-format", help="The format of all inputs; by default recognised.", show_default=False),
-]
+DataFormatChoice = Annotated[DataFormat | None, typer.Option(help="The format of the data; by default recognised.")]
+TextsFormat = Annotated[TextFormat | None, typer.Option(help="The format of all inputs; by default recognised.")]
 RuntimeChoice = Annotated[
     Runtime,
     typer.Option(
-        "--runtime",
-        help="auto is what the folder was exported for, else PyTorch in fp32; fastest measures, and keeps the answer.",
+        help="auto is what the folder was exported for, else PyTorch in fp32; fastest measures, and keeps the answer."
     ),
 ]
-DeviceChoice = Annotated[Device, typer.Option("--device", help="auto is a CUDA GPU where there is one.")]
+DeviceChoice = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is a CUDA GPU where there is one.")]
 MinPrecision = Annotated[
     float | None,
     typer.Option(
-        "--min-precision",
         help="Leave out mentions of a score at which, on the data that the model was calibrated on, fewer of the type "
-        "were right than this share (0.95).",
-        show_default=False,
+        "were right than this share (0.95)."
     ),
 ]
-Recipe = Annotated[str, typer.Argument(help="A packaged recipe's name, or a YAML file.", show_default=False)]
-Corpus = Annotated[Path, typer.Option(help="A folder made by `corpus build`.", show_default=False)]
-Teacher = Annotated[str | None, typer.Option(help="Folder or hub name; by default the recipe's.", show_default=False)]
-Init = Annotated[
-    str | None, typer.Option(help="Where a `continue` recipe starts; by default its own.", show_default=False)
+PrecisionChoice = Annotated[
+    Literal["auto", "bf16", "fp32"], typer.Option(help="bf16 where the hardware has it, else fp32.")
 ]
-Steps = Annotated[int | None, typer.Option(help="Optimiser steps; the warm-up keeps its share.", show_default=False)]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe.", show_default=False),
-]
-PrecisionChoice = Annotated[Precision, typer.Option("--precision", help="bf16 where the hardware has it, else fp32.")]
 TokensPerBatch = Annotated[
     int | None,
     typer.Option(
         min=1,
         help="Tokens per micro-batch, the unit of memory; 4,096 on a CPU, 32,768 on CUDA. In training another number "
         "draws other dropout masks; without dropout it changes results by rounding only.",
-        show_default=False,
     ),
 ]
 Negative = Annotated[
     list[str] | None,
     typer.Option(
-        "--negative",
-        metavar="LABEL",
-        help="Relations: the class of no relation; repeatable. By default known by its name.",
-        show_default=False,
+        metavar="LABEL", help="Relations: the class of no relation; repeatable. By default known by its name."
     ),
 ]
 SchemeChoice = Annotated[
-    Scheme | None,
+    Literal["chemprot", "labels"] | None,
     typer.Option(
-        "--scheme",
         help="Relations: chemprot scores ChemProt's five groups, labels each label by itself. By default known by the "
-        "labels.",
-        show_default=False,
+        "labels."
     ),
 ]
+# What Ctrl-C means where the same command resumes.
+RUN_AGAIN = "finished work is kept. Run the same command again to resume."
 Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -123,18 +99,29 @@ def stopped(what: str, out: Path) -> typer.Exit:
 
 
 @contextmanager
-def reporting(undone: str) -> Iterator["Reporter"]:
-    """Within it progress goes to stderr; Ctrl-C ends the command, which says that `undone` ("nothing was written")."""
+def stopping(sentence: str) -> Iterator[None]:
+    """Within it Ctrl-C ends the command, which says what that means ("nothing was written.")."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped; {sentence}", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def reporting(sentence: str) -> Iterator["Reporter"]:
+    """As `stopping`; progress goes to stderr."""
     from rich.console import Console
 
     from compactbio.progress import Reporter
 
-    try:
-        with Reporter(Console(stderr=True)) as reporter:
-            yield reporter
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped; {undone}.", err=True)
-        raise typer.Exit(130) from None
+    with stopping(sentence), Reporter(Console(stderr=True)) as reporter:
+        yield reporter
+
+
+def show(result: Any, as_json: bool, text: Callable[[Any], str]) -> None:
+    """Print a dataclass as JSON or as the text that `text` makes of it."""
+    typer.echo(json.dumps(asdict(result), indent=2) if as_json else text(result))
 
 
 def speaks() -> bool:
@@ -142,12 +129,18 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
+def threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def measured_on(machine: Mapping[str, Any]) -> str:
+    """The threads and the processor or GPU of `training.plan.machine`."""
+    return f"{threads(machine['threads'])}, {machine['processor' if machine['device'] == 'cpu' else 'device']}"
 
 
 def duration(seconds: float) -> str:
     """A time in the largest unit of which it has one and a half: "1.6 hours"."""
-    for size, name in _UNITS:
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {name}"
     return f"{seconds:.0f} s"

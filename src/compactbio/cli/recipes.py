@@ -1,7 +1,7 @@
 """`compactbio recipes`: list the packaged recipes, or show one as YAML."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,7 +32,7 @@ def list_recipes(
     """List the packaged recipes, or show one as a start for your own."""
     if context.invoked_subcommand is not None:
         return
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in recipes.names():
         recipe = recipes.load(name)
         rows.append(
@@ -51,16 +51,10 @@ def list_recipes(
         return
     table = Table(Column("recipe", no_wrap=True), "from", "kind", "M parameters", "start", "what it does")
     for row in rows:
-        table.add_row(
-            str(row["name"]),
-            "paper" if row["published"] else "ours",
-            str(row["kind"]),
-            str(row["parameters_millions"]),
-            str(row["start"]),
-            str(row["summary"]),
-        )
+        origin, size = "paper" if row["published"] else "ours", str(row["parameters_millions"])
+        table.add_row(row["name"], origin, row["kind"], size, row["start"], row["summary"])
     Console().print(table)
-    paper = next(str(row["source"]) for row in rows if row["published"]).partition(";")[0]
+    paper = next(row["source"] for row in rows if row["published"]).partition(";")[0]
     typer.echo(f"Paper: {paper}; each recipe names its script. Ours: this project's own, with no published model.")
 
 

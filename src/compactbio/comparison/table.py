@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from compactbio.errors import UserError
 from compactbio.files import value_digest
-from compactbio.tasks.statistics import REPEATS, STATISTICS, Paired, holm, interval, paired
+from compactbio.tasks.outcome import REPEATS, STATISTICS, Paired, holm, interval, paired
 
 State = Literal["done", "failed", "not run"]
 

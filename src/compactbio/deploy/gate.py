@@ -9,7 +9,6 @@ from typing import Any
 from compactbio.documents import Document
 from compactbio.documents.tags import parse
 from compactbio.evaluation import scoring
-from compactbio.evaluation.counted_types import counted_types
 from compactbio.files import value_digest
 from compactbio.modeling import loading
 from compactbio.modeling.packing import Row
@@ -22,7 +21,7 @@ from compactbio.tasks.registry import TASKS, Logits, score
 
 @dataclass(frozen=True)
 class _Part:
-    """A data set encoded for the model; `types` are those of mentions that count (see `evaluation.counted_types`)."""
+    """A data set encoded for the model; `types` are those of mentions that count (see `scoring.counted_types`)."""
 
     documents: Sequence[Document]
     encoded: Any
@@ -115,4 +114,4 @@ def _part(source: loading.Source, task: str, found: Data, split: Split | None) -
     encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, scoring.settings_of(source, task))
     golden = found.golden() if chosen == "test" else None
     described = scoring.described(found, chosen, documents, whole=found.single)
-    return _Part(documents, encoded, labels, counted_types(found, documents, labels), golden, described)
+    return _Part(documents, encoded, labels, scoring.counted_types(found, documents, labels), golden, described)

@@ -20,10 +20,9 @@ from compactbio.formats.streams import lines, named_errors
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
-from compactbio.tasks.outcome import Outcome, counted
+from compactbio.tasks.outcome import Outcome, counted, interval_of
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import looks_negative
-from compactbio.tasks.statistics import interval_of
 
 _HEADERS = frozenset(("label", "class", "relation", "prediction", "predicted"))
 _NUMBER = re.compile(r"[-+]?([0-9.]+(e[-+]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
@@ -49,16 +48,8 @@ def evaluate_file(
     NER: documents in any format that `formats.read` knows, of a token file with several columns the last one.
     Relations: a class per line, or a row of probabilities per line under a header of the classes, by default in the
     order of the sorted classes of all splits. QA: a BioASQ submission. What is wrong in the predictions counts against
-    them and is reported in the notes.
-
-    Args:
-        predicted: the file, or a BRAT folder.
-        data, task, split, gold, untyped, format: as of `scoring.evaluate`.
-        protocol: "word"; the published one needs a model.
-        negative: the classes of no relation; by default known by their names.
-        scheme: "chemprot" or "labels"; by default known by the labels.
-
-    Raises UserError where the predictions do not fit the data.
+    them and is reported in the notes. The arguments are those of `compactbio.evaluate`. Raises UserError where the
+    predictions do not fit the data.
     """
     predicted = Path(predicted)
     if not predicted.exists():
@@ -90,11 +81,8 @@ def evaluate_file(
         interval=interval_of(outcome),
         data=described(found, split, documents, whole=found.single),
         model={"name": predicted.name, "sha256": datasets.digest(predicted), "parameters": None},
-        seed=None,
-        train_on=None,
         documents=documents,
         golden=golden,
-        predictions=None,
     )
 
 
@@ -103,18 +91,14 @@ def _score_mentions(documents: Sequence[Document], path: Path, *, untyped: bool)
         predicted = list(formats.read(path))
     misplaced = left_out.mentions
     if untyped:
-        documents, predicted = ner.without_types(documents), ner.without_types(predicted)
+        documents, predicted = ner.with_type(documents, ""), ner.with_type(predicted, "")
         misplaced = {name: [""] * len(kinds) for name, kinds in misplaced.items()}
     outcome = ner.outcome_of_documents(documents, predicted, misplaced)
     return replace(outcome, notes=(*outcome.notes, *left_out, *([UNTYPED] if untyped else [])))
 
 
 def _score_relations(
-    documents: Sequence[Document],
-    path: Path,
-    labels: set[str],
-    negative: Sequence[str] | None,
-    name: str | None,
+    documents: Sequence[Document], path: Path, labels: set[str], negative: Sequence[str] | None, name: str | None
 ) -> Outcome:
     """`labels` are those of all splits: one alone may lack some, the negative one too."""
     with named_errors(path):
@@ -223,13 +207,8 @@ def check_writable(path: str | Path, data: str | Path, task: str | None, format:
 
 
 def write(evaluation: Evaluation, path: str | Path) -> None:
-    """Write a model's predictions.
-
-    Args:
-        evaluation: of a model.
-        path: for NER the suffix (.tsv, .conll, .xml, .pubtator, .jsonl) says the format; relations are a class per
-            line, QA answers a BioASQ submission.
-    """
+    """Write a model's predictions: for NER as the suffix of the path says (.tsv, .conll, .xml, .pubtator, .jsonl), for
+    relations a class per line, for QA a BioASQ submission."""
     path = Path(path)
     documents, predictions = evaluation.documents, evaluation.predictions
     if evaluation.task == "relation":

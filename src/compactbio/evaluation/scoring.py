@@ -1,27 +1,29 @@
 """Scoring a fine-tuned model on a split of a data set: data, rows, logits, predictions, scores with an interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compactbio.documents import Document, Question
+from transformers import PretrainedConfig
+
+from compactbio.documents import Document, Question, names
+from compactbio.documents.tags import parse
 from compactbio.errors import UserError
-from compactbio.evaluation.counted_types import counted_types, notes_on_types
 from compactbio.files import locked, read_json, write_json, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters, longest
 from compactbio.modeling.loading import Source
 from compactbio.modeling.packing import Predictor, predictor_of
-from compactbio.tasks import calibration, calibration_file, ner
+from compactbio.tasks import calibration, calibration_file, ner, ner_encoding
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import Calibration
 from compactbio.tasks.data import Data, Split
-from compactbio.tasks.outcome import Outcome, listed
-from compactbio.tasks.registry import TASKS, Task, score
-from compactbio.tasks.settings import Settings, settings, stored_settings, unknown_words
-from compactbio.tasks.statistics import interval_of
+from compactbio.tasks.outcome import Outcome, interval_of, listed
+from compactbio.tasks.registry import TASKS, Logits, Task, score
+from compactbio.tasks.settings import Settings, settings, stored_settings, trained_on_iob2, unknown_words
 from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card
 
@@ -43,9 +45,9 @@ class Evaluation:
         interval: the 95 % bootstrap interval of the main score.
         data: name, split, SHA-256 and counts of what was scored.
         model: name, SHA-256, parameters and runtime.
+        documents: what was scored.
         seed: of the model's own training run, None where it was not made here.
         train_on: likewise, the splits that it was trained on.
-        documents: what was scored.
         golden: QA answers that are not in the documents.
         predictions: the model's, as of the task; None for another system's.
     """
@@ -56,11 +58,11 @@ class Evaluation:
     interval: tuple[float, float]
     data: dict[str, Any]
     model: dict[str, Any]
-    seed: int | None
-    train_on: str | None
     documents: Sequence[Document]
-    golden: Mapping[str, Question] | None
-    predictions: Any
+    seed: int | None = None
+    train_on: str | None = None
+    golden: Mapping[str, Question] | None = None
+    predictions: Any = None
 
     def record(self) -> dict[str, Any]:
         """As a JSON value, the main scores at its top level too."""
@@ -76,15 +78,6 @@ class Evaluation:
             "model": self.model,
             **self.outcome.record(),
         }
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A loaded model: what computes its logits, its row length where that is fixed, and how a report names it."""
-
-    logits: Predictor
-    longest: int | None
-    about: dict[str, Any]
 
 
 def evaluate(
@@ -108,49 +101,27 @@ def evaluate(
     """Score a fine-tuned model on a split of a data set.
 
     A single file is scored whole, unless the model was trained on a part of this file: then on the part of the split.
-
-    Args:
-        model: folder or hub name.
-        data: folder, file, or files by split (see `tasks.data.find`).
-        task: "ner", "relation" or "qa"; by default recognised from the data.
-        protocol: of NER, "word" (conlleval's rules) or "published" (over word pieces, as the published script).
-        split: "train", "devel" or "test".
-        gold: BioASQ's golden file, for a test split without answers.
-        untyped: compare the extents of mentions alone (NER).
-        format: one of `formats.READABLE`; by default recognised.
-        negative: the classes of no relation; by default those that the model was fine-tuned with.
-        scheme: "chemprot" or "labels"; by default that which the model was fine-tuned with.
-        name: of the data, for the report.
-        precision: "bf16", "fp32" or "auto" (bf16 where the hardware has it).
-        tokens_per_batch: the unit of memory.
-        runtime: one of `runtimes.NAMES`, "auto" or "fastest"; None for PyTorch in `precision`, or "auto" where the
-            folder has no weights for PyTorch, or where scores are calibrated.
-        calibrate: fit the model's scores to the split, and keep that in its folder (see `tasks.calibration`).
+    The arguments are those of `compactbio.evaluate`, and `name` that of the data in the report. `runtime` is one of
+    `runtimes.NAMES`, "auto" or "fastest"; None for PyTorch in `precision`, or "auto" where the folder has no weights
+    for PyTorch, or where scores are calibrated.
 
     Raises UserError for a model without the task's head or labels, labels that it has never seen, and whatever else
     the user can fix.
-
-    Examples:
-        >>> evaluate("tagger", "NER/NCBI-disease").outcome.scores["f1"]  # doctest: +SKIP
-        0.871
     """
-    if calibrate:
-        runtime = runtime or "auto"
-    source = _find(model, runtime)
+    if runtime is None and (calibrate or not loading.configured(model).weights):
+        runtime = "auto"
+    source = runtimes.find(model, runtime) if runtime else loading.find(model)
     found = datasets.find(data, task, name, gold, format=format)
-    kind, run = TASKS[found.task], _run_of(source)
-
+    kind, (run, _) = TASKS[found.task], _run_of(source.folder)
     trained_on = run.get("data", {})
-    corpora = [
-        part for part in trained_on.get("corpora", [trained_on]) if part.get("train") == found.digests.get(split)
-    ]
-    same_file = bool(corpora)
-    in_part = found.single and any(part.get("single") for part in corpora)
+    corpora = trained_on.get("corpora", [trained_on])
+    of_file = [part for part in corpora if part.get("train") == found.digests.get(split)]
+    in_part = found.single and any(part.get("single") for part in of_file)
     check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme, in_part=in_part)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=not in_part)
     if untyped:
-        documents = ner.without_types(documents)
+        documents = ner.with_type(documents, "")
     golden = found.golden() if split == "test" else None
     _check_head(source, kind, found.task)
     if calibrate:
@@ -158,13 +129,13 @@ def evaluate(
     found.check_answers(documents, split)
 
     labels = kind.model_labels(source.config, source.name, documents)
-    loaded = _load(source, kind, found.task, runtime, precision, tokens_per_batch)
+    predictor, fixed_length, model_record = _load(source, kind, found.task, runtime, precision, tokens_per_batch)
     given = {"negative": list(negative or ()), "scheme": scheme}
     chosen = settings_of(source, found.task, {key: value for key, value in given.items() if value})
-    if loaded.longest:
-        chosen = chosen.model_copy(update={"max_length": min(chosen.max_length, loaded.longest)})
+    if fixed_length:
+        chosen = chosen.within(fixed_length)
     encoded = kind.encode(documents, loading.tokenizer_of(source), labels, chosen)
-    logits = loaded.logits(encoded.rows)
+    logits = predictor(encoded.rows)
     types = None if untyped else counted_types(found, documents, labels)
     predictions, outcome = score(
         logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden, types=types
@@ -173,13 +144,13 @@ def evaluate(
 
     notes = [*outcome.notes, *left_out]
     if found.task == "ner":
-        notes += notes_on_types(source.config, encoded, logits, labels, types)
+        notes += _notes_on_types(source.config, encoded, logits, labels, types)
     if calibrate:
         findings = calibration.findings(found.task, documents, encoded, logits, labels, source.config, source.name)
-        notes.append(_keep_calibration(source, loaded.about, calibration.calibrate(findings, about)))
+        notes.append(_keep_calibration(source, model_record, calibration.calibrate(findings, about)))
     if found.task == "ner" and not all(document.tokenised for document in documents):
         notes += filter(None, [unknown_words(source.config, source.public_name())])
-    if same_file and not in_part:
+    if of_file and not in_part:
         notes.append("The model was trained on this very file.")
     if untyped:
         notes.append(UNTYPED)
@@ -189,7 +160,7 @@ def evaluate(
         outcome=replace(outcome, notes=tuple(notes)),
         interval=interval_of(outcome),
         data=about,
-        model=loaded.about,
+        model=model_record,
         seed=run.get("settings", {}).get("seed"),
         train_on=run.get("train_on"),
         documents=documents,
@@ -234,12 +205,6 @@ def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibrat
     )
 
 
-def _find(model: str | Path, runtime: str | None) -> Source:
-    if runtime is None and loading.configured(model).weights:
-        return loading.find(model)
-    return runtimes.find(model, runtime or "auto")
-
-
 def check_options(
     found: Data,
     split: Split,
@@ -251,17 +216,13 @@ def check_options(
     in_part: bool = False,
 ) -> None:
     """Raise UserError for an option that has no effect on the data; `in_part`: a single file that has splits."""
-    wrong = {
-        "gold": (gold is not None and found.task != "qa", "A golden file is for questions"),
-        "untyped": (untyped and found.task != "ner", "Scores without types are for mentions"),
-        "negative": (
-            bool(classes) and found.task != "relation",
-            "The class of no relation and the scheme of classes are for relations",
-        ),
-        "protocol": (protocol == "published" and found.task != "ner", "Protocol 'published' is for NER"),
-    }
-    for setting, (holds, sentence) in wrong.items():
-        if holds:
+    for setting, given, task, sentence in (
+        ("gold", gold is not None, "qa", "A golden file is for questions"),
+        ("untyped", untyped, "ner", "Scores without types are for mentions"),
+        ("negative", classes, "relation", "The class of no relation and the scheme of classes are for relations"),
+        ("protocol", protocol == "published", "ner", "Protocol 'published' is for NER"),
+    ):
+        if given and found.task != task:
             raise UserError(f"{sentence}, the data are of {found.task}: leave it out.", setting=setting)
     if split != "test" and found.single and not in_part:
         raise UserError(
@@ -283,18 +244,19 @@ def _check_head(source: Source, kind: Task, task: str) -> None:
 
 def _load(
     source: Source, kind: Task, task: str, runtime: str | None, precision: str, tokens_per_batch: int | None
-) -> _Model:
+) -> tuple[Predictor, int | None, dict[str, Any]]:
+    """What computes a model's logits, its row length where that is fixed, and how a report names it."""
     about: dict[str, Any] = {"name": source.public_name(), "sha256": source.digest, "parameters": None}
-    if runtime is not None or not source.weights:
-        loaded = runtimes.load(source, runtimes.chosen(source, runtime or "auto"))
+    if runtime:
+        loaded = runtimes.load(source, runtimes.chosen(source, runtime))
         about |= {"sha256": runtimes.digest(source, loaded.name), "runtime": loaded.name}
-        return _Model(loaded.logits, loaded.longest, about)
+        return loaded.logits, loaded.longest, about
     with loading.quiet():
         model = loading.load_for(source, kind.auto).to(hardware.torch_device())
     logits = predictor_of(model, task, tokens_per_batch or hardware.tokens(), precision)
     used = hardware.precision(precision, source.config)
     about |= {"parameters": encoder_parameters(model), "runtime": f"torch, {used}"}
-    return _Model(logits, None, about)
+    return logits, None, about
 
 
 def settings_of(source: Source, task: str, given: Mapping[str, Any] | None = None) -> Settings:
@@ -303,21 +265,20 @@ def settings_of(source: Source, task: str, given: Mapping[str, Any] | None = Non
     Those `given` come first, then what its configuration says, then the lengths of its training run, or of its
     positions where it was trained elsewhere.
     """
-    trained = _run_of(source).get("settings", {})
+    trained = _run_of(source.folder)[0].get("settings", {})
     lengths = {key: trained[key] for key in ("max_length", "stride") if key in trained}
     stored = stored_settings(source.config, task)
     chosen = settings(task, int(source.config.hidden_size), {**lengths, **stored, **(given or {})})
     return chosen.within(longest(source.config))
 
 
-def _run_of(source: Source) -> dict[str, Any]:
-    """The identity of the fine-tuning run that made a model, {} where it was made elsewhere."""
-    try:
-        record = run_folder.record(source.folder)
-    except UserError:
-        return {}
-    identity: dict[str, Any] = record["identity"] if record else {}
-    return identity if "task" in identity else {}
+def _run_of(folder: Path) -> tuple[dict[str, Any], Any]:
+    """Identity and result of the fine-tuning run that made a model, ({}, None) where it was made elsewhere."""
+    with suppress(UserError):
+        record = run_folder.record(folder)
+        if record and "task" in record["identity"]:
+            return record["identity"], record["result"]
+    return {}, None
 
 
 def described(found: Data, split: Split, documents: Sequence[Document], *, whole: bool) -> dict[str, Any]:
@@ -326,8 +287,44 @@ def described(found: Data, split: Split, documents: Sequence[Document], *, whole
     if "gold" in found.digests and split == "test":
         digests["gold_sha256"] = found.digests["gold"]
     typed = {"type": found.type} if found.type else {}
-    split_ = "whole file" if whole else split
-    return {"name": found.name, "split": split_, **digests, **typed, **datasets.count(documents)}
+    part = "whole file" if whole else split
+    return {"name": found.name, "split": part, **digests, **typed, **datasets.count(documents)}
+
+
+def counted_types(found: Data, documents: Sequence[Document], labels: Sequence[str]) -> Set[str] | None:
+    """The types of mentions that count, None for all: those that the data set is labelled for.
+
+    `documents` are those to score, `labels` the model's, spelt as in the documents.
+    """
+    if found.task != "ner":
+        return None
+    kinds = _kinds(labels)
+    labelled = {span.type for document in documents for span in document.spans}
+    if kinds <= labelled:
+        return None
+    # A split may lack a type by chance that the data set is labelled for.
+    keys = set(map(names.key, labelled | found.types))
+    return {kind for kind in kinds if names.key(kind) in keys} or None
+
+
+def _notes_on_types(
+    config: PretrainedConfig, encoded: Any, logits: Logits, labels: Sequence[str], types: Set[str] | None
+) -> Iterator[str]:
+    """Sentences on types of a model that the data are not labelled for, or do not tell apart."""
+    if types is not None and (foreign := _kinds(labels) - types):
+        mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(config))
+        number = sum(span.type in foreign for _, span in mentions.places)
+        yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
+    own = _kinds(ner_encoding.model_labels(config, ""))
+    if len(own) > 1 and _kinds(labels) == {""}:
+        yield (
+            f"All types of the model count as one ({listed(own)}); to count one alone, name the data's type, as in "
+            "TYPE=DATA."
+        )
+
+
+def _kinds(labels: Sequence[str]) -> set[str]:
+    return {parse(label)[1] for label in labels if label != "O"}
 
 
 def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
@@ -336,29 +333,19 @@ def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
     Without a score the card is written again, after its calibration has changed.
     """
     model = Path(model)
-    try:
-        record = run_folder.record(model) if model.is_dir() else None
-    except UserError:
-        return
-    if record is None or record["result"] is None or "task" not in record["identity"]:
+    identity, result = _run_of(model)
+    if result is None:
         return
     # Of two evaluations that end together the second adds to what the first has written.
     with locked(model, seconds=_CARD_SECONDS):
-        all_ = _earlier(model / EVALUATIONS)
+        records = _earlier(model / EVALUATIONS)
         if evaluation is not None:
             new = {key: value for key, value in evaluation.record().items() if key not in ("units", "mistakes")}
-            all_ = [old for old in all_ if _scored(old) != _scored(new)] + [new]
-            write_json(model / EVALUATIONS, all_)
-        parameters = evaluation.model["parameters"] if evaluation else _parameters(model, record["identity"]["task"])
-        text = finetuned_card(
-            model.resolve().name,
-            record["identity"],
-            record["result"],
-            parameters,
-            all_,
-            calibration_file.summary(model),
-        )
-        write_text(model / "README.md", text)
+            records = [old for old in records if _scored(old) != _scored(new)] + [new]
+            write_json(model / EVALUATIONS, records)
+        parameters = evaluation.model["parameters"] if evaluation else _parameters(model, identity["task"])
+        name, calibrations = model.resolve().name, calibration_file.summary(model)
+        write_text(model / "README.md", finetuned_card(name, identity, result, parameters, records, calibrations))
 
 
 def _parameters(model: Path, task: str) -> int:
@@ -372,7 +359,8 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
         found = read_json(path)
     except (OSError, ValueError):
         return []
-    return [entry for entry in found if isinstance(entry, dict) and all(key in entry for key in _CARD_KEYS)]
+    entries = found if isinstance(found, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and all(key in entry for key in _CARD_KEYS)]
 
 
 def _scored(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -3,32 +3,26 @@
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.tasks.outcome import counted
 
 
-@dataclass(frozen=True)
-class Aligned:
-    """Documents of the gold, the mentions predicted for each, in their offsets, and sentences on what was done."""
+def aligned(
+    documents: Sequence[Document], predicted: Sequence[Document]
+) -> tuple[list[Document], list[tuple[Span, ...]], tuple[str, ...]]:
+    """Documents of the gold, the mentions predicted for each, in their offsets, and sentences on what was done.
 
-    documents: tuple[Document, ...]
-    predicted: tuple[tuple[Span, ...], ...]
-    notes: tuple[str, ...]
-
-
-def aligned(documents: Sequence[Document], predicted: Sequence[Document]) -> Aligned:
-    """The predictions for documents: sentences of a token file in their order, raw text by its id.
-
-    A predicted document has the words or text of the gold one; in raw text blanks may differ. Several of one id and
-    text are joined; one that is missing has no mention. Raises UserError where texts or numbers of sentences differ,
-    and where no document of the gold is among the predictions.
+    Sentences of a token file are matched in their order, raw text by its id. A predicted document has the words or text
+    of the gold one; in raw text blanks may differ. Several of one id and text are joined; one that is missing has no
+    mention. Raises UserError where texts or numbers of sentences differ, and where no document of the gold is among the
+    predictions.
     """
     if all(document.tokenised for document in (*documents, *predicted)):
         _check_sentences(documents, predicted)
-        return Aligned(tuple(documents), tuple(document.spans for document in predicted), ())
+        return list(documents), [document.spans for document in predicted], ()
     by_id: defaultdict[str, defaultdict[str, list[Document]]] = defaultdict(lambda: defaultdict(list))
     for document in predicted:
         by_id[document.id][_without_blanks(document.text)].append(document)
@@ -56,7 +50,7 @@ def aligned(documents: Sequence[Document], predicted: Sequence[Document]) -> Ali
             "documents have other blanks in the predictions; offsets are compared in the text without blanks": shifted,
         }
     )
-    return Aligned(tuple(document for document, _ in pairs), tuple(spans for _, spans in pairs), notes)
+    return [document for document, _ in pairs], [spans for _, spans in pairs], notes
 
 
 def comparable(span: Span, text: str) -> Span:

@@ -80,21 +80,19 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision and recall of a type by the lowest score: the points that have the lowest score for some precision.
+    """Precision and recall of a type by the lowest score, of `found` findings where the data hold `gold`.
 
-    Attributes:
-        found: findings of the type.
-        gold: how many the data hold.
-        points: from the lowest score and precision to the highest of both; each keeps FEWEST findings or more.
+    The points are those that have the lowest score for some precision, from the lowest of both to the highest; each
+    keeps FEWEST findings or more.
     """
 
     found: Count
     gold: Count
     points: tuple[Point, ...]
 
-    def score_for(self, precision: float) -> float | None:
-        """The lowest score at which the precision is at least `precision`, None where there is none."""
-        return next((point.score for point in self.points if point.precision >= precision), None)
+    def point_for(self, precision: float) -> Point | None:
+        """The point of the lowest score at which the precision is at least `precision`, None where there is none."""
+        return next((point for point in self.points if point.precision >= precision), None)
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,8 @@ class Calibration:
 
     def score_for(self, kind: str, precision: float) -> float:
         """The lowest score of a type that keeps a precision, infinite where none does."""
-        score = self.types[kind].score_for(precision) if kind in self.types else None
-        return math.inf if score is None else score
+        point = self.types[kind].point_for(precision) if kind in self.types else None
+        return point.score if point else math.inf
 
     def shortfall(self, kind: str, precision: float) -> str | None:
         """Why no score of a type keeps a precision, as the end of a sentence; None where one does."""
@@ -140,7 +138,7 @@ class Calibration:
         if kind not in self.types:
             return f"{where}, there was none to measure its precision on"
         curve = self.types[kind]
-        if curve.score_for(precision) is not None:
+        if curve.point_for(precision):
             return None
         if not curve.points:
             return f"{where}, {curve.found:,} were found, and a precision is measured on at least {FEWEST}"
@@ -154,21 +152,18 @@ def calibrate(findings: Findings, data: Mapping[str, Any]) -> Calibration | None
     """Fit a model's scores to what it finds in annotated `data`; None where it finds nothing."""
     if not findings.types:
         return None
-    temperature = fit_temperature(findings.scores, findings.right)
-    scores = findings.scores(temperature)
-    kinds = np.array(findings.types)
+    right, kinds = findings.right, np.array(findings.types)
+    temperature = fit_temperature(findings.scores, right)
+    before, after = findings.scores(1.0), findings.scores(temperature)
     return Calibration(
         temperature,
-        len(findings.types),
-        calibration_error(findings.scores(1.0), findings.right),
-        calibration_error(scores, findings.right),
-        {
-            kind: curve(scores[kinds == kind], findings.right[kinds == kind], gold)
-            for kind, gold in sorted(findings.gold.items())
-        },
-        dict(data),
-        bins(findings.scores(1.0), findings.right),
-        bins(scores, findings.right),
+        found=len(kinds),
+        error_before=calibration_error(before, right),
+        error_after=calibration_error(after, right),
+        types={kind: curve(after[kinds == kind], right[kinds == kind], n) for kind, n in sorted(findings.gold.items())},
+        data=dict(data),
+        bins_before=bins(before, right),
+        bins_after=bins(after, right),
     )
 
 
@@ -183,11 +178,11 @@ def findings(
 ) -> Findings:
     """What the model `name` of NER or relations finds; the arguments are those of `registry.score`.
 
-    Raises UserError for another task, and as `mention_findings` does.
+    Raises UserError for another task, and where several types of the model are one in the documents.
     """
     if task == "ner":
         own = ner_encoding.model_labels(config, name)
-        return mention_findings(documents, encoded, logits, labels, own, valid=trained_on_iob2(config))
+        return _mention_findings(documents, encoded, logits, labels, own, valid=trained_on_iob2(config))
     if task == "relation":
         independent = has_independent_outputs(config)
         return relation_findings(documents, np.stack(logits), labels, encoded.scheme, independent=independent)
@@ -203,10 +198,7 @@ def fit_temperature(scores: Callable[[float], NDArray[np.float64]], right: NDArr
     Logits are divided by a temperature (Guo et al. 2017, arXiv 1706.04599), which minimises the mean over the findings
     of -t log s - (1 - t) log(1 - s); s is a score, and the target t is (r + 1) / (r + 2) for the r right findings and
     1 / (w + 2) for the w wrong ones (Platt 1999), so that a few findings, all right, do not make a model certain.
-
-    Args:
-        scores: gives the scores at a temperature, (findings,).
-        right: (findings,), whether each is right.
+    `scores` gives those at a temperature, (findings,); `right` says of each whether it is right.
     """
     positives = int(right.sum())
     targets = np.where(right, (positives + 1) / (positives + 2), 1 / (len(right) - positives + 2))
@@ -244,33 +236,26 @@ def calibration_error(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> 
 
 
 def curve(scores: NDArray[np.float64], right: NDArray[np.bool_], gold: int) -> Curve:
-    """The curve of the findings of one type.
+    """The curve of the findings of one type, from their scores and whether each is right; the data hold `gold`.
 
     A point's score lies halfway between the lowest that it keeps and the next one, so that rounding moves no finding
     across it; where all are kept it is 0.
-
-    Args:
-        scores: (findings,).
-        right: (findings,), whether each is right.
-        gold: how many the data hold.
     """
     order = np.argsort(-scores, kind="stable")
     ordered, hits = scores[order], np.cumsum(right[order])
     points: list[Point] = []
     # From all findings to the most certain ones: a point that is not more precise than one before it is not needed.
     for kept in range(len(ordered), FEWEST - 1, -1):
-        following = ordered[kept] if kept < len(ordered) else None
-        if following is not None and ordered[kept - 1] - following <= _SAME:
-            continue
+        following = ordered[kept] if kept < len(ordered) else -math.inf
         precision = float(hits[kept - 1]) / kept
-        if points and precision <= points[-1].precision:
+        if ordered[kept - 1] - following <= _SAME or (points and precision <= points[-1].precision):
             continue
-        score = 0.0 if following is None else float(ordered[kept - 1] + following) / 2
+        score = max(0.0, float(ordered[kept - 1] + following) / 2)
         points.append(Point(score, precision, min(float(hits[kept - 1]) / max(gold, 1), 1.0), kept))
     return Curve(len(ordered), gold, tuple(points))
 
 
-def mention_findings(
+def _mention_findings(
     documents: Sequence[Document],
     encoded: ner_encoding.Encoded,
     logits: Sequence[NDArray[np.float32]],
@@ -281,15 +266,7 @@ def mention_findings(
 ) -> Findings:
     """The mentions that a model finds, of the types that the documents hold.
 
-    Args:
-        documents: annotated ones.
-        encoded: the same, encoded for the model.
-        logits: (length, labels) of each row.
-        labels: the model's labels by id, as the documents spell their types.
-        own: the same as the model spells them.
-        valid: as of `ner_encoding.decode`.
-
-    Raises UserError where several types of the model are one in the documents.
+    `labels` are the model's by id, as the documents spell their types, `own` the same as the model spells them.
     """
     names = {
         spelt: name for (_, spelt), (tag, name) in zip(map(parse, labels), map(parse, own), strict=True) if tag != "O"
@@ -322,23 +299,17 @@ def relation_findings(
 ) -> Findings:
     """The relations that a model finds, of the classes that the documents hold.
 
-    Args:
-        documents: annotated ones, of one relation each.
-        logits: (documents, outputs).
-        labels: the model's classes by id.
-        scheme: how labels become classes.
-        independent: whether several classes may hold at once.
+    `logits` are (documents, outputs), `labels` the model's classes by id; `independent` as of `relation.decode`.
     """
     wanted = [scheme.map(relation.label_of(document)) for document in documents]
     gold = Counter(label for label in wanted if label in labels and label not in scheme.negatives)
     likely = relation.reported(logits, labels, scheme, independent=independent)  # (documents, classes)
     rows, columns = np.nonzero(likely & np.array([label in gold for label in labels]))
     found = [labels[column] for column in columns.tolist()]
-    return Findings(
-        tuple(found),
-        np.array([wanted[row] == label for row, label in zip(rows.tolist(), found, strict=True)], dtype=np.bool_),
-        gold,
-        lambda temperature: relation.probabilities(logits / temperature, independent=independent)[rows, columns].astype(
-            np.float64
-        ),
-    )
+    right = [wanted[row] == label for row, label in zip(rows.tolist(), found, strict=True)]
+
+    def scores(temperature: float) -> NDArray[np.float64]:
+        likely = relation.probabilities(logits / temperature, independent=independent)
+        return likely[rows, columns].astype(np.float64)
+
+    return Findings(tuple(found), np.array(right, dtype=np.bool_), gold, scores)

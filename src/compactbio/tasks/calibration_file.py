@@ -11,7 +11,7 @@ from compactbio.cards import plots
 from compactbio.files import atomic_file, write_json
 from compactbio.modeling import runtimes
 from compactbio.modeling.loading import Source
-from compactbio.tasks.calibration import Calibration, Curve
+from compactbio.tasks.calibration import Calibration, Point
 
 NAME = "calibration.json"
 PICTURE = "calibration.png"
@@ -46,16 +46,18 @@ def summary(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         name: {
             **without_curves(kept.calibration),
-            "lowest": {kind: _lowest(curve) for kind, curve in kept.calibration.types.items()},
+            "lowest": {
+                kind: {precision: _record(curve.point_for(precision)) for precision in _PRECISIONS}
+                for kind, curve in kept.calibration.types.items()
+            },
             "picture": PICTURE if (folder / PICTURE).exists() else None,
         }
         for name, kept in (read(folder) or {}).items()
     }
 
 
-def _lowest(curve: Curve) -> dict[float, dict[str, Any] | None]:
-    found = {p: next((point for point in curve.points if point.precision >= p), None) for p in _PRECISIONS}
-    return {precision: asdict(point) if point else None for precision, point in found.items()}
+def _record(point: Point | None) -> dict[str, Any] | None:
+    return asdict(point) if point else None
 
 
 def without_curves(calibration: Calibration) -> dict[str, Any]:

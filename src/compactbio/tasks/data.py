@@ -234,8 +234,7 @@ def _check_alike(name: str, files: Mapping[str, Path]) -> None:
 
 
 def _task(path: Path, format: str | None) -> str:
-    known = _TASK_OF.get(format or formats.recognise(path))
-    if known:
+    if known := _TASK_OF.get(format or formats.recognise(path)):
         return known
     for document in formats.read(path, format):
         if document.questions:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,21 +78,15 @@ def document_spans(
     return found
 
 
-def without_types(documents: Sequence[Document]) -> list[Document]:
-    """The documents with mentions of no type."""
-    return with_type(documents, "")
-
-
 def with_type(documents: Sequence[Document], kind: str) -> list[Document]:
-    """The documents with mentions of one type."""
+    """The documents with mentions of one type, "" for none."""
     return [replace(d, spans=tuple(replace(span, type=kind) for span in d.spans)) for d in documents]
 
 
 def labels(documents: Sequence[Document]) -> list[str]:
     """The labels of a model for documents: sorted, `O` among them, both prefixes of each type."""
     kinds = {span.type for document in documents for span in document.spans}
-    suffixes = [f"-{kind}" if kind else "" for kind in kinds]
-    return sorted(["O", *(prefix + suffix for prefix in "BI" for suffix in suffixes)])
+    return sorted(["O", *(f"{prefix}-{kind}" if kind else prefix for prefix in "BI" for kind in kinds)])
 
 
 def score(
@@ -124,12 +118,11 @@ def score(
         raise UserError(f"{protocol!r} is not a protocol of NER: take {' or '.join(PROTOCOLS)}.", setting="protocol")
     if protocol == "published" and piece_counts is not None:
         gold, predicted = _repeated(gold, piece_counts), _repeated(predicted, piece_counts)
-    pairs = list(zip(gold, predicted, strict=True))
-    loose = _counts([(set(chunks(a)), set(chunks(b))) for a, b in pairs]).sum(0)
-    strict = _counts([(set(strict_chunks(a)), set(strict_chunks(b))) for a, b in pairs]).sum(0)
-    right = sum(parse(a) == parse(b) for side in pairs for a, b in zip(*side, strict=True))
+    loose, strict = (_chunk_counts(gold, predicted, find).sum(0).tolist() for find in (chunks, strict_chunks))
+    pairs = zip(gold, predicted, strict=True)
+    right = sum(parse(a) == parse(b) for pair in pairs for a, b in zip(*pair, strict=True))
     total = sum(map(len, gold))
-    return {**rates(*loose.tolist()), "strict_f1": rates(*strict.tolist())["f1"], "accuracy": right / max(total, 1)}
+    return {**rates(*loose), "strict_f1": rates(*strict)["f1"], "accuracy": right / max(total, 1)}
 
 
 def outcome(
@@ -147,7 +140,10 @@ def outcome(
     gold_tags = [tags(sentence, documents[sentence.document].spans) for sentence in sentences]
     scores = score(gold_tags, predicted, protocol, piece_counts)
     if protocol == "published":
-        return _published(gold_tags, predicted, piece_counts, scores)
+        if piece_counts is not None:
+            gold_tags, predicted = _repeated(gold_tags, piece_counts), _repeated(predicted, piece_counts)
+        note = "Scored over word pieces as the published script did: not comparable with word-level scores."
+        return Outcome("f1", scores, _chunk_counts(gold_tags, predicted, chunks), "sentence", notes=(note,))
     result = outcome_of_spans(documents, list(map(set, document_spans(documents, sentences, predicted))))
     over_words = {name: scores[name] for name in ("strict_f1", "accuracy") if result.unit == "sentence"}
     reachable = document_spans(documents, sentences, gold_tags)
@@ -176,7 +172,6 @@ def outcome_of_spans(documents: Sequence[Document], found: Sequence[set[Span]]) 
         metric="f1",
         scores=rates(*units.sum(0).tolist()),
         units=units,
-        statistic="f1",
         unit="sentence" if all(document.tokenised for document in documents) else "document",
         per_type=_per_type(wanted, found),
         mistakes=tuple(
@@ -188,35 +183,26 @@ def outcome_of_spans(documents: Sequence[Document], found: Sequence[set[Span]]) 
 
 
 def outcome_of_documents(
-    documents: Sequence[Document],
-    predicted: Sequence[Document],
-    misplaced: Mapping[str, Sequence[str]] | None = None,
+    documents: Sequence[Document], predicted: Sequence[Document], misplaced: Mapping[str, Sequence[str]] | None = None
 ) -> Outcome:
     """The outcome of another system's documents, matched with those of the gold by `alignment.aligned`.
 
     Types are compared whatever their case and blanks (see `names.key`); where one side names a single type and the
-    other none, that type is meant.
-
-    Args:
-        documents: the gold.
-        predicted: the system's documents.
-        misplaced: by document id the types of predicted mentions that are nowhere in the text: each is wrong.
-
-    Raises UserError as `alignment.aligned` does.
+    other none, that type is meant. `misplaced` gives by document id the types of predicted mentions that are nowhere in
+    the text: each is wrong. Raises UserError as `alignment.aligned` does.
     """
     documents = unified(documents)
     spelt = spellings(types(documents))
-    predicted = _typed_alike(documents, unified(predicted, spelt))
-    matched = aligned(documents, predicted)
+    documents, placed, notes = aligned(documents, _typed_alike(documents, unified(predicted, spelt)))
     lost = {name: [spelt.get(key(kind), clean(kind)) for kind in kinds] for name, kinds in (misplaced or {}).items()}
-    stray = [outside(document, lost.pop(document.id, ())) for document in matched.documents]
+    stray = [outside(document, lost.pop(document.id, ())) for document in documents]
     found = [
         {*(comparable(span, document.text) for span in given), *wrong}
-        for document, given, wrong in zip(matched.documents, matched.predicted, stray, strict=True)
+        for document, given, wrong in zip(documents, placed, stray, strict=True)
     ]
-    total, misplaced_total = sum(map(len, matched.predicted)) + sum(map(len, stray)), sum(map(len, stray))
-    notes = (*matched.notes, *_notes_on_predicted(matched.documents, found, total, misplaced_total))
-    return replace(outcome_of_spans(matched.documents, found), notes=notes)
+    strays = sum(map(len, stray))
+    notes += _notes_on_predicted(documents, found, sum(map(len, placed)) + strays, strays)
+    return replace(outcome_of_spans(documents, found), notes=notes)
 
 
 def _typed_alike(documents: Sequence[Document], predicted: Sequence[Document]) -> Sequence[Document]:
@@ -250,31 +236,19 @@ def _notes_on_predicted(
     return notes if total else ("The predictions hold no mention.", *notes)
 
 
-def _published(
-    gold: Sequence[Sequence[str]],
-    predicted: Sequence[Sequence[str]],
-    piece_counts: Sequence[Sequence[int]] | None,
-    scores: dict[str, float],
-) -> Outcome:
-    if piece_counts is not None:
-        gold, predicted = _repeated(gold, piece_counts), _repeated(predicted, piece_counts)
-    return Outcome(
-        metric="f1",
-        scores=scores,
-        units=_counts([(set(chunks(a)), set(chunks(b))) for a, b in zip(gold, predicted, strict=True)]),
-        statistic="f1",
-        unit="sentence",
-        per_type={},
-        notes=("Scored over word pieces as the published script did: not comparable with word-level scores.",),
-    )
-
-
 def _repeated(side: Sequence[Sequence[str]], piece_counts: Sequence[Sequence[int]]) -> list[list[str]]:
     """The tag of each word as often as the word has pieces."""
     return [
         [tag for tag, count in zip(sentence, counts, strict=True) for _ in range(count)]
         for sentence, counts in zip(side, piece_counts, strict=True)
     ]
+
+
+def _chunk_counts(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], find: Callable[[Sequence[str]], list[Chunk]]
+) -> NDArray[np.float64]:
+    """`_counts` of the mentions that `find` reads from the tags of each sentence."""
+    return _counts([(set(find(a)), set(find(b))) for a, b in zip(gold, predicted, strict=True)])
 
 
 def _counts(pairs: Sequence[tuple[set[Chunk] | set[Span], set[Chunk] | set[Span]]]) -> NDArray[np.float64]:
@@ -299,12 +273,11 @@ def _mistakes(document: Document, wanted: set[Span], found: set[Span]) -> Iterat
     for span in sorted(wanted - found, key=lambda span: (span.start, span.end)):
         overlapping = [other for other in free if other.start < span.end and span.start < other.end]
         other = max(overlapping, key=lambda o: min(o.end, span.end) - max(o.start, span.start), default=None)
-        if other is None:
-            yield _mistake("missed", document, span, None)
-            continue
-        free.remove(other)
-        same = (other.start, other.end) == (span.start, span.end)
-        kind = "type" if same else "boundary" if other.type == span.type else "boundary and type"
+        kind = "missed"
+        if other:
+            free.remove(other)
+            same = (other.start, other.end) == (span.start, span.end)
+            kind = "type" if same else "boundary" if other.type == span.type else "boundary and type"
         yield _mistake(kind, document, span, other)
     for span in free:
         yield _mistake("spurious", document, None, span)

@@ -121,14 +121,10 @@ def decode(
 ) -> list[list[str]]:
     """The tags of each sentence's words in valid IOB2.
 
-    A word without a piece has the tag of the word before it where the word after it continues that mention, else `O`.
-
-    Args:
-        encoded: the documents.
-        logits: (length, labels) of each row.
-        names: the model's labels by id.
-        valid: take the most probable sequence of tags that is valid IOB2, for a model that was trained on such tags;
-            else the most probable tag of each word, with conlleval's reading of what is not valid.
+    `logits` are (length, labels) of each row, `names` the model's labels by id. With `valid`, for a model that was
+    trained on IOB2, it is the most probable sequence of tags that is valid; else the most probable tag of each word,
+    with conlleval's reading of what is not valid. A word without a piece has the tag of the word before it where the
+    word after it continues that mention, else `O`.
     """
     found = [["O"] * len(sentence.words) for sentence in encoded.sentences]
     for index, words, values in _by_sentence(encoded, logits):
@@ -242,22 +238,19 @@ class Mentions:
 def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], *, valid: bool) -> Mentions:
     """The mentions that `decode`'s tags stand for, in their order; the arguments are those of `decode`."""
     types = [None if parse(name)[0] == "O" else parse(name)[1] for name in names]
-    # Most sentences hold no mention: only those that do are read word by word.
-    tagged: dict[int, tuple[list[str], dict[int, NDArray[np.float32]]]] = {}
-    for index, numbers, values in _by_sentence(encoded, logits):
-        best = _best_labels(values, names, valid=valid)
-        if all(types[label] is None for label in best):
-            continue
-        tagged[index] = (["O"] * len(encoded.sentences[index].words), {})
-        tags, by_word = tagged[index]
-        for word, label, value in zip(numbers, best, values, strict=True):
-            tags[word], by_word[word] = names[label], value
     places: list[tuple[int, Span]] = []
     words: list[NDArray[np.float32]] = []
     kinds: list[str] = []
     owners: list[int] = []
-    for index, (tags, by_word) in tagged.items():
-        sentence = encoded.sentences[index]
+    for index, numbers, values in _by_sentence(encoded, logits):
+        best = _best_labels(values, names, valid=valid)
+        # Most sentences hold no mention: only those that do are read word by word.
+        if all(types[label] is None for label in best):
+            continue
+        sentence, by_word = encoded.sentences[index], dict(zip(numbers, values, strict=True))
+        tags = ["O"] * len(sentence.words)
+        for word, label in zip(numbers, best, strict=True):
+            tags[word] = names[label]
         for first, end, kind in chunks(_bridged(tags, encoded.piece_counts[index])):
             own = [by_word[word] for word in range(first, end) if word in by_word]
             words += own
@@ -284,7 +277,7 @@ def outcome(
     unseen = {span.type for document in documents for span in document.spans} - known
     note = f"The model knows no {listed(unseen)}: all mentions of it count as missed."
     if known == {""} and unseen:
-        documents = ner.without_types(documents)
+        documents = ner.with_type(documents, "")
         note = f"Types are not compared, because the model names none; the data name {listed(unseen)}."
     result = ner.outcome(documents, encoded.sentences, predicted, protocol, encoded.piece_counts)
     return replace(result, notes=(*result.notes, note)) if unseen else result

@@ -80,15 +80,11 @@ def outcome(
     predictions: Mapping[str, Sequence[tuple[str, float]]],
     golden: Mapping[str, Question] | None = None,
 ) -> Outcome:
-    """The outcome of ranked answers; a unit is a question, its sums (strict, lenient, reciprocal rank, 1).
+    """The outcome of ranked answers (text, probability), by `question_key`; a unit is a question, its sums (strict,
+    lenient, reciprocal rank, 1).
 
-    Args:
-        documents: the snippets with their questions.
-        predictions: the answers (text, probability) by `question_key`.
-        golden: the questions with their answers, by the same key; by default those of the documents, with the answers
-            from all their snippets.
-
-    Raises UserError where `golden` and the documents share no question.
+    `golden` are the questions with their answers by the same key, by default those of the documents, with the answers
+    from all their snippets. Raises UserError where it shares no question with the documents.
     """
     found = questions(documents)
     if golden is not None and found.keys().isdisjoint(golden):
@@ -101,9 +97,7 @@ def outcome(
         metric="mrr",
         scores=score([question.answers for question in scored.values()], list(texts.values())),
         units=np.array([_unit(rank) for rank in ranks.values()], dtype=np.float64).reshape(-1, 4),
-        statistic="mrr",
         unit="question",
-        per_type={},
         mistakes=tuple(_mistake(scored[key], texts[key], rank) for key, rank in ranks.items() if rank != 1),
         notes=_notes(found, gold, scored),
     )

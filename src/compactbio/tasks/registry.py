@@ -20,7 +20,7 @@ Logits = Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Task:
-    """One task, in the order in which its functions are called.
+    """One task, and its functions in the order in which they are called.
 
     `auto` loads its models, whose architectures end in `architecture`. `metric` is the main score, `protocol` the
     usual way to count it.
@@ -38,12 +38,12 @@ class Task:
     architecture: str
     metric: str
     protocol: str
-    labels: Callable[[Sequence[Document], Settings], list[str]]
-    scheme: Callable[[Sequence[Document], Settings], Scheme | None]
-    model_labels: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]]
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
     decode: Callable[[Sequence[Document], Any, Logits, Sequence[str], PretrainedConfig], Any]
     outcome: Callable[[Sequence[Document], Any, Any, Sequence[str], str, Mapping[str, Question] | None], Outcome]
+    labels: Callable[[Sequence[Document], Settings], list[str]] = lambda documents, settings: []
+    scheme: Callable[[Sequence[Document], Settings], Scheme | None] = lambda documents, settings: None
+    model_labels: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]] = lambda config, name, documents: []
 
 
 def _ids(labels: Sequence[str]) -> dict[str, int]:
@@ -57,7 +57,6 @@ TASKS = {
         metric="f1",
         protocol="word",
         labels=lambda documents, settings: ner.labels(documents),
-        scheme=lambda documents, settings: None,
         model_labels=ner_encoding.model_labels,
         encode=lambda documents, tokenizer, labels, settings: ner_encoding.encode(
             documents, tokenizer, _ids(labels), settings.max_length, frozenset(settings.joined_signs or ())
@@ -96,9 +95,6 @@ TASKS = {
         architecture=ARCHITECTURES["qa"],
         metric="mrr",
         protocol="BioASQ",
-        labels=lambda documents, settings: [],
-        scheme=lambda documents, settings: None,
-        model_labels=lambda config, name, documents: [],
         encode=lambda documents, tokenizer, labels, settings: qa.encode(
             documents, tokenizer, settings.max_length, settings.stride
         ),

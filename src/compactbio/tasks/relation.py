@@ -116,7 +116,6 @@ def outcome(documents: Sequence[Document], predicted: Sequence[str], scheme: Sch
         metric="f1",
         scores=score(gold, predicted, evaluated),
         units=_counts(gold, predicted, evaluated),
-        statistic="f1",
         unit="example",
         per_type={
             name: {**rates(*_counts(gold, predicted, [name]).sum(0).tolist()), "support": float(support[name])}

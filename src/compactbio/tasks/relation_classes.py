@@ -84,7 +84,11 @@ class Scheme:
         Raises UserError for a label that is not of the first two schemes.
         """
         if self.name == "binary":
-            return _binary_class(clean(label))
+            if clean(label) not in self.classes:
+                raise UserError(
+                    f"The label {clean(label)!r} is in data of the labels 0 and 1: give every pair one of these two."
+                )
+            return clean(label)
         if self.name == "labels":
             if known := self._classes.get(key(label)):
                 return known
@@ -175,12 +179,6 @@ def looks_negative(label: str) -> bool:
     return (
         name == "-1" or flat in _NEGATIVE or flat.endswith(_NEGATIVE_ENDS) or (last in _NEGATIVE_LAST and last != flat)
     )
-
-
-def _binary_class(label: str) -> str:
-    if label not in ("0", "1"):
-        raise UserError(f"The label {label!r} is in data of the labels 0 and 1: give every pair one of these two.")
-    return label
 
 
 def _binary(labels: set[str], named: tuple[str, ...] | None) -> Scheme:

@@ -61,16 +61,10 @@ def soft_rows(
 ) -> list[Row]:
     """The rows of `encoded`, as the student reads documents, with soft labels.
 
-    A unit's target is the mean over teachers of its probabilities softmax(scores / T); teachers that know different
-    types of mentions are combined (see `combined`). Units that a teacher does not read are left out.
-
-    Args:
-        task: "ner", "relation" or "qa".
-        documents: the documents.
-        encoded: what the task's `encode` made of them with the student's tokenizer.
-        teachers: by teacher the scores of each group, with the columns of the student's labels, -inf in those that the
-            teacher does not know.
-        temperature: T, above 0.
+    A unit's target is the mean over teachers of its probabilities softmax(scores / T), T the temperature; teachers that
+    know different types of mentions are combined (see `combined`). Units that a teacher does not read are left out.
+    `teachers` are by teacher the scores of each group, with the columns of the student's labels, -inf in those that the
+    teacher does not know.
     """
     groups = list(zip(*teachers, strict=True))
     if task == "qa":
@@ -97,11 +91,8 @@ def combined(probabilities: NDArray[np.float32], known: NDArray[np.bool_]) -> ND
     but one said `O`.
 
     p(label) is in proportion to p_t(label) * the product of the other taggers' p(O), for the tagger t that knows the
-    label, and p(O) to the product of all taggers' p(O).
-
-    Args:
-        probabilities: (taggers, words, labels).
-        known: (taggers, labels), whether a tagger knows a label; one label, `O`, is known to all.
+    label, and p(O) to the product of all taggers' p(O). `probabilities` are (taggers, words, labels); `known` (taggers,
+    labels) says whether a tagger knows a label; one label, `O`, is known to all.
     """
     nothing = int(known.all(0).argmax())
     none = probabilities[:, :, nothing]  # (taggers, words)
@@ -163,8 +154,8 @@ def _bounds(document: Document) -> NDArray[np.int64]:
 
 def _passage_scores(documents: Sequence[Document], encoded: qa.Encoded, logits: Logits) -> list[Scores]:
     """Of a word in several windows the scores are those of the one in which it is farthest from a cut."""
-    found: list[Scores] = [np.empty((0, 2), dtype=np.float32)] * len(_asked(documents))
     places = _asked(documents)
+    found: list[Scores] = [np.empty((0, 2), dtype=np.float32)] * len(places)
     pairs = zip(encoded.windows, logits, strict=True)
     for asked, group in groupby(pairs, key=lambda pair: (pair[0].document, pair[0].question)):
         windows = list(group)

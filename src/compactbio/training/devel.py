@@ -9,9 +9,8 @@ from transformers import PreTrainedModel
 
 from compactbio.documents import Document
 from compactbio.modeling.packing import predictor_of
-from compactbio.tasks.outcome import Outcome
+from compactbio.tasks.outcome import Outcome, interval_of
 from compactbio.tasks.registry import TASKS, Logits, score
-from compactbio.tasks.statistics import interval_of
 from compactbio.training.corpora import Corpora, Corpus
 from compactbio.training.step_trainer import Validation
 

@@ -26,10 +26,10 @@ from compactbio.modeling.families import encoder_parameters, longest, set_dropou
 from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words
 from compactbio.tasks import calibration_file
+from compactbio.tasks.outcome import interval_of
 from compactbio.tasks.registry import TASKS, Task
 from compactbio.tasks.relation_classes import Scheme
 from compactbio.tasks.settings import IOB2, JOINED_SIGNS, RELATION_CLASSES, TAG_SCHEME, Settings, settings
-from compactbio.tasks.statistics import interval_of
 from compactbio.training import batches, engine, reporting, run_folder
 from compactbio.training.calibrating import calibrate_run
 from compactbio.training.cards import finetuned_card
