@@ -11,7 +11,7 @@ from annotated_files import BIOASQ, BIOC, CONLL, MARKED, MARKED_JSONL, PUBTATOR,
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
 from compactbio.formats import read, recognise
-from compactbio.formats.bioasq import read_questions, write_answers
+from compactbio.formats.questions import read_questions, write_answers
 
 STATM = Path("/proc/self/statm")
 

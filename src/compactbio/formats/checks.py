@@ -116,6 +116,12 @@ def inconsistency(document: Document) -> str | None:
     return _passages_inconsistency(document)
 
 
+def ordered(places: Sequence[tuple[int, int]], length: int) -> bool:
+    """Whether the (start, end) of a mention's parts, at least one, follow one another in a text of this length."""
+    borders = [border for place in places for border in place]
+    return borders == sorted(borders) and 0 <= borders[0] <= borders[-1] <= length and all(a < b for a, b in places)
+
+
 def _passages_inconsistency(document: Document) -> str | None:
     text, end = document.text, 0
     for passage in document.passages:

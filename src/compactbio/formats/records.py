@@ -19,7 +19,6 @@ from compactbio.formats import fields, pubmed
 from compactbio.formats.json_lines import document_of_line, json_object
 from compactbio.formats.recognise import TEXTS
 from compactbio.formats.streams import (
-    Line,
     RecordError,
     Rejected,
     SourceError,
@@ -31,7 +30,7 @@ from compactbio.formats.streams import (
 )
 
 _IDS = ("id", "pmid")
-_ANNOTATIONS = ("spans", "relations", "questions", "passages")
+_ANNOTATIONS = {"spans", "relations", "questions", "passages"}
 _BATCH = 1_000
 
 
@@ -135,13 +134,9 @@ def texts_of_objects(path: Path, reading: Reading) -> Iterator[Document | Reject
             value = json_object(line)
             if isinstance(value, Rejected):
                 yield value
-            elif (
-                reading.field is None
-                and "id" in value
-                and "text" in value
-                and not value.keys().isdisjoint(_ANNOTATIONS)
-            ):
-                yield _annotated(path, line)
+            elif reading.field is None and {"id", "text"} <= value.keys() and value.keys() & _ANNOTATIONS:
+                found = attempt(document_of_line, path, line)
+                yield rejected(found, path) if isinstance(found, RecordError) else found
             else:
                 yield _text_of(value, reading.field, f"line {line.number}", path)
 
@@ -171,11 +166,6 @@ def _document_of(citation: Citation, name: str) -> Document:
     title, abstract = len(citation.title), len(citation.abstract)
     passages = (Passage(0, title, "title"), Passage(len(text) - abstract, len(text), "abstract"))
     return Document(name, text, passages=tuple(passage for passage in passages if passage.start < passage.end))
-
-
-def _annotated(path: Path, line: Line) -> Document | Rejected:
-    found = attempt(document_of_line, path, line)
-    return rejected(found, path) if isinstance(found, RecordError) else found
 
 
 def _text_of(value: Mapping[str, Any], field: str | None, place: str, path: Path) -> Document | Rejected:

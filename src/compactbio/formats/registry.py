@@ -7,19 +7,8 @@ from pathlib import Path
 from compactbio.documents import Citation, Deletion, Document
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, atomic_folder
-from compactbio.formats import (
-    bigbio,
-    bioasq,
-    bioc,
-    brat,
-    conll,
-    json_lines,
-    pubmed,
-    pubtator,
-    records,
-    relation_sentences,
-    squad,
-)
+from compactbio.formats import bigbio, bioc, brat, conll, json_lines, pubmed, pubtator, questions, records
+from compactbio.formats import relation_sentences as marked
 from compactbio.formats.checks import Found, inconsistency
 from compactbio.formats.recognise import FORMATS, READABLE, recognise, recognise_citations, recognise_texts
 from compactbio.formats.records import Reading
@@ -55,12 +44,10 @@ _TABLE = {
     "pubtator": _Format(pubtator.read, serialise=pubtator.serialise),
     "bioc": _Format(bioc.read, serialise=bioc.serialise, write=bioc.write),
     "brat": _Format(brat.read, serialise=brat.serialise, write=brat.write),
-    "squad": _Format(squad.read, write=squad.write),
-    "bioasq": _Format(bioasq.read, write=bioasq.write),
-    "marked": _Format(
-        relation_sentences.read, serialise=relation_sentences.serialise, header=relation_sentences.HEADER
-    ),
-    "marked-jsonl": _Format(relation_sentences.read_jsonl, serialise=relation_sentences.serialise_jsonl),
+    "squad": _Format(questions.read_squad, write=questions.write_squad),
+    "bioasq": _Format(questions.read_bioasq, write=questions.write_bioasq),
+    "marked": _Format(marked.read, serialise=marked.serialise, header=marked.HEADER),
+    "marked-jsonl": _Format(marked.read_jsonl, serialise=marked.serialise_jsonl),
     "jsonl": _Format(
         json_lines.read_documents,
         citations=records.citations_of_objects,

@@ -72,6 +72,7 @@ def read_jsonl(path: Path) -> Iterator[Found]:
 
 
 def _object(path: Path, line: Line) -> Document:
+    line.check(path)
     value = validated(_LINE, line.text, path, line.number)
     return _json_document(str(line.number), value.text, value.label)
 

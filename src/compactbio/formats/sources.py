@@ -3,7 +3,7 @@
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,8 +120,12 @@ def _text_kind(file: Path, standoff: set[Path]) -> str:
 
 def _kind(path: Path) -> str:
     """The kind of a file by its extension: "xml", "jsonl", "parquet", "text", or the extension itself."""
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    return KINDS.get(suffix, suffix.removeprefix(".") or "other")
+    return KINDS.get(extension(path), extension(path).removeprefix(".") or "other")
+
+
+def extension(path: Path) -> str:
+    """The extension in small letters, that before .gz of a packed file."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _is_documentation(path: Path) -> bool:
@@ -169,7 +173,7 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
     """The sources that a name stands for, and the files that were passed over."""
     path = Path(name)
     if path.is_dir():
-        files, others = _below(path)
+        files, others = _divided(visible(path), KINDS.values())
         if not files:
             raise UserError(f"{path}: no file of citations in it (.xml, .jsonl, .ndjson, .parquet, .txt; also .gz).")
         return files, others
@@ -179,7 +183,7 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
         raise UserError(f"{name}: no such file or folder.")
     matched, passed_over = list[Path](), list[Path]()
     for match in map(Path, glob.glob(name, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        files, others = _below(match) if match.is_dir() else _without_documentation([match])
+        files, others = _divided(visible(match), KINDS.values()) if match.is_dir() else _divided([match])
         matched += files
         passed_over += others
     if not matched:
@@ -187,16 +191,14 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
     return matched, passed_over
 
 
-def _below(folder: Path) -> tuple[list[Path], list[Path]]:
-    files, others = _without_documentation(visible(folder))
-    unknown = [path for path in files if _kind(path) not in KINDS.values()]
-    return [path for path in files if _kind(path) in KINDS.values()], [*others, *unknown]
-
-
-def _without_documentation(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """The files that are not documentation, and those that are; `.md5` files are neither."""
-    files = [path for path in paths if path.suffix != ".md5"]
-    return [path for path in files if not _is_documentation(path)], [path for path in files if _is_documentation(path)]
+def _divided(paths: Iterable[Path], kinds: Collection[str] = ()) -> tuple[list[Path], list[Path]]:
+    """The sources, of any kind or of these, and documentation and other files; `.md5` files are neither."""
+    sources, others = list[Path](), list[Path]()
+    for path in paths:
+        if path.suffix != ".md5":
+            passed_over = _is_documentation(path) or (kinds and _kind(path) not in kinds)
+            (others if passed_over else sources).append(path)
+    return sources, others
 
 
 Role = Literal["train", "devel", "test", "gold"]

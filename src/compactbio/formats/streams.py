@@ -159,10 +159,7 @@ def each_line(path: Path) -> Iterator[Line]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Give the number (from 1) and the text of every line that is not blank, without its line end or a BOM.
-
-    Raises SourceError for bytes that are not UTF-8, naming the first, and as `opened` does.
-    """
+    """Give number and text of the lines of `each_line`. Raises SourceError for the first that is not UTF-8."""
     for line in each_line(path):
         if line.problem:
             raise line.problem
@@ -173,12 +170,7 @@ def documents_of_lines(path: Path, make: Callable[[Path, Line], T]) -> Iterator[
     """Give `make(path, line)` for every line, or the RecordError for one that it cannot be made of."""
     with named_errors(path):
         for line in each_line(path):
-            yield attempt(_made, path, line, make)
-
-
-def _made(path: Path, line: Line, make: Callable[[Path, Line], T]) -> T:
-    line.check(path)
-    return make(path, line)
+            yield attempt(make, path, line)
 
 
 def _raw_lines(stream: io.BufferedReader) -> Iterator[bytes]:
@@ -225,7 +217,10 @@ def elements(path: Path, tags: Sequence[str], kind: str, roots: Sequence[str] = 
                 yield element
                 _forget(element)
     except etree.XMLSyntaxError as error:
-        raise _malformed(error) from error
+        if any(words in (error.msg or "") for words in _SECOND_ROOT):
+            why = "has an XML declaration or a root after the first one, as several answers of efetch in one file have"
+            raise SourceError(why, "save each answer to a file of its own") from error
+        raise SourceError(f"is malformed XML ({error.msg})", "fix it there or fetch the file again") from error
 
 
 _SAFE: Any = {
@@ -253,10 +248,3 @@ def _forget(element: Any) -> None:
         top = parent
     while top.getprevious() is not None:
         del root[0]
-
-
-def _malformed(error: etree.XMLSyntaxError) -> SourceError:
-    if any(words in (error.msg or "") for words in _SECOND_ROOT):
-        problem = "has an XML declaration or a root after the first one, as several answers of efetch in one file have"
-        return SourceError(problem, "save each answer to a file of its own")
-    return SourceError(f"is malformed XML ({error.msg})", "fix it there or fetch the file again")
