@@ -133,6 +133,13 @@ def test_bioc_sentences_fragments_and_concepts(tmp_path):
     assert document.relations == (Relation("c", "d", "CID"),)
 
 
+def test_bioc_sentences_outside_passages_are_read(tmp_path):
+    sentence = "<sentence><offset>{}</offset><text>{}</text></sentence>"
+    sentences = sentence.format(0, "On.") + sentence.format(4, "Off.")
+    [document] = documents(tmp_path, f"<collection><document><id>1</id>{sentences}</document></collection>")
+    assert document.text == "On. Off."
+
+
 @pytest.mark.parametrize(
     "declaration",
     [

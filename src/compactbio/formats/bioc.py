@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _document(path: Path, element: Any) -> Document:
 
 
 def _text(path: Path, name: str, element: Any) -> tuple[str, tuple[Passage, ...]]:
-    text, blanks = "", 0
+    text, blanks, kind, begun = "", 0, "", False
     passages: list[Passage] = []
     for part in element.iter("passage", "sentence"):
         if part.tag == "passage":
@@ -153,11 +154,10 @@ def _span(path: Path, text: str, annotation: Any, infons: dict[str, str]) -> Spa
 
 def _score(text: str | None) -> float | None:
     """A score in [0, 1], None where there is none or it is another number."""
-    try:
+    with suppress(ValueError):
         value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value <= 1 else None
+        return value if 0 <= value <= 1 else None
+    return None
 
 
 def _number(path: Path, text: str | None, element: Any) -> int:
