@@ -10,7 +10,7 @@ from compactbio import recipes
 from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
 from compactbio.annotate.models import LoadOptions
 from compactbio.api.evaluation import evaluate
-from compactbio.corpus.settings import Overflow
+from compactbio.corpus.citation_rows import Overflow
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.modeling import hardware
