@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from compactbio.documents import Document, Passage, Relation, Span
-from compactbio.formats.checks import MISPLACED, Found, left_out, ordered
+from compactbio.formats.checks import MISPLACED, Found, fits, left_out
 from compactbio.formats.json_lines import documents_of_values
 from compactbio.formats.streams import RecordError
 
@@ -110,7 +110,7 @@ def _text(path: Path, place: str, parts: list[_Text]) -> tuple[str, tuple[Passag
 
 
 def _span(text: str, entity: _Entity) -> Span | None:
-    if not entity.offsets or not ordered(sorted(entity.offsets), len(text)):
+    if not entity.offsets or not fits(sorted(entity.offsets), len(text)):
         return None
     if [text[start:end] for start, end in entity.offsets] != entity.text:
         return None

@@ -12,16 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.checks import (
-    MISPLACED,
-    Found,
-    check_one_line,
-    check_only,
-    left_out,
-    not_writable,
-    number,
-    ordered,
-)
+from compactbio.formats.checks import MISPLACED, Found, check_one_line, check_only, fits, left_out, not_writable, number
 from compactbio.formats.sources import annotations_of, standoff_texts
 from compactbio.formats.streams import WHOLE_FILE, RecordError, attempt, content, lines, named_errors
 
@@ -153,7 +144,7 @@ def _places(offsets: str) -> list[tuple[int, int]]:
 
 def _shown(text: str, places: Sequence[tuple[int, int]]) -> str | None:
     """A mention's text as a T line shows it; None for fragments out of order or outside the text."""
-    return _flat(" ".join(text[start:end] for start, end in places)) if ordered(places, len(text)) else None
+    return _flat(" ".join(text[start:end] for start, end in places)) if fits(places, len(text)) else None
 
 
 def _flat(text: str) -> str:

@@ -13,19 +13,9 @@ from pydantic import TypeAdapter
 from compactbio.documents import Document, Passage, Question, Relation, Span
 from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
-from compactbio.formats.checks import Found, inconsistency, validated
+from compactbio.formats.checks import BrokenFieldError, Found, identifier, inconsistency, validated
 from compactbio.formats.conll import tagged, unknown_tag
-from compactbio.formats.fields import BrokenFieldError, identifier
-from compactbio.formats.streams import (
-    Line,
-    RecordError,
-    Rejected,
-    attempt,
-    content,
-    documents_of_lines,
-    each_line,
-    named_errors,
-)
+from compactbio.formats.streams import Line, RecordError, Rejected, attempt, content, each_line, named_errors
 
 
 def json_object(line: Line) -> dict[str, Any] | Rejected:
@@ -40,6 +30,13 @@ def json_object(line: Line) -> dict[str, Any] | Rejected:
     except ValueError:
         return Rejected(place, "a number of thousands of digits")
     return value if isinstance(value, dict) else Rejected(place, "not a JSON object")
+
+
+def documents_of_lines(path: Path, make: Callable[[Path, Line], Document]) -> Iterator[Found]:
+    """Give `make(path, line)` for every line, or the RecordError that it raises."""
+    with named_errors(path):
+        for line in each_line(path):
+            yield attempt(make, path, line)
 
 
 def documents_of_values(
@@ -148,7 +145,7 @@ def _tagged(path: Path, place: str, value: Any, names: Callable[[str], Sequence[
     if not isinstance(value, Mapping):
         raise RecordError(path, place, "not a JSON object")
     try:
-        id_ = identifier(value, ("id",))
+        id_ = identifier(value.get("id"), "id")
     except BrokenFieldError as error:
         raise RecordError(path, place, str(error)) from None
     words: Any = value.get("tokens")

@@ -54,10 +54,7 @@ def serialise(document: Document) -> str:
 
 
 def _records(path: Path) -> Iterator[tuple[str, list[Line]]]:
-    """Each document's id and lines; one begins with another id or a title.
-
-    A line without an id belongs to the document around it, which ends at a blank line at the latest.
-    """
+    """Each document's id and lines; one begins with another id or a title, and ends at a blank line at the latest."""
     name, last = "", 0
     record: list[Line] = []
     with named_errors(path):

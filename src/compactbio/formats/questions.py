@@ -194,13 +194,10 @@ def write_bioasq(documents: Iterable[Document], path: Path) -> None:
 def write_answers(
     path: Path, answers: Mapping[str, Sequence[str]], questions: Mapping[str, Question] | None = None
 ) -> None:
-    """Write a submission of phase B with the first five of each factoid question's ranked `answers`.
+    """Write a submission of phase B with the first five of each question's ranked `answers`, by the question's id.
 
-    Args:
-        path: the file to write.
-        answers: the ranked answers by the question's id.
-        questions: the questions by id; where given, the file holds the factoid ones in their order, those without
-            answers too, for the official evaluator stops at a question that has no entry.
+    Where `questions` are given, it holds the factoid ones in their order, those without answers too, for the official
+    evaluator stops at a question that has no entry.
     """
     names = list(answers) if questions is None else [id_ for id_, asked in questions.items() if asked.kind == "factoid"]
     entries: list[dict[str, Any]] = [{"id": name, "type": "factoid", "ideal_answer": ""} for name in names]

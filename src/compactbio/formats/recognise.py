@@ -15,7 +15,7 @@ from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
 from compactbio.formats import brat, conll, json_lines, pubtator, relation_sentences
 from compactbio.formats.sources import extension, is_standoff
-from compactbio.formats.streams import SourceError, head, named_errors
+from compactbio.formats.streams import BLOCK, SourceError, head, named_errors
 
 # Formats of annotated documents that can be written.
 FORMATS = ("conll", "pubtator", "bioc", "brat", "squad", "bioasq", "marked", "marked-jsonl", "jsonl")
@@ -24,7 +24,6 @@ READABLE = (*FORMATS, "bioc-json", "bigbio", "hf-jsonl")
 # Those that texts to annotate can have.
 TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed", "parquet", "text")
 
-_SIZE = 65_536
 _JSON_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+)', re.DOTALL)
 _CITATION_KEYS = frozenset(("pmid", "title", "abstract", "text"))
 _TOKEN_FILES = (".conll", ".iob", ".iob2", ".bio")
@@ -50,7 +49,7 @@ def recognise(path: str | Path) -> str:
     if path.is_dir():
         raise UserError(f"{path}: no .txt and .ann files of BRAT are in this folder; name a file in it.")
     with named_errors(path):
-        start = head(path, _SIZE)
+        start = head(path)
     if not start:
         raise UserError(f"{path} is empty; name a file with documents in it.")
     found = _detect(path, start)
@@ -77,7 +76,7 @@ def recognise_texts(path: Path) -> str:
     """
     if is_standoff(path) or path.is_dir():
         return "brat"
-    start = head(path, _SIZE)
+    start = head(path)
     found, suffix = _detect(path, start), extension(path)
     if found == "conll" and suffix in _TOKEN_FILES:
         return "conll"
@@ -101,7 +100,7 @@ def recognise_citations(path: str | Path) -> str:
     Raises SourceError where name and content contradict each other, and for annotated documents and tables.
     """
     path = Path(path)
-    start = head(path, _SIZE)
+    start = head(path)
     found, suffix = _detect(path, start), extension(path)
     container = _container(path, start, found)
     pubtator_ = found == "pubtator" and (_PUBTATOR.match(_decoded(start)) or suffix == ".pubtator")
@@ -149,7 +148,7 @@ def _is_object(start: bytes) -> bool:
     line, more, _ = _decoded(start).partition("\n")
     if not line.startswith("{"):
         return False
-    if not more and len(start) >= _SIZE:
+    if not more and len(start) >= BLOCK:
         return bool(_keys(line))
     try:
         return isinstance(json.loads(line), dict)
@@ -165,7 +164,7 @@ def _detect(path: Path, raw: bytes) -> str:
         return "parquet"
     start = _decoded(raw)
     lines = start.split("\n")
-    shown = lines if len(start) < _SIZE or len(lines) == 1 else lines[:-1]
+    shown = lines if len(start) < BLOCK or len(lines) == 1 else lines[:-1]
     present = [line.rstrip("\r") for line in shown if line and not line.isspace()]
     suffix = extension(path)
     if suffix in _TOKEN_FILES and present and _is_word(present[0]):

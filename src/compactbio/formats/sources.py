@@ -45,13 +45,7 @@ def find_citations(inputs: Iterable[str | Path]) -> Sources:
 
     A folder gives all files in and below it with a known extension, but hidden ones and a README and the like; a file
     that is named is taken whatever its extension. `.md5` files are passed over, so that `folder/*` works on a mirror
-    of the NLM's.
-
-    Args:
-        inputs: files, folders or glob patterns.
-
-    Raises:
-        UserError: an input that does not exist, a pattern without a match, or a folder without a source.
+    of the NLM's. Raises UserError for a name of nothing, a pattern without a match, and a folder without a source.
     """
     found, passed_over = set[Path](), set[Path]()
     for name in inputs:
@@ -77,11 +71,15 @@ def find_texts(inputs: Iterable[str | Path]) -> Sources:
 
 def _texts_in(folder: Path) -> tuple[Sequence[Path], Sequence[Path]]:
     """The files of a folder that are read, or the folder itself, and those that are passed over."""
-    kinds = defaultdict[str, list[Path]](list)
+    kinds, passed_over = defaultdict[str, list[Path]](list), list[Path]()
     standoff = set(standoff_texts(folder)) if is_standoff(folder) else set()
     for file in visible(folder):
-        kinds[_text_kind(file, standoff)].append(file)
-    passed_over = kinds.pop("", [])
+        if file in standoff:
+            kinds["brat"].append(file)
+        elif _kind(file) in (*KINDS.values(), *_TEXT_KINDS) and not _is_documentation(file):
+            kinds[_kind(file)].append(file)
+        else:
+            passed_over.append(file)
     if len(kinds) > 1:
         passed_over += kinds.pop("json", [])
     _check_one_kind(folder, kinds)
@@ -108,14 +106,6 @@ def _check_one_kind(place: Path, kinds: Mapping[str, Sequence[Path]]) -> None:
     if len(kinds) > 1:
         counts = (f"{len(files):,} {kind} ({_names(_ordered(files))})" for kind, files in sorted(kinds.items()))
         raise UserError(f"{place}: it holds files of several kinds: {', '.join(counts)}; name those that you mean.")
-
-
-def _text_kind(file: Path, standoff: set[Path]) -> str:
-    """The kind of a folder's file, "" for one that holds no texts."""
-    if file in standoff:
-        return "brat"
-    kind = _kind(file)
-    return kind if kind in (*KINDS.values(), *_TEXT_KINDS) and not _is_documentation(file) else ""
 
 
 def _kind(path: Path) -> str:
@@ -258,8 +248,8 @@ def folds(folder: Path) -> list[Path]:
 def _candidates(folder: Path) -> dict[Role, list[Path]]:
     found: dict[Role, list[Path]] = {role: [] for role in _SPLIT_WORDS}
     for path in sorted(folder.iterdir()):
-        role = _role(path)
-        if role and _holds_something(path):
+        texts = (file for file in visible(path) if file.suffix == ".txt")
+        if (role := _role(path)) and (any(texts) if path.is_dir() else path.stat().st_size):
             found[role].append(path)
     return found
 
@@ -280,9 +270,3 @@ def _words(name: str) -> list[str]:
     # NCBItrainset: the word after an acronym is its small letters alone.
     tails = [word.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for word in found]
     return [word.lower().removesuffix("set") for word in (*found, *tails)]
-
-
-def _holds_something(path: Path) -> bool:
-    if path.is_dir():
-        return any(file.suffix == ".txt" for file in visible(path))
-    return path.stat().st_size > 0

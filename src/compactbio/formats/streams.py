@@ -35,12 +35,7 @@ WHOLE_FILE = "the file"
 class RecordError(UserError):
     """A record of a file that cannot be used; a reader may yield it in the place of the document and read on.
 
-    Args:
-        file: the file that holds the record.
-        place: where in it: the number of a line, or "document 7".
-        reason: what is wrong, without text of the file.
-        fix: what to do.
-        shown: what is wrong, with text of the file, for the error's sentence alone.
+    `place` is a line's number or "document 7"; `reason` has no text of the file, `shown` is it with text for the error.
     """
 
     def __init__(
@@ -53,7 +48,7 @@ class RecordError(UserError):
 
 
 class UnreadableError(RecordError):
-    """Bytes that are damaged or not UTF-8: those of a whole file, or of one line. `problem` is a predicate."""
+    """Bytes that are damaged or not UTF-8: those of a whole file, or of one line."""
 
     def __init__(self, file: Path, problem: SourceError, line: int | None = None) -> None:
         super().__init__(file, WHOLE_FILE if line is None else line, str(problem))
@@ -99,7 +94,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
-_BLOCK = 65_536
+BLOCK = 65_536  # bytes
 
 
 @contextmanager
@@ -109,10 +104,10 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     Raises SourceError for a file that is truncated, damaged or cannot be read, within the block too.
     """
     try:
-        with io.BufferedReader(io.FileIO(path), _BLOCK) as raw:
+        with io.BufferedReader(io.FileIO(path), BLOCK) as raw:
             if raw.peek(2)[:2] == _GZIP:
                 # GzipFile is not a RawIOBase to the type checker, but has all that a buffer needs.
-                yield io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), _BLOCK)
+                yield io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), BLOCK)
             else:
                 yield cast(io.BufferedReader, raw)
     except EOFError as error:
@@ -166,30 +161,23 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         yield line.number, line.text
 
 
-def documents_of_lines(path: Path, make: Callable[[Path, Line], T]) -> Iterator[T | RecordError]:
-    """Give `make(path, line)` for every line, or the RecordError for one that it cannot be made of."""
-    with named_errors(path):
-        for line in each_line(path):
-            yield attempt(make, path, line)
-
-
 def _raw_lines(stream: io.BufferedReader) -> Iterator[bytes]:
-    start = stream.peek(_BLOCK)[:_BLOCK]
+    start = stream.peek(BLOCK)[:BLOCK]
     if b"\r" not in start or b"\n" in start:
         yield from stream
         return
     rest = b""
-    while block := stream.read(_BLOCK):
+    while block := stream.read(BLOCK):
         *whole, rest = re.split(rb"(?<=[\r\n])", rest + block)
         yield from whole
     if rest:
         yield rest
 
 
-def head(path: Path, size: int = _BLOCK) -> bytes:
-    """The first bytes of a file, unpacked, without a BOM or leading blanks. Raises SourceError as `opened` does."""
+def head(path: Path) -> bytes:
+    """The first block of a file, unpacked, without a BOM or leading blanks. Raises SourceError as `opened` does."""
     with opened(path) as stream:
-        return stream.read(size).removeprefix(_BOM).lstrip()
+        return stream.read(BLOCK).removeprefix(_BOM).lstrip()
 
 
 def content(path: Path) -> str:
