@@ -137,9 +137,7 @@ def test_another_root_is_refused_before_the_file_is_read(tmp_path):
 PEAK = """
 import re, sys
 from pathlib import Path
-from compactbio.corpus.settings import fingerprint
-from compactbio.corpus.citation_rows import Task, tokenise
-from compactbio.corpus.settings import RowSettings
+from compactbio.corpus.citation_rows import RowSettings, Task, fingerprint, tokenise
 source, tokenizer, folder = map(Path, sys.argv[1:])
 part = tokenise(Task(fingerprint(source), RowSettings("", 64, "drop", False), tokenizer, folder))
 print(part.tally.records, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

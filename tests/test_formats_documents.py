@@ -11,7 +11,7 @@ from annotated_files import BIOASQ, BIOC, CONLL, MARKED, MARKED_JSONL, PUBTATOR,
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
 from compactbio.formats import read, recognise
-from compactbio.formats.bioasq import read_questions, write_answers
+from compactbio.formats.questions import read_questions, write_answers
 
 STATM = Path("/proc/self/statm")
 
@@ -131,6 +131,13 @@ def test_bioc_sentences_fragments_and_concepts(tmp_path):
     [document] = documents(tmp_path, xml)
     assert document.spans == (Span(0, 18, "D", "M:1", ((0, 5), (10, 18))),)
     assert document.relations == (Relation("c", "d", "CID"),)
+
+
+def test_bioc_sentences_outside_passages_are_read(tmp_path):
+    sentence = "<sentence><offset>{}</offset><text>{}</text></sentence>"
+    sentences = sentence.format(0, "On.") + sentence.format(4, "Off.")
+    [document] = documents(tmp_path, f"<collection><document><id>1</id>{sentences}</document></collection>")
+    assert document.text == "On. Off."
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from compactbio.errors import UserError
 from compactbio.formats import read, recognise
-from compactbio.formats.bioasq import read_questions
+from compactbio.formats.questions import read_questions
 from compactbio.formats.sources import folds, splits
 from conftest import SHARED
 

@@ -19,8 +19,9 @@ from annotated_files import (
     pair,
     put,
 )
+from compactbio import formats
 from compactbio.errors import UserError
-from compactbio.formats import FORMATS, READABLE, read, recognise, registry, write
+from compactbio.formats import FORMATS, READABLE, read, recognise, write
 from compactbio.formats.recognise import TEXTS
 
 # Recognition
@@ -187,4 +188,4 @@ def test_damaged_gzip_is_said_with_the_file(tmp_path):
 
 def test_every_format_has_a_name():
     assert set(FORMATS) == {*ONE_OF_EACH, "brat"}
-    assert set(registry._TABLE) == {*READABLE, *TEXTS}
+    assert set(formats._TABLE) == {*READABLE, *TEXTS}

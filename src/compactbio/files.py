@@ -41,8 +41,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path` to fill; on success it replaces `path`, on failure it is removed.
 
-    Where `path` exists it is moved away first: a process killed between the two renames leaves a complete `.NAME.old`
-    and no `path`; `recover` puts it back.
+    A process killed while it replaces one leaves a complete `.NAME.old` and no `path`; `recover` puts it back.
     """
     partial = _partial(path)
     recover(path)
@@ -80,12 +79,11 @@ def clean(path: Path) -> None:
     beside = (entry for entry in listed if entry.name.startswith(f".{path.name}."))
     for found in [*beside, *path.rglob(".*.partial")]:
         match = _PARTIAL.fullmatch(found.name)
-        if match is None or match[1] != _machine() or _lives(int(match[2])):
-            continue
-        if found.is_dir():
-            shutil.rmtree(found, ignore_errors=True)
-        else:
-            found.unlink(missing_ok=True)
+        if match and match[1] == _machine() and not _lives(int(match[2])):
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:
@@ -170,13 +168,7 @@ def value_digest(value: Any) -> str:
 
 
 def refuse_foreign(out: Path, kind: str, *marks: str) -> None:
-    """Raise UserError where something else than a folder of ours is at `out`.
-
-    Args:
-        out: a place to write to; free are one that does not exist and an empty folder.
-        kind: what is written there, named in the error ("run").
-        *marks: files or folders that a folder of ours holds, any of which is enough.
-    """
+    """Raise UserError where `out` is neither free, nor empty, nor a folder of ours: a `kind` with any of `marks`."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -195,15 +187,8 @@ def locked(path: Path, *, seconds: float = _MOMENT) -> Iterator[None]:
     """Hold the lock of the file or folder `path`, which need not exist; remove what killed processes left of it.
 
     The lock is `.NAME.lock` beside `path`, or a temporary file of the system where nothing may be written there; it is
-    removed afterwards, and free once its process has ended, however it ended.
-
-    Args:
-        path: the output that only this process is to write.
-        seconds: how long to wait for another run.
-
-    Raises:
-        UserError: another run holds the lock for longer.
-        OSError: the folder of `path` cannot be made.
+    removed afterwards, and free once its process has ended, however it ended. Raises UserError where another run holds
+    it for longer than `seconds`, and OSError where the folder of `path` cannot be made.
     """
     place = path.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)

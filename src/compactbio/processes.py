@@ -22,11 +22,7 @@ _PERIOD = 100_000  # microseconds; the period of a quota that names none
 
 def cores(root: Path = Path("/")) -> int:
     """The processors that this process may use at once: those it is bound to, and no more than the CPU quotas of its
-    control groups (versions 1 and 2) let it keep busy, rounded down; at least 1.
-
-    Args:
-        root: the folder that holds the system's `proc` and `sys`.
-    """
+    control groups (versions 1 and 2) let it keep busy, rounded down; at least 1. `root` holds `proc` and `sys`."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([bound, *map(int, _quotas(root))]))
 
@@ -155,19 +151,15 @@ def _pool(workers: int, start: Callable[..., None], *given: object) -> Iterator[
                 setting="workers",
             ) from error
         finally:
-            _terminate(pool)
-
-
-def _terminate(pool: ProcessPoolExecutor) -> None:
-    """Stop the workers, whatever they are doing; nothing happens where they have ended."""
-    processes = list((pool._processes or {}).values())
-    manager: threading.Thread | None = pool._executor_manager_thread  # type: ignore[assignment]  # the stubs are wrong
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-    # At exit Python would write to the pipe of the pool while this thread is closing it.
-    if manager is not None:
-        manager.join(10)
+            # Stop the workers, whatever they are doing; nothing happens where they have ended.
+            processes = list((pool._processes or {}).values())
+            manager: threading.Thread | None = pool._executor_manager_thread  # type: ignore[assignment]  # wrong stubs
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            # At exit Python would write to the pipe of the pool while this thread is closing it.
+            if manager is not None:
+                manager.join(10)
 
 
 def _start_worker() -> None:

@@ -15,7 +15,7 @@ from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationA
 from compactbio.annotate.files import annotate_files
 from compactbio.annotate.models import LoadOptions
 from compactbio.api.evaluation import compare, evaluate, export
-from compactbio.corpus.settings import Overflow
+from compactbio.corpus.citation_rows import Overflow
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.modeling import hardware

@@ -4,21 +4,18 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from compactbio.corpus import citation_rows, settings
-from compactbio.corpus.citation_rows import TokenisedSource
+from compactbio.corpus import citation_rows
+from compactbio.corpus.citation_rows import Overflow, RowSettings, Source, TokenisedSource, fingerprint
+from compactbio.corpus.deduplication import Selection
 from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, manifest
-from compactbio.corpus.settings import RowSettings, Selection, Source, fingerprint
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError
 from compactbio.files import locked, read_json, refuse_foreign, value_digest, write_json
 from compactbio.formats import find_citations
 from compactbio.processes import unordered_results
 from compactbio.progress import Listener, Silent
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 _STARTED = "build.json"
 # The share of unknown tokens that a corpus may have. BERT's vocabularies leave 0.004 % of PubMed's tokens unknown, a
@@ -44,6 +41,17 @@ class _Job:
         """Where the tokenised sources are until the corpus is finished."""
         return self.out / TOKENISED
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as the manifest has them; the list of excluded PMIDs as its size and hash."""
+        exclude = self.selection.exclude
+        return {
+            **{key: getattr(self.rows, key) for key in ("max_length", "overflow", "published")},
+            "holdout": self.selection.holdout,
+            "require_abstract": self.selection.require_abstract,
+            "exclude": None if exclude is None else {"listed": len(exclude), "sha256": value_digest(sorted(exclude))},
+        }
+
 
 def build(
     inputs: Iterable[str | Path],
@@ -51,7 +59,7 @@ def build(
     out: str | Path,
     *,
     max_length: int = 256,
-    overflow: settings.Overflow = "drop",
+    overflow: Overflow = "drop",
     holdout: int = 0,
     exclude: str | Path | None = None,
     require_abstract: bool = False,
@@ -68,20 +76,9 @@ def build(
     a byte of the result. A build that was killed resumes when it is called again; a finished corpus of the same sources
     and settings is left as it is.
 
-    Args:
-        inputs: files, folders or patterns of PubMed/MEDLINE XML, JSON lines, Parquet or plain text.
-        tokenizer: a tokenizer's folder, a `vocab.txt`, or a hub name.
-        out: the folder to make.
-        max_length: tokens per row, special ones included.
-        overflow: what becomes of a citation's tokens beyond that: "drop", or "keep" as further rows.
-        holdout: rows to set aside as the split `holdout`, by a hash of the citation.
-        exclude: a file of PMIDs to leave out, one per line.
-        require_abstract: whether citations that are a title only are dropped.
-        published: whether titles lose all square brackets, as in the published corpus; by default only those that
-            enclose a whole title, which mark a translation.
-        workers: processes.
-        strict: whether a source that is not whole is an error; by default it is set aside and named in the manifest.
-        listener: receives progress and notes.
+    The arguments are those of `compactbio.build_corpus`. With `published` titles lose all square brackets, as in the
+    published corpus; by default only those that enclose a whole title, which mark a translation. With `strict` a source
+    that is not whole is an error; by default it is set aside and named in the manifest.
 
     Returns:
         The manifest: `sources`, `failed_sources`, `tokenizer`, `settings`, `unknown_share` (of the tokens read, those
@@ -94,9 +91,6 @@ def build(
         UserError: a mistake in the arguments, an `out` that holds something else, texts of which the vocabulary lacks
             more than 5 %, and where no citation is left.
         OSError: `out` cannot be written.
-
-    Examples:
-        >>> build(["baseline/"], "dmis-lab/biobert-base-cased-v1.2", "corpora/pubmed", holdout=10_000)["rows"]
     """
     # Here, for it imports transformers, which the worker processes do not need.
     from compactbio.modeling import tokenizers
@@ -105,51 +99,62 @@ def build(
     found = find_citations(inputs)
     for note in found.notes():
         listener.note(note)
-    selection = Selection(holdout, require_abstract, None if exclude is None else settings.read_exclude(Path(exclude)))
+    if overflow not in ("drop", "keep"):
+        raise UserError(f"{overflow}: overflow is drop or keep.", setting="overflow")
+    if holdout < 0:
+        raise UserError(f"{holdout} rows to hold out: there must be 0 or more.", setting="holdout")
+    selection = Selection(holdout, require_abstract, None if exclude is None else _read_exclude(Path(exclude)))
     if workers < 1:
         raise UserError(f"{workers} workers: there must be 1 or more.", setting="workers")
     with locked(out):
         refuse_foreign(out, "corpus", MANIFEST, TOKENISED)
         loaded = tokenizers.load_tokenizer(tokenizer, tokenizers.WITH_MASK)
-        rows = RowSettings(
-            tokenizers.tokenizer_digest(loaded),
-            _checked_length(max_length, loaded),
-            overflow,
-            tokenizers.is_wide(loaded),
-            published,
-            loaded.unk_token_id,
-        )
+        special = loaded.num_special_tokens_to_add(pair=False)
+        if max_length <= special:
+            what = f"A length of {max_length} tokens: it must be more than the {special} special ones of a row."
+            raise UserError(what, setting="max_length")
+        digest, wide = tokenizers.tokenizer_digest(loaded), tokenizers.is_wide(loaded)
+        rows = RowSettings(digest, max_length, overflow, wide, published, loaded.unk_token_id)
         job = _Job(out, rows, selection, tokenizers.as_record(loaded, tokenizer), workers, strict, listener)
         sources = _sources(found.files, job)
-        digest = _fingerprint(sources, job)
+        made_of = _fingerprint(sources, job)
         if (out / MANIFEST).exists():
-            return _finished(digest, job)
+            return _finished(made_of, job)
         _start(job)
         tokenizers.save_tokenizer(loaded, out / TOKENIZER)
-        record = {"format_version": FORMAT_VERSION, "fingerprint": digest, **_contents(sources, job)}
+        record = {"format_version": FORMAT_VERSION, "fingerprint": made_of, **_contents(sources, job)}
         write_json(out / MANIFEST, record)
         shutil.rmtree(job.folder, ignore_errors=True)
         return record
 
 
-def _checked_length(max_length: int, tokenizer: "PreTrainedTokenizerFast") -> int:
-    special = tokenizer.num_special_tokens_to_add(pair=False)
-    if max_length <= special:
-        raise UserError(
-            f"A length of {max_length} tokens: it must be more than the {special} special ones of a row.",
-            setting="max_length",
-        )
-    return max_length
+def _read_exclude(path: Path) -> frozenset[str]:
+    """The PMIDs of a file, one per line; blank lines and what follows a # are passed over."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file (PMIDs to exclude).") from error
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(f"{path}: not a text file of PMIDs.") from error
+    pmids: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if len(words) > 1:
+            raise UserError(f"{path}, line {number}: one PMID per line is expected.")
+        pmids.update(word.lstrip("0") if word.isascii() and word.isdigit() else word for word in words)
+    return frozenset(pmids)
 
 
 def _sources(paths: Sequence[Path], job: _Job) -> list[Source]:
     """The sources in the order of the corpus; a file under two paths, or with a copy beside it, once."""
-    stage, found = "checking sources", list[Source]()
-    for source in unordered_results(
-        fingerprint, paths, job.workers, lambda: job.listener.step(stage, len(found), len(paths))
-    ):
+    found = list[Source]()
+
+    def report() -> None:
+        job.listener.step("checking sources", len(found), len(paths))
+
+    for source in unordered_results(fingerprint, paths, job.workers, report):
         found.append(source)
-        job.listener.step(stage, len(found), len(paths))
+        report()
     found.sort(key=lambda source: (source.name, source.sha256, source.problem or "", str(source.path)), reverse=True)
     # Of copies the last is kept: one without a problem where there is any.
     return list({(source.name, source.sha256 or source.path): source for source in found}.values())[::-1]
@@ -161,7 +166,7 @@ def _fingerprint(sources: Sequence[Source], job: _Job) -> str:
             "format_version": [FORMAT_VERSION, citation_rows.VERSION],
             "sources": [[source.name, source.sha256, source.problem] for source in sources],
             "tokenizer": job.tokenizer["sha256"],
-            "settings": settings.as_record(job.rows, job.selection),
+            "settings": job.settings,
         }
     )
 
@@ -200,26 +205,23 @@ def _start(job: _Job) -> None:
 
 def _tokenise(sources: Sequence[Source], job: _Job) -> list[TokenisedSource]:
     """Each source without a problem, tokenised, in the order of the corpus; those done earlier are used again."""
-    stage = "reading citations"
-    path = (job.out / TOKENIZER / "tokenizer.json").absolute()
+    path, folder = (job.out / TOKENIZER / "tokenizer.json").absolute(), job.folder.absolute()
     for source in sources:
-        if source.problem is not None:
-            _set_aside(source, source.problem, job)
-    tasks = [
-        citation_rows.Task(source, job.rows, path, job.folder.absolute()) for source in sources if not source.problem
-    ]
+        _check_whole(source, source.problem, job)
+    tasks = [citation_rows.Task(source, job.rows, path, folder) for source in sources if not source.problem]
     done = {before.source: before for before in map(citation_rows.earlier, tasks) if before is not None}
     # The largest first, so that no worker is left with it alone at the end.
     todo = sorted((task for task in tasks if task.source not in done), key=lambda task: -task.source.bytes)
     if done:
         job.listener.note(f"resuming: {len(done)} of {len(tasks)} sources are done already")
-    for result in unordered_results(
-        citation_rows.tokenise, todo, job.workers, lambda: job.listener.step(stage, len(done), len(tasks))
-    ):
-        if result.problem is not None:
-            _set_aside(result.source, result.problem, job)
+
+    def report() -> None:
+        job.listener.step("reading citations", len(done), len(tasks))
+
+    for result in unordered_results(citation_rows.tokenise, todo, job.workers, report):
+        _check_whole(result.source, result.problem, job)
         done[result.source] = result
-        job.listener.step(stage, len(done), len(tasks))
+        report()
         _check_unknown(done.values(), job, at_least=ENOUGH_TOKENS)
     _check_unknown(done.values(), job)
     return [done[task.source] for task in tasks]
@@ -238,7 +240,10 @@ def _check_unknown(tokenised: Iterable[TokenisedSource], job: _Job, at_least: in
         )
 
 
-def _set_aside(source: Source, problem: str, job: _Job) -> None:
+def _check_whole(source: Source, problem: str | None, job: _Job) -> None:
+    """Say that a source with a problem is set aside; where the build is strict, raise UserError."""
+    if problem is None:
+        return
     if job.strict:
         raise UserError(f"{source.path} {problem}.")
     job.listener.note(f"set aside: {source.path} {problem}")
@@ -260,7 +265,7 @@ def _contents(sources: Sequence[Source], job: _Job) -> dict[str, Any]:
         raise UserError(f"No citation in {where}{why}.")
     return {
         "tokenizer": job.tokenizer,
-        "settings": settings.as_record(job.rows, job.selection),
+        "settings": job.settings,
         "failed_sources": failed,
         **finish(whole, job.selection, job.out, job.listener.note, job.rows.wide),
     }

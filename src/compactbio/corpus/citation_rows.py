@@ -1,20 +1,75 @@
 """One source of citations, tokenised: read, made into token rows, and written to a file of its own."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from compactbio.corpus.settings import RowSettings, Source
 from compactbio.documents import Citation, Deletion
-from compactbio.files import atomic_file, read_json, value_digest, write_json
+from compactbio.files import atomic_file, file_digest, read_json, value_digest, write_json
 from compactbio.formats import Rejected, SourceError, read_citations, recognise_citations
+
+Overflow = Literal["drop", "keep"]
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """What decides the token rows of one citation; tokenised sources can be used again while these are the same."""
+
+    tokenizer_sha256: str
+    max_length: int
+    overflow: Overflow
+    wide: bool  # ids need 32 bits
+    published: bool = False  # titles without any square bracket
+    unknown: int | None = None  # the id of the token that replaces what the vocabulary lacks
+
+
+# As the NLM writes it, `MD5(file)= hex`, and as md5sum does, `hex  file`.
+_MD5 = re.compile(r"^(?:MD5\s*\(.*\)\s*=\s*)?([0-9a-fA-F]{32})\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of citations. `problem` says why it cannot be used at all, else it is None."""
+
+    path: Path
+    bytes: int
+    sha256: str
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def fingerprint(path: Path) -> Source:
+    """Hash a file, and compare it with the `.md5` beside it; one that cannot be read is a source with a problem."""
+    try:
+        return Source(path, path.stat().st_size, file_digest(path), _disagreement(path))
+    except OSError as error:
+        return Source(path, 0, "", f"cannot be read: {error.strerror}")
+
+
+def _disagreement(path: Path) -> str | None:
+    beside = path.with_name(f"{path.name}.md5")
+    if not beside.exists():
+        return None
+    found = file_digest(path, "md5")
+    stated = _MD5.search(beside.read_text(encoding="utf-8", errors="replace"))
+    if stated is None:
+        return f"cannot be verified: {beside.name} holds no MD5 sum"
+    if stated[1].lower() != found:
+        return f"does not agree with {beside.name}: its MD5 is {found}, not {stated[1].lower()}"
+    return None
+
 
 _PMIDS = 1 << 62
 
@@ -27,16 +82,8 @@ def pmid_key(pmid: str) -> int:
     return _PMIDS + _hash64(b"pmid", pmid) % _PMIDS
 
 
-def text_key(text: str) -> int:
-    """A hash below 2**64 of a citation's text."""
-    return _hash64(b"text", text)
-
-
 def draw(pmid: str, text: str) -> int:
-    """A number below 2**64 that orders citations at random, by PMID or by text where there is none.
-
-    It depends on nothing else, so the order of two citations is the same in every corpus.
-    """
+    """A number below 2**64 that orders citations at random, the same in every corpus: by PMID, else by text."""
     return _hash64(b"draw-pmid", pmid) if pmid else _hash64(b"draw-text", text)
 
 
@@ -55,17 +102,9 @@ def _token_type(wide: bool) -> pa.DataType:
 
 def citation_schema(wide: bool) -> pa.Schema:
     """One line per citation: which it is, which of two is newer, and its token rows (a list of lists of ids)."""
-    return pa.schema(
-        {
-            "pmid": pa.string(),
-            "key": pa.uint64(),
-            "newness": pa.uint64(),
-            "text": pa.uint64(),
-            "draw": pa.uint64(),
-            "flags": pa.uint8(),
-            "rows": pa.list_(pa.list_(_token_type(wide))),
-        }
-    )
+    numbers = dict.fromkeys(("key", "newness", "text", "draw"), pa.uint64())
+    rows = pa.list_(pa.list_(_token_type(wide)))
+    return pa.schema({"pmid": pa.string(), **numbers, "flags": pa.uint8(), "rows": rows})
 
 
 def corpus_schema(wide: bool) -> pa.Schema:
@@ -75,30 +114,23 @@ def corpus_schema(wide: bool) -> pa.Schema:
 
 @lru_cache(maxsize=1)
 def _truncating_tokenizer(path: Path, _sha256: str, max_length: int) -> Tokenizer:
-    """The tokenizer.json at `path`, set to cut at `max_length` tokens, special ones included.
-
-    The hash is for the cache alone: a process may find different tokenizers at one path, one after the other.
-    """
+    """The tokenizer.json at `path`, set to cut at `max_length` tokens, special ones included."""
+    # The hash is for the cache alone: a process may find different tokenizers at one path, one after the other.
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(max_length, stride=0)
     return tokenizer
 
 
-def _encode(tokenizer: Tokenizer, texts: Sequence[str], keep_overflow: bool) -> list[list[list[int]]]:
+def _encode(tokenizer: Tokenizer, texts: list[str], keep_overflow: bool) -> list[list[list[int]]]:
     """The token rows of each text, special tokens in every row; none for a text that yields no token but these."""
     special = tokenizer.num_special_tokens_to_add(is_pair=False)
-    encoded = tokenizer.encode_batch_fast(list(texts))
-    return [
-        [row.ids for row in ([first, *first.overflowing] if keep_overflow else [first]) if len(row.ids) > special]
-        for first in encoded
-    ]
+    encoded = tokenizer.encode_batch_fast(texts)
+    rows = ([first, *first.overflowing] if keep_overflow else [first] for first in encoded)
+    return [[row.ids for row in of_text if len(row.ids) > special] for of_text in rows]
 
 
 def training_text(citation: Citation, *, published: bool) -> str:
-    """A citation's text as a model is trained on it.
-
-    Its title is without the square brackets that enclose all of it, which mark a translation; `published`: without any.
-    """
+    """A citation's text for training: its title loses brackets that enclose all of it, or any if `published`."""
     title = citation.title.translate(_NO_BRACKETS) if published else _without_enclosing(citation.title)
     return replace(citation, title=" ".join(title.split())).text
 
@@ -123,7 +155,7 @@ def _batch(citations: Sequence[Citation], tokenizer: Tokenizer, settings: RowSet
         "pmid": [citation.pmid for citation in citations],
         "key": [pmid_key(citation.pmid) if citation.pmid else 0 for citation in citations],
         "newness": [(citation.version << 32) | citation.revised for citation in citations],
-        "text": [text_key(text) for text in texts],
+        "text": [_hash64(b"text", text) for text in texts],
         "draw": [draw(citation.pmid, text) for citation, text in zip(citations, texts, strict=True)],
         "flags": [_flags(citation, encoded) for citation, encoded in zip(citations, rows, strict=True)],
         "rows": rows,
@@ -150,12 +182,11 @@ class Task:
     tokenizer: Path  # the tokenizer.json
     folder: Path
 
-    @property
-    def stem(self) -> str:
-        """The file's name without extension: the same for the same source under the same settings."""
-        return value_digest(
-            [VERSION, [key.name for key in fields(Tally)], self.source.name, self.source.sha256, asdict(self.settings)]
-        )
+    def file(self, suffix: str) -> Path:
+        """A file of what is made, of the same name for the same source under the same settings."""
+        tally = [field.name for field in fields(Tally)]
+        made_of = [VERSION, tally, self.source.name, self.source.sha256, asdict(self.settings)]
+        return self.folder / f"{value_digest(made_of)}{suffix}"
 
 
 @dataclass
@@ -183,31 +214,23 @@ class TokenisedSource:
 
 def earlier(task: Task) -> TokenisedSource | None:
     """What an earlier run has made of a task, or None."""
-    note = task.folder / f"{task.stem}.json"
-    if not note.exists():
-        return None
-    return TokenisedSource(task.source, _table(task), Tally(**read_json(note)))
+    note = task.file(".json")
+    return TokenisedSource(task.source, task.file(".arrow"), Tally(**read_json(note))) if note.exists() else None
 
 
 def tokenise(task: Task) -> TokenisedSource:
-    """Read a source and write its token rows. A source that is not whole gives a problem and no file.
-
-    Raises OSError where the rows cannot be written.
-    """
-    tally = Tally()
+    """Read a source and write its token rows. A source that is not whole gives a problem and no file."""
+    result = TokenisedSource(task.source, task.file(".arrow"), Tally())
+    tally = result.tally
     try:
         tally.format = recognise_citations(task.source.path)
         entries = read_citations(task.source.path, tally.format)
-        with atomic_file(_table(task)) as partial:
+        with atomic_file(result.table) as partial:
             _write(partial, _citations(entries, tally), task, tally)
     except SourceError as error:
-        return TokenisedSource(task.source, _table(task), tally, str(error))
-    write_json(task.folder / f"{task.stem}.json", asdict(tally))
-    return TokenisedSource(task.source, _table(task), tally)
-
-
-def _table(task: Task) -> Path:
-    return task.folder / f"{task.stem}.arrow"
+        return replace(result, problem=str(error))
+    write_json(task.file(".json"), asdict(tally))
+    return result
 
 
 def _write(path: Path, citations: Iterator[Citation], task: Task, tally: Tally) -> None:

@@ -1,7 +1,8 @@
 """Which records are kept: one per citation, of each PMID the newest version, none that was withdrawn."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ from compactbio.progress import Listener
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which citations are kept, and how many of their rows are held out."""
+
+    holdout: int
+    require_abstract: bool
+    exclude: frozenset[str] | None = field(repr=False)
 
 
 class Fate(IntEnum):
@@ -72,10 +82,12 @@ def decide_fates(
 ) -> npt.NDArray[np.uint8]:
     """The `Fate` of each citation. `deleted` and `excluded` are PMIDs, whatever source names them."""
     with_pmid = citations.has(HAS_PMID)
+    updated = np.zeros_like(with_pmid)
+    updated[with_pmid] = _superseded(citations.key[with_pmid], citations.newness[with_pmid])
     rules: list[tuple[Fate, Bools]] = [
         (Fate.EXCLUDED, with_pmid & np.isin(citations.key, _keys(excluded))),
         (Fate.DELETED, with_pmid & np.isin(citations.key, _keys(deleted))),
-        (Fate.UPDATED, _superseded(citations, with_pmid)),
+        (Fate.UPDATED, updated),
         (Fate.EMPTY, ~citations.has(HAS_TEXT)),
         (Fate.WITHOUT_ABSTRACT, ~citations.has(HAS_ABSTRACT) if require_abstract else np.zeros_like(with_pmid)),
         (Fate.DUPLICATE, _repeated(citations, with_pmid)),
@@ -90,12 +102,11 @@ def _keys(pmids: Iterable[str]) -> Ints:
     return np.array([pmid_key(pmid) for pmid in pmids], np.uint64)
 
 
-def _superseded(citations: Citations, with_pmid: Bools) -> Bools:
+def _superseded(key: Ints, newness: Ints) -> Bools:
     """Records of a PMID that has a newer one; of equally new ones the last in order is kept."""
-    places = np.flatnonzero(with_pmid)
-    order = places[np.lexsort((citations.newness[places], citations.key[places]))]
-    keys = citations.key[order]
-    result = np.zeros_like(with_pmid)
+    order = np.lexsort((newness, key))
+    keys = key[order]
+    result = np.zeros(len(key), np.bool_)
     result[order[:-1][keys[:-1] == keys[1:]]] = True
     return result
 
@@ -161,10 +172,9 @@ class _Records:
 
 
 def choose(files: Sequence[Path], reading: Reading, workers: int, listener: Listener) -> Versions:
-    """Read the PubMed XML among the files once for its PMIDs, and find which of its citations are passed over.
+    """Read the PubMed XML among the files for its PMIDs, and find the citations to pass over by a corpus's rules.
 
-    The rules are those of a corpus (see `building.build`). Memory is 16 bytes per citation, and some more while they
-    are sorted.
+    Memory is 16 bytes per citation, and some more while they are sorted.
     """
     pubmed_files = [path for path in files if _is_pubmed(path, reading)]
     if not pubmed_files:
@@ -176,40 +186,31 @@ def choose(files: Sequence[Path], reading: Reading, workers: int, listener: List
     found.sort(key=lambda records: (records.path.name, str(records.path)))
     key = np.concatenate([records.key for records in found])
     newness = np.concatenate([records.newness for records in found])
-    nothing = np.zeros(0, np.uint64)
-    flags = np.full(len(key), HAS_PMID, np.uint8)
-    citations = Citations(key, newness, nothing, nothing, flags, nothing.astype(np.uint32))
-    deleted = frozenset().union(*(records.deleted for records in found))
-    fates = decide_fates(citations, deleted, (), require_abstract=False)
-    gone = (fates == Fate.DELETED) | (fates == Fate.UPDATED)
+    deleted = np.isin(key, _keys(frozenset().union(*(records.deleted for records in found))))
+    updated = _superseded(key, newness) & ~deleted
     cuts = np.cumsum([len(records.key) for records in found])[:-1]
     masks = {
         str(records.path.absolute()): mask.astype(np.uint8).tobytes()
-        for records, mask in zip(found, np.split(gone, cuts), strict=True)
+        for records, mask in zip(found, np.split(deleted | updated, cuts), strict=True)
         if mask.any()
     }
-    return Versions(masks, int((fates == Fate.UPDATED).sum()), int((fates == Fate.DELETED).sum()))
+    return Versions(masks, int(updated.sum()), int(deleted.sum()))
 
 
 def _is_pubmed(path: Path, reading: Reading) -> bool:
-    if reading.format is not None:
-        return reading.format == "pubmed"
-    try:
-        return recognise_texts(path) == "pubmed"
-    except UserError:
-        return False
+    with suppress(UserError):
+        return (reading.format or recognise_texts(path)) == "pubmed"
+    return False
 
 
 def _read(path: Path) -> _Records:
     key, newness, deleted = list[int](), list[int](), set[str]()
-    try:
+    # Of a damaged file what was read counts; it is reported when its texts are read.
+    with suppress(UserError):
         for entry in pubmed.read(path):
             if isinstance(entry, Citation):
                 key.append(pmid_key(entry.pmid))
                 newness.append((entry.version << 32) | entry.revised)
             elif isinstance(entry, Deletion):
                 deleted.add(entry.pmid)
-    except UserError:
-        # What was read counts; the file is reported when its texts are read.
-        pass
     return _Records(path, np.array(key, np.uint64), np.array(newness, np.uint64), frozenset(deleted))

@@ -95,16 +95,12 @@ _COUNTS = {
 
 def table(manifest: dict[str, Any]) -> RenderableType:
     """What a corpus is made of: sources, tokenizer, counts, rows, tokens and lengths."""
-    return Group(_summary(manifest), Text(), Text("rows by length in tokens", style="bold"), *_bars(manifest))
-
-
-def _summary(manifest: dict[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")
-    for name, value in _lines(manifest):
-        grid.add_row(name, value)
-    return grid
+    for line in _lines(manifest):
+        grid.add_row(*line)
+    return Group(grid, Text(), Text("rows by length in tokens", style="bold"), *_bars(manifest["length_histogram"]))
 
 
 def _lines(manifest: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -137,8 +133,7 @@ def _counted(counts: dict[str, Any], require_abstract: bool) -> Iterable[tuple[s
         yield "", f"{count:,} {reason}"
 
 
-def _bars(manifest: dict[str, Any]) -> Iterable[Text]:
-    histogram = manifest["length_histogram"]
+def _bars(histogram: dict[str, int]) -> Iterable[Text]:
     most = max(histogram.values())
     for bucket, rows in histogram.items():
         yield Text(f"{bucket:>9}  {'█' * round(_BAR * rows / most):<{_BAR}} {rows:,}")

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import pyarrow.compute as pc
 
 from compactbio.corpus import citation_rows, deduplication
 from compactbio.corpus.citation_rows import HAS_ABSTRACT, TokenisedSource
-from compactbio.corpus.deduplication import Bools, Citations, Fate
-from compactbio.corpus.settings import Selection
+from compactbio.corpus.deduplication import Bools, Citations, Fate, Selection
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, file_digest
 
@@ -30,7 +28,7 @@ class Split:
 
     rows: int = 0
     tokens: int = 0
-    lengths: dict[int, int] = field(default_factory=dict)
+    lengths: Counter[int] = field(default_factory=Counter)
     sha256: dict[str, str] = field(default_factory=dict)  # by file name
 
 
@@ -42,49 +40,37 @@ def _selected_rows(tables: Iterable[tuple[Path, Bools]], wide: bool) -> Iterator
             for batch in pa.ipc.open_stream(file):
                 chosen = batch.filter(pa.array(mask[start : start + batch.num_rows]))
                 start += batch.num_rows
-                yield _flattened(chosen, citation_rows.corpus_schema(wide))
-
-
-def _flattened(citations: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    parents = pc.list_parent_indices(citations["rows"])
-    columns = [pc.list_flatten(citations["rows"]), citations["pmid"].take(parents)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+                pmids = chosen["pmid"].take(pc.list_parent_indices(chosen["rows"]))
+                columns = [pc.list_flatten(chosen["rows"]), pmids]
+                yield pa.RecordBatch.from_arrays(columns, schema=citation_rows.corpus_schema(wide))
 
 
 def _write(folder: Path, name: str, batches: Iterable[pa.RecordBatch], wide: bool) -> Split:
     """Write `NAME-00000.arrow`, ... of record batches of BATCH_ROWS rows, a new shard after SHARD_BYTES bytes."""
-    split = Split()
-    even = _even(batches, citation_rows.corpus_schema(wide))
-    first = next(even, None)
-    while first is not None:
+    split, schema = Split(), citation_rows.corpus_schema(wide)
+    even = _even(batches, schema)
+    batch = next(even, None)
+    while batch is not None:
         path = folder / f"{name}-{len(split.sha256):05d}.arrow"
-        with atomic_file(path) as partial:
-            first = _write_shard(partial, first, even, split)
+        with (
+            atomic_file(path) as partial,
+            pa.OSFile(str(partial), "wb") as sink,
+            pa.ipc.new_stream(sink, schema) as writer,
+        ):
+            while batch is not None and sink.tell() < SHARD_BYTES:
+                writer.write_batch(batch)
+                _count(batch, split)
+                batch = next(even, None)
         split.sha256[path.name] = file_digest(path)
     return split
-
-
-def _write_shard(
-    path: Path, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch], split: Split
-) -> pa.RecordBatch | None:
-    """Write a shard; give the batch that the next one begins with."""
-    with ExitStack() as stack:
-        sink = stack.enter_context(pa.OSFile(str(path), "wb"))
-        writer = stack.enter_context(pa.ipc.new_stream(sink, first.schema))
-        batch: pa.RecordBatch | None = first
-        while batch is not None and sink.tell() < SHARD_BYTES:
-            writer.write_batch(batch)
-            _count(batch, split)
-            batch = next(rest, None)
-        return batch
 
 
 def _count(batch: pa.RecordBatch, split: Split) -> None:
     lengths = pc.list_value_length(batch["input_ids"]).to_numpy()
     split.rows += batch.num_rows
     split.tokens += int(lengths.sum())
-    for bucket, count in zip(*np.unique((lengths - 1) // BUCKET, return_counts=True), strict=True):
-        split.lengths[int(bucket)] = split.lengths.get(int(bucket), 0) + int(count)
+    buckets, counts = np.unique((lengths - 1) // BUCKET, return_counts=True)
+    split.lengths.update(dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
 
 
 def _even(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Any]:
@@ -103,6 +89,8 @@ def _even(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[Any]
 
 
 NAMED_FAILURES = 20
+# The counts of a manifest, in their order.
+_SHOWN = (Fate.KEPT, Fate.UPDATED, Fate.DELETED, Fate.WITHOUT_ABSTRACT, Fate.EMPTY, Fate.DUPLICATE, Fate.EXCLUDED)
 
 
 def finish(
@@ -110,7 +98,7 @@ def finish(
 ) -> dict[str, Any]:
     """Choose among the citations of all sources, write the shards into `out`, and give what the manifest says of them.
 
-    Raises UserError where no citation is kept, or none is left to train on; OSError where a shard cannot be written.
+    Raises UserError where no citation is kept, or none is left to train on.
     """
     tables = [source.table for source in tokenised]
     citations, sizes = deduplication.load(tables)
@@ -148,39 +136,20 @@ def finish(
 
 
 def _counts(tokenised: Sequence[TokenisedSource], citations: Citations, fates: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    rejected: Counter[str] = Counter()
-    for source in tokenised:
-        rejected.update(source.tally.rejected)
-    of = {fate: int((fates == fate).sum()) for fate in Fate}
-    title_only = int(((fates == Fate.KEPT) & ~citations.has(HAS_ABSTRACT)).sum())
-    return {
-        "read": sum(source.tally.records for source in tokenised),
-        "kept": of[Fate.KEPT],
-        "updated": of[Fate.UPDATED],
-        "deleted": of[Fate.DELETED],
-        "without_abstract": of[Fate.WITHOUT_ABSTRACT] + title_only,
-        "empty": of[Fate.EMPTY],
-        "duplicate": of[Fate.DUPLICATE],
-        "excluded": of[Fate.EXCLUDED],
-        "failed": rejected.total(),
-        "failed_reasons": dict(sorted(rejected.items())),
-    }
+    rejected = sum((Counter(source.tally.rejected) for source in tokenised), Counter[str]())
+    of = {fate.name.lower(): int((fates == fate).sum()) for fate in _SHOWN}
+    of["without_abstract"] += int(((fates == Fate.KEPT) & ~citations.has(HAS_ABSTRACT)).sum())
+    read = sum(source.tally.records for source in tokenised)
+    return {"read": read, **of, "failed": rejected.total(), "failed_reasons": dict(sorted(rejected.items()))}
 
 
 def _source_record(tokenised: TokenisedSource) -> dict[str, Any]:
     source, tally = tokenised.source, tokenised.tally
-    return {
-        "name": source.name,
-        "bytes": source.bytes,
-        "sha256": source.sha256,
-        "format": tally.format,
-        "records": tally.records,
-    }
+    held = {"format": tally.format, "records": tally.records}
+    return {"name": source.name, "bytes": source.bytes, "sha256": source.sha256, **held}
 
 
 def _histogram(splits: Iterable[Split]) -> dict[str, int]:
     """Rows by length: "1-16", "17-32", ... up to the longest, empty steps included."""
-    total: Counter[int] = Counter()
-    for split in splits:
-        total.update(split.lengths)
+    total = sum((split.lengths for split in splits), Counter[int]())
     return {f"{BUCKET * at + 1}-{BUCKET * (at + 1)}": total[at] for at in range(max(total) + 1)}

@@ -57,7 +57,5 @@ def _renamed(document: Document, names: Mapping[str, str]) -> Document:
     return replace(
         document,
         spans=tuple(replace(span, type=names.get(span.type, span.type)) for span in document.spans),
-        relations=tuple(
-            replace(relation, type=names.get(relation.type, relation.type)) for relation in document.relations
-        ),
+        relations=tuple(replace(found, type=names.get(found.type, found.type)) for found in document.relations),
     )

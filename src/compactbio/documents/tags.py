@@ -16,6 +16,11 @@ class Chunk(NamedTuple):
     type: str
 
 
+def is_tag(column: str) -> bool:
+    """Whether a column is a tag of one of the known schemes."""
+    return column.partition("-")[0] in _PREFIXES
+
+
 def parse(tag: str) -> tuple[str, str]:
     """The prefix and type of a tag; everything that begins with `O` is outside, whatever follows (`O-MISC`).
 

@@ -112,18 +112,15 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
     By rule: a full stop after an abbreviation or an initial does not end one.
     """
-    cuts = {match.end() for match in re.finditer(r"\n+", text)}
-    for match in _END.finditer(text):
-        if not _abbreviates(text, match.start()):
-            cuts.add(match.end())
-    borders = sorted({0, *cuts, len(text)})
+    breaks = {match.end() for match in re.finditer(r"\n+", text)}
+    stops = {match.end() for match in _END.finditer(text) if not _abbreviates(text, match.start())}
+    borders = sorted({0, *breaks, *stops, len(text)})
     return [(start, end) for start, end in pairwise(borders) if text[start:end].strip()]
 
 
 def _abbreviates(text: str, stop: int) -> bool:
     if text[stop] != ".":
         return False
-    word = re.search(r"[\w.]*$", text[max(0, stop - 12) : stop])
-    last = word.group() if word else ""
+    last = re.findall(r"[\w.]*$", text[max(0, stop - 12) : stop])[0]
     initial = len(last) == 1 and last.isalpha() and last.isupper()
     return initial or last.lower() in _ABBREVIATIONS

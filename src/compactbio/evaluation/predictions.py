@@ -14,8 +14,8 @@ from compactbio.documents.names import clean, key
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described
 from compactbio.files import write_text
-from compactbio.formats.bioasq import read_answers, write_answers
 from compactbio.formats.checks import counting_left_out
+from compactbio.formats.questions import read_answers, write_answers
 from compactbio.formats.streams import lines, named_errors
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation

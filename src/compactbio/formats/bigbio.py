@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from compactbio.documents import Document, Passage, Relation, Span
-from compactbio.formats.checks import MISPLACED, Found, left_out
+from compactbio.formats.checks import MISPLACED, Found, fits, left_out
 from compactbio.formats.json_lines import documents_of_values
 from compactbio.formats.streams import RecordError
 
@@ -79,8 +79,7 @@ def _document(path: Path, place: str, value: Any) -> Document:
         raise RecordError(path, place, f"{'.'.join(map(str, first['loc']))} is not as BigBIO has it") from None
     name = found.document_id or found.id
     text, passages = _text(path, place, found.passages)
-    spans: list[Span] = []
-    places: dict[str, int] = {}
+    spans, places = list[Span](), dict[str, int]()
     for entity in found.entities:
         if span := _span(text, entity):
             places[entity.id] = len(spans)
@@ -111,15 +110,7 @@ def _text(path: Path, place: str, parts: list[_Text]) -> tuple[str, tuple[Passag
 
 
 def _span(text: str, entity: _Entity) -> Span | None:
-    parts = sorted(entity.offsets)
-    borders = [border for part in parts for border in part]
-    if (
-        not parts
-        or borders != sorted(borders)
-        or borders[0] < 0
-        or borders[-1] > len(text)
-        or any(start == end for start, end in parts)
-    ):
+    if not entity.offsets or not fits(sorted(entity.offsets), len(text)):
         return None
     if [text[start:end] for start, end in entity.offsets] != entity.text:
         return None

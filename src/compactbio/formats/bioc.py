@@ -1,14 +1,14 @@
 """BioC, as XML and as JSON: documents of passages with annotations and relations."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
 from compactbio.documents import Document, Passage, Relation, Span
-from compactbio.errors import UserError
 from compactbio.formats.checks import MISPLACED, Found, check_only, left_out, not_writable, number
 from compactbio.formats.json_lines import documents_of_values
 from compactbio.formats.streams import RecordError, attempt, elements, named_errors
@@ -17,8 +17,6 @@ from compactbio.formats.streams import RecordError, attempt, elements, named_err
 _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
 # What holds the two concepts of a relation.
 _ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
-# The same in PubTator 3, as `TYPE|IDENTIFIER`, where nodes name no mention.
-_ROLES = ("role1", "role2")
 # Blanks in the gaps between the passages of a document; no article leaves more.
 _MOST_BLANKS = 1_000_000
 
@@ -57,8 +55,8 @@ def write(documents: Iterable[Document], path: Path) -> None:
     with path.open("wb") as stream, etree.xmlfile(stream, encoding="utf-8") as xml:
         xml.write_declaration()
         with xml.element("collection"):
-            for name in ("source", "date", "key"):
-                xml.write(_element(name, "compactbio" if name == "source" else ""))
+            for name, text in (("source", "compactbio"), ("date", ""), ("key", "")):
+                xml.write(_element(name, text))
             for document in documents:
                 xml.write(serialise(document))
         xml.flush()
@@ -72,18 +70,16 @@ def _document(path: Path, element: Any) -> Document:
     """The document of an element `document`. Raises RecordError as `read` says."""
     name = _id(element)
     text, passages = _text(path, name, element)
-    spans: list[Span] = []
-    places: dict[str, int] = {}
-    wrong: list[str] = []
+    spans, places, wrong = list[Span](), dict[str, int](), list[str]()
     for annotation in element.iter("annotation"):
         infons = _infons(annotation)
         if infons.get("CompositeRole") == "IndividualMention":
             continue
         if (span := _span(path, text, annotation, infons)) is None:
             wrong.append(infons.get("type", ""))
-            continue
-        places[annotation.get("id", "")] = len(spans)
-        spans.append(span)
+        else:
+            places[annotation.get("id", "")] = len(spans)
+            spans.append(span)
     left_out(path, name, len(wrong), MISPLACED, wrong)
     found = [_relation(relation, places) for relation in element.iter("relation")]
     relations = tuple(relation for relation in found if relation is not None)
@@ -92,7 +88,7 @@ def _document(path: Path, element: Any) -> Document:
 
 
 def _text(path: Path, name: str, element: Any) -> tuple[str, tuple[Passage, ...]]:
-    text, blanks = "", 0
+    text, blanks, kind, begun = "", 0, "", False
     passages: list[Passage] = []
     for part in element.iter("passage", "sentence"):
         if part.tag == "passage":
@@ -158,11 +154,10 @@ def _span(path: Path, text: str, annotation: Any, infons: dict[str, str]) -> Spa
 
 def _score(text: str | None) -> float | None:
     """A score in [0, 1], None where there is none or it is another number."""
-    try:
+    with suppress(ValueError):
         value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value <= 1 else None
+        return value if 0 <= value <= 1 else None
+    return None
 
 
 def _number(path: Path, text: str | None, element: Any) -> int:
@@ -176,77 +171,67 @@ def _number(path: Path, text: str | None, element: Any) -> int:
 def _relation(element: Any, places: dict[str, int]) -> Relation | None:
     infons = _infons(element)
     kind = infons.get("type", infons.get("relation", ""))
-    head, tail = (infons.get(role, "") for role in _ROLES)
+    # PubTator 3 has TYPE|IDENTIFIER here, where nodes name no mention.
+    head, tail = infons.get("role1", ""), infons.get("role2", "")
     if head and tail:
         return Relation(head.partition("|")[2] or head, tail.partition("|")[2] or tail, kind)
     nodes = [places.get(node.get("refid", "")) for node in element.iterfind("node")]
     if len(nodes) == 2 and nodes[0] is not None and nodes[1] is not None:
         return Relation(nodes[0], nodes[1], kind)
-    for head, tail in _ENDS:
-        if head in infons and tail in infons:
-            return Relation(infons[head], infons[tail], kind)
-    return None
+    ends = ((infons[head], infons[tail]) for head, tail in _ENDS if head in infons and tail in infons)
+    return next((Relation(head, tail, kind) for head, tail in ends), None)
 
 
 def serialise(document: Document) -> Any:
     """The element of a document. Raises UserError as `write` does."""
     check_only(document, "bioc", "mentions", "mentions in several parts", "relations")
-    element = etree.Element("document")
+    if any(isinstance(relation.head, str) != isinstance(relation.tail, str) for relation in document.relations):
+        raise not_writable(document, "bioc", "it relates a mention and a concept")
     text = document.text
     passages = document.passages or (Passage(0, len(text)),)
-    borders = [passage.start for passage in passages[1:]]
+    starts, ends = [passage.start for passage in passages], [passage.end for passage in passages]
+    ends[-1] = len(text)
     try:
-        element.append(_element("id", document.id))
         parts = []
-        for place, passage in enumerate(passages):
-            part = _with_infons(etree.SubElement(element, "passage"), (("type", passage.type),))
-            end = passage.end if place < len(borders) else len(text)
-            part.extend([_element("offset", str(passage.start)), _element("text", text[passage.start : end])])
-            parts.append(part)
+        for passage, end in zip(passages, ends, strict=True):
+            inner = (_element("offset", str(passage.start)), _element("text", text[passage.start : end]))
+            parts.append(_element("passage", None, *_new_infons(type=passage.type), *inner))
         for place, span in enumerate(document.spans):
-            parts[bisect_right(borders, span.start)].append(_annotation_element(document, place, span))
-        element.extend([_relation_element(document, *numbered) for numbered in enumerate(document.relations)])
-    except UserError:
-        raise
+            parts[bisect_right(starts, span.start, 1) - 1].append(_annotation_element(text, place, span))
+        relations = [_relation_element(place, relation) for place, relation in enumerate(document.relations)]
+        return _element("document", None, _element("id", document.id), *parts, *relations)
     except ValueError:
         raise not_writable(document, "bioc", "it has a character that XML does not allow") from None
-    return element
 
 
-def _element(name: str, text: str, **attributes: str) -> Any:
-    element = etree.Element(name, attributes)
+def _element(tag: str, text: str | None, *children: Any, **attributes: str) -> Any:
+    element = etree.Element(tag, attributes)
     element.text = text
+    element.extend(children)
     return element
 
 
-def _with_infons(element: Any, infons: Sequence[tuple[str, str]]) -> Any:
-    element.extend([_element("infon", text, key=key) for key, text in infons if text])
-    return element
+def _new_infons(**infons: str) -> list[Any]:
+    return [_element("infon", text, key=key) for key, text in infons.items() if text]
 
 
-def _annotation_element(document: Document, place: int, span: Span) -> Any:
+def _annotation_element(text: str, place: int, span: Span) -> Any:
     score = "" if span.score is None else repr(span.score)
-    infons = (("type", span.type), ("identifier", span.identifier), ("score", score))
-    element = _with_infons(etree.Element("annotation", id=f"T{place}"), infons)
-    for start, end in span.places:
-        etree.SubElement(element, "location", offset=str(start), length=str(end - start))
-    element.append(_element("text", " ".join(document.text[start:end] for start, end in span.places)))
-    return element
+    infons = _new_infons(type=span.type, identifier=span.identifier, score=score)
+    locations = [_element("location", None, offset=str(start), length=str(end - start)) for start, end in span.places]
+    shown = _element("text", " ".join(text[start:end] for start, end in span.places))
+    return _element("annotation", None, *infons, *locations, shown, id=f"T{place}")
 
 
-def _relation_element(document: Document, place: int, relation: Relation) -> Any:
-    element = etree.Element("relation", id=f"R{place}")
+def _relation_element(place: int, relation: Relation) -> Any:
     head, tail = relation.head, relation.tail
-    if isinstance(head, str) and isinstance(tail, str):
-        ends = (("type", relation.type), ("entity1", head), ("entity2", tail))
-        element.extend([_element("infon", text, key=key) for key, text in ends])
-    elif isinstance(head, int) and isinstance(tail, int):
-        _with_infons(element, (("type", relation.type),))
-        for role, end in (("head", head), ("tail", tail)):
-            etree.SubElement(element, "node", refid=f"T{end}", role=role)
+    if isinstance(head, str):
+        ends = (("type", relation.type), ("entity1", head), ("entity2", str(tail)))
+        inner = [_element("infon", text, key=key) for key, text in ends]
     else:
-        raise not_writable(document, "bioc", "it relates a mention and a concept")
-    return element
+        nodes = [_element("node", None, refid=f"T{end}", role=role) for role, end in (("head", head), ("tail", tail))]
+        inner = [*_new_infons(type=relation.type), *nodes]
+    return _element("relation", None, *inner, id=f"R{place}")
 
 
 def read_json(path: Path) -> Iterator[Found]:
@@ -275,8 +260,6 @@ def _document_of_json(path: Path, place: str, value: Any) -> Document:
         return _document(path, _json_element(value))
     except RecordError as error:
         reason = error.reason
-    except UserError:
-        raise
     except (AttributeError, TypeError, ValueError, KeyError):
         reason = "it is not as BioC has it, or has a character that XML does not allow"
     raise RecordError(path, place, reason)
@@ -292,8 +275,7 @@ def _json_element(value: Mapping[str, Any], tag: str = "document") -> Any:
         raise KeyError(_REQUIRED[tag])
     fields = {"id": value.get("id", value.get("pmid")), "offset": value.get("offset"), "text": value.get("text")}
     present = {name: str(field) for name, field in fields.items() if field is not None}
-    element = etree.Element(tag, id=present.get("id", ""))
-    element.extend([_element(name, text) for name, text in present.items()])
+    element = _element(tag, None, *(_element(*field) for field in present.items()), id=present.get("id", ""))
     for key, content in (value.get("infons") or {}).items():
         if isinstance(content, Mapping) and content.get("identifier"):
             # A concept, as the ends of PubTator 3's relations are.

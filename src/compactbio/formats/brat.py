@@ -7,12 +7,12 @@ formats of BioNLP-ST 2013.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.checks import MISPLACED, Found, check_one_line, check_only, left_out, not_writable, number
+from compactbio.formats.checks import MISPLACED, Found, check_one_line, check_only, fits, left_out, not_writable, number
 from compactbio.formats.sources import annotations_of, standoff_texts
 from compactbio.formats.streams import WHOLE_FILE, RecordError, attempt, content, lines, named_errors
 
@@ -79,7 +79,10 @@ def _document(file: Path, name: str) -> Document:
 
 
 def _annotated(document: Document, paths: Sequence[Path]) -> Document:
-    rows = {path: list(_lines(path)) for path in paths}
+    rows = dict[Path, list[tuple[int, str]]]()
+    for path in paths:
+        with named_errors(path):
+            rows[path] = list(lines(path))
     spans, places, misplaced = list[Span](), dict[str, int](), set[str]()
     for path in paths:
         wrong = list[str]()
@@ -106,8 +109,10 @@ def _annotated(document: Document, paths: Sequence[Path]) -> Document:
             elif misplaced.intersection(ends):
                 of_misplaced += 1
             else:
-                head, tail = (_place(path, line, name, places) for name in ends)
-                relations.append(Relation(head, tail, kind))
+                if unknown := [name for name in ends if name not in places]:
+                    reason = f"there is no mention {unknown[0]}"
+                    raise RecordError(path, line, reason, "fix the name or add its T line")
+                relations.append(Relation(places[ends[0]], places[ends[1]], kind))
         left_out(path, document.id, of_events, "relations to events")
         left_out(path, document.id, of_misplaced, "relations of mentions that are left out")
         form = "N1, tab, Reference T1 RESOURCE:ID, tab, text"
@@ -117,11 +122,6 @@ def _annotated(document: Document, paths: Sequence[Path]) -> Document:
     for place, names in identifiers.items():
         spans[place] = replace(spans[place], identifier="|".join(names))
     return replace(document, spans=tuple(spans), relations=tuple(relations))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with named_errors(path):
-        yield from lines(path)
 
 
 def _matches(
@@ -144,20 +144,11 @@ def _places(offsets: str) -> list[tuple[int, int]]:
 
 def _shown(text: str, places: Sequence[tuple[int, int]]) -> str | None:
     """A mention's text as a T line shows it; None for fragments out of order or outside the text."""
-    borders = [border for place in places for border in place]
-    if borders != sorted(borders) or any(start == end for start, end in places) or borders[-1] > len(text):
-        return None
-    return _flat(" ".join(text[start:end] for start, end in places))
+    return _flat(" ".join(text[start:end] for start, end in places)) if fits(places, len(text)) else None
 
 
 def _flat(text: str) -> str:
     return text.replace("\r", " ").replace("\n", " ")
-
-
-def _place(path: Path, line: int, name: str, places: Mapping[str, int]) -> int:
-    if name not in places:
-        raise RecordError(path, line, f"there is no mention {name}", "fix the name or add its T line")
-    return places[name]
 
 
 def _is_name(name: str) -> bool:

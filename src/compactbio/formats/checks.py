@@ -1,4 +1,4 @@
-"""What is wrong with a document, in itself or for a format, and what readers left out of documents."""
+"""What is wrong with a value, or with a document in itself or for a format, and what readers left out of documents."""
 
 import logging
 import re
@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import isnan
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +23,8 @@ Found = Document | RecordError
 
 MISPLACED = "mentions whose text is not at their offsets"
 _LOGGER = logging.getLogger("compactbio.formats")
+_FLOAT = re.compile(r"^\s*([0-9]+)\.0\s*$")
+# No offset has more digits, and Python refuses to convert thousands of them.
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 # No string of JSON holds a bare quote, so that what this finds is a key.
 _NUMBER_ID = re.compile(r'("(?:id|pmid|identifier)"\s*:\s*)(-?[0-9]+)(?:\.0)?(?=\s*[,}\]])')
@@ -29,18 +32,12 @@ _LINE = re.compile(r" at line (\d+) column \d+$")
 
 
 def number(text: str) -> int | None:
-    """The integer that up to 18 digits, perhaps after a minus, stand for; None for anything else.
-
-    No offset has more, and Python refuses to convert thousands of digits.
-    """
+    """The integer that up to 18 digits, perhaps after a minus, stand for; None for anything else."""
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None = None) -> T:
-    """The value of JSON `text`, which is line `line` of a file or all of it; ids may be whole numbers.
-
-    Raises UserError for text that is not JSON or does not fit.
-    """
+    """The value of JSON `text`, line `line` of a file or all of it; ids may be whole numbers. Raises UserError."""
     # pydantic is strict on strings, so ids that are whole numbers are made strings first.
     text = _NUMBER_ID.sub(r'\1"\2"', text.removeprefix("\ufeff"))
     try:
@@ -58,6 +55,35 @@ def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None =
     raise UserError(f"{path}: {reason}; fix it there.")
 
 
+class BrokenFieldError(Exception):
+    """The reason why a field's value, and so its record, cannot be used."""
+
+
+def string(value: Any, key: str) -> str:
+    """The string under a key, "" for None. Raises BrokenFieldError for anything else, and half a surrogate pair."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BrokenFieldError(f"{key} is not a string")
+    if has_surrogates(value):
+        raise BrokenFieldError(f"{key} holds half a surrogate pair")
+    return value
+
+
+def identifier(value: Any, key: str) -> str:
+    """A string or an integer as a string; "" for None and NaN. Raises BrokenFieldError for anything else."""
+    # A column of integers with gaps arrives as floating point, the gaps as NaN, or as the strings of these.
+    if key == "pmid" and isinstance(value, str):
+        return string("" if value == "nan" else _FLOAT.sub(r"\1", value), key)
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise BrokenFieldError(f"{key} is not a string or an integer")
+    return string(str(value), key)
+
+
 class LeftOut(list[str]):
     """Sentences on the annotations that readers left out; `mentions` are the types of those mentions by document."""
 
@@ -71,10 +97,7 @@ _LEFT_OUT: ContextVar[LeftOut | None] = ContextVar("left out", default=None)
 
 
 def left_out(path: Path, document: str, count: int, what: str, types: Sequence[str] = ()) -> None:
-    """Log how many of a document's annotations were left out, without its text.
-
-    `types` are those of mentions that were left out, which count as wrong where they are predictions.
-    """
+    """Log how many of a document's annotations were left out; `types` are those of its mentions among them."""
     if not count:
         return
     _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
@@ -116,6 +139,12 @@ def inconsistency(document: Document) -> str | None:
     return _passages_inconsistency(document)
 
 
+def fits(places: Sequence[tuple[int, int]], length: int) -> bool:
+    """Whether the (start, end) of a mention's parts, at least one, follow one another in a text of this length."""
+    borders = [border for place in places for border in place]
+    return borders == sorted(borders) and 0 <= borders[0] <= borders[-1] <= length and all(a < b for a, b in places)
+
+
 def _passages_inconsistency(document: Document) -> str | None:
     text, end = document.text, 0
     for passage in document.passages:
@@ -146,10 +175,7 @@ def not_writable(document: Document, format: str, reason: str) -> UserError:
 
 
 def check_only(document: Document, format: str, *allowed: str) -> None:
-    """Raise UserError for a document that holds other things than those `allowed`.
-
-    These are "mentions", "mentions in several parts", "relations" and "questions".
-    """
+    """Raise UserError for a document that holds other things than those `allowed`, named as below."""
     held = {
         "mentions": document.spans,
         "mentions in several parts": [span for span in document.spans if span.fragments],

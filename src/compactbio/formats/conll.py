@@ -5,12 +5,11 @@ BioBERT's two columns, CoNLL-2003's four, and the output of conlleval: the word 
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 from compactbio.documents import Document, Span
-from compactbio.documents.tags import Chunk, chunks, iob2, parse
+from compactbio.documents.tags import Chunk, chunks, iob2, is_tag
 from compactbio.documents.words import words
 from compactbio.formats.checks import Found, check_one_line, check_only, not_writable
 from compactbio.formats.streams import Line, RecordError, attempt, each_line, named_errors
@@ -21,14 +20,7 @@ _FORM = "write word, tab, tag"
 # A column as CSV writers quote it; a word counts as such only with doubled quotes, for words in quotes exist.
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _QUOTED_TWICE = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
-
-
-class _Row(NamedTuple):
-    """A line in columns; `width` is how many the file's first line has."""
-
-    line: Line
-    columns: tuple[str, ...]
-    width: int
+_Row = tuple[Line, tuple[str, ...]]  # a line and its columns
 
 
 def read(path: Path) -> Iterator[Found]:
@@ -39,8 +31,8 @@ def read(path: Path) -> Iterator[Found]:
     RecordError where a line has one column, other columns than the first line of the file, quotes as CSV has, a blank
     in the word, or an unknown tag.
     """
-    for name, rows in _sentences(path):
-        yield attempt(_document, path, name, rows)
+    for name, rows, width in _sentences(path):
+        yield attempt(_document, path, name, rows, width)
 
 
 def columns_of(line: str) -> tuple[str, ...]:
@@ -63,7 +55,8 @@ def serialise(document: Document) -> str:
     return "".join(f"{word}\t{tag}\n" for word, tag in zip(found, tags, strict=True)) + "\n"
 
 
-def _sentences(path: Path) -> Iterator[tuple[str, list[_Row]]]:
+def _sentences(path: Path) -> Iterator[tuple[str, list[_Row], int]]:
+    """Each sentence's id and lines, and how many columns the file's first line has."""
     document = sentence = last = width = 0
     rows: list[_Row] = []
     with named_errors(path):
@@ -73,44 +66,42 @@ def _sentences(path: Path) -> Iterator[tuple[str, list[_Row]]]:
             # Blank lines are not given: they are the gaps between line numbers.
             if rows and (begins or line.number > last + 1):
                 sentence += 1
-                yield _name(document, sentence), rows
+                yield _name(document, sentence), rows, width
                 rows = []
             last = line.number
             if begins:
                 document, sentence = document + 1, 0
             else:
                 width = width or len(columns)
-                rows.append(_Row(line, columns, width))
+                rows.append((line, columns))
     if rows:
-        yield _name(document, sentence + 1), rows
+        yield _name(document, sentence + 1), rows, width
 
 
 def _name(document: int, sentence: int) -> str:
     return f"{document}.{sentence}" if document else str(sentence)
 
 
-def _checked(path: Path, row: _Row) -> _Row:
-    """The row. Raises RecordError where it cannot be used."""
-    columns, number = row.columns, row.line.number
-    row.line.check(path)
+def _check(path: Path, line: Line, columns: tuple[str, ...], width: int) -> None:
+    line.check(path)
+    number = line.number
     if len(columns) < 2:
         raise RecordError(path, number, "it has one column, not a word and its tag", _FORM)
-    if len(columns) != row.width:
-        raise RecordError(path, number, f"it has {len(columns)} columns, the first line has {row.width}", _FORM)
+    if len(columns) != width:
+        raise RecordError(path, number, f"it has {len(columns)} columns, the first line has {width}", _FORM)
     if _QUOTED_TWICE.fullmatch(columns[0]) or QUOTED.fullmatch(columns[-1]):
         raise RecordError(path, number, "it is quoted, as CSV is", "write its columns without quotes")
     if not columns[0] or " " in columns[0]:
         shown = f"{columns[0][:40]!r} is not one word"
         raise RecordError(path, number, "its first column is empty or has a blank", _FORM, shown=shown)
-    return row
+    if not is_tag(columns[-1]):
+        raise unknown_tag(path, number, columns[-1])
 
 
-def _document(path: Path, name: str, rows: Sequence[_Row]) -> Document:
-    columns = [_checked(path, row).columns for row in rows]
-    wrong = next((row for row in rows if not is_tag(row.columns[-1])), None)
-    if wrong:
-        raise unknown_tag(path, wrong.line.number, wrong.columns[-1])
-    return tagged(name, [row[0] for row in columns], [row[-1] for row in columns])
+def _document(path: Path, name: str, rows: Sequence[_Row], width: int) -> Document:
+    for line, columns in rows:
+        _check(path, line, columns, width)
+    return tagged(name, [columns[0] for _, columns in rows], [columns[-1] for _, columns in rows])
 
 
 def tagged(name: str, found: Sequence[str], tags: Sequence[str]) -> Document:
@@ -126,26 +117,12 @@ def unknown_tag(path: Path, place: str | int, tag: str) -> RecordError:
     return RecordError(path, place, "it has a tag of no known scheme", fix, shown=f"{tag[:40]!r} is not a tag")
 
 
-def is_tag(column: str) -> bool:
-    """Whether a column is a tag of one of the known schemes."""
-    try:
-        parse(column)
-    except ValueError:
-        return False
-    return True
-
-
 def _chunks(document: Document, places: Sequence[tuple[int, int]]) -> list[Chunk]:
     firsts = {start: number for number, (start, _) in enumerate(places)}
-    lasts = {end: number for number, (_, end) in enumerate(places)}
-    found: list[Chunk] = []
-    free = 0
-    for span in sorted(document.spans, key=lambda span: span.start):
-        if span.start not in firsts or span.end not in lasts:
-            raise not_writable(document, "conll", "a mention does not begin and end with words")
-        chunk = Chunk(firsts[span.start], lasts[span.end] + 1, span.type)
-        if chunk.start < free:
-            raise not_writable(document, "conll", "mentions overlap")
-        free = chunk.end
-        found.append(chunk)
-    return found
+    ends = {end: number for number, (_, end) in enumerate(places, 1)}
+    spans = sorted(document.spans, key=lambda span: span.start)
+    if any(span.start not in firsts or span.end not in ends for span in spans):
+        raise not_writable(document, "conll", "a mention does not begin and end with words")
+    if any(before.end > span.start for before, span in pairwise(spans)):
+        raise not_writable(document, "conll", "mentions overlap")
+    return [Chunk(firsts[span.start], ends[span.end], span.type) for span in spans]

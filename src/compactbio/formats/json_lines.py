@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from compactbio.documents import Document, Passage, Question, Relation, Span
+from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
-from compactbio.formats.checks import Found, inconsistency, validated
-from compactbio.formats.conll import is_tag, tagged, unknown_tag
-from compactbio.formats.fields import BrokenFieldError, identifier
-from compactbio.formats.streams import (
-    Line,
-    RecordError,
-    Rejected,
-    attempt,
-    content,
-    documents_of_lines,
-    each_line,
-    named_errors,
-)
+from compactbio.formats.checks import BrokenFieldError, Found, identifier, inconsistency, validated
+from compactbio.formats.conll import tagged, unknown_tag
+from compactbio.formats.streams import Line, RecordError, Rejected, attempt, content, each_line, named_errors
 
 
 def json_object(line: Line) -> dict[str, Any] | Rejected:
@@ -38,6 +30,13 @@ def json_object(line: Line) -> dict[str, Any] | Rejected:
     except ValueError:
         return Rejected(place, "a number of thousands of digits")
     return value if isinstance(value, dict) else Rejected(place, "not a JSON object")
+
+
+def documents_of_lines(path: Path, make: Callable[[Path, Line], Document]) -> Iterator[Found]:
+    """Give `make(path, line)` for every line, or the RecordError that it raises."""
+    with named_errors(path):
+        for line in each_line(path):
+            yield attempt(make, path, line)
 
 
 def documents_of_values(
@@ -94,9 +93,15 @@ def read_documents(path: Path) -> Iterator[Found]:
 
 def document_of_line(path: Path, line: Line) -> Document:
     """The document of a line. Raises RecordError for a line that holds none."""
+    line.check(path)
     document = validated(_DOCUMENT, line.text, path, line.number)
-    if unknown := _unknown_keys(json.loads(line.text)):
-        raise RecordError(path, line.number, f"a document has no {unknown}", f"take {', '.join(_KEYS)}")
+    value = json.loads(line.text)
+    unknown = [key for key in value if key not in _KEYS]
+    for name, keys in _LIST_KEYS.items():
+        unknown += [f"{name}.{key}" for entry in value.get(name, ()) for key in entry if key not in keys]
+    if unknown:
+        names = ", ".join(dict.fromkeys(unknown))
+        raise RecordError(path, line.number, f"a document has no {names}", f"take {', '.join(_KEYS)}")
     if reason := inconsistency(document):
         raise RecordError(path, line.number, reason)
     return document
@@ -110,13 +115,6 @@ def document_of(value: dict[str, Any]) -> Document:
 def serialise(document: Document) -> str:
     """A document's line, without the fields that have their default values."""
     return json.dumps(_object_of(document), ensure_ascii=False) + "\n"
-
-
-def _unknown_keys(value: dict[str, Any]) -> str:
-    found = [key for key in value if key not in _KEYS]
-    for name, keys in _LIST_KEYS.items():
-        found += [f"{name}.{key}" for entry in value.get(name, ()) for key in entry if key not in keys]
-    return ", ".join(dict.fromkeys(found))
 
 
 def _object_of(value: Document | Span | Relation | Question | Passage) -> dict[str, Any]:
@@ -139,15 +137,15 @@ def read_tagged(path: Path) -> Iterator[Found]:
     of another layout, or with numbers that have no names, is given as a RecordError. Raises UserError for a file that
     is not JSON.
     """
-    names: dict[str, Sequence[str] | None] = {}
+    names = cache(partial(_tag_names, path.parent))
     return documents_of_values(path, lambda path, place, value: _tagged(path, place, value, names))
 
 
-def _tagged(path: Path, place: str, value: Any, names: dict[str, Sequence[str] | None]) -> Document:
+def _tagged(path: Path, place: str, value: Any, names: Callable[[str], Sequence[str] | None]) -> Document:
     if not isinstance(value, Mapping):
         raise RecordError(path, place, "not a JSON object")
     try:
-        id_ = identifier(value, ("id",))
+        id_ = identifier(value.get("id"), "id")
     except BrokenFieldError as error:
         raise RecordError(path, place, str(error)) from None
     words: Any = value.get("tokens")
@@ -158,9 +156,7 @@ def _tagged(path: Path, place: str, value: Any, names: dict[str, Sequence[str] |
     if not isinstance(tags, list) or len(tags) != len(words):
         raise RecordError(path, place, "it has not one tag for each token")
     if tags and _all(tags, int):
-        if key not in names:
-            names[key] = _tag_names(path.parent, key)
-        tags = _named(path, place, key, tags, names[key])
+        tags = _named(path, place, key, tags, names(key))
     if not _all(tags, str):
         raise RecordError(path, place, "its tags are not strings or whole numbers")
     if wrong := next((tag for tag in tags if not is_tag(tag)), None):

@@ -1,5 +1,6 @@
 """PubMed/MEDLINE XML as the NLM publishes it: baseline and update files, `PubmedArticleSet`, `MedlineCitationSet`."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 from lxml import etree
 
 from compactbio.documents import Citation, Deletion
-from compactbio.formats.fields import BrokenFieldError, spaced, title
+from compactbio.formats.checks import BrokenFieldError
 from compactbio.formats.streams import Rejected, elements
 
 ROOTS = ("PubmedArticleSet", "MedlineCitationSet")
 _RECORDS = ("MedlineCitation", "PubmedBookArticle", "DeleteCitation")
 _MAX_VERSION = 2**31
+# What PubMed writes where a title is not known.
+_NO_TITLE = re.compile(r"\[?(?:not available|no title available|in process citation)\.?\]?\.?", re.IGNORECASE)
 
 
 def read(path: Path, *, labels: bool = False) -> Iterator[Citation | Deletion | Rejected]:
@@ -54,14 +57,28 @@ def _citation(element: Any, labels: bool) -> Citation:
     pmid = element.find("PMID")
     if pmid is None or not _number(pmid.text):
         raise BrokenFieldError("PMID is missing or not a number")
+    version = int(_number(pmid.get("Version", "1")) or 0)
+    if not 0 < version < _MAX_VERSION:
+        raise BrokenFieldError("PMID's Version is not a number")
     parts = element.iterfind("Article/Abstract/AbstractText")
     return Citation(
         pmid=_number(pmid.text),
         title=title(_text(element.find("Article/ArticleTitle"))),
         abstract=spaced(" ".join((_label(part) if labels else "") + _text(part) for part in parts)),
-        version=_version(pmid.get("Version", "1")),
+        version=version,
         revised=_date(element.find("DateRevised")),
     )
+
+
+def spaced(text: str) -> str:
+    """The text with every run of blanks made one space, and none at its ends."""
+    return " ".join(text.split())
+
+
+def title(text: str) -> str:
+    """A title, blanks collapsed; "" where it says that there is none ("[Not Available].")."""
+    found = spaced(text)
+    return "" if _NO_TITLE.fullmatch(found) else found
 
 
 def _label(part: Any) -> str:
@@ -73,13 +90,6 @@ def _number(text: str | None) -> str:
     """A positive number without leading zeros, or ""."""
     digits = (text or "").strip()
     return digits.lstrip("0") if digits.isascii() and digits.isdigit() and len(digits) < 19 else ""
-
-
-def _version(text: str) -> int:
-    version = int(_number(text) or 0)
-    if not 0 < version < _MAX_VERSION:
-        raise BrokenFieldError("PMID's Version is not a number")
-    return version
 
 
 def _date(element: Any) -> int:

@@ -46,20 +46,15 @@ def serialise(document: Document) -> str:
     if not document.id or "|" in document.id or document.id.isspace():
         raise not_writable(document, "pubtator", "its id is empty or has a |")
     title, abstract, moved = _halves(document)
-    rows = [f"{document.id}|t|{title}", f"{document.id}|a|{abstract}"]
-    fields = [_mention(document, span, moved) for span in document.spans]
-    fields += [_ends(document, relation) for relation in document.relations]
-    for row in fields:
-        check_one_line(document, "pubtator", document.id, *row)
-        rows.append("\t".join((document.id, *row)))
+    rows = [f"{document.id}|t|{title}\n{document.id}|a|{abstract}"]
+    for fields in (*_mentions(document, moved), *_relations(document)):
+        check_one_line(document, "pubtator", *fields)
+        rows.append("\t".join((document.id, *fields)))
     return "\n".join(rows) + "\n\n"
 
 
 def _records(path: Path) -> Iterator[tuple[str, list[Line]]]:
-    """Each document's id and lines; one begins with another id or a title.
-
-    A line without an id belongs to the document around it, which ends at a blank line at the latest.
-    """
+    """Each document's id and lines; one begins with another id or a title, and ends at a blank line at the latest."""
     name, last = "", 0
     record: list[Line] = []
     with named_errors(path):
@@ -79,8 +74,7 @@ def _records(path: Path) -> Iterator[tuple[str, list[Line]]]:
 
 
 def _document(path: Path, name: str, record: Sequence[Line]) -> Document:
-    parts: dict[str, str] = {}
-    rows: list[tuple[int, list[str]]] = []
+    parts, rows = dict[str, str](), list[tuple[int, list[str]]]()
     for line in record:
         line.check(path)
         if match := TEXT_LINE.fullmatch(line.text):
@@ -110,9 +104,8 @@ def _text(parts: dict[str, str]) -> tuple[str, tuple[Passage, ...]]:
     title, abstract = parts.get("t", ""), parts.get("a", "")
     if not abstract:
         return title, (Passage(0, len(title), "title"),)
-    start = len(title) + 1 if "t" in parts else 0
     text = f"{title} {abstract}" if "t" in parts else abstract
-    passage = Passage(start, len(text), "abstract")
+    passage = Passage(len(text) - len(abstract), len(text), "abstract")
     return text, (Passage(0, len(title), "title"), passage) if title else (passage,)
 
 
@@ -149,15 +142,16 @@ def _halves(document: Document) -> tuple[str, str, int]:
     return text[: first.end], text[first.end + 1 :], 0
 
 
-def _mention(document: Document, span: Span, moved: int) -> tuple[str, ...]:
-    shown = document.text[span.start : span.end]
-    return str(span.start + moved), str(span.end + moved), shown, span.type, span.identifier
+def _mentions(document: Document, moved: int) -> Iterator[tuple[str, ...]]:
+    for span in document.spans:
+        shown = document.text[span.start : span.end]
+        yield str(span.start + moved), str(span.end + moved), shown, span.type, span.identifier
 
 
-def _ends(document: Document, relation: Relation) -> tuple[str, ...]:
-    head, tail = relation.head, relation.tail
-    if isinstance(head, int) or isinstance(tail, int):
-        raise not_writable(document, "pubtator", "it relates mentions, not identifiers")
-    if _NUMBER.fullmatch(relation.type):
-        raise not_writable(document, "pubtator", "a relation's type is a number")
-    return relation.type, head, tail
+def _relations(document: Document) -> Iterator[tuple[str, ...]]:
+    for relation in document.relations:
+        if isinstance(relation.head, int) or isinstance(relation.tail, int):
+            raise not_writable(document, "pubtator", "it relates mentions, not identifiers")
+        if _NUMBER.fullmatch(relation.type):
+            raise not_writable(document, "pubtator", "a relation's type is a number")
+        yield relation.type, relation.head, relation.tail

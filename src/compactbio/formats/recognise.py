@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
 from compactbio.formats import brat, conll, json_lines, pubtator, relation_sentences
-from compactbio.formats.sources import is_standoff
-from compactbio.formats.streams import SourceError, head, named_errors
+from compactbio.formats.sources import extension, is_standoff
+from compactbio.formats.streams import BLOCK, SourceError, head, named_errors
 
 # Formats of annotated documents that can be written.
 FORMATS = ("conll", "pubtator", "bioc", "brat", "squad", "bioasq", "marked", "marked-jsonl", "jsonl")
@@ -23,7 +24,6 @@ READABLE = (*FORMATS, "bioc-json", "bigbio", "hf-jsonl")
 # Those that texts to annotate can have.
 TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed", "parquet", "text")
 
-_SIZE = 65_536
 _JSON_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+)', re.DOTALL)
 _CITATION_KEYS = frozenset(("pmid", "title", "abstract", "text"))
 _TOKEN_FILES = (".conll", ".iob", ".iob2", ".bio")
@@ -49,7 +49,7 @@ def recognise(path: str | Path) -> str:
     if path.is_dir():
         raise UserError(f"{path}: no .txt and .ann files of BRAT are in this folder; name a file in it.")
     with named_errors(path):
-        start = head(path, _SIZE)
+        start = head(path)
     if not start:
         raise UserError(f"{path} is empty; name a file with documents in it.")
     found = _detect(path, start)
@@ -76,8 +76,8 @@ def recognise_texts(path: Path) -> str:
     """
     if is_standoff(path) or path.is_dir():
         return "brat"
-    start = head(path, _SIZE)
-    found, suffix = _detect(path, start), _suffix(path)
+    start = head(path)
+    found, suffix = _detect(path, start), extension(path)
     if found == "conll" and suffix in _TOKEN_FILES:
         return "conll"
     container = _container(path, start, found)
@@ -100,8 +100,8 @@ def recognise_citations(path: str | Path) -> str:
     Raises SourceError where name and content contradict each other, and for annotated documents and tables.
     """
     path = Path(path)
-    start = head(path, _SIZE)
-    found, suffix = _detect(path, start), _suffix(path)
+    start = head(path)
+    found, suffix = _detect(path, start), extension(path)
     container = _container(path, start, found)
     pubtator_ = found == "pubtator" and (_PUBTATOR.match(_decoded(start)) or suffix == ".pubtator")
     if (container == "jsonl" and found in _CERTAIN) or (container == "text" and pubtator_):
@@ -113,7 +113,7 @@ def recognise_citations(path: str | Path) -> str:
 
 def _container(path: Path, start: bytes, found: str) -> str:
     """What records a file can hold: of PubMed XML, JSON lines, a Parquet table or, where nothing shows these, text."""
-    suffix = _suffix(path)
+    suffix = extension(path)
     if found == "parquet":
         return found
     if suffix == ".parquet":
@@ -129,10 +129,6 @@ def _container(path: Path, start: bytes, found: str) -> str:
     return "jsonl"
 
 
-def _suffix(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
 def _decoded(start: bytes) -> str:
     """The beginning as text with plain line ends; a character that the end of the block cuts in two is replaced."""
     text = start.decode("utf-8", errors="replace")
@@ -145,14 +141,14 @@ def _begins_xml(path: Path, start: bytes) -> bool:
     if _XML.match(start) is None:
         return False
     # A text may begin with a tag of markup.
-    return _suffix(path) == ".xml" or start.startswith((b"<?xml", b"<!")) or _root(_decoded(start)) is not None
+    return extension(path) == ".xml" or start.startswith((b"<?xml", b"<!")) or _root(_decoded(start)) is not None
 
 
 def _is_object(start: bytes) -> bool:
     line, more, _ = _decoded(start).partition("\n")
     if not line.startswith("{"):
         return False
-    if not more and len(start) >= _SIZE:
+    if not more and len(start) >= BLOCK:
         return bool(_keys(line))
     try:
         return isinstance(json.loads(line), dict)
@@ -168,9 +164,9 @@ def _detect(path: Path, raw: bytes) -> str:
         return "parquet"
     start = _decoded(raw)
     lines = start.split("\n")
-    shown = lines if len(start) < _SIZE or len(lines) == 1 else lines[:-1]
+    shown = lines if len(start) < BLOCK or len(lines) == 1 else lines[:-1]
     present = [line.rstrip("\r") for line in shown if line and not line.isspace()]
-    suffix = _suffix(path)
+    suffix = extension(path)
     if suffix in _TOKEN_FILES and present and _is_word(present[0]):
         return "conll"
     if start.startswith("<") and (root := _root(start)):
@@ -238,7 +234,7 @@ def _line_format(present: Sequence[str]) -> str:
 def _is_word(line: str) -> bool:
     """Whether a line is a word, perhaps other columns, and a tag."""
     columns = conll.columns_of(line)
-    return len(columns) > 1 and bool(columns[0]) and " " not in columns[0] and conll.is_tag(columns[-1])
+    return len(columns) > 1 and bool(columns[0]) and " " not in columns[0] and is_tag(columns[-1])
 
 
 def _is_sentence(line: str) -> bool:

@@ -1,8 +1,4 @@
-"""Records without annotations, as citations for a corpus and as texts to annotate.
-
-They are the objects of JSON lines, the rows of Parquet tables, the lines of plain text and, as texts, the citations of
-PubMed.
-"""
+"""JSON lines, Parquet rows and lines of text, as citations for a corpus and, as PubMed's, as texts to annotate."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,23 +11,15 @@ import pyarrow.parquet as pq
 
 from compactbio.documents import Citation, Document, Passage
 from compactbio.errors import UserError
-from compactbio.formats import fields, pubmed
+from compactbio.formats import pubmed
+from compactbio.formats.checks import BrokenFieldError, identifier, string
 from compactbio.formats.json_lines import document_of_line, json_object
 from compactbio.formats.recognise import TEXTS
-from compactbio.formats.streams import (
-    Line,
-    RecordError,
-    Rejected,
-    SourceError,
-    attempt,
-    each_line,
-    lines,
-    named_errors,
-    rejected,
-)
+from compactbio.formats.streams import RecordError, Rejected, SourceError, attempt, each_line, named_errors, rejected
 
 _IDS = ("id", "pmid")
-_ANNOTATIONS = ("spans", "relations", "questions", "passages")
+_TEXT_KEYS = ("title", "abstract", "text")
+_ANNOTATIONS = {"spans", "relations", "questions", "passages"}
 _BATCH = 1_000
 
 
@@ -55,39 +43,53 @@ class Reading:
             raise UserError(sentence, setting="input_format")
 
 
-# Citations
-
-
 def citations_of_lines(path: Path) -> Iterator[Citation]:
-    """Give each line that is not blank as a citation's abstract.
-
-    Raises SourceError for a NUL character, which text does not hold, and as `streams.lines` does.
-    """
-    for number, line in lines(path):
-        if "\0" in line:
-            raise SourceError(f"is not a text file: a NUL character in line {number}")
-        yield Citation(pmid="", title="", abstract=fields.spaced(line))
+    """Give each line that is not blank as a citation's abstract. Raises SourceError where one is not text."""
+    for line in each_line(path):
+        if line.problem:
+            raise line.problem
+        if "\0" in line.text:
+            raise SourceError(f"is not a text file: a NUL character in line {line.number}")
+        yield Citation(pmid="", title="", abstract=pubmed.spaced(line.text))
 
 
 def citations_of_objects(path: Path) -> Iterator[Citation | Rejected]:
-    """Give each line's citation, or why it has none (keys: see `fields.citation`).
-
-    Raises SourceError for bytes that are not UTF-8, and as `streams.each_line` does.
-    """
+    """Give each line's citation, or why it has none. Raises SourceError for bytes that are not UTF-8."""
     for line in each_line(path):
         if line.problem:
             raise line.problem
         value = json_object(line)
-        yield value if isinstance(value, Rejected) else fields.citation(value, f"line {line.number}")
+        yield value if isinstance(value, Rejected) else _citation(value, f"line {line.number}")
 
 
 def citations_of_rows(path: Path) -> Iterator[Citation | Rejected]:
-    """Give each row's citation, or why it has none (columns: see `fields.citation`), in bounded memory.
+    """Give each row's citation, or why it has none. Raises SourceError for a table that is damaged or has no text."""
+    for place, row in _rows(path, _TEXT_KEYS, ("pmid",)):
+        yield _citation(row, place)
 
-    Raises SourceError for a damaged file and for one without any of the columns title, abstract and text.
-    """
-    for place, row in _rows(path, fields.TEXT_KEYS, ("pmid",)):
-        yield fields.citation(row, place)
+
+def _citation(record: Mapping[str, Any], place: str) -> Citation | Rejected:
+    """The citation that a JSON object or table row describes, or why it has none; None counts as empty."""
+    if not any(key in record for key in _TEXT_KEYS):
+        return Rejected(place, "no title, abstract or text")
+    try:
+        abstract = "abstract" if record.get("abstract") is not None else "text"
+        return Citation(
+            pmid=_pmid(record.get("pmid")),
+            title=pubmed.title(string(record.get("title"), "title")),
+            abstract=pubmed.spaced(string(record.get(abstract), abstract)),
+        )
+    except BrokenFieldError as error:
+        return Rejected(place, str(error))
+
+
+def _pmid(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
+        raise BrokenFieldError("pmid is not a positive number")
+    found = identifier(value, "pmid").strip()
+    if any(map(str.isspace, found)) or len(found) > 100:
+        raise BrokenFieldError("pmid is not an identifier")
+    return found.lstrip("0") if found.isascii() and found.isdigit() else found
 
 
 def _rows(path: Path, wanted: Sequence[str], also: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -99,11 +101,9 @@ def _rows(path: Path, wanted: Sequence[str], also: Sequence[str]) -> Iterator[tu
                 listed = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
                 raise SourceError(f"has no column {listed}")
             columns = [name for name in (*also, *wanted) if name in names]
-            number = 0
-            for batch in table.iter_batches(batch_size=_BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
+            batches = table.iter_batches(batch_size=_BATCH, columns=columns)
+            for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+                yield f"row {number}", row
     except UnicodeDecodeError as error:
         raise SourceError(f"is not UTF-8: byte 0x{error.object[error.start]:02x} in a string column") from error
     except SourceError:
@@ -111,9 +111,6 @@ def _rows(path: Path, wanted: Sequence[str], also: Sequence[str]) -> Iterator[tu
     # ValueError, OverflowError: a date or decimal that Python has no value for.
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise SourceError(f"is damaged: {str(error).splitlines()[0]}") from error
-
-
-# Texts
 
 
 def texts_of_lines(path: Path, _: Reading) -> Iterator[Document | Rejected]:
@@ -135,20 +132,16 @@ def texts_of_objects(path: Path, reading: Reading) -> Iterator[Document | Reject
             value = json_object(line)
             if isinstance(value, Rejected):
                 yield value
-            elif (
-                reading.field is None
-                and "id" in value
-                and "text" in value
-                and not value.keys().isdisjoint(_ANNOTATIONS)
-            ):
-                yield _annotated(path, line)
+            elif reading.field is None and {"id", "text"} <= value.keys() and value.keys() & _ANNOTATIONS:
+                found = attempt(document_of_line, path, line)
+                yield rejected(found, path) if isinstance(found, RecordError) else found
             else:
                 yield _text_of(value, reading.field, f"line {line.number}", path)
 
 
 def texts_of_rows(path: Path, reading: Reading) -> Iterator[Document | Rejected]:
     """Give each row's text under its "id" or "pmid"."""
-    for place, row in _rows(path, [reading.field] if reading.field else fields.TEXT_KEYS, _IDS):
+    for place, row in _rows(path, [reading.field] if reading.field else _TEXT_KEYS, _IDS):
         yield _text_of(row, reading.field, place, path)
 
 
@@ -173,19 +166,15 @@ def _document_of(citation: Citation, name: str) -> Document:
     return Document(name, text, passages=tuple(passage for passage in passages if passage.start < passage.end))
 
 
-def _annotated(path: Path, line: Line) -> Document | Rejected:
-    found = attempt(document_of_line, path, line)
-    return rejected(found, path) if isinstance(found, RecordError) else found
-
-
 def _text_of(value: Mapping[str, Any], field: str | None, place: str, path: Path) -> Document | Rejected:
     try:
-        name = fields.identifier(value, _IDS) or f"{path.name}:{place.rpartition(' ')[2]}"
+        names = (identifier(value.get(key), key) for key in _IDS)
+        name = next(filter(None, names), f"{path.name}:{place.rpartition(' ')[2]}")
         key = field or "text"
-        text = fields.string(value.get(key), key)
-    except fields.BrokenFieldError as error:
+        text = string(value.get(key), key)
+    except BrokenFieldError as error:
         return Rejected(place, str(error))
     if field is None and ("text" not in value or value.get("abstract") is not None):
-        found = fields.citation({**value, "pmid": None}, place)
+        found = _citation({**value, "pmid": None}, place)
         return found if isinstance(found, Rejected) else _document_of(found, name)
     return Document(name, text)

@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 from compactbio.documents import Document, Relation, Span
 from compactbio.formats.checks import Found, check_one_line, not_writable, validated
 from compactbio.formats.conll import QUOTED
-from compactbio.formats.streams import Line, RecordError, attempt, documents_of_lines, each_line, named_errors
+from compactbio.formats.json_lines import documents_of_lines
+from compactbio.formats.streams import Line, RecordError, attempt, each_line, named_errors
 
 HEADER = "index\tsentence\tlabel\n"
 MARK = re.compile(r"@([\w-]+)\$")
@@ -72,6 +73,7 @@ def read_jsonl(path: Path) -> Iterator[Found]:
 
 
 def _object(path: Path, line: Line) -> Document:
+    line.check(path)
     value = validated(_LINE, line.text, path, line.number)
     return _json_document(str(line.number), value.text, value.label)
 

@@ -3,7 +3,7 @@
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,13 +45,7 @@ def find_citations(inputs: Iterable[str | Path]) -> Sources:
 
     A folder gives all files in and below it with a known extension, but hidden ones and a README and the like; a file
     that is named is taken whatever its extension. `.md5` files are passed over, so that `folder/*` works on a mirror
-    of the NLM's.
-
-    Args:
-        inputs: files, folders or glob patterns.
-
-    Raises:
-        UserError: an input that does not exist, a pattern without a match, or a folder without a source.
+    of the NLM's. Raises UserError for a name of nothing, a pattern without a match, and a folder without a source.
     """
     found, passed_over = set[Path](), set[Path]()
     for name in inputs:
@@ -77,11 +71,15 @@ def find_texts(inputs: Iterable[str | Path]) -> Sources:
 
 def _texts_in(folder: Path) -> tuple[Sequence[Path], Sequence[Path]]:
     """The files of a folder that are read, or the folder itself, and those that are passed over."""
-    kinds = defaultdict[str, list[Path]](list)
+    kinds, passed_over = defaultdict[str, list[Path]](list), list[Path]()
     standoff = set(standoff_texts(folder)) if is_standoff(folder) else set()
     for file in visible(folder):
-        kinds[_text_kind(file, standoff)].append(file)
-    passed_over = kinds.pop("", [])
+        if file in standoff:
+            kinds["brat"].append(file)
+        elif _kind(file) in (*KINDS.values(), *_TEXT_KINDS) and not _is_documentation(file):
+            kinds[_kind(file)].append(file)
+        else:
+            passed_over.append(file)
     if len(kinds) > 1:
         passed_over += kinds.pop("json", [])
     _check_one_kind(folder, kinds)
@@ -110,18 +108,14 @@ def _check_one_kind(place: Path, kinds: Mapping[str, Sequence[Path]]) -> None:
         raise UserError(f"{place}: it holds files of several kinds: {', '.join(counts)}; name those that you mean.")
 
 
-def _text_kind(file: Path, standoff: set[Path]) -> str:
-    """The kind of a folder's file, "" for one that holds no texts."""
-    if file in standoff:
-        return "brat"
-    kind = _kind(file)
-    return kind if kind in (*KINDS.values(), *_TEXT_KINDS) and not _is_documentation(file) else ""
-
-
 def _kind(path: Path) -> str:
     """The kind of a file by its extension: "xml", "jsonl", "parquet", "text", or the extension itself."""
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    return KINDS.get(suffix, suffix.removeprefix(".") or "other")
+    return KINDS.get(extension(path), extension(path).removeprefix(".") or "other")
+
+
+def extension(path: Path) -> str:
+    """The extension in small letters, that before .gz of a packed file."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _is_documentation(path: Path) -> bool:
@@ -169,7 +163,7 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
     """The sources that a name stands for, and the files that were passed over."""
     path = Path(name)
     if path.is_dir():
-        files, others = _below(path)
+        files, others = _divided(visible(path), KINDS.values())
         if not files:
             raise UserError(f"{path}: no file of citations in it (.xml, .jsonl, .ndjson, .parquet, .txt; also .gz).")
         return files, others
@@ -179,7 +173,7 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
         raise UserError(f"{name}: no such file or folder.")
     matched, passed_over = list[Path](), list[Path]()
     for match in map(Path, glob.glob(name, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        files, others = _below(match) if match.is_dir() else _without_documentation([match])
+        files, others = _divided(visible(match), KINDS.values()) if match.is_dir() else _divided([match])
         matched += files
         passed_over += others
     if not matched:
@@ -187,16 +181,14 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
     return matched, passed_over
 
 
-def _below(folder: Path) -> tuple[list[Path], list[Path]]:
-    files, others = _without_documentation(visible(folder))
-    unknown = [path for path in files if _kind(path) not in KINDS.values()]
-    return [path for path in files if _kind(path) in KINDS.values()], [*others, *unknown]
-
-
-def _without_documentation(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """The files that are not documentation, and those that are; `.md5` files are neither."""
-    files = [path for path in paths if path.suffix != ".md5"]
-    return [path for path in files if not _is_documentation(path)], [path for path in files if _is_documentation(path)]
+def _divided(paths: Iterable[Path], kinds: Collection[str] = ()) -> tuple[list[Path], list[Path]]:
+    """The sources, of any kind or of these, and documentation and other files; `.md5` files are neither."""
+    sources, others = list[Path](), list[Path]()
+    for path in paths:
+        if path.suffix != ".md5":
+            passed_over = _is_documentation(path) or (kinds and _kind(path) not in kinds)
+            (others if passed_over else sources).append(path)
+    return sources, others
 
 
 Role = Literal["train", "devel", "test", "gold"]
@@ -256,8 +248,8 @@ def folds(folder: Path) -> list[Path]:
 def _candidates(folder: Path) -> dict[Role, list[Path]]:
     found: dict[Role, list[Path]] = {role: [] for role in _SPLIT_WORDS}
     for path in sorted(folder.iterdir()):
-        role = _role(path)
-        if role and _holds_something(path):
+        texts = (file for file in visible(path) if file.suffix == ".txt")
+        if (role := _role(path)) and (any(texts) if path.is_dir() else path.stat().st_size):
             found[role].append(path)
     return found
 
@@ -278,9 +270,3 @@ def _words(name: str) -> list[str]:
     # NCBItrainset: the word after an acronym is its small letters alone.
     tails = [word.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for word in found]
     return [word.lower().removesuffix("set") for word in (*found, *tails)]
-
-
-def _holds_something(path: Path) -> bool:
-    if path.is_dir():
-        return any(file.suffix == ".txt" for file in visible(path))
-    return path.stat().st_size > 0

@@ -35,12 +35,7 @@ WHOLE_FILE = "the file"
 class RecordError(UserError):
     """A record of a file that cannot be used; a reader may yield it in the place of the document and read on.
 
-    Args:
-        file: the file that holds the record.
-        place: where in it: the number of a line, or "document 7".
-        reason: what is wrong, without text of the file.
-        fix: what to do.
-        shown: what is wrong, with text of the file, for the error's sentence alone.
+    `place` is a line's number or "document 7"; `reason` has no text of the file, `shown` is it with text for the error.
     """
 
     def __init__(
@@ -53,7 +48,7 @@ class RecordError(UserError):
 
 
 class UnreadableError(RecordError):
-    """Bytes that are damaged or not UTF-8: those of a whole file, or of one line. `problem` is a predicate."""
+    """Bytes that are damaged or not UTF-8: those of a whole file, or of one line."""
 
     def __init__(self, file: Path, problem: SourceError, line: int | None = None) -> None:
         super().__init__(file, WHOLE_FILE if line is None else line, str(problem))
@@ -99,7 +94,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
-_BLOCK = 65_536
+BLOCK = 65_536  # bytes
 
 
 @contextmanager
@@ -109,10 +104,10 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     Raises SourceError for a file that is truncated, damaged or cannot be read, within the block too.
     """
     try:
-        with io.BufferedReader(io.FileIO(path), _BLOCK) as raw:
+        with io.BufferedReader(io.FileIO(path), BLOCK) as raw:
             if raw.peek(2)[:2] == _GZIP:
                 # GzipFile is not a RawIOBase to the type checker, but has all that a buffer needs.
-                yield io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), _BLOCK)
+                yield io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), BLOCK)
             else:
                 yield cast(io.BufferedReader, raw)
     except EOFError as error:
@@ -159,45 +154,30 @@ def each_line(path: Path) -> Iterator[Line]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Give the number (from 1) and the text of every line that is not blank, without its line end or a BOM.
-
-    Raises SourceError for bytes that are not UTF-8, naming the first, and as `opened` does.
-    """
+    """Give number and text of the lines of `each_line`. Raises SourceError for the first that is not UTF-8."""
     for line in each_line(path):
         if line.problem:
             raise line.problem
         yield line.number, line.text
 
 
-def documents_of_lines(path: Path, make: Callable[[Path, Line], T]) -> Iterator[T | RecordError]:
-    """Give `make(path, line)` for every line, or the RecordError for one that it cannot be made of."""
-    with named_errors(path):
-        for line in each_line(path):
-            yield attempt(_made, path, line, make)
-
-
-def _made(path: Path, line: Line, make: Callable[[Path, Line], T]) -> T:
-    line.check(path)
-    return make(path, line)
-
-
 def _raw_lines(stream: io.BufferedReader) -> Iterator[bytes]:
-    start = stream.peek(_BLOCK)[:_BLOCK]
+    start = stream.peek(BLOCK)[:BLOCK]
     if b"\r" not in start or b"\n" in start:
         yield from stream
         return
     rest = b""
-    while block := stream.read(_BLOCK):
+    while block := stream.read(BLOCK):
         *whole, rest = re.split(rb"(?<=[\r\n])", rest + block)
         yield from whole
     if rest:
         yield rest
 
 
-def head(path: Path, size: int = _BLOCK) -> bytes:
-    """The first bytes of a file, unpacked, without a BOM or leading blanks. Raises SourceError as `opened` does."""
+def head(path: Path) -> bytes:
+    """The first block of a file, unpacked, without a BOM or leading blanks. Raises SourceError as `opened` does."""
     with opened(path) as stream:
-        return stream.read(size).removeprefix(_BOM).lstrip()
+        return stream.read(BLOCK).removeprefix(_BOM).lstrip()
 
 
 def content(path: Path) -> str:
@@ -225,7 +205,10 @@ def elements(path: Path, tags: Sequence[str], kind: str, roots: Sequence[str] = 
                 yield element
                 _forget(element)
     except etree.XMLSyntaxError as error:
-        raise _malformed(error) from error
+        if any(words in (error.msg or "") for words in _SECOND_ROOT):
+            why = "has an XML declaration or a root after the first one, as several answers of efetch in one file have"
+            raise SourceError(why, "save each answer to a file of its own") from error
+        raise SourceError(f"is malformed XML ({error.msg})", "fix it there or fetch the file again") from error
 
 
 _SAFE: Any = {
@@ -253,10 +236,3 @@ def _forget(element: Any) -> None:
         top = parent
     while top.getprevious() is not None:
         del root[0]
-
-
-def _malformed(error: etree.XMLSyntaxError) -> SourceError:
-    if any(words in (error.msg or "") for words in _SECOND_ROOT):
-        problem = "has an XML declaration or a root after the first one, as several answers of efetch in one file have"
-        return SourceError(problem, "save each answer to a file of its own")
-    return SourceError(f"is malformed XML ({error.msg})", "fix it there or fetch the file again")

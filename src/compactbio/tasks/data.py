@@ -13,7 +13,7 @@ from compactbio import formats
 from compactbio.documents import Document, Question, names
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
-from compactbio.formats.bioasq import read_questions
+from compactbio.formats.questions import read_questions
 from compactbio.formats.sources import ANNOTATIONS, folds, has_splits, is_standoff, splits, visible
 from compactbio.tasks import ner, qa
 
