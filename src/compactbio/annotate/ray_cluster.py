@@ -34,12 +34,7 @@ _ACTORS_PER_READER = 8  # reading is some hundred times as fast as annotating
 
 
 def make_shards(
-    left: Sequence[FileGroup],
-    done: FinishedShards,
-    reading: Reading,
-    settings: Settings,
-    folder: Path,
-    format: str,
+    left: Sequence[FileGroup], done: FinishedShards, reading: Reading, settings: Settings, folder: Path, format: str
 ) -> Iterator[tuple[int, Shard]]:
     """Write the shards that `folder` lacks; gives the number of documents of each, as they are ready.
 

@@ -141,15 +141,7 @@ def _name(axes: Any, points: Sequence[Point]) -> None:
 
 def _leader(label: "_Label") -> dict[str, Any]:
     edge = (0.0 if label.right_of else 1.0, 0.5)
-    return {
-        "arrowstyle": "-",
-        "color": INK,
-        "linewidth": 0.5,
-        "alpha": 0.6,
-        "relpos": edge,
-        "shrinkA": 1,
-        "shrinkB": 3,
-    }
+    return {"arrowstyle": "-", "color": INK, "linewidth": 0.5, "alpha": 0.6, "relpos": edge, "shrinkA": 1, "shrinkB": 3}
 
 
 class _Label(NamedTuple):
