@@ -85,23 +85,23 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
         model = self._model
         # A row needs some class; the model does not see it.
         marked = [
-            _marked_sentence(documents[place], sentence, head, tail, self._marking, model.labels[0])
-            for place, sentence, head, tail in pairs
+            marked_sentence(documents[place], sentence, pair, self._marking.marks, model.labels[0])
+            for place, sentence, pair in pairs
         ]
         rows = relation.encode(marked, model.tokenizer, {}, self._scheme, model.max_length).rows
         logits = np.stack(model.logits(rows))  # (pairs, outputs)
         reported = relation.reported(logits, model.labels, self._scheme, independent=model.independent)
         scores = relation.probabilities(logits / model.scoring.temperature, independent=model.independent)
         for pair, one in np.argwhere(reported).tolist():  # both (pairs, classes)
-            place, _, head, tail = pairs[pair]
+            place, _, mentions = pairs[pair]
             score = float(scores[pair, one])
             if score >= max(min_score, model.scoring.lowest(model.labels[one])):
-                found[place].append(Related(head, tail, model.labels[one], score))
+                found[place].append(Related(*mentions, model.labels[one], score))
         return found
 
 
-def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, int], int, int]]:
-    """Each (start and end of the sentence, head, tail) of a head and a tail that share a sentence and no character."""
+def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Each sentence (start, end) and pair (head, tail) of mentions that share it and no character."""
     by_start = sorted(range(len(document.spans)), key=lambda i: document.spans[i].start)
     starts = [document.spans[i].start for i in by_start]
     for start, end in [(0, len(document.text))] if document.tokenised else sentences(document.text):
@@ -111,19 +111,16 @@ def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, in
             for tail in (i for i in inside if document.spans[i].type == marking.tail):
                 first, second = document.spans[head], document.spans[tail]
                 if first.end <= second.start or second.end <= first.start:
-                    yield (start, end), head, tail
+                    yield (start, end), (head, tail)
 
 
-def _marked_sentence(
-    document: Document, sentence: tuple[int, int], head: int, tail: int, marking: Marking, label: str
+def marked_sentence(
+    document: Document, sentence: tuple[int, int], pair: tuple[int, int], marks: tuple[str, str], label: str
 ) -> Document:
-    """The sentence with both mentions marked, as a document of one relation; its spans are the marks."""
-    mentions = sorted(
-        ((document.spans[head], marking.marks[0]), (document.spans[tail], marking.marks[1])),
-        key=lambda one: one[0].start,
-    )
+    """The sentence with both mentions of a pair marked, as a document of one relation; its spans are the marks."""
     text, spans, at = "", [], sentence[0]
-    for span, mark in mentions:
+    mentions = [document.spans[one] for one in pair]
+    for span, mark in sorted(zip(mentions, marks, strict=True), key=lambda one: one[0].start):
         text += document.text[at : span.start]
         start = len(text)
         text += mark.replace("{}", document.text[span.start : span.end])

@@ -140,24 +140,17 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source) -> None
     record = run_folder.record(planned.trained)
     if record is None:
         return
-    known = record["identity"]
+    had = record["identity"]
     found = _find(planned.data, planned.fold, planned.name)
     overrides = {**suite.settings_for(planned.name), "seed": planned.seed}
     chosen = settings(found.task, int(source.config.hidden_size), overrides).within(longest(source.config))
-    wanted = {
-        "settings": chosen.record(),
-        "train_on": suite.train_on,
-        "weights": source.digest,
-        "data": {key: value for key, value in found.digests.items() if key in ("train", "devel")},
+    same = {
+        "settings": chosen.record() == had["settings"],
+        "train_on": suite.train_on == had["train_on"],
+        "weights": source.digest == had["model"]["sha256"],
+        "data": all(found.digests.get(split) == had["data"].get(split) for split in ("train", "devel")),
     }
-    had = {
-        "settings": known["settings"],
-        "train_on": known["train_on"],
-        "weights": known["model"]["sha256"],
-        "data": {key: known["data"][key] for key in ("train", "devel") if key in known["data"]},
-    }
-    differs = [key for key in wanted if wanted[key] != had[key]]
-    if differs:
+    if differs := [key for key, alike in same.items() if not alike]:
         raise UserError(
             f"{planned.folder} holds a run of {planned.model} on {planned.name} with other {' and '.join(differs)} "
             "than the suite says: choose another folder, or delete that one.",
@@ -179,24 +172,14 @@ def run_suite(
     workers: int = 1,
     report: Callable[[str], None],
 ) -> list[Run]:
-    """Do every run of a suite that is not done, under `out/runs/`, and return all.
+    """Do every run of a suite that is not done, under `out/runs/`, and return all; the options as for `compare`.
 
     A run that fails is returned with its reason, its traceback in `failure.txt`, and is tried again the next time.
-
-    Args:
-        suite: what to compare.
-        out: the folder of all runs.
-        precision: of training and scoring, "bf16", "fp32" or "auto".
-        tokens_per_batch: the unit of memory.
-        workers: runs side by side, each in a process of its own; they share the cores, and the GPUs in turn.
-        report: called with a line per run.
-
-    Raises Stopped where a signal ends a run.
+    `report` is called with a line per run. Raises Stopped where a signal ends a run.
     """
-    all_planned = list(_planned(suite, Path(out)))
+    all_planned, found = list(_planned(suite, Path(out))), list[Run]()
     device = "auto" if hardware.uses_gpu() else "cpu"
     shares = _Shares(device, max(1, cores() // workers), hardware.gpus() if workers > 1 else ())
-    found = []
     given = (suite, precision, tokens_per_batch, shares)
     for run, minutes in ordered_results(_start, given, all_planned, workers, ahead=len(all_planned)):
         found.append(run)

@@ -10,8 +10,9 @@ from pathlib import Path
 from transformers import BertTokenizerFast
 
 from compactbio import corpus, formats
+from compactbio.annotate.relations import marked_sentence
 from compactbio.demo import language
-from compactbio.documents import Document, Relation, Span
+from compactbio.documents import Document
 from compactbio.documents.words import sentences
 from compactbio.files import atomic_folder, refuse_foreign, write_text
 
@@ -111,27 +112,20 @@ def marked(documents: Iterable[Document]) -> Iterator[Document]:
     relation that it states between them, or none."""
     for document in documents:
         stated = {(one.head, one.tail): one.type for one in document.relations}
+        types = [span.type for span in document.spans]
+        capitals = replace(document, spans=tuple(replace(span, type=span.type.upper()) for span in document.spans))
         for start, end in sentences(document.text):
             inside = [i for i, span in enumerate(document.spans) if start <= span.start < end]
+            place = start, len(document.text[:end].rstrip())
             for head, tail in permutations(inside, 2):
-                spans = document.spans[head], document.spans[tail]
-                if (spans[0].type, spans[1].type) in _RELATED:
-                    label = stated.get((head, tail), NO_RELATION)
-                    name = f"{document.id}-{head}-{tail}"
-                    yield _marked(
-                        name, document.text[:end].rstrip(), start, sorted(spans, key=lambda s: s.start), label
-                    )
+                if (types[head], types[tail]) in _RELATED:
+                    label, marks = stated.get((head, tail), NO_RELATION), (_mark(types[head]), _mark(types[tail]))
+                    sentence = marked_sentence(capitals, place, (head, tail), marks, label)
+                    yield replace(sentence, id=f"{document.id}-{head}-{tail}")
 
 
-def _marked(name: str, text: str, start: int, spans: list[Span], label: str) -> Document:
-    places = list[Span]()
-    written, at = "", start
-    for span in spans:
-        written += text[at : span.start]
-        mark = f"@{span.type.upper()}$"
-        places.append(Span(len(written), len(written) + len(mark), span.type.upper()))
-        written, at = written + mark, span.end
-    return Document(name, written + text[at:], tuple(places), (Relation(0, 1, label),))
+def _mark(type_: str) -> str:
+    return f"@{type_.upper()}$"
 
 
 def asked(documents: Iterable[Document]) -> Iterator[Document]:
