@@ -35,8 +35,7 @@ from compactbio.training.pretraining import train
 
 TEACHER = "teacher"
 PRECISION = "fp32"  # the same on every machine
-KEPT = 0.9
-"""The share of the teacher's mean score that a student is to keep."""
+KEPT = 0.9  # the share of the teacher's mean score that a student is to keep
 _SHOWN = 3  # test documents
 _NEEDED = {"matplotlib": "plots", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}
 _MLM_ALONE = {term.value: 0.0 for term in recipes.LossTerm} | {"mlm": 1.0}
