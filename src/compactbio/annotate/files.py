@@ -37,29 +37,17 @@ Paths = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True)
 class AnnotatedFile:
-    """What a run of `annotate_files` wrote.
+    """What a run of `annotate_files` wrote."""
 
-    Attributes:
-        state: "finished", or "already finished" where an earlier run had written the same.
-        out: The output.
-        format: Its format.
-        documents: Documents in it.
-        entities: Mentions in it by type.
-        failed: Documents that were set aside.
-        runtimes: The runtime of each model.
-        updated: PubMed records that were passed over for newer ones of their PMIDs.
-        deleted: PubMed records that were passed over because the NLM withdrew them.
-    """
-
-    state: str
+    state: str  # "finished", or "already finished" where an earlier run had written the same
     out: str
-    format: str
-    documents: int
-    entities: dict[str, int]
-    failed: int
-    runtimes: dict[str, str]
-    updated: int = 0
-    deleted: int = 0
+    format: str  # of `out`
+    documents: int  # in `out`
+    entities: dict[str, int]  # mentions in `out` by type
+    failed: int  # documents that were set aside
+    runtimes: dict[str, str]  # of each model
+    updated: int = 0  # PubMed records that were passed over for newer ones of their PMIDs
+    deleted: int = 0  # PubMed records that were passed over because the NLM withdrew them
 
 
 def annotate_files(

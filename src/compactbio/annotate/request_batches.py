@@ -58,11 +58,10 @@ class Batcher:
         waiting: int,
         characters: int,
         together: int,
-        on_batch: Callable[[int], None] | None = None,
+        on_batch: Callable[[int], None] = lambda documents: None,
     ) -> None:
         self._annotator = annotator
-        self._limits, self._together = (waiting, characters), together
-        self._on_batch = on_batch or (lambda documents: None)
+        self._limits, self._together, self._on_batch = (waiting, characters), together, on_batch
         self._queue: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(1, "annotator")
         self._worker: asyncio.Task[None] | None = None

@@ -68,18 +68,14 @@ def draw(table: Table, profiles: Mapping[str, Profile]) -> list[Plot]:
 
 def draw_calibrations(runs: Iterable[Run], data: str) -> Plot | None:
     """The reliability of each model's scores on the devel split of a data set, of its first run; None without any."""
+    done = [run for run in runs if (run.data, run.state) == (data, "done")]
     first: dict[str, Mapping[str, Any]] = {}
-    without: dict[str, None] = {}
-    for run in runs:
-        if (run.data, run.state) != (data, "done") or run.model in first:
-            continue
+    for run in done:
         if run.calibration and run.calibration["bins_after"]:
-            first[run.model] = run.calibration
-        else:
-            without[run.model] = None
+            first.setdefault(run.model, run.calibration)
     if not first:
         return None
-    left_out = tuple(model for model in without if model not in first)
+    left_out = tuple(dict.fromkeys(run.model for run in done if run.model not in first))
     name = f"calibration-{value_digest(data)[:8]}"
     return Plot(name, f"Scores of the first run of each model on {data}, devel", calibration_figure(first), left_out)
 

@@ -76,24 +76,18 @@ def markdown(table: Table) -> str:
     return _rendered("table.md.jinja", table=table)
 
 
-# LaTeX has braces of its own.
-_BRACKETS: dict[str, Any] = {
-    f"{kind}_{side}_string": sign
-    for kind, signs in {"block": ("<%", "%>"), "variable": ("<<", ">>"), "comment": ("<#", "#>")}.items()
-    for side, sign in zip(("start", "end"), signs, strict=True)
-}
-
-
 def _rendered(template: str, **values: Any) -> str:
     """A template filled in; in the page every text from a suite, a data set or a model is escaped."""
+    # LaTeX has braces of its own.
+    brackets = ("<%", "%>", "<<", ">>", "<#", "#>") if template.startswith("table.tex") else ()
     environment = Environment(
+        *brackets,
         loader=PackageLoader("compactbio", "comparison"),
         autoescape=template.startswith("report.html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        **(_BRACKETS if template.startswith("table.tex") else {}),
     )
     environment.filters.update(
         percent=percent, signed=signed, p_value=p_value, latex=escaped_latex, markdown=escaped_markdown

@@ -1,5 +1,6 @@
 """The runs of a comparison, each kept as it is done, even if some fail; size and speed of its models."""
 
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -90,12 +91,9 @@ def _planned(suite: Suite, out: Path) -> Iterator[_Planned]:
 
 def _folder(out: Path, model: str, data: str, seed: int, fold: str) -> Path:
     # A hash after the readable name: names may hold slashes, and may differ in them alone.
-    named = f"{_safe(data)}-{_safe(model)}-{value_digest([data, model])[:6]}"
+    readable = re.sub(r"[^\w.-]", "_", f"{data}-{model}")
+    named = f"{readable}-{value_digest([data, model])[:6]}"
     return out / RUNS / named / (f"fold-{fold}-seed-{seed}" if fold else f"seed-{seed}")
-
-
-def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
 
 
 def _place(data: DataSet, fold: str) -> Path | dict[str, Path]:
@@ -260,17 +258,13 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
         (planned.folder / FAILURE).unlink(missing_ok=True)
     except (Stopped, KeyboardInterrupt):
         raise Stopped from None
-    except UserError as error:
-        return _failed(planned, str(error))
     except Exception as error:
-        return _failed(planned, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+        [first, *_] = str(error).strip().splitlines() or [""]
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+        planned.folder.mkdir(parents=True, exist_ok=True)
+        write_text(planned.folder / FAILURE, f"{reason}\n\n{traceback.format_exc()}")
+        return planned.result("failed", reason)
     return planned.result("done", evaluation=record)
-
-
-def _failed(planned: _Planned, reason: str) -> Run:
-    planned.folder.mkdir(parents=True, exist_ok=True)
-    write_text(planned.folder / FAILURE, f"{reason}\n\n{traceback.format_exc()}")
-    return planned.result("failed", reason)
 
 
 def profiles_of(suite: Suite, out: Path, report: Callable[[str], None]) -> dict[str, Profile]:

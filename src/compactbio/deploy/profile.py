@@ -84,20 +84,11 @@ def profile(
     threads: int | None = None,
     listener: Listener | None = None,
 ) -> list[Profile]:
-    """Profile models in turns, in the precision that is this machine's default.
+    """Profile models (folders or hub names), each once, in turns, in the precision that is this machine's default.
 
-    Args:
-        models: folders or hub names; each is measured once, in this order.
-        baseline: the first model unless named; one that is not among the models comes first.
-        sentences: per batch, of 128 tokens, or of as many as every model has positions.
-        threads: by default torch's own number.
-        listener: is told of the progress.
-
-    Raises UserError for no models, a model that does not exist or is not supported, and weights that cannot be read.
-
-    Examples:
-        >>> [p.parameters for p in profile(["models/teacher", "models/distil-biobert"])]  # doctest: +SKIP
-        [108341760, 65813760]
+    The baseline is the first model unless named; one that is not among the models comes first. The `sentences` of a
+    batch have 128 tokens, or as many as every model has positions. `threads` are by default torch's own number. Raises
+    UserError for no models, a model that does not exist or is not supported, and weights that cannot be read.
     """
     listener = listener or Silent()
     baseline = str(baseline) if baseline else None
