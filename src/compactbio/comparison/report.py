@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,9 +80,8 @@ def markdown(table: Table) -> str:
 def _rendered(template: str, **values: Any) -> str:
     """A template filled in; in the page every text from a suite, a data set or a model is escaped."""
     # LaTeX has braces of its own.
-    brackets = ("<%", "%>", "<<", ">>", "<#", "#>") if template.startswith("table.tex") else ()
-    environment = Environment(
-        *brackets,
+    in_latex = partial(Environment, "<%", "%>", "<<", ">>", "<#", "#>")
+    environment = (in_latex if template.startswith("table.tex") else Environment)(
         loader=PackageLoader("compactbio", "comparison"),
         autoescape=template.startswith("report.html"),
         undefined=StrictUndefined,
@@ -219,8 +219,8 @@ def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, 
     write_text(out / "table.tex", latex(table, title))
     for plot in (*drawn, *calibrations.values()):
         write_text(out / "plots" / f"{plot.name}.svg", plot.svg())
-        with atomic_file(out / "plots" / f"{plot.name}.png") as partial:
-            partial.write_bytes(plot.png())
+        with atomic_file(out / "plots" / f"{plot.name}.png") as png:
+            png.write_bytes(plot.png())
     html = _rendered(
         "report.html.jinja",
         title=title,
