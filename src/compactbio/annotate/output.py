@@ -66,13 +66,9 @@ class OutputFiles:
         return read_json(self.identity) if self.identity.exists() else None
 
     def write(self) -> tuple[int, int, Counter[str]]:
-        """Write the output and the failures from the finished shards.
+        """Write the output and the failures from the finished shards; nothing, and UserError, where none was annotated.
 
-        Returns:
-            How many documents were written, how many were set aside, and how many mentions of each type there are.
-
-        Raises:
-            UserError: Where no document was annotated; nothing is written then.
+        Gives how many documents were written, how many were set aside, and how many mentions of each type there are.
         """
         if not any(isinstance(result, Document) for result in self._results()):
             first = next((result for result in self._results() if isinstance(result, Failure)), None)

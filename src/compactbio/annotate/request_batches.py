@@ -40,15 +40,9 @@ class _Batch:
 class Batcher:
     """Annotates the texts of concurrent requests in shared batches, in one thread of its own.
 
-    A batch takes one text of each request in turn. Batches are computed in steps by turns; texts whose request was
-    cancelled are not computed. All methods belong to one event loop.
-
-    Args:
-        annotator: What annotates.
-        waiting: Documents without an answer that are accepted; one request is always accepted.
-        characters: Characters without an answer that are accepted, likewise.
-        together: Documents of a batch at most.
-        on_batch: Is called with the number of documents of each batch.
+    A batch takes one text of each request in turn, `together` at most; `on_batch` is called with their number. Batches
+    are computed in steps by turns; texts whose request was cancelled are not computed. Documents without an answer are
+    accepted up to `waiting`, or so many `characters`; one request always is. All methods belong to one event loop.
     """
 
     def __init__(

@@ -61,13 +61,7 @@ class Limits:
 
 
 def create(annotator: Annotator, *, limits: Limits | None = None, token: str | None = None) -> FastAPI:
-    """Make the application that serves an annotator.
-
-    Args:
-        annotator: What annotates.
-        limits: What requests may ask; by default `Limits()`.
-        token: The bearer token that /v1/ asks for; None asks for none.
-    """
+    """Make the application that serves an annotator; /v1/ asks for the bearer `token` where there is one."""
     limits, metrics = limits or Limits(), _Metrics()
     batcher = Batcher(
         annotator,
