@@ -153,7 +153,7 @@ def check() -> None:
 @profile.torch_threads(1)  # models this small are slower on two
 def demo(
     out: Path,
-    scale: Scale = Scale(),
+    scale: Scale | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),  # noqa: T201
 ) -> Result:
     """Run the demo into the folder `out`, or resume an earlier one of the same scale.
@@ -161,6 +161,7 @@ def demo(
     On one machine the result is the same each time, but for the speeds. Raises UserError for a folder of something
     else, and KeyboardInterrupt where a signal stopped a run.
     """
+    scale = scale or Scale()
     models, made = out / "models", scale.students
     data.open_folder(out)
     say(f"1/6 Writing {scale.sizes.corpus:,} synthetic documents, their corpus, and three data sets ...")
