@@ -13,7 +13,7 @@ import pytest
 
 import compactbio
 from compactbio import UserError, api, documents, hub, recipes
-from compactbio.annotate import annotator, files, questions, relations
+from compactbio.annotate import annotator, files
 from task_data import ner_folder, qa_folder, relation_folder, start_folder
 
 CONTRACT = [
@@ -84,7 +84,7 @@ def workspace(tagger, teacher_folder, token_corpus, tokenizer_folder, tmp_path_f
 
 def examples():
     finder = doctest.DocTestFinder()
-    for module in (api, api.evaluation, annotator, files, questions, relations):
+    for module in (api, api.evaluation, annotator, files):
         yield from (one for one in finder.find(module) if one.examples)
 
 

@@ -8,25 +8,25 @@ import textwrap
 
 import pytest
 
-from compactbio.demo import data, language
+from compactbio.demo import data
 from compactbio.documents import Document
 
 
-@pytest.fixture(scope="module", params=language.PARTS)
+@pytest.fixture(scope="module", params=data.PARTS)
 def part(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def documents(part: str) -> list[Document]:
-    return list(language.documents(400, part))
+    return list(data.documents(400, part))
 
 
-KNOWN = {name for part in language.PARTS for names in language.world(part).names.values() for name in names}
+KNOWN = {name for part in data.PARTS for names in data.world(part).names.values() for name in names}
 
 
 def names_of(part: str) -> dict[str, set[str]]:
-    return {type_: set(names) for type_, names in language.world(part).names.items()}
+    return {type_: set(names) for type_, names in data.world(part).names.items()}
 
 
 def name(document: Document, place: int) -> str:
@@ -34,26 +34,26 @@ def name(document: Document, place: int) -> str:
     span = document.spans[place]
     text, known = (
         document.text[span.start : span.end],
-        {n for group in language.world("train").names.values() for n in group},
+        {n for group in data.world("train").names.values() for n in group},
     )
-    known |= {n for group in language.world("test").names.values() for n in group}
+    known |= {n for group in data.world("test").names.values() for n in group}
     return text if text in known else text[:1].lower() + text[1:]
 
 
 def test_the_tables_hold_enough_and_name_each_other():
     counts = {type_: len(names) for type_, names in names_of("train").items()}
-    assert set(counts) == set(language.TYPES.values()) and min(counts.values()) >= 50
-    assert len(language.templates()) >= 70
-    for part in language.PARTS:
-        world = language.world(part)
+    assert set(counts) == set(data.TYPES.values()) and min(counts.values()) >= 50
+    assert len(data.templates()) >= 70
+    for part in data.PARTS:
+        world = data.world(part)
         known = set().union(*names_of(part).values())
         assert world.facts and all({fact.head, fact.tail} <= known for fact in world.facts)
     with pytest.raises(ValueError, match="part must be one of"):
-        language.world("devel")
+        data.world("devel")
 
 
 def test_the_parts_share_no_name():
-    train, test = (set().union(*names_of(part).values()) for part in language.PARTS)
+    train, test = (set().union(*names_of(part).values()) for part in data.PARTS)
     assert not train & test
 
 
@@ -68,14 +68,14 @@ def test_every_mention_is_a_name_of_its_type_and_none_is_left_out(part, document
 
 
 def test_relations_are_facts_between_the_right_types(part, documents):
-    facts = set(language.world(part).facts)
+    facts = set(data.world(part).facts)
     for document in documents:
         for relation in document.relations:
             head, tail = name(document, relation.head), name(document, relation.tail)
-            assert language.Fact(head, relation.type, tail) in facts
-            slots = language.RELATIONS[relation.type]
+            assert data.Fact(head, relation.type, tail) in facts
+            slots = data.RELATIONS[relation.type]
             types = (document.spans[relation.head].type, document.spans[relation.tail].type)
-            assert types == tuple(language.TYPES[slot] for slot in slots)
+            assert types == tuple(data.TYPES[slot] for slot in slots)
 
 
 def test_answers_are_where_they_are_said_to_be(documents):
@@ -87,14 +87,14 @@ def test_answers_are_where_they_are_said_to_be(documents):
 
 
 def test_document_i_is_a_function_of_part_seed_and_number():
-    assert list(language.documents(5)) == list(language.documents(9))[:5]
-    assert list(language.documents(5, seed=1)) != list(language.documents(5))
-    assert len({document.text for document in language.documents(400)}) > 390
+    assert list(data.documents(5)) == list(data.documents(9))[:5]
+    assert list(data.documents(5, seed=1)) != list(data.documents(5))
+    assert len({document.text for document in data.documents(400)}) > 390
 
 
 def test_every_template_is_used():
-    texts = " ".join(document.text for document in language.documents(4000))
-    for template in language.templates():
+    texts = " ".join(document.text for document in data.documents(4000))
+    for template in data.templates():
         if not template.answer:
             plain = max(re.split(r"\[.*?\]|\{.*?\}", template.text), key=len)
             assert plain.strip() in texts or plain.strip().capitalize() in texts, template.text
@@ -122,8 +122,8 @@ def test_the_files_are_the_same_bytes_whatever_the_hash_seed(tmp_path):
 
 
 def test_a_marked_sentence_names_its_pair_by_type():
-    [document] = language.documents(1)
+    [document] = data.documents(1)
     for sentence in data.marked([document]):
         head, tail = sentence.spans
-        marks = {f"@{type_.upper()}$" for type_ in language.TYPES.values()}
+        marks = {f"@{type_.upper()}$" for type_ in data.TYPES.values()}
         assert {sentence.text[head.start : head.end], sentence.text[tail.start : tail.end]} <= marks

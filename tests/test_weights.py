@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, BertConfig, BertForQuestionAnswering, BertForTokenClassification
 
 from compactbio import Annotator, recipes
-from compactbio.annotate.questions import QuestionAnnotator
+from compactbio.annotate import QuestionAnnotator
 from compactbio.errors import UserError
 from compactbio.modeling import build_student, loading
 from compactbio.modeling.families import is_untied

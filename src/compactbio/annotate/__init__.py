@@ -1,7 +1,13 @@
 """Text and files in, entities with character offsets out; relations and answers likewise."""
 
-from compactbio.annotate.annotator import Annotator, Entity
-from compactbio.annotate.questions import Answer, QuestionAnnotator
-from compactbio.annotate.relations import Marking, Related, RelationAnnotator
+from compactbio.annotate.annotator import (
+    Annotator,
+    Answer,
+    Entity,
+    Marking,
+    QuestionAnnotator,
+    Related,
+    RelationAnnotator,
+)
 
 __all__ = ["Annotator", "Answer", "Entity", "Marking", "QuestionAnnotator", "Related", "RelationAnnotator"]

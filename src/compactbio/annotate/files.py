@@ -13,25 +13,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from compactbio.annotate import ray_cluster
+from compactbio.annotate import ray_cluster, shards
 from compactbio.annotate.models import batched, scoring_of
 from compactbio.annotate.output import OutputFiles, format_of
-from compactbio.annotate.shards import (
-    CUT_VERSION,
-    Entry,
-    Failure,
-    FileGroup,
-    FinishedShards,
-    Settings,
-    Shard,
-    batches_of,
-    checked,
-    group_files,
-    read_entries,
-    read_shards,
-    start_worker,
-    to_line,
-)
+from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards, Settings, Shard, start_worker
 from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.documents.names import split_type
@@ -52,29 +37,17 @@ Paths = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True)
 class AnnotatedFile:
-    """What a run of `annotate_files` wrote.
+    """What a run of `annotate_files` wrote."""
 
-    Attributes:
-        state: "finished", or "already finished" where an earlier run had written the same.
-        out: The output.
-        format: Its format.
-        documents: Documents in it.
-        entities: Mentions in it by type.
-        failed: Documents that were set aside.
-        runtimes: The runtime of each model.
-        updated: PubMed records that were passed over for newer ones of their PMIDs.
-        deleted: PubMed records that were passed over because the NLM withdrew them.
-    """
-
-    state: str
+    state: str  # "finished", or "already finished" where an earlier run had written the same
     out: str
-    format: str
-    documents: int
-    entities: dict[str, int]
-    failed: int
-    runtimes: dict[str, str]
-    updated: int = 0
-    deleted: int = 0
+    format: str  # of `out`
+    documents: int  # in `out`
+    entities: dict[str, int]  # mentions in `out` by type
+    failed: int  # documents that were set aside
+    runtimes: dict[str, str]  # of each model
+    updated: int = 0  # PubMed records that were passed over for newer ones of their PMIDs
+    deleted: int = 0  # PubMed records that were passed over because the NLM withdrew them
 
 
 def annotate_files(
@@ -131,13 +104,10 @@ def annotate_files(
         >>> result.documents, result.entities
         (2, {'Drug': 2})
     """
-    out = Path(out)
-    output = OutputFiles(out, format_of(out, format))
-    reading = Reading(text_field, input_format)
-    job = _prepare(
-        inputs, models, reading, (min_score, min_precision), keep, runtime, device, batch_size, workers, listener
-    )
-    with locked(out):
+    output = OutputFiles(Path(out), format_of(Path(out), format))
+    reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
+    job = _prepare(inputs, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
+    with locked(output.out):
         run = _Run(job, output, on_cluster)
         identity = run.identity()
         result = run.earlier(identity) or run.make(identity)
@@ -161,17 +131,15 @@ def stream(
     listener: Listener | None = None,
 ) -> Iterator[Document | Failure]:
     """The same documents one by one as they are ready, in their order; nothing is written or kept."""
-    reading = Reading(text_field, input_format)
-    job = _prepare(
-        inputs, models, reading, (min_score, min_precision), keep, runtime, device, batch_size, workers, listener
-    )
+    reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
+    job = _prepare(inputs, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
     job.listener.note(", ".join(f"{model} on {used}" for model, used in job.runtime_by_model().items()))
-    entries = read_entries(job.files, replace(reading, passed_over=job.versions().passed_over))
+    entries = shards.read_entries(job.files, replace(reading, passed_over=job.versions().passed_over))
     done = ordered_results(start_worker, (job.settings,), batched(entries, batch_size), job.settings.workers)
 
     def results() -> Iterator[Document | Failure]:
         for batch in done:
-            yield from (checked(result, "jsonl") for result in batch)
+            yield from (shards.checked(result, "jsonl") for result in batch)
         job.note_unknown_words()
 
     return results()
@@ -266,7 +234,7 @@ class _Progress:
         self._bytes = sum(group.bytes for group in groups)
         self._documents = self._finished_bytes = 0
         quick = self._bytes < _QUICKLY_COUNTED
-        self._known = sum(1 for group in groups for _ in read_entries(group.files, reading)) if quick else 0
+        self._known = sum(1 for group in groups for _ in shards.read_entries(group.files, reading)) if quick else 0
 
     def add(self, documents: int, finished_bytes: int = 0) -> None:
         """So many more documents are done, which end groups of so many bytes."""
@@ -304,7 +272,7 @@ class _Run:
     def earlier(self, identity: dict[str, Any]) -> AnnotatedFile | None:
         """The result of an earlier run that wrote the output of the same."""
         out = self.output.out
-        if not out.exists() or self.output.unfinished() == {**identity, "cut": CUT_VERSION}:
+        if not out.exists() or self.output.unfinished() == {**identity, "cut": shards.CUT_VERSION}:
             # With its shards still there, a run died after it wrote the output and before it wrote its record.
             return None
         record = self.output.recorded()
@@ -316,81 +284,69 @@ class _Run:
 
     def make(self, identity: dict[str, Any]) -> AnnotatedFile:
         """Annotate what no finished shard holds, then put the shards together."""
-        listener, shards = self.job.listener, self.output.shards
-        groups = group_files(self.job.files)
-        done = self._begin({**identity, "cut": CUT_VERSION})
-        versions = self.job.versions()
-        reading = replace(self.job.reading, passed_over=versions.passed_over)
-        progress = _Progress(groups, reading, listener)
-        if kept := sum(_line_count(path) for path in done.files):
-            listener.note(f"resuming: {kept:,} documents are done already")
+        job, output = self.job, self.output
+        groups = shards.group_files(job.files)
+        done = self._begin({**identity, "cut": shards.CUT_VERSION})
+        versions = job.versions()
+        reading = replace(job.reading, passed_over=versions.passed_over)
+        progress = _Progress(groups, reading, job.listener)
+        if kept := sum(path.read_bytes().count(b"\n") for path in done.files):
+            job.listener.note(f"resuming: {kept:,} documents are done already")
             progress.add(kept, sum(group.bytes for group in groups if done.complete(group)))
         left = [group for group in groups if not done.complete(group)]
         made: Iterator[tuple[int, Shard | None]]
         if self.on_cluster:
-            made = ray_cluster.make_shards(left, done, reading, self.job.settings, shards, self.output.format)
+            made = ray_cluster.make_shards(left, done, reading, job.settings, output.shards, output.format)
         else:
             made = self._make_shards(left, done, reading)
         for count, shard in made:
             progress.add(count, groups[shard.group].bytes if shard and shard.last else 0)
-        documents, failed, types = self.output.write()
+        documents, failed, types = output.write()
+        name, entities, used = output.out.name, dict(sorted(types.items())), job.runtime_by_model()
         result = AnnotatedFile(
-            "finished",
-            self.output.out.name,
-            self.output.format,
-            documents,
-            dict(sorted(types.items())),
-            failed,
-            self.job.runtime_by_model(),
-            versions.updated,
-            versions.deleted,
+            "finished", name, output.format, documents, entities, failed, used, versions.updated, versions.deleted
         )
-        write_json(self.output.record, {"identity": identity, "result": asdict(result)})
-        shutil.rmtree(shards)
-        return replace(result, out=str(self.output.out))
+        write_json(output.record, {"identity": identity, "result": asdict(result)})
+        shutil.rmtree(output.shards)
+        return replace(result, out=str(output.out))
 
     def _begin(self, identity: dict[str, Any]) -> FinishedShards:
         """Open the folder of shards; gives those that are finished."""
-        shards = self.output.shards
+        folder = self.output.shards
         if self.output.unfinished() not in (None, identity):
             raise UserError(
-                f"{self.output.out}: {shards.name} beside it holds an unfinished run of other models, inputs or "
+                f"{self.output.out}: {folder.name} beside it holds an unfinished run of other models, inputs or "
                 "settings; resume it with those, choose another output, or remove that folder.",
                 setting="out",
             )
-        shards.mkdir(exist_ok=True)
-        clean(shards)
+        folder.mkdir(exist_ok=True)
+        clean(folder)
         write_json(self.output.identity, identity)
-        return FinishedShards(shards)
+        return FinishedShards(folder)
 
     def _make_shards(
         self, left: Sequence[FileGroup], done: FinishedShards, reading: Reading
     ) -> Iterator[tuple[int, Shard | None]]:
         """Write the shards that are left, in processes of this machine; gives the number of documents that have been
         annotated since, and each shard that is finished."""
-        shards = deque[Shard]()  # of the batches that are being annotated, whose results come in their order
+        begun = deque[Shard]()  # of the batches that are being annotated, whose results come in their order
 
         def batches() -> Iterator[Sequence[Entry]]:
             for group in left:
-                for shard, entries in read_shards(group, reading, done.of(group)):
-                    for batch in batches_of(entries, self.job.settings.batch_size):
-                        shards.append(shard)
+                for shard, entries in shards.read_shards(group, reading, done.of(group)):
+                    for batch in shards.batches_of(entries, self.job.settings.batch_size):
+                        begun.append(shard)
                         yield batch
 
         made = ordered_results(start_worker, (self.job.settings,), batches(), self.job.settings.workers)
-        with_shard = ((shards.popleft(), batch) for batch in made)
+        with_shard = ((begun.popleft(), batch) for batch in made)
         for shard, results in groupby(with_shard, key=itemgetter(0)):
             lines: list[str] = []
             for _, batch in results:
-                lines += [to_line(result, self.output.format) for result in batch]
+                lines += [shards.to_line(result, self.output.format) for result in batch]
                 yield len(batch), None
             write_text(self.output.shards / shard.file_name, "".join(lines))
             yield 0, shard
-
-
-def _line_count(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
 
 
 def _digest(path: Path) -> str:

@@ -26,6 +26,8 @@ from compactbio.tasks.relation_classes import Scheme, scheme
 from compactbio.tasks.settings import has_independent_outputs, trained_on_iob2, unknown_words
 
 Result = TypeVar("Result")
+Input = TypeVar("Input")
+Found = TypeVar("Found")
 Logits = list[NDArray[np.float32]]
 _PRECISION = "min_precision"
 _LOGGER = logging.getLogger("compactbio.annotate")
@@ -45,16 +47,13 @@ class LoadOptions(TypedDict, total=False):
 class Scoring:
     """How a model's scores are computed, and which are high enough.
 
-    Attributes:
-        temperature: What logits are divided by (see `tasks.calibration`); 1 where the model is not calibrated.
-        min_scores: The lowest score of each type that keeps the precision asked for, infinite where none does; none
-            where no precision was asked for.
-        notes: Sentences on a calibration that is not used, and on types that are left out.
+    `min_scores` are the lowest scores by type that keep the precision asked for: infinite where none does, empty where
+    none was asked for.
     """
 
-    temperature: float = 1.0
+    temperature: float = 1.0  # what logits are divided by (see `tasks.calibration`); 1 without a calibration
     min_scores: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences on a calibration that is not used, and on types that are left out
 
     def lowest(self, kind: str) -> float:
         """The lowest score of a type, as the model names it."""
@@ -63,37 +62,21 @@ class Scoring:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A fine-tuned model that is ready to annotate.
+    """A fine-tuned model that is ready to annotate."""
 
-    Attributes:
-        name: Its public name.
-        runtime: What computes its logits.
-        tokenizer: Its tokenizer.
-        labels: Its labels in the order of their ids; none for questions.
-        max_length: Tokens of a row, as in its fine-tuning.
-        stride: Tokens that neighbouring windows share.
-        scheme: Which labels of a relation model stand for no relation; None for other tasks.
-        independent: Whether several classes of a relation model may hold at once.
-        joined: The neighbourhoods in which a sign stays in its word (NER).
-        warning: A sentence where an NER model does not say how its words were cut.
-        scoring: How its scores are computed, and which are high enough.
-        tokens_per_batch: Tokens that are computed together at most; None leaves it to the runtime.
-        iob2: Whether an NER model was trained on IOB2 tags, so that only valid sequences of them are found.
-    """
-
-    name: str
+    name: str  # its public one
     runtime: Runtime
     tokenizer: PreTrainedTokenizerFast
-    labels: tuple[str, ...]
-    max_length: int
-    stride: int
-    scheme: Scheme | None = None
-    independent: bool = False
-    joined: frozenset[str] = frozenset()
-    warning: str | None = None
-    tokens_per_batch: int | None = None
+    labels: tuple[str, ...]  # in the order of their ids; none for questions
+    max_length: int  # tokens of a row, as in its fine-tuning
+    stride: int  # tokens that neighbouring windows share
+    scheme: Scheme | None = None  # which labels of a relation model stand for no relation; None for other tasks
+    independent: bool = False  # whether several classes of a relation model may hold at once
+    joined: frozenset[str] = frozenset()  # the neighbourhoods in which a sign stays in its word (NER)
+    warning: str | None = None  # a sentence where an NER model does not say how its words were cut
+    tokens_per_batch: int | None = None  # that are computed together at most; None leaves it to the runtime
     scoring: Scoring = Scoring()
-    iob2: bool = False
+    iob2: bool = False  # whether an NER model was trained on IOB2 tags, so that only valid sequences are found
 
     def warn(self) -> None:
         """Log what a user should know of its words and its scores."""
@@ -128,29 +111,23 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
     if tokens is not None and tokens < 1:
         raise UserError(f"tokens_per_batch is {tokens}; it must be 1 or more.", setting="tokens_per_batch")
     source = runtimes.find(name, runtime)
+    config, public_name = source.config, source.public_name()
     if (found := runtimes.task_of(source)) != task:
         raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
-    labels = TASKS[task].model_labels(source.config, source.name, [])
+    labels = TASKS[task].model_labels(config, source.name, [])
     with hardware.on_device(device):
         chosen = runtimes.chosen(source, runtime, threads)
     scored = scoring_of(source, chosen, options.get("min_precision"))
     loaded = Portable(source, chosen, threads, device)
     settings = scoring.settings_of(source, task)
+    length = min(settings.max_length, loaded.longest or settings.max_length)
+    classes = scheme(labels, settings.negative, settings.scheme) if task == "relation" else None
+    joined = frozenset(settings.joined_signs or ())
+    warning = unknown_words(config, public_name) if task == "ner" else None
     return LoadedModel(
-        source.public_name(),
-        loaded,
-        loading.tokenizer_of(source),
-        tuple(labels),
-        min(settings.max_length, loaded.longest or settings.max_length),
-        settings.stride,
-        scheme(labels, settings.negative, settings.scheme) if task == "relation" else None,
-        has_independent_outputs(source.config),
-        frozenset(settings.joined_signs or ()),
-        unknown_words(source.config, source.public_name()) if task == "ner" else None,
-        tokens,
-        scored,
-        trained_on_iob2(source.config),
-    )
+        public_name, loaded, loading.tokenizer_of(source), tuple(labels), length, settings.stride, classes,
+        has_independent_outputs(config), joined, warning, tokens, scored, trained_on_iob2(config),
+    )  # fmt: skip
 
 
 def scoring_of(source: Source, runtime: str, min_precision: float | None = None) -> Scoring:
@@ -162,12 +139,11 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
         raise UserError(f"min_precision is {min_precision:g}; it must be above 0 and at most 1.", setting=_PRECISION)
     task, name = runtimes.task_of(source), source.public_name()
     if task == "qa":
-        if min_precision is not None:
-            raise UserError(
-                f"{name} answers questions, whose scores have no precision: leave min_precision out.",
-                setting=_PRECISION,
-            )
-        return Scoring()
+        if min_precision is None:
+            return Scoring()
+        raise UserError(
+            f"{name} answers questions, whose scores have no precision: leave min_precision out.", setting=_PRECISION
+        )
     found, note = calibration_file.find(source, runtime)
     if min_precision is None:
         return Scoring(found.temperature if found else 1.0, {}, (note,) if note else ())
@@ -177,24 +153,19 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
             f"`compactbio evaluate DATA --model {name} --split devel --runtime {runtime} --calibrate` first.",
             setting=_PRECISION,
         )
-    kinds = _kinds(source, task)
-    lacking = {kind: found.shortfall(kind, min_precision) for kind in kinds}
-    notes = tuple(
-        f"{name} gives no {kind or 'mention'} at a precision of {min_precision:g}: {why}."
-        for kind, why in lacking.items()
-        if why
-    )
-    return Scoring(found.temperature, {kind: found.score_for(kind, min_precision) for kind in kinds}, notes)
-
-
-def _kinds(source: Source, task: str) -> list[str]:
-    """The types of mentions, or classes of relations, that a model finds, as it names them."""
     labels = TASKS[task].model_labels(source.config, source.name, [])
     if task == "ner":
-        return sorted({parse(label)[1] for label in labels if label != "O"})
-    settings = scoring.settings_of(source, task)
-    negatives = scheme(labels, settings.negative, settings.scheme).negatives
-    return [label for label in labels if label not in negatives]
+        kinds = sorted({parse(label)[1] for label in labels if label != "O"})
+    else:
+        settings = scoring.settings_of(source, task)
+        negatives = scheme(labels, settings.negative, settings.scheme).negatives
+        kinds = [label for label in labels if label not in negatives]
+    notes = tuple(
+        f"{name} gives no {kind or 'mention'} at a precision of {min_precision:g}: {why}."
+        for kind in kinds
+        if (why := found.shortfall(kind, min_precision))
+    )
+    return Scoring(found.temperature, {kind: found.score_for(kind, min_precision) for kind in kinds}, notes)
 
 
 def last_value(steps: Generator[None, None, Result]) -> Result:
@@ -204,10 +175,6 @@ def last_value(steps: Generator[None, None, Result]) -> Result:
             next(steps)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
-
-
-Input = TypeVar("Input")
-Found = TypeVar("Found")
 
 
 class InputAnnotator(ABC, Generic[Input, Found]):

@@ -5,7 +5,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,46 +31,27 @@ _SCHEMA = pa.schema({"id": _STRING, "text": _STRING, "entities": pa.list_(_ENTIT
 
 def format_of(out: Path, format: str | None) -> str:
     """The format of an output: the one that is named, or else that of the file's suffix."""
-    if format is not None:
-        if format not in FORMATS:
-            raise UserError(f"{format!r} is not a format to annotate to: take {', '.join(FORMATS)}.", setting="format")
-        return format
-    known = _BY_SUFFIX.get(out.suffix.lower())
+    known = _BY_SUFFIX.get(out.suffix.lower()) if format is None else format
     if known is None:
         raise UserError(
             f"{out}: its name shows no format; use a name that ends in {', '.join(_BY_SUFFIX)}, or name the format "
             f"({', '.join(FORMATS)}).",
             setting="format",
         )
+    if known not in FORMATS:
+        raise UserError(f"{known!r} is not a format to annotate to: take {', '.join(FORMATS)}.", setting="format")
     return known
 
 
-@dataclass(frozen=True)
 class OutputFiles:
     """Where a run writes: `out`, and beside it its record, its failures, and, until it ends, the finished shards."""
 
-    out: Path
-    format: str
-
-    @property
-    def record(self) -> Path:
-        """What the run was made of, and its counts."""
-        return self.out.with_name(f"{self.out.name}.run.json")
-
-    @property
-    def failures(self) -> Path:
-        """The documents that were set aside, with their places and reasons."""
-        return self.out.with_name(f"{self.out.name}.failed.jsonl")
-
-    @property
-    def shards(self) -> Path:
-        """The folder of finished shards while the run is unfinished."""
-        return self.out.with_name(f".{self.out.name}.shards")
-
-    @property
-    def identity(self) -> Path:
-        """What an unfinished run is made of, in its folder of shards."""
-        return self.shards / "identity.json"
+    def __init__(self, out: Path, format: str) -> None:
+        self.out, self.format = out, format
+        self.record = out.with_name(f"{out.name}.run.json")  # what the run was made of, and its counts
+        self.failures = out.with_name(f"{out.name}.failed.jsonl")  # with places and reasons
+        self.shards = out.with_name(f".{out.name}.shards")  # a folder
+        self.identity = self.shards / "identity.json"  # what an unfinished run is made of
 
     def recorded(self) -> dict[str, Any]:
         """The record of a finished run, {} where there is none or it is damaged."""
@@ -85,15 +66,14 @@ class OutputFiles:
         return read_json(self.identity) if self.identity.exists() else None
 
     def write(self) -> tuple[int, int, Counter[str]]:
-        """Write the output and the failures from the finished shards.
+        """Write the output and the failures from the finished shards; nothing, and UserError, where none was annotated.
 
-        Returns:
-            How many documents were written, how many were set aside, and how many mentions of each type there are.
-
-        Raises:
-            UserError: Where no document was annotated; nothing is written then.
+        Gives how many documents were written, how many were set aside, and how many mentions of each type there are.
         """
-        self._check_any()
+        if not any(isinstance(result, Document) for result in self._results()):
+            first = next((result for result in self._results() if isinstance(result, Failure)), None)
+            shutil.rmtree(self.shards)
+            raise none_annotated(first)
         if self.out.is_dir():
             # Of a run that died before it wrote its record; another folder would have been refused.
             shutil.rmtree(self.out)
@@ -122,13 +102,6 @@ class OutputFiles:
         if failures:
             write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
         return documents, len(failures), types
-
-    def _check_any(self) -> None:
-        if any(isinstance(result, Document) for result in self._results()):
-            return
-        first = next((result for result in self._results() if isinstance(result, Failure)), None)
-        shutil.rmtree(self.shards)
-        raise none_annotated(first)
 
     def _results(self) -> Iterator[Document | Failure]:
         for path in FinishedShards(self.shards).files:

@@ -9,17 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compactbio.annotate.shards import (
-    Entry,
-    FileGroup,
-    FinishedShards,
-    Settings,
-    Shard,
-    batches_of,
-    read_shards,
-    start_worker,
-    to_line,
-)
+from compactbio.annotate import shards
+from compactbio.annotate.shards import Entry, FileGroup, FinishedShards, Settings, Shard
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import write_text
@@ -34,12 +25,7 @@ _ACTORS_PER_READER = 8  # reading is some hundred times as fast as annotating
 
 
 def make_shards(
-    left: Sequence[FileGroup],
-    done: FinishedShards,
-    reading: Reading,
-    settings: Settings,
-    folder: Path,
-    format: str,
+    left: Sequence[FileGroup], done: FinishedShards, reading: Reading, settings: Settings, folder: Path, format: str
 ) -> Iterator[tuple[int, Shard]]:
     """Write the shards that `folder` lacks; gives the number of documents of each, as they are ready.
 
@@ -60,12 +46,8 @@ def make_shards(
         tries.unlink()
     resources = {"num_gpus": 1} if settings.gpus else {"num_cpus": settings.threads}
     groups = [
-        {
-            "number": group.number,
-            "files": [str(path.absolute()) for path in group.files],
-            "done": sorted(done.of(group)),
-        }
-        for group in left
+        {"number": one.number, "files": [str(path.absolute()) for path in one.files], "done": sorted(done.of(one))}
+        for one in left
     ]
     try:
         if not ray.is_initialized():
@@ -112,24 +94,20 @@ def _reason(error: Exception) -> str:
     # Of what its workers raise, the cluster gives the text, after lines of their stacks.
     if raised := re.findall(rf"^{UserError.__module__}\.{UserError.__name__}: (.+)$", str(error), re.MULTILINE):
         return str(raised[-1])
-    first = str(error).partition("\n")[0]
-    return (
-        f"The Ray cluster stopped the run ({type(error).__name__}: {first}); run it again to resume, finished work is "
-        "kept."
-    )
+    kind, first = type(error).__name__, str(error).partition("\n")[0]
+    return f"The Ray cluster stopped the run ({kind}: {first}); run it again to resume, finished work is kept."
 
 
 def _read(row: dict[str, Any], reading: Reading) -> Iterator[dict[str, Any]]:
     """Read a group once and give its shards."""
     group = FileGroup(row["number"], tuple(map(Path, row["files"])), 0)
-    for shard, entries in read_shards(group, reading, row["done"]):
+    for shard, entries in shards.read_shards(group, reading, row["done"]):
         yield {**shard._asdict(), "entries": [_to_json(source, entry) for source, entry in entries]}
 
 
 def _to_json(source: str, entry: Document | Rejected) -> str:
-    return json.dumps(
-        [source, serialise(entry)] if isinstance(entry, Document) else [source, entry.place, entry.reason]
-    )
+    more = (serialise(entry),) if isinstance(entry, Document) else (entry.place, entry.reason)
+    return json.dumps([source, *more])
 
 
 def _from_json(text: str) -> Entry:
@@ -142,7 +120,7 @@ class _Actor:
 
     def __init__(self, settings: Settings, folder: str, format: str) -> None:
         self._folder, self._format, self._batch_size = Path(folder), format, settings.batch_size
-        self._annotate = start_worker(None, settings)
+        self._annotate = shards.start_worker(None, settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         shard = Shard(row["group"], row["number"], row["last"])
@@ -158,7 +136,7 @@ class _Actor:
                 )
             with tries.open("ab") as file:
                 file.write(b".")
-            batches = batches_of([_from_json(text) for text in row["entries"]], self._batch_size)
-            lines = (to_line(result, self._format) for batch in batches for result in self._annotate(batch))
+            batches = shards.batches_of([_from_json(text) for text in row["entries"]], self._batch_size)
+            lines = (shards.to_line(result, self._format) for batch in batches for result in self._annotate(batch))
             write_text(path, "".join(lines))
         return {**shard._asdict(), "documents": len(row["entries"])}

@@ -40,15 +40,9 @@ class _Batch:
 class Batcher:
     """Annotates the texts of concurrent requests in shared batches, in one thread of its own.
 
-    A batch takes one text of each request in turn. Batches are computed in steps by turns; texts whose request was
-    cancelled are not computed. All methods belong to one event loop.
-
-    Args:
-        annotator: What annotates.
-        waiting: Documents without an answer that are accepted; one request is always accepted.
-        characters: Characters without an answer that are accepted, likewise.
-        together: Documents of a batch at most.
-        on_batch: Is called with the number of documents of each batch.
+    A batch takes one text of each request in turn, `together` at most; `on_batch` is called with their number. Batches
+    are computed in steps by turns; texts whose request was cancelled are not computed. Documents without an answer are
+    accepted up to `waiting`, or so many `characters`; one request always is. All methods belong to one event loop.
     """
 
     def __init__(
@@ -58,11 +52,10 @@ class Batcher:
         waiting: int,
         characters: int,
         together: int,
-        on_batch: Callable[[int], None] | None = None,
+        on_batch: Callable[[int], None] = lambda documents: None,
     ) -> None:
         self._annotator = annotator
-        self._limits, self._together = (waiting, characters), together
-        self._on_batch = on_batch or (lambda documents: None)
+        self._limits, self._together, self._on_batch = (waiting, characters), together, on_batch
         self._queue: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(1, "annotator")
         self._worker: asyncio.Task[None] | None = None

@@ -35,12 +35,8 @@ _POLICY = (
 )
 _PAGE = {"/": ("page.html", "html"), "/page.css": ("page.css", "css"), "/page.js": ("page.js", "javascript")}
 _NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
-_HEADERS = {
-    401: {"WWW-Authenticate": "Bearer"},
-    408: {"Connection": "close"},
-    429: {"Retry-After": "1"},
-    503: {"Retry-After": "1"},
-}
+_LATER = {"Retry-After": "1"}
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}, 429: _LATER, 503: _LATER}
 _SENTENCES = {
     404: "There is nothing at this path: POST /v1/annotate takes texts, / is a page to try it on.",
     405: "This path does not take this method: the header Allow names what it takes.",
@@ -54,35 +50,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Limits:
-    """What requests may ask.
+    """What requests may ask."""
 
-    Attributes:
-        bytes: Bytes of a request's body.
-        documents: Texts of a request.
-        waiting: Texts that may be without an answer, of all requests.
-        seconds: Until a request is answered or refused.
-        together: Texts of a batch.
-        characters: Characters that may be without an answer, of all requests.
-    """
-
-    bytes: int = 1_000_000
-    documents: int = 1000
-    waiting: int = 4000
-    seconds: float = 60.0
-    together: int = 64
-    characters: int = 4_000_000
+    bytes: int = 1_000_000  # of a request's body
+    documents: int = 1000  # texts of a request
+    waiting: int = 4000  # texts that may be without an answer, of all requests
+    seconds: float = 60.0  # until a request is answered or refused
+    together: int = 64  # texts of a batch
+    characters: int = 4_000_000  # that may be without an answer, of all requests
 
 
 def create(annotator: Annotator, *, limits: Limits | None = None, token: str | None = None) -> FastAPI:
-    """Make the application that serves an annotator.
-
-    Args:
-        annotator: What annotates.
-        limits: What requests may ask; by default `Limits()`.
-        token: The bearer token that /v1/ asks for; None asks for none.
-    """
-    limits = limits or Limits()
-    metrics = _Metrics()
+    """Make the application that serves an annotator; /v1/ asks for the bearer `token` where there is one."""
+    limits, metrics = limits or Limits(), _Metrics()
     batcher = Batcher(
         annotator,
         waiting=limits.waiting,
@@ -169,8 +149,7 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     for path, (name, kind) in _PAGE.items():
-        content = files("compactbio.annotate").joinpath(name).read_bytes()
-        app.get(path, include_in_schema=False)(_page(content, f"text/{kind}"))
+        app.get(path, include_in_schema=False)(_page(name, f"text/{kind}"))
     return app
 
 
@@ -248,7 +227,9 @@ def _encodings(token: str) -> list[bytes]:
     return found
 
 
-def _page(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+def _page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    content = files("compactbio.annotate").joinpath(name).read_bytes()
+
     async def answer() -> Response:
         return Response(content, media_type=kind, headers={"Content-Security-Policy": _POLICY, **_NO_SNIFF})
 
@@ -333,15 +314,14 @@ async def _found(batcher: Batcher, texts: list[str], until: float) -> list[Found
 
 def _answer(found: list[Found], body: Body) -> tuple[Counts[str], Response]:
     """How many entities of each type are given, and the answer that gives them."""
-    counts: Counts[str] = Counts()
-    documents: list[dict[str, Any]] = []
+    counts, documents = Counts[str](), list[dict[str, Any]]()
     for result in found:
         if isinstance(result, Exception):
             documents.append({"error": _FAILED})
-            continue
-        kept = [entity for entity in result if entity.score >= body.min_score]
-        counts.update(entity.type for entity in kept)
-        documents.append({"entities": list(map(_mention, kept))})
+        else:
+            kept = [entity for entity in result if entity.score >= body.min_score]
+            counts.update(entity.type for entity in kept)
+            documents.append({"entities": [_mention(one) for one in kept]})
     return counts, _json(documents[0] if body.texts is None else {"documents": documents})
 
 

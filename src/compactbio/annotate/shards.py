@@ -56,20 +56,14 @@ class Shard(NamedTuple):
 
 def group_files(files: Sequence[Path]) -> list[FileGroup]:
     """The files in groups, in their order."""
-    groups: list[FileGroup] = []
-    waiting: list[Path] = []
-    size = 0
+    groups, waiting, size = list[FileGroup](), list[Path](), 0
     for path in files:
         waiting.append(path)
-        size += _size(path)
-        if size >= _GROUP_BYTES:
+        size += sum(file.stat().st_size for file in (visible(path) if path.is_dir() else [path]))
+        if size >= _GROUP_BYTES or path is files[-1]:
             groups.append(FileGroup(len(groups), tuple(waiting), size))
             waiting, size = [], 0
-    return [*groups, FileGroup(len(groups), tuple(waiting), size)] if waiting else groups
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in visible(path)) if path.is_dir() else path.stat().st_size
+    return groups
 
 
 def read_entries(files: Sequence[Path], reading: Reading | None) -> Iterator[Entry]:
@@ -93,28 +87,17 @@ def read_shards(
 
     A group without any entry has one empty shard.
     """
-    shards = _cut(read_entries(group.files, reading))
-    number, entries = 0, next(shards, [])
-    while True:
-        following = next(shards, None)
-        if number not in done:
-            yield Shard(group.number, number, following is None), entries
-        if following is None:
-            return
-        number, entries = number + 1, following
-
-
-def _cut(found: Iterator[Entry]) -> Iterator[list[Entry]]:
-    shard: list[Entry] = []
-    size = 0
-    for source, entry in found:
-        shard.append((source, entry))
+    number, size, entries = 0, 0, list[Entry]()
+    for source, entry in read_entries(group.files, reading):
+        # A full one is given when it is known not to be the last.
+        if len(entries) == SHARD_DOCUMENTS or size >= _SHARD_CHARACTERS:
+            if number not in done:
+                yield Shard(group.number, number, last=False), entries
+            number, size, entries = number + 1, 0, []
+        entries.append((source, entry))
         size += len(entry.text) if isinstance(entry, Document) else 0
-        if len(shard) == SHARD_DOCUMENTS or size >= _SHARD_CHARACTERS:
-            yield shard
-            shard, size = [], 0
-    if shard:
-        yield shard
+    if number not in done:
+        yield Shard(group.number, number, last=True), entries
 
 
 def batches_of(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
@@ -126,16 +109,16 @@ class FinishedShards:
     """The shards whose files a folder holds; `files` in the order of the documents."""
 
     def __init__(self, folder: Path) -> None:
+        self.files: list[Path] = []
         self._numbers: dict[int, set[int]] = {}
         self._last: dict[int, int] = {}
-        self.files = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
-        for path in self.files:
-            match = _NAME.fullmatch(path.name)
-            assert match is not None
-            group, number = int(match[1]), int(match[2])
-            self._numbers.setdefault(group, set()).add(number)
-            if match[3]:
-                self._last[group] = number
+        for path in sorted(folder.iterdir()):
+            if match := _NAME.fullmatch(path.name):
+                self.files.append(path)
+                group, number = int(match[1]), int(match[2])
+                self._numbers.setdefault(group, set()).add(number)
+                if match[3]:
+                    self._last[group] = number
 
     def of(self, group: FileGroup) -> frozenset[int]:
         """The numbers of a group's finished shards."""
@@ -148,31 +131,18 @@ class FinishedShards:
 
 @dataclass(frozen=True)
 class Settings:
-    """How documents are annotated.
+    """How documents are annotated."""
 
-    Attributes:
-        models: Folders or hub names, or "TYPE=MODEL".
-        runtimes: The runtime of each model.
-        min_score: The lowest score of an entity, in [0, 1].
-        keep: Whether the annotations that documents bring are kept.
-        threads: Threads of each worker.
-        workers: Processes.
-        batch_size: Documents that are annotated together.
-        device: One of `hardware.DEVICES`.
-        gpus: What CUDA_VISIBLE_DEVICES names the GPUs that the workers share; none on the CPU.
-        min_precision: The share of mentions that must be right, by type; None for any.
-    """
-
-    models: tuple[str, ...]
-    runtimes: tuple[str, ...]
-    min_score: float
-    keep: bool
-    threads: int
-    workers: int
-    batch_size: int = 128
-    device: str = "auto"
-    gpus: tuple[str, ...] = ()
-    min_precision: float | None = None
+    models: tuple[str, ...]  # folders or hub names, or "TYPE=MODEL"
+    runtimes: tuple[str, ...]  # of each model
+    min_score: float  # the lowest score of an entity, in [0, 1]
+    keep: bool  # whether the annotations that documents bring are kept
+    threads: int  # of each worker
+    workers: int  # processes
+    batch_size: int = 128  # documents that are annotated together
+    device: str = "auto"  # one of `hardware.DEVICES`
+    gpus: tuple[str, ...] = ()  # what CUDA_VISIBLE_DEVICES names the GPUs that the workers share; none on the CPU
+    min_precision: float | None = None  # the share of mentions that must be right, by type; None for any
 
 
 @dataclass(frozen=True)
@@ -204,9 +174,9 @@ class Worker:
         for source, entry in batch:
             if isinstance(entry, Rejected):
                 result.append(Failure(source, entry.place, entry.reason))
-                continue
-            found = next(annotated)
-            result.append(Failure(source, entry.id, found) if isinstance(found, str) else found)
+            else:
+                found = next(annotated)
+                result.append(Failure(source, entry.id, found) if isinstance(found, str) else found)
         return result
 
     def _annotate_alone(self, document: Document) -> Document | str:
@@ -217,16 +187,11 @@ class Worker:
             return f"could not be annotated ({type(error).__name__})"
 
     def _annotate(self, documents: Sequence[Document]) -> list[Document]:
-        keep = self._settings.keep
         found = self._annotator(documents, min_score=self._settings.min_score)
+        if not self._settings.keep:
+            documents = [replace(one, spans=(), relations=(), questions=()) for one in documents]
         return [
-            replace(
-                document,
-                spans=(*(document.spans if keep else ()), *map(_span, entities)),
-                relations=document.relations if keep else (),
-                questions=document.questions if keep else (),
-                tokenised=False,
-            )
+            replace(document, spans=(*document.spans, *map(_span, entities)), tokenised=False)
             for document, entities in zip(documents, found, strict=True)
         ]
 
@@ -235,14 +200,9 @@ def start_worker(number: int | None, settings: Settings) -> Worker:
     """Load the models in worker process `number`, on its own GPU where there are several; None: in this process."""
     if number is not None:
         hardware.take_gpu(number, settings.gpus)
+    device, threads, precision = settings.device, settings.threads, settings.min_precision
     taggers = [
-        load_tagger(
-            model,
-            runtime=runtime,
-            device=settings.device,
-            threads=settings.threads,
-            min_precision=settings.min_precision,
-        )
+        load_tagger(model, runtime=runtime, device=device, threads=threads, min_precision=precision)
         for model, runtime in zip(settings.models, settings.runtimes, strict=True)
     ]
     return Worker(Annotator(taggers), settings)

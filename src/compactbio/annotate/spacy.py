@@ -82,10 +82,10 @@ class Component:
                 found = self._annotator([doc.text for doc in batch], min_score=self._min_score)
                 done = [_set(doc, entities) for doc, entities in zip(batch, found, strict=True)]
             except Exception as error:
-                if len(batch) == 1:
+                if len(batch) > 1:
+                    yield from self.pipe(batch, batch_size=1)
+                else:
                     self._on_error(self._name, self, batch, error)
-                    continue
-                yield from self.pipe(batch, batch_size=1)
             else:
                 yield from done
 

@@ -68,24 +68,21 @@ def draw(table: Table, profiles: Mapping[str, Profile]) -> list[Plot]:
 
 def draw_calibrations(runs: Iterable[Run], data: str) -> Plot | None:
     """The reliability of each model's scores on the devel split of a data set, of its first run; None without any."""
+    done = [run for run in runs if (run.data, run.state) == (data, "done")]
     first: dict[str, Mapping[str, Any]] = {}
-    without: dict[str, None] = {}
-    for run in runs:
-        if (run.data, run.state) != (data, "done") or run.model in first:
-            continue
+    for run in done:
         if run.calibration and run.calibration["bins_after"]:
-            first[run.model] = run.calibration
-        else:
-            without[run.model] = None
+            first.setdefault(run.model, run.calibration)
     if not first:
         return None
-    left_out = tuple(model for model in without if model not in first)
+    left_out = tuple(dict.fromkeys(run.model for run in done if run.model not in first))
     name = f"calibration-{value_digest(data)[:8]}"
     return Plot(name, f"Scores of the first run of each model on {data}, devel", calibration_figure(first), left_out)
 
 
 def _plot(table: Table, name: str, title: str, label: str, cost: Mapping[str, float | None]) -> Plot | None:
-    points = _points(table, cost)
+    found = ((model, cost.get(model), table.overall(model)) for model in table.models)
+    points = [Point(model, x, 100 * y) for model, x, y in found if x and y is not None]
     if not points:
         return None
     several = len(table.columns) > 1
@@ -94,11 +91,6 @@ def _plot(table: Table, name: str, title: str, label: str, cost: Mapping[str, fl
         figure = _drawn(points, label, f"{scores} (%)".replace("$", r"\$"))
     kept = {point.model for point in points}
     return Plot(name, title, figure, tuple(model for model in table.models if model not in kept))
-
-
-def _points(table: Table, cost: Mapping[str, float | None]) -> list[Point]:
-    found = ((model, cost.get(model), table.overall(model)) for model in table.models)
-    return [Point(model, x, 100 * y) for model, x, y in found if x and y is not None]
 
 
 def _drawn(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
@@ -123,33 +115,20 @@ def _drawn(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
 def _name(axes: Any, points: Sequence[Point]) -> None:
     places = axes.transLimits.transform(axes.transScale.transform([(p.x, p.y) for p in points])).tolist()
     labels = _labels([point.model for point in points], places)
+    leader = {"arrowstyle": "-", "color": INK, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3}
     for point, place, label in zip(points, places, labels, strict=True):
-        moved = label.y != place[1]
+        edge, x, side = (0.0, label.left, "left") if label.right_of else (1.0, label.right, "right")
         axes.annotate(
-            # A dollar sign would begin a formula.
-            point.model.replace("$", r"\$"),
+            point.model.replace("$", r"\$"),  # which would begin a formula
             place,
-            (label.left if label.right_of else label.right, label.y),
+            (x, label.y),
             xycoords="axes fraction",
             textcoords="axes fraction",
-            ha="left" if label.right_of else "right",
+            ha=side,
             va="center",
             fontsize=8,
-            arrowprops=_leader(label) if moved else None,
+            arrowprops={**leader, "relpos": (edge, 0.5)} if label.y != place[1] else None,
         )
-
-
-def _leader(label: "_Label") -> dict[str, Any]:
-    edge = (0.0 if label.right_of else 1.0, 0.5)
-    return {
-        "arrowstyle": "-",
-        "color": INK,
-        "linewidth": 0.5,
-        "alpha": 0.6,
-        "relpos": edge,
-        "shrinkA": 1,
-        "shrinkB": 3,
-    }
 
 
 class _Label(NamedTuple):

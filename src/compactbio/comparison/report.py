@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,10 @@ from compactbio.cards import percent
 from compactbio.comparison.table import Profile, Run, Table, over_runs
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, write_json, write_text
+
+TOP = 15
+_TYPE = re.compile(r" \[[^\[\]]*\]$")
+_SOFTWARE = ("compactbio", "torch", "transformers")
 
 
 def signed(difference: float) -> str:
@@ -72,40 +77,23 @@ def markdown(table: Table) -> str:
     return _rendered("table.md.jinja", table=table)
 
 
-def page(**values: Any) -> str:
-    """The HTML page; every text from a suite, a data set or a model is escaped."""
-    return _rendered("report.html.jinja", **values)
-
-
 def _rendered(template: str, **values: Any) -> str:
+    """A template filled in; in the page every text from a suite, a data set or a model is escaped."""
     # LaTeX has braces of its own.
-    brackets: dict[str, Any] = {
-        "block_start_string": "<%",
-        "block_end_string": "%>",
-        "variable_start_string": "<<",
-        "variable_end_string": ">>",
-        "comment_start_string": "<#",
-        "comment_end_string": "#>",
-    }
-    environment = Environment(
+    in_latex = partial(Environment, "<%", "%>", "<<", ">>", "<#", "#>")
+    environment = (in_latex if template.startswith("table.tex") else Environment)(
         loader=PackageLoader("compactbio", "comparison"),
         autoescape=template.startswith("report.html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        **(brackets if template.startswith("table.tex") else {}),
     )
     environment.filters.update(
         percent=percent, signed=signed, p_value=p_value, latex=escaped_latex, markdown=escaped_markdown
     )
     environment.globals.update(bounds=bounds, signed_bounds=signed_bounds)
     return environment.get_template(template).render(**values)
-
-
-TOP = 15
-_SOFTWARE = ("compactbio", "torch", "transformers")
-_WIDTH = 200
 
 
 class Excerpt(NamedTuple):
@@ -140,14 +128,16 @@ class TypeScores:
 def by_type(runs: Iterable[Run], data: str) -> list[TypeScores]:
     """The scores of every model on every type of a data set, types in alphabetical order, models in the suite's."""
     done = [run for run in runs if run.data == data and run.state == "done"]
-    types = sorted({name for run in done for name in run.scored["per_type"]})
-    models = list(dict.fromkeys(run.model for run in done))
-    return [
-        _type_scores(name, scored)
-        for name in types
-        for model in models
-        if (scored := [run for run in done if run.model == model and name in run.scored["per_type"]])
-    ]
+    found = []
+    for name in sorted({name for run in done for name in run.scored["per_type"]}):
+        for model in dict.fromkeys(run.model for run in done):
+            scored = [run for run in done if run.model == model and name in run.scored["per_type"]]
+            if scored:
+                keys = scored[0].scored["per_type"][name]
+                means = {key: over_runs(scored, "per_type", name, key) for key in keys}
+                support = round(len({run.fold for run in scored}) * means.pop("support"))
+                found.append(TypeScores(name, model, support, means))
+    return found
 
 
 def by_kind(runs: Iterable[Run], data: str) -> dict[str, dict[str, int]]:
@@ -163,21 +153,20 @@ def by_kind(runs: Iterable[Run], data: str) -> dict[str, dict[str, int]]:
 
 def frequent(runs: Iterable[Run], model: str, data: str, top: int = TOP) -> list[Error]:
     """The `top` most frequent errors of a model on a data set, all its runs together; ties in alphabetical order."""
-    counts: dict[tuple[str, str, str], int] = {}
-    excerpts: dict[tuple[str, str, str], Excerpt] = {}
+    counts, excerpts = Counter[tuple[str, str, str]](), dict[tuple[str, str, str], Excerpt]()
     for run in runs:
-        if (run.model, run.data, run.state) != (model, data, "done"):
-            continue
-        for mistake in run.scored["mistakes"]:
-            key = (mistake["kind"], mistake["gold"], mistake["predicted"])
-            counts[key] = counts.get(key, 0) + mistake["count"]
-            mentions = [_bare(text) for text in key[1:]] if run.scored["task"] == "ner" else []
-            excerpts.setdefault(key, excerpt(mistake["context"], mentions))
+        if (run.model, run.data, run.state) == (model, data, "done"):
+            for mistake in run.scored["mistakes"]:
+                key = (mistake["kind"], mistake["gold"], mistake["predicted"])
+                counts[key] += mistake["count"]
+                # Without their types: "fever" of "fever [Disease]".
+                mentions = [_TYPE.sub("", text) for text in key[1:]] if run.scored["task"] == "ner" else []
+                excerpts.setdefault(key, excerpt(mistake["context"], mentions))
     ordered = sorted(counts, key=lambda key: (-counts[key], key))
     return [Error(*key, counts[key], excerpts[key]) for key in ordered[:top]]
 
 
-def excerpt(context: str, mentions: Sequence[str], width: int = _WIDTH) -> Excerpt:
+def excerpt(context: str, mentions: Sequence[str], width: int = 200) -> Excerpt:
     """Some `width` characters of `context`, around the longest of `mentions` that is in it as whole words."""
     patterns = (rf"(?<!\w){re.escape(text)}(?!\w)" for text in sorted(mentions, key=len, reverse=True) if text)
     place = next((found for pattern in patterns if (found := re.search(pattern, context))), None)
@@ -189,22 +178,6 @@ def excerpt(context: str, mentions: Sequence[str], width: int = _WIDTH) -> Excer
     return Excerpt("…" * (start > 0) + before, mention, after + "…" * (end < len(context)))
 
 
-def _bare(mention: str) -> str:
-    """A mention's text without its type: "fever" of "fever [Disease]"."""
-    return re.sub(r" \[[^\[\]]*\]$", "", mention)
-
-
-def _type_scores(name: str, runs: Sequence[Run]) -> TypeScores:
-    names = [key for key in runs[0].scored["per_type"][name] if key != "support"]
-    folds = len({run.fold for run in runs})
-    scores = {key: _mean(runs, name, key) for key in names}
-    return TypeScores(name, runs[0].model, round(folds * _mean(runs, name, "support")), scores)
-
-
-def _mean(runs: Sequence[Run], name: str, key: str) -> float:
-    return over_runs(runs, lambda record: float(record["per_type"][name][key]))
-
-
 def check() -> None:
     """Raise UserError where matplotlib, which draws the plots, is missing."""
     if find_spec("matplotlib") is None:
@@ -212,22 +185,15 @@ def check() -> None:
 
 
 def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, Profile], out: str | Path) -> None:
-    """Write the report of a comparison.
+    """Write the report of all `runs`, done or not, whose table is `table`, into a folder.
 
-    Args:
-        title: of the page and the tables.
-        table: what `table.build` made of `runs`.
-        runs: all runs, done or not.
-        profiles: size and speed by model; models without one have no point in the plots.
-        out: the folder to write.
-
-    Raises UserError where matplotlib is missing.
+    `profiles` are size and speed by model; models without one have no point in the plots. Raises UserError where
+    matplotlib is missing.
     """
     check()
-    out = Path(out)
     from compactbio.comparison import plots
 
-    drawn = plots.draw(table, profiles)
+    out, drawn = Path(out), plots.draw(table, profiles)
     names = [column.data for column in table.columns]
     calibrations = {name: plot for name in names if (plot := plots.draw_calibrations(runs, name))}
     versions = {name: version(name) for name in _SOFTWARE} | {"Python": platform.python_version()}
@@ -253,9 +219,10 @@ def write(title: str, table: Table, runs: Sequence[Run], profiles: Mapping[str, 
     write_text(out / "table.tex", latex(table, title))
     for plot in (*drawn, *calibrations.values()):
         write_text(out / "plots" / f"{plot.name}.svg", plot.svg())
-        with atomic_file(out / "plots" / f"{plot.name}.png") as partial:
-            partial.write_bytes(plot.png())
-    html = page(
+        with atomic_file(out / "plots" / f"{plot.name}.png") as png:
+            png.write_bytes(plot.png())
+    html = _rendered(
+        "report.html.jinja",
         title=title,
         table=table,
         profiles=profiles,

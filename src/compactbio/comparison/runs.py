@@ -1,5 +1,6 @@
 """The runs of a comparison, each kept as it is done, even if some fail; size and speed of its models."""
 
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -90,12 +91,9 @@ def _planned(suite: Suite, out: Path) -> Iterator[_Planned]:
 
 def _folder(out: Path, model: str, data: str, seed: int, fold: str) -> Path:
     # A hash after the readable name: names may hold slashes, and may differ in them alone.
-    named = f"{_safe(data)}-{_safe(model)}-{value_digest([data, model])[:6]}"
+    readable = re.sub(r"[^\w.-]", "_", f"{data}-{model}")
+    named = f"{readable}-{value_digest([data, model])[:6]}"
     return out / RUNS / named / (f"fold-{fold}-seed-{seed}" if fold else f"seed-{seed}")
-
-
-def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
 
 
 def _place(data: DataSet, fold: str) -> Path | dict[str, Path]:
@@ -140,24 +138,17 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source) -> None
     record = run_folder.record(planned.trained)
     if record is None:
         return
-    known = record["identity"]
+    had = record["identity"]
     found = _find(planned.data, planned.fold, planned.name)
     overrides = {**suite.settings_for(planned.name), "seed": planned.seed}
     chosen = settings(found.task, int(source.config.hidden_size), overrides).within(longest(source.config))
-    wanted = {
-        "settings": chosen.record(),
-        "train_on": suite.train_on,
-        "weights": source.digest,
-        "data": {key: value for key, value in found.digests.items() if key in ("train", "devel")},
+    same = {
+        "settings": chosen.record() == had["settings"],
+        "train_on": suite.train_on == had["train_on"],
+        "weights": source.digest == had["model"]["sha256"],
+        "data": all(found.digests.get(split) == had["data"].get(split) for split in ("train", "devel")),
     }
-    had = {
-        "settings": known["settings"],
-        "train_on": known["train_on"],
-        "weights": known["model"]["sha256"],
-        "data": {key: known["data"][key] for key in ("train", "devel") if key in known["data"]},
-    }
-    differs = [key for key in wanted if wanted[key] != had[key]]
-    if differs:
+    if differs := [key for key, alike in same.items() if not alike]:
         raise UserError(
             f"{planned.folder} holds a run of {planned.model} on {planned.name} with other {' and '.join(differs)} "
             "than the suite says: choose another folder, or delete that one.",
@@ -179,24 +170,14 @@ def run_suite(
     workers: int = 1,
     report: Callable[[str], None],
 ) -> list[Run]:
-    """Do every run of a suite that is not done, under `out/runs/`, and return all.
+    """Do every run of a suite that is not done, under `out/runs/`, and return all; the options as for `compare`.
 
     A run that fails is returned with its reason, its traceback in `failure.txt`, and is tried again the next time.
-
-    Args:
-        suite: what to compare.
-        out: the folder of all runs.
-        precision: of training and scoring, "bf16", "fp32" or "auto".
-        tokens_per_batch: the unit of memory.
-        workers: runs side by side, each in a process of its own; they share the cores, and the GPUs in turn.
-        report: called with a line per run.
-
-    Raises Stopped where a signal ends a run.
+    `report` is called with a line per run. Raises Stopped where a signal ends a run.
     """
-    all_planned = list(_planned(suite, Path(out)))
+    all_planned, found = list(_planned(suite, Path(out))), list[Run]()
     device = "auto" if hardware.uses_gpu() else "cpu"
     shares = _Shares(device, max(1, cores() // workers), hardware.gpus() if workers > 1 else ())
-    found = []
     given = (suite, precision, tokens_per_batch, shares)
     for run, minutes in ordered_results(_start, given, all_planned, workers, ahead=len(all_planned)):
         found.append(run)
@@ -277,17 +258,13 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
         (planned.folder / FAILURE).unlink(missing_ok=True)
     except (Stopped, KeyboardInterrupt):
         raise Stopped from None
-    except UserError as error:
-        return _failed(planned, str(error))
     except Exception as error:
-        return _failed(planned, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+        [first, *_] = str(error).strip().splitlines() or [""]
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+        planned.folder.mkdir(parents=True, exist_ok=True)
+        write_text(planned.folder / FAILURE, f"{reason}\n\n{traceback.format_exc()}")
+        return planned.result("failed", reason)
     return planned.result("done", evaluation=record)
-
-
-def _failed(planned: _Planned, reason: str) -> Run:
-    planned.folder.mkdir(parents=True, exist_ok=True)
-    write_text(planned.folder / FAILURE, f"{reason}\n\n{traceback.format_exc()}")
-    return planned.result("failed", reason)
 
 
 def profiles_of(suite: Suite, out: Path, report: Callable[[str], None]) -> dict[str, Profile]:

@@ -1,15 +1,22 @@
 """A suite: the models, data sets and seeds of a comparison, as a YAML file."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from compactbio.errors import UserError, validation_problem
 from compactbio.files import read_yaml
 
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is there twice; name each once")
+    return seeds
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 Settings = dict[str, Any]
 FILES = ("train", "devel", "test", "gold")
 
@@ -19,31 +26,17 @@ class _Strict(BaseModel):
 
 
 class DataSet(_Strict):
-    """A data set: a folder in `path`, or its files one by one.
+    """A data set: a folder in `path`, or its files one by one."""
 
-    Args:
-        path: the folder; a folder with numbered folders holds folds.
-        train, devel, test, gold: the files, where there is no folder; `gold` holds the answers of test questions.
-        task: by default recognised.
-        format: one of `formats.READABLE`; by default recognised.
-        seeds: instead of the suite's.
-        settings: of fine-tuning, in addition to the suite's.
-    """
-
-    path: Path | None = None
+    path: Path | None = None  # a folder with numbered folders holds folds
     train: Path | None = None
     devel: Path | None = None
     test: Path | None = None
-    gold: Path | None = None
-    task: Literal["ner", "relation", "qa"] | None = None
-    format: str | None = None
-    seeds: Seeds | None = None
-    settings: Settings = {}
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return None if seeds is None else _distinct(seeds)
+    gold: Path | None = None  # the answers of test questions
+    task: Literal["ner", "relation", "qa"] | None = None  # by default recognised
+    format: str | None = None  # one of `formats.READABLE`; by default recognised
+    seeds: Seeds | None = None  # instead of the suite's
+    settings: Settings = {}  # of fine-tuning, in addition to the suite's
 
     @model_validator(mode="after")
     def _folder_or_files(self) -> Self:
@@ -64,30 +57,15 @@ class DataSet(_Strict):
 
 
 class Suite(_Strict):
-    """What is compared.
+    """What is compared."""
 
-    Args:
-        models: folders or hub names by the name in the table.
-        data: data sets by the name in the table.
-        seeds: a run each.
-        baseline: the model that the others are tested against; by default the first.
-        teacher: the model whose score theirs are a share of.
-        settings: of fine-tuning.
-        train_on: the splits to train on.
-    """
-
-    models: Annotated[dict[str, str], Field(min_length=1)]
-    data: Annotated[dict[str, DataSet], Field(min_length=1)]
-    seeds: Seeds = (0,)
-    baseline: str
-    teacher: str | None = None
-    settings: Settings = {}
+    models: Annotated[dict[str, str], Field(min_length=1)]  # folders or hub names by the name in the table
+    data: Annotated[dict[str, DataSet], Field(min_length=1)]  # by the name in the table
+    seeds: Seeds = (0,)  # a run each
+    baseline: str  # the model that the others are tested against; by default the first
+    teacher: str | None = None  # the model whose score theirs are a share of
+    settings: Settings = {}  # of fine-tuning
     train_on: Literal["train", "train+devel"] = "train"
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        return _distinct(seeds)
 
     @model_validator(mode="after")
     def _seeds_apart(self) -> Self:
@@ -124,16 +102,11 @@ def load(path: str | Path) -> Suite:
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"Suite {path}: {validation_problem(error, _known_keys)}.") from None
+        problem = validation_problem(error, lambda place: (DataSet if place[0] == "data" else Suite).model_fields)
+        raise UserError(f"Suite {path}: {problem}.") from None
     models = {name: _model(path, name, where) for name, where in suite.models.items()}
     data = {name: _data(path, name, found) for name, found in suite.data.items()}
     return suite.model_copy(update={"models": models, "data": data})
-
-
-def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed is there twice; name each once")
-    return seeds
 
 
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -144,10 +117,6 @@ def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(data, dict):
         values = {**values, "data": {k: {"path": v} if isinstance(v, str) else v for k, v in data.items()}}
     return values
-
-
-def _known_keys(place: tuple[int | str, ...]) -> Iterable[str]:
-    return (DataSet if place[0] == "data" else Suite).model_fields
 
 
 def _model(suite: Path, name: str, where: str) -> str:

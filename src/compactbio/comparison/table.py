@@ -1,16 +1,18 @@
 """The runs of a comparison as a table: means, deviations, intervals and paired tests."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import getitem
 from statistics import fmean, stdev
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compactbio.errors import UserError
 from compactbio.files import value_digest
-from compactbio.tasks.outcome import REPEATS, STATISTICS, Paired, holm, interval, paired
+from compactbio.tasks.outcome import REPEATS, STATISTICS, holm, interval, paired
 
 State = Literal["done", "failed", "not run"]
 
@@ -25,27 +27,16 @@ class Profile(TypedDict):
 
 @dataclass(frozen=True)
 class Run:
-    """One model, fine-tuned on one data set with one seed, and scored.
+    """One model, fine-tuned on one data set with one seed, and scored."""
 
-    Args:
-        model: its name in the suite.
-        data: the data set's name in the suite.
-        seed: of the run.
-        fold: of the data set, "" where it has none.
-        state: "done", "failed" or "not run".
-        error: the reason of a failed run.
-        evaluation: of the test set, as `evaluation.scoring.Evaluation.record` gives it; None where it is not done.
-        calibration: of the model on devel, as of `tasks.calibration.Calibration`; None where there is none.
-    """
-
-    model: str
-    data: str
+    model: str  # its name in the suite
+    data: str  # its name in the suite
     seed: int
-    fold: str
+    fold: str  # of the data set, "" where it has none
     state: State
-    error: str
-    evaluation: dict[str, Any] | None
-    calibration: dict[str, Any] | None = None
+    error: str  # the reason of a failed run
+    evaluation: dict[str, Any] | None  # of the test set, as `Evaluation.record` gives it; None where it is not done
+    calibration: dict[str, Any] | None = None  # on devel, see `tasks.calibration`; None where there is none
 
     @property
     def scored(self) -> dict[str, Any]:
@@ -173,14 +164,15 @@ def build(runs: Sequence[Run], baseline: str, teacher: str | None = None) -> Tab
     where there are more than 20 tests. Raises UserError where runs on one data set were not scored on the same
     units in the same way.
     """
-    models, data = _names(run.model for run in runs), _names(run.data for run in runs)
-    done = {(m, d): _done(runs, m, d) for d in data for m in models}
+    models, data = dict.fromkeys(run.model for run in runs), dict.fromkeys(run.data for run in runs)
+    groups = {(m, d): [run for run in runs if (run.model, run.data) == (m, d)] for d in data for m in models}
+    done = {key: [run for run in group if run.state == "done"] for key, group in groups.items()}
     for name in data:
-        _check_alike(name, [run for (_, d), group in done.items() if d == name for run in group])
+        _check_alike(name, [run for run in runs if run.data == name and run.state == "done"])
     pairs = [(m, d) for (m, d), group in done.items() if m != baseline and _same_folds(group, done.get((baseline, d)))]
     repeats = max(REPEATS, _REPEATS_PER_TEST * len(pairs))
     tests = _tests(done, pairs, baseline, repeats)
-    plain = {key: _row(*key, [run for run in runs if (run.model, run.data) == key], repeats) for key in done}
+    plain = {key: _row(*key, group, repeats) for key, group in groups.items()}
     rows = (
         replace(row, test=tests.get(key), share=_share(row, plain.get((teacher or "", row.data))))
         for key, row in plain.items()
@@ -189,17 +181,10 @@ def build(runs: Sequence[Run], baseline: str, teacher: str | None = None) -> Tab
     return Table(baseline, teacher, repeats, tuple(models), tuple(columns), tuple(rows))
 
 
-def over_runs(done: Iterable[Run], value: Callable[[dict[str, Any]], float]) -> float:
-    """The mean over folds of the mean over their seeds, of what `value` takes from a run's evaluation."""
-    return fmean(fmean(value(run.scored) for run in runs) for runs in _folds(done).values())
-
-
-def _names(found: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(found))
-
-
-def _done(runs: Iterable[Run], model: str, data: str) -> list[Run]:
-    return [run for run in runs if (run.model, run.data, run.state) == (model, data, "done")]
+def over_runs(done: Iterable[Run], *keys: str) -> float:
+    """The mean over folds of the mean over their seeds, of the number in a run's evaluation to which `keys` lead."""
+    by_fold = ([reduce(getitem, keys, cast(Any, run.scored)) for run in runs] for runs in _folds(done).values())
+    return fmean(map(fmean, by_fold))
 
 
 def _check_alike(data: str, done: Sequence[Run]) -> None:
@@ -207,16 +192,12 @@ def _check_alike(data: str, done: Sequence[Run]) -> None:
         found = sorted({str(run.scored[key]) for run in done})
         if len(found) > 1:
             raise UserError(f"Runs on {data} differ in their {word} ({', '.join(found)}); run them again in one way.")
-    for fold in _names(run.fold for run in done):
-        scored = [run.scored for run in done if run.fold == fold]
-        if len({(*_digests(record), len(record["units"])) for record in scored}) > 1:
+    for fold, runs in _folds(done).items():
+        # The answers of a question answering test set may be in a file of their own.
+        tested = ((run.scored["data"], len(run.scored["units"])) for run in runs)
+        if len({(record["sha256"], record.get("gold_sha256"), units) for record, units in tested}) > 1:
             place = f"{data}, fold {fold}," if fold else data
             raise UserError(f"Runs on {place} were not scored on the same test file; run the older ones again.")
-
-
-def _digests(record: dict[str, Any]) -> tuple[str, ...]:
-    # The answers of a question answering test set may be in a file of their own.
-    return tuple(record["data"][key] for key in ("sha256", "gold_sha256") if key in record["data"])
 
 
 def _folds(done: Iterable[Run]) -> dict[str, list[Run]]:
@@ -239,16 +220,15 @@ def _same_folds(a: Sequence[Run], b: Sequence[Run] | None) -> bool:
 def _tests(
     done: dict[tuple[str, str], list[Run]], pairs: Sequence[tuple[str, str]], baseline: str, repeats: int
 ) -> dict[tuple[str, str], PairedTest]:
-    plain = {pair: _paired(done[pair], done[baseline, pair[1]], repeats) for pair in pairs}
-    adjusted = holm([test.p for test in plain.values()])
+    plain = []
+    for model, data in pairs:
+        a, b = done[model, data], done[baseline, data]
+        plain.append(paired(_units(a), _units(b), STATISTICS[a[0].scored["statistic"]], repeats=repeats))
+    adjusted = holm([test.p for test in plain])
     return {
         pair: PairedTest(test.difference, test.low, test.high, test.p, p)
-        for (pair, test), p in zip(plain.items(), adjusted, strict=True)
+        for pair, test, p in zip(pairs, plain, adjusted, strict=True)
     }
-
-
-def _paired(a: Sequence[Run], b: Sequence[Run], repeats: int) -> Paired:
-    return paired(_units(a), _units(b), STATISTICS[a[0].scored["statistic"]], repeats=repeats)
 
 
 def _share(row: Row, teacher: Row | None) -> float | None:
@@ -269,16 +249,12 @@ def _row(model: str, data: str, runs: Sequence[Run], repeats: int) -> Row:
         len(done),
         failures,
         missing,
-        mean=_mean(done, done[0].scored["metric"]),
+        mean=over_runs(done, "scores", done[0].scored["metric"]),
         deviation=_deviation(done),
         low=low,
         high=high,
-        scores={name: _mean(done, name) for name in done[0].scored["scores"]},
+        scores={name: over_runs(done, "scores", name) for name in done[0].scored["scores"]},
     )
-
-
-def _mean(done: Sequence[Run], score: str) -> float:
-    return over_runs(done, lambda record: float(record["scores"][score]))
 
 
 def _deviation(done: Sequence[Run]) -> float | None:
@@ -297,15 +273,12 @@ def _column(data: str, runs: Sequence[Run]) -> Column:
     first = firsts[0]
     return Column(
         data,
-        first["task"],
-        first["metric"],
-        first["protocol"],
-        first["data"]["split"],
-        first["unit"],
+        **{key: first[key] for key in ("task", "metric", "protocol", "unit")},
+        split=first["data"]["split"],
         units=sum(len(record["units"]) for record in firsts),
         sha256=digests[0] if len(digests) == 1 else value_digest(digests),
         train_on=first["train_on"] or "",
         seeds=tuple(sorted({run.seed for run in runs})),
         folds=len([fold for fold in folds if fold]),
-        notes=tuple(_names(note for fold in folds.values() for run in fold for note in run.scored["notes"])),
+        notes=tuple(dict.fromkeys(note for fold in folds.values() for run in fold for note in run.scored["notes"])),
     )

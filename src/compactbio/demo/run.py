@@ -21,7 +21,7 @@ from compactbio.comparison.table import build
 from compactbio.demo import data
 from compactbio.deploy import profile
 from compactbio.deploy.export import export
-from compactbio.documents import Document, Span
+from compactbio.documents import Span
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.files import atomic_folder, read_json, write_json
@@ -35,8 +35,7 @@ from compactbio.training.pretraining import train
 
 TEACHER = "teacher"
 PRECISION = "fp32"  # the same on every machine
-KEPT = 0.9
-"""The share of the teacher's mean score that a student is to keep."""
+KEPT = 0.9  # the share of the teacher's mean score that a student is to keep
 _SHOWN = 3  # test documents
 _NEEDED = {"matplotlib": "plots", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}
 _MLM_ALONE = {term.value: 0.0 for term in recipes.LossTerm} | {"mlm": 1.0}
@@ -151,8 +150,9 @@ def check() -> None:
         raise UserError(f"The demo needs {', '.join(missing)}: pip install 'compactbio[{extras}]'.")
 
 
+@profile.torch_threads(1)  # models this small are slower on two
 def demo(
-    out: str | Path,
+    out: Path,
     scale: Scale | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),  # noqa: T201
 ) -> Result:
@@ -161,12 +161,7 @@ def demo(
     On one machine the result is the same each time, but for the speeds. Raises UserError for a folder of something
     else, and KeyboardInterrupt where a signal stopped a run.
     """
-    # Models this small are slower on two threads than on one.
-    with profile.torch_threads(1):
-        return _demo(Path(out), scale or Scale(), say)
-
-
-def _demo(out: Path, scale: Scale, say: Callable[[str], None]) -> Result:
+    scale = scale or Scale()
     models, made = out / "models", scale.students
     data.open_folder(out)
     say(f"1/6 Writing {scale.sizes.corpus:,} synthetic documents, their corpus, and three data sets ...")
@@ -305,16 +300,11 @@ def _annotate(model: Path, tasks: Path) -> tuple[Text, ...]:
     texts = []
     for one, entities in zip(documents, Annotator.from_pretrained(model)(documents), strict=True):
         found = tuple(Span(entity.start, entity.end, entity.type) for entity in entities)
-        texts.append(Text(one.text, found, one.spans, tuple(_differences(one, found))))
+        wrong = [("missed", span) for span in one.spans if span not in found]
+        wrong += [("not in the gold", span) for span in found if span not in one.spans]
+        differs = tuple(f"{how}: {one.text[span.start : span.end]} ({span.type})" for how, span in wrong)
+        texts.append(Text(one.text, found, one.spans, differs))
     return tuple(texts)
-
-
-def _differences(document: Document, found: Sequence[Span]) -> list[str]:
-    def said(span: Span) -> str:
-        return f"{document.text[span.start : span.end]} ({span.type})"
-
-    missed = [f"missed: {said(span)}" for span in document.spans if span not in found]
-    return missed + [f"not in the gold: {said(span)}" for span in found if span not in document.spans]
 
 
 def _rows(scores: Scores, how: dict[str, str], models: Path) -> tuple[Row, ...]:
@@ -322,19 +312,11 @@ def _rows(scores: Scores, how: dict[str, str], models: Path) -> tuple[Row, ...]:
     rows = []
     for (name, words), speed in zip(how.items(), speeds, strict=True):
         result = read_json(models / name / "run.json")["result"]
-        row = Row(
-            name,
-            words,
-            result["step"],
-            result["heldout_loss"],
-            result["parameters"],
-            (models / name / "model.safetensors").stat().st_size / 1e6,
-            speed,
-            {one.data: one.mean or 0.0 for one in scores.rows if one.model == name},
-            _mean(scores, name),
-            _mean(scores, name) / _mean(scores, TEACHER),
-        )
-        rows.append(row)
+        trained = (result["step"], result["heldout_loss"], result["parameters"])
+        megabytes = (models / name / "model.safetensors").stat().st_size / 1e6
+        by_task = {one.data: one.mean or 0.0 for one in scores.rows if one.model == name}
+        mean, share = _mean(scores, name), _mean(scores, name) / _mean(scores, TEACHER)
+        rows.append(Row(name, words, *trained, megabytes, speed, by_task, mean, share))
     return tuple(rows)
 
 

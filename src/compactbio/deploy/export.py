@@ -1,8 +1,9 @@
 """Export to ONNX: checked against the original on the user's data, and int8 only where it keeps the score."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -13,11 +14,12 @@ import torch
 from huggingface_hub import ModelCardData
 
 from compactbio import cards
-from compactbio.deploy.gate import Gate, gate_of
 from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
+from compactbio.documents import Document
+from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
-from compactbio.files import atomic_file, write_json, write_text
+from compactbio.files import atomic_file, value_digest, write_json, write_text
 from compactbio.modeling import loading, onnx, runtimes
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import Row
@@ -26,9 +28,10 @@ from compactbio.modeling.tokenizers import for_words
 from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.tasks import calibration_file
-from compactbio.tasks.calibration import CALIBRATED, Calibration
-from compactbio.tasks.data import Split
-from compactbio.tasks.registry import TASKS, Logits
+from compactbio.tasks import data as datasets
+from compactbio.tasks.calibration import CALIBRATED, Calibration, calibrate, findings, together
+from compactbio.tasks.data import Data, Split
+from compactbio.tasks.registry import TASKS, Logits, score
 from compactbio.training import run_folder
 
 FORMATS = {"onnx": "onnx-fp32", "onnx-int8": "onnx-int8"}
@@ -51,38 +54,102 @@ class Figures:
 
 @dataclass(frozen=True)
 class Exported:
-    """The result of an export.
+    """The result of an export."""
 
-    Args:
-        out: the folder.
-        file: the ONNX file in it.
-        task: "ner", "relation" or "qa".
-        metric: the main score, of several data sets the mean.
-        original: figures of PyTorch in fp32.
-        exported: figures of the exported model.
-        way: how it was quantised, "" for fp32.
-        tried: the ways that lost too much, with their scores.
-        max_loss: what the score was allowed to lose, in hundredths.
-        data: name, hash and counts of what was scored.
-        machine: what speed was measured on.
-        calibration: how the exported model's scores were calibrated on the data (see `tasks.calibration`), without
-            the curves; None where they were not.
-        not_compared: types of mentions that no data set is labelled for.
-    """
-
-    out: str
-    file: str
-    task: str
-    metric: str
-    original: Figures
+    out: str  # the folder
+    file: str  # the ONNX file in it
+    task: str  # "ner", "relation" or "qa"
+    metric: str  # the main score, of several data sets the mean
+    original: Figures  # of PyTorch in fp32
     exported: Figures
-    way: str
-    tried: tuple[tuple[str, float], ...]
-    max_loss: float
-    data: dict[str, Any] | None
-    machine: str
-    calibration: dict[str, Any] | None = None
-    not_compared: tuple[str, ...] = ()
+    way: str  # how it was quantised, "" for fp32
+    tried: tuple[tuple[str, float], ...]  # the ways that lost too much, with their scores
+    max_loss: float  # what the score was allowed to lose, in hundredths
+    data: dict[str, Any] | None  # name, hash and counts of what was scored
+    machine: str  # what speed was measured on
+    calibration: dict[str, Any] | None = None  # of its scores on the data, without the curves (see `tasks.calibration`)
+    not_compared: tuple[str, ...] = ()  # types of mentions that no data set is labelled for
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A data set encoded for the model; `types` are those of mentions that count (see `scoring.counted_types`)."""
+
+    documents: Sequence[Document]
+    encoded: Any
+    labels: Sequence[str]
+    types: Set[str] | None
+    golden: Mapping[str, Any] | None
+    described: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """The data sets on which an exported model is scored beside the original."""
+
+    source: loading.Source
+    task: str
+    parts: tuple[_Part, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of all data sets."""
+        return [row for part in self.parts for row in part.encoded.rows]
+
+    def logits(self, runtime: Runtime) -> Logits:
+        """The logits of all rows."""
+        return runtime.logits(self.rows)
+
+    def scores(self, logits: Logits) -> list[float]:
+        """The main score on each data set, in [0, 1]."""
+        return [
+            score(
+                own, self.task, part.documents, part.encoded, part.labels, self.source.config,
+                golden=part.golden, types=part.types,
+            )[1].main
+            for part, own in self._split(logits)
+        ]  # fmt: skip
+
+    def calibration(self, logits: Logits) -> Calibration | None:
+        """The calibration of what a model finds in the data; None where it finds nothing.
+
+        Raises UserError as `calibration.findings` does.
+        """
+        name, config = self.source.name, self.source.config
+        found = [
+            findings(self.task, part.documents, part.encoded, own, part.labels, config, name)
+            for part, own in self._split(logits)
+        ]
+        return calibrate(together(found), self.described())
+
+    def described(self) -> dict[str, Any]:
+        """What was scored, for a record: name, split, SHA-256 of the files, counts."""
+        records = [part.described for part in self.parts]
+        if len(records) == 1:
+            return records[0]
+        return {
+            "name": ", ".join(record["name"] for record in records),
+            "split": " and ".join(dict.fromkeys(record["split"] for record in records)),
+            "sha256": value_digest([record["sha256"] for record in records]),
+            "data": records,
+        }
+
+    def not_compared(self) -> tuple[str, ...]:
+        """The types of mentions that none of the data sets is labelled for."""
+        if self.task != "ner":
+            return ()
+        own = [parse(label) for label in TASKS["ner"].model_labels(self.source.config, self.source.name, [])]
+        compared = {
+            kind
+            for part in self.parts
+            for (_, kind), label in zip(own, part.labels, strict=True)
+            if part.types is None or parse(label)[1] in part.types
+        }
+        return tuple(sorted({kind for prefix, kind in own if prefix != "O"} - compared))
+
+    def _split(self, logits: Logits) -> list[tuple[_Part, Logits]]:
+        ends = [0, *accumulate(len(part.encoded.rows) for part in self.parts)]
+        return [(part, logits[a:b]) for part, (a, b) in zip(self.parts, pairwise(ends), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -106,42 +173,27 @@ def export(
     max_loss: float = 0.3,
     listener: Listener | None = None,
 ) -> Exported:
-    """Write a fine-tuned model as ONNX, with configuration, tokenizer and card.
+    """Write a fine-tuned model as ONNX, with configuration, tokenizer and card; arguments as for `compactbio.export`.
 
-    Int8 is kept only where the main score falls by at most `max_loss`; else weights are quantised by channel, then the
-    layers that suffer most are left in fp32.
-
-    Args:
-        model: folder or hub name.
-        format: "onnx", or "onnx-int8": int8 weights, activations quantised at run time.
-        out: the folder to write; may be the model's own.
-        data: a data set, or several, to score the original and the exported model on; int8 needs one, and must hold on
-            each of several.
-        split: of the data; by default devel where there is one, else test.
-        max_loss: in hundredths of the main score (0.3: 0.003).
-        listener: is told of the progress.
-
-    Raises UserError where int8 loses more in every way, where the exported model differs from the original, and for
-    whatever else the user can fix.
-
-    Examples:
-        >>> export("tagger", "onnx-int8", "tagger-int8", data="NER/NCBI-disease").way  # doctest: +SKIP
-        'by tensor'
+    Int8 is kept only where the main score falls on each data set by at most `max_loss` hundredths (0.3: 0.003); else
+    weights are quantised by channel, then the layers that suffer most are left in fp32. Raises UserError where it
+    falls more in every way, where the exported model differs from the original, and for whatever else the user can fix.
     """
     out, listener = Path(out), listener or Silent()
     if format not in FORMATS:
         raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
     source = loading.find(model)
     task = runtimes.task_of(source)
-    if format == "onnx-int8" and data is None:
+    if format == "onnx-int8" and not data:
         raise UserError(
             "Int8 can lose accuracy: name a data set of the model's kind on which it is scored against the original.",
             setting="data",
         )
     _check_out(out, source)
-    scored = gate_of(source, task, data, split) if data is not None else None
-    if scored and (missing := scored.not_compared()):
-        listener.note(f"Not compared, as no data set named is labelled for it: {', '.join(missing)}.")
+    scored = _gate(source, task, data, split) if data else None
+    not_compared = scored.not_compared() if scored else ()
+    if not_compared:
+        listener.note(f"Not compared, as no data set named is labelled for it: {', '.join(not_compared)}.")
     name = FORMATS[format]
     with loading.quiet():
         original = runtimes.load(source, "torch-fp32")
@@ -154,15 +206,14 @@ def export(
         fp32 = OnnxRuntime(folder / ONNX_FILES["onnx-fp32"], task, "onnx-fp32", source.config)
         _check_equal(original, fp32, _rows(source, task, scored), source)
         before = scored.scores(scored.logits(original)) if scored else None
-        if format == "onnx-int8" and scored is not None and before is not None:
-            accepted = _quantised(
-                Quantiser(program, torch_model, task, folder), scored, fp32, before, max_loss, listener
-            )
+        if format == "onnx-int8" and scored and before:
+            quantiser = Quantiser(program, torch_model, task, folder)
+            accepted = _quantised(quantiser, scored, fp32, before, max_loss, listener)
         else:
             accepted = _Accepted(fp32, fmean(scored.scores(scored.logits(fp32))) if scored else None)
         listener.note("Timing ...")
-        sentences = runtimes.random_rows(source.config, task)
-        speeds = runtimes.tokens_per_second({"original": original, name: accepted.runtime}, sentences)
+        loaded = {"original": original, name: accepted.runtime}
+        speeds = runtimes.tokens_per_second(loaded, runtimes.random_rows(source.config, task))
         weights = sum(path.stat().st_size for path in source.weights)
         file = ONNX_FILES[name]
         fitted = _calibrated(source, task, scored, accepted, listener)
@@ -179,17 +230,32 @@ def export(
             data=scored.described() if scored else None,
             machine=f"{processor()}, {torch.get_num_threads()} threads",
             calibration=calibration_file.without_curves(fitted) if fitted else None,
-            not_compared=scored.not_compared() if scored else (),
+            not_compared=not_compared,
         )
         _write(result, source, folder / file, out)
         if fitted:
-            exported = runtimes.find(out)
-            calibration_file.keep(out, name, runtimes.digest(exported, name), fitted)
+            calibration_file.keep(out, name, runtimes.digest(runtimes.find(out), name), fitted)
     return result
 
 
+def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | Path], split: Split | None) -> _Gate:
+    """The data sets that a user names, encoded for a model. Raises UserError as `tasks.data.find` does."""
+    paths = [data] if isinstance(data, str | Path) else data
+    return _Gate(source, task, tuple(_part(source, task, datasets.find(path, task), split) for path in paths))
+
+
+def _part(source: loading.Source, task: str, found: Data, split: Split | None) -> _Part:
+    chosen: Split = split or ("devel" if "devel" in found.files and not found.single else "test")
+    documents = found.read(chosen, whole=True)
+    labels = TASKS[task].model_labels(source.config, source.name, documents)
+    encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, scoring.settings_of(source, task))
+    golden = found.golden() if chosen == "test" else None
+    described = scoring.described(found, chosen, documents, whole=found.single)
+    return _Part(documents, encoded, labels, scoring.counted_types(found, documents, labels), golden, described)
+
+
 def _calibrated(
-    source: loading.Source, task: str, scored: Gate | None, accepted: _Accepted, listener: Listener
+    source: loading.Source, task: str, scored: _Gate | None, accepted: _Accepted, listener: Listener
 ) -> Calibration | None:
     """The calibration of an exported model: fitted to the data of the gate, or that of PyTorch; why there is none is
     reported."""
@@ -225,7 +291,7 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
     return list(rows[:: max(1, len(rows) // _DATA_ROWS)])
 
 
-def _rows(source: loading.Source, task: str, scored: Gate | None) -> list[Row]:
+def _rows(source: loading.Source, task: str, scored: _Gate | None) -> list[Row]:
     """Rows of the task to compare logits on: some of the data, where there are any, and random ones of all lengths."""
     longest = min(scoring.settings_of(source, task).max_length, _LONGEST_RANDOM)
     random = runtimes.random_rows(source.config, task, longest)
@@ -242,7 +308,7 @@ def _check_equal(original: Runtime, exported: Runtime, rows: Sequence[Row], sour
 
 
 def _quantised(
-    quantiser: Quantiser, scored: Gate, fp32: Runtime, before: list[float], max_loss: float, listener: Listener
+    quantiser: Quantiser, scored: _Gate, fp32: Runtime, before: list[float], max_loss: float, listener: Listener
 ) -> _Accepted:
     """The first way of quantising whose score falls by at most `max_loss` hundredths on each data set."""
     tried: list[tuple[str, float]] = []
@@ -264,7 +330,7 @@ def _quantised(
     )
 
 
-def _ways(quantiser: Quantiser, fp32: Runtime, scored: Gate, listener: Listener) -> Iterator[tuple[str, OnnxRuntime]]:
+def _ways(quantiser: Quantiser, fp32: Runtime, scored: _Gate, listener: Listener) -> Iterator[tuple[str, OnnxRuntime]]:
     """From the fastest to the most careful; each is made when it is asked for."""
     yield "by tensor", quantiser.make(per_channel=False)
     yield "by channel", quantiser.make(per_channel=True)
@@ -305,14 +371,8 @@ def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> N
     }
     models = {**(onnx.exports(out) or {}), result.file: record}
     if not in_place:
-        write_text(out / "README.md", _card(out.resolve().name, source, models))
+        public, tags = source.public_name(), ["biomedical", "compactbio", "onnx"]
+        data = ModelCardData(library_name="onnx", tags=tags, base_model=public if "/" in public else None)
+        card = cards.render("exported", data, name=out.resolve().name, source=public, exports=models)
+        write_text(out / "README.md", card)
     write_json(out / onnx.RECORD, {"model": source.digest, "exports": models})
-
-
-def _card(name: str, source: loading.Source, exports: Mapping[str, Mapping[str, Any]]) -> str:
-    """The model card; `exports` are the records of all exports in the folder by file."""
-    public = source.public_name()
-    data = ModelCardData(
-        library_name="onnx", tags=["biomedical", "compactbio", "onnx"], base_model=public if "/" in public else None
-    )
-    return cards.render("exported", data, name=name, source=public, exports=exports)

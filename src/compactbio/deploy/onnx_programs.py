@@ -77,13 +77,7 @@ class Quantiser:
         return [_EMBEDDINGS, *(f"layer {i}" for i in layers)]
 
     def make(self, *, per_channel: bool, only: str | None = None, without: Sequence[str] = ()) -> OnnxRuntime:
-        """An int8 model.
-
-        Args:
-            per_channel: whether each channel of a weight has its own scale.
-            only: the one group to quantise; by default all.
-            without: groups to leave in fp32.
-        """
+        """An int8 model: of all groups, of `only` one, or `without` some; with a scale per weight, or per channel."""
         from transformers.exporters import ExportFormat, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
         nodes = self._nodes()

@@ -41,60 +41,39 @@ _RATIOS = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the models are run on, and how.
+    """What the models are run on, and how."""
 
-    Args:
-        processor: its name.
-        device: "cpu", or the GPU's name.
-        threads: of torch.
-        precision: of weights and arithmetic, "bf16" or "fp32".
-        torch: its version.
-        latency_tokens: of the one sentence that latency is of.
-        sentence_tokens: of each sentence of a batch.
-        sentences: per batch, packed end to end, that throughput and memory are of.
-    """
-
-    processor: str
-    device: str
-    threads: int
-    precision: str
-    torch: str
-    latency_tokens: int
-    sentence_tokens: int
-    sentences: int
+    processor: str  # its name
+    device: str  # "cpu", or the GPU's name
+    threads: int  # of torch
+    precision: str  # of weights and arithmetic, "bf16" or "fp32"
+    torch: str  # its version
+    latency_tokens: int  # of the one sentence that latency is of
+    sentence_tokens: int  # of each sentence of a batch
+    sentences: int  # per batch, packed end to end, that throughput and memory are of
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The figures of one model; all but `parameters` and `disk_bytes` are of the encoder, without pooler and head.
-
-    Args:
-        parameters: what the weight files hold.
-        embedding_parameters: of `encoder_parameters`.
-        encoder_parameters: embeddings and layers.
-        flops_per_token: at `conditions.sentence_tokens`.
-        latency_ms: a median; `latency_p95_ms` the 95th percentile.
-        peak_memory_bytes: what loading and a batch add to a process.
-        ratios: this model's figures over those of `baseline`.
-    """
+    """The figures of one model; all but `parameters` and `disk_bytes` are of the encoder, without pooler and head."""
 
     model: str
     family: str
     layers: int
     hidden_size: int
     heads: int
-    parameters: int
-    embedding_parameters: int
-    encoder_parameters: int
+    parameters: int  # what the weight files hold
+    embedding_parameters: int  # of `encoder_parameters`
+    encoder_parameters: int  # embeddings and layers
     disk_bytes: int
-    flops_per_token: int
-    latency_ms: float
-    latency_p95_ms: float
+    flops_per_token: int  # at `conditions.sentence_tokens`
+    latency_ms: float  # a median
+    latency_p95_ms: float  # the 95th percentile
     throughput_tokens_per_second: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int  # what loading and a batch add to a process
     conditions: Conditions
     baseline: str = ""
-    ratios: dict[str, float] = field(default_factory=dict)
+    ratios: dict[str, float] = field(default_factory=dict)  # this model's figures over those of `baseline`
 
 
 def profile(
@@ -105,20 +84,11 @@ def profile(
     threads: int | None = None,
     listener: Listener | None = None,
 ) -> list[Profile]:
-    """Profile models in turns, in the precision that is this machine's default.
+    """Profile models (folders or hub names), each once, in turns, in the precision that is this machine's default.
 
-    Args:
-        models: folders or hub names; each is measured once, in this order.
-        baseline: the first model unless named; one that is not among the models comes first.
-        sentences: per batch, of 128 tokens, or of as many as every model has positions.
-        threads: by default torch's own number.
-        listener: is told of the progress.
-
-    Raises UserError for no models, a model that does not exist or is not supported, and weights that cannot be read.
-
-    Examples:
-        >>> [p.parameters for p in profile(["models/teacher", "models/distil-biobert"])]  # doctest: +SKIP
-        [108341760, 65813760]
+    The baseline is the first model unless named; one that is not among the models comes first. The `sentences` of a
+    batch have 128 tokens, or as many as every model has positions. `threads` are by default torch's own number. Raises
+    UserError for no models, a model that does not exist or is not supported, and weights that cannot be read.
     """
     listener = listener or Silent()
     baseline = str(baseline) if baseline else None
@@ -144,14 +114,11 @@ def profile(
         times = take_times(loaded, conditions, ROUNDS, listener)
     found = [_figures(*figures, conditions) for figures in zip(sources, loaded, times, memory, strict=True)]
     reference = found[names.index(baseline or names[0])]
-    return [
-        replace(
-            figures,
-            baseline=reference.model,
-            ratios={name: getattr(figures, f) / getattr(reference, f) for name, f in _RATIOS.items()},
-        )
-        for figures in found
-    ]
+
+    def ratios(figures: Profile) -> dict[str, float]:
+        return {name: getattr(figures, figure) / getattr(reference, figure) for name, figure in _RATIOS.items()}
+
+    return [replace(figures, baseline=reference.model, ratios=ratios(figures)) for figures in found]
 
 
 def in_order(models: Sequence[str], baseline: str | None) -> list[str]:
@@ -254,15 +221,10 @@ def peak_memory(source: Source, conditions: Conditions) -> int:
 
     What the libraries use before the model is loaded is not counted. On CUDA it is the device's memory instead.
     """
+    command = [sys.executable, "-m", "compactbio.deploy.profile"]
     arguments = json.dumps([str(source.folder), asdict(conditions)])
     # In a session of its own, so that Ctrl-C reaches this process alone, which then ends the other.
-    child = subprocess.run(
-        [sys.executable, "-m", "compactbio.deploy.profile", arguments],
-        stdout=subprocess.PIPE,
-        check=True,
-        start_new_session=True,
-    )
-    return int(child.stdout)
+    return int(subprocess.check_output([*command, arguments], start_new_session=True))
 
 
 def _print_peak_memory() -> None:
