@@ -20,7 +20,7 @@ from compactbio.modeling.heads import AUTO, predictor_of
 from compactbio.modeling.packing import pack
 from compactbio.modeling.sharing import evaluating
 from compactbio.objectives import labelled
-from compactbio.objectives.losses import probabilities_kl
+from compactbio.objectives.terms import probabilities_kl
 from compactbio.tasks import units
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings

@@ -1,7 +1,7 @@
 """The engine of all training: a model in memory, trained in place on steps of packed micro-batches."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,7 @@ from compactbio.errors import UserError
 from compactbio.modeling import hardware
 from compactbio.modeling.families import depth
 from compactbio.modeling.packing import Packed
-from compactbio.objectives import Distiller
-from compactbio.objectives.terms import TERMS
+from compactbio.objectives import Distiller, reads
 from compactbio.recipes import LossTerm, Recipe
 from compactbio.training import masked_lm
 from compactbio.training.batches import Steps
@@ -160,7 +159,7 @@ def distil(
     try:
         return fit(distiller, batches, validation, arguments, [*callbacks, head_first], checkpoint, keys_read=keys_read)
     finally:
-        head_first.release()
+        head_first.train(True)
 
 
 class _HeadFirst(TrainerCallback):  # type: ignore[misc]
@@ -173,23 +172,18 @@ class _HeadFirst(TrainerCallback):  # type: ignore[misc]
         self._steps, self._encoder = steps, encoder
         self._kept: list[nn.Parameter] = []
 
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        # Not those that something else holds fixed.
+        self._kept = [p for p in self._encoder.parameters() if p.requires_grad]
+
     def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < self._steps and not self._kept:
-            # Not those that something else holds fixed.
-            self._kept = [p for p in self._encoder.parameters() if p.requires_grad]
-            _train(self._kept, False)
-        elif state.global_step >= self._steps:
-            self.release()
+        if state.global_step <= self._steps:
+            self.train(state.global_step == self._steps)
 
-    def release(self) -> None:
-        """Let the encoder be trained again."""
-        _train(self._kept, True)
-        self._kept = []
-
-
-def _train(parameters: Iterable[nn.Parameter], trained: bool) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(trained)
+    def train(self, trained: bool) -> None:
+        """Say whether the encoder is trained."""
+        for parameter in self._kept:
+            parameter.requires_grad_(trained)
 
 
 def _keys_read(recipe: Recipe, layers: int) -> Collection[int]:
@@ -222,10 +216,5 @@ def arguments_for(
         save_steps=recipe.save_every,
         dataloader_num_workers=4 if hardware.uses_gpu() else 0,
         # A loss that reads no logits leaves the head, and maybe the last layers, without a gradient.
-        ddp_find_unused_parameters=bool(recipe.head_steps) or not any(TERMS[term].logits for term in recipe.loss),
+        ddp_find_unused_parameters=bool(recipe.head_steps) or not reads(recipe, "logits"),
     )
-
-
-def reads_teacher_logits(recipe: Recipe) -> bool:
-    """Whether a loss term compares predictions, for which the teacher needs an MLM head."""
-    return any(TERMS[term].teacher_logits for term in recipe.loss)

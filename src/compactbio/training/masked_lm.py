@@ -14,7 +14,7 @@ from compactbio.modeling.packing import Packed, encode
 from compactbio.modeling.sharing import evaluating
 from compactbio.modeling.templates import special_ids
 from compactbio.objectives import labelled
-from compactbio.objectives.losses import mlm
+from compactbio.objectives.terms import mlm
 
 # The epoch that held-out rows are masked in; no training reaches it.
 HELDOUT_EPOCH = 2**23 - 1

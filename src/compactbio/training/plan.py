@@ -16,13 +16,13 @@ from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import depth, encoder_parameters
-from compactbio.objectives.matching import attention_width
+from compactbio.objectives import attention_width, reads
 from compactbio.objectives.terms import TERMS
 from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
 from compactbio.training import batches, masked_lm, pretraining
-from compactbio.training.engine import arguments_for, distil, reads_teacher_logits
+from compactbio.training.engine import arguments_for, distil
 from compactbio.training.masked_lm import Masking
 
 
@@ -256,10 +256,9 @@ def training_flops_per_token(
     # The mean length of a token's row, and the share of tokens that are masked, never [CLS] and [SEP].
     length = sum(n * n for n in lengths) / tokens
     masked = recipe.mlm_probability * sum(max(n - 2, 0) for n in lengths) / tokens
-    terms = [TERMS[term] for term in recipe.loss]
-    passes = [(student, 3, any(term.logits for term in terms))]
+    passes = [(student, 3, reads(recipe, "logits"))]
     if teacher is not None and recipe.kind == "distil":
-        passes.append((teacher, 1, any(term.teacher_logits for term in terms)))
+        passes.append((teacher, 1, reads(recipe, "teacher_logits")))
     forward = sum(
         times * (hardware.flops_per_token(model.base_model, length) + headed * masked * hardware.head_flops(model))
         for model, times, headed in passes
@@ -267,7 +266,8 @@ def training_flops_per_token(
     if teacher is None:
         return forward
     # Maps per citation: one per layer, or those of queries, keys and values.
-    maps = sum(depth(student) * term.attentions + 3 * term.relations for term in terms)
+    parts = [part for term in recipe.loss for part in TERMS[term][1]]
+    maps = depth(student) * parts.count("attentions") + 3 * parts.count("relations")
     return forward + maps * 2 * length * (3 * attention_width(student) + attention_width(teacher))
 
 
@@ -324,7 +324,7 @@ def _heldout_seconds(
         return min(taken) * share
 
     scored = (1 + math.ceil(recipe.steps / recipe.eval_every)) * seconds(student)
-    return scored + (seconds(teacher.float()) if teacher is not None and reads_teacher_logits(recipe) else 0.0)
+    return scored + (seconds(teacher.float()) if teacher is not None and reads(recipe, "teacher_logits") else 0.0)
 
 
 def _checkpoint_seconds(recipe: Recipe, student: PreTrainedModel, *, keeps_best: bool) -> float:

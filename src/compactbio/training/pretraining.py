@@ -18,10 +18,11 @@ from compactbio.files import write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, family_of
 from compactbio.modeling.students import build_student, random_student
+from compactbio.objectives import reads
 from compactbio.recipes import Recipe
 from compactbio.training import batches, masked_lm, reporting, run_folder
 from compactbio.training.cards import pretrained_card
-from compactbio.training.engine import arguments_for, distil, reads_teacher_logits
+from compactbio.training.engine import arguments_for, distil
 from compactbio.training.masked_lm import Masking
 
 
@@ -177,7 +178,7 @@ def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel, tup
     notes = () if has_head or recipe.start == "random" else (_drawn(inputs.start.public_name(), recipe),)
     if inputs.teacher is None:
         return None, student, notes
-    if reads_teacher_logits(recipe) and not has_head:
+    if reads(recipe, "teacher_logits") and not has_head:
         raise UserError(
             f"{inputs.teacher.name} has no MLM head, which the recipe's loss reads from the teacher: first train a "
             "recipe of kind continue, such as bio-distilbert-cased, with this model as its init; then take the "
@@ -215,7 +216,7 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
         recipe, inputs.precision, out / run_folder.CHECKPOINTS, validates=validates, starts=begun.checkpoint is None
     )
     teacher_score = None
-    if validates and teacher is not None and reads_teacher_logits(recipe):
+    if validates and teacher is not None and reads(recipe, "teacher_logits"):
         # Before the teacher is taken to half precision for training: both models are scored in the same way.
         teacher_score = masked_lm.score_heldout(teacher.to(processes.device), held, bf16=arguments.bf16)
     with reporting.reporters(out, recipe.name) as callbacks:

@@ -16,7 +16,8 @@ from compactbio.modeling.heads import ARCHITECTURES, task_logits
 from compactbio.modeling.loading import Source
 from compactbio.modeling.packing import NO_LABEL, Packed
 from compactbio.objectives import Counts, Losses, counts_of, labelled
-from compactbio.objectives.losses import probabilities_kl, wide
+from compactbio.objectives.attention import wide
+from compactbio.objectives.terms import probabilities_kl
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import has_independent_outputs
 
