@@ -12,7 +12,6 @@ from torch import Tensor
 from compactbio.documents import Document, names
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError
-from compactbio.files import value_digest
 from compactbio.formats.checks import counting_left_out
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data, Split
@@ -71,19 +70,6 @@ class Corpora:
     @property
     def train(self) -> list[Document]:
         return [document for part in self.parts for document in part.train]
-
-    @property
-    def devel(self) -> list[Document]:
-        return [document for part in self.parts for document in part.devel]
-
-    def devel_record(self) -> dict[str, Any]:
-        """The devel splits, for the record of what was measured on them."""
-        digests = [part.data.digests["devel"] for part in self.parts if part.devel]
-        return {
-            "name": self.name,
-            "split": "devel",
-            "sha256": digests[0] if len(digests) == 1 else value_digest(digests),
-        }
 
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed, as a JSON value."""

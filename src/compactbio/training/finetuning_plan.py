@@ -16,15 +16,14 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters
-from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.packing import Row
 from compactbio.progress import Listener, Silent
 from compactbio.tasks import units
 from compactbio.training import batches, engine, soft_labels, unlabelled
-from compactbio.training.finetuning import Inputs, collect, labelled_rows
+from compactbio.training.finetuning import Inputs, collect
 from compactbio.training.plan import Clock, machine
 from compactbio.training.soft_labels import Ensemble
 from compactbio.training.task_model import TaskModel
-from compactbio.training.teaching import check_workers
 
 _STEPS = 8  # that are timed, after one that warms up
 
@@ -67,6 +66,7 @@ class FinetuningPlan:
     precision: str
 
 
+@loading.quiet()
 def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **options: Any) -> FinetuningPlan:
     """Forecast what `finetuning.finetune` with the same arguments takes; nothing is written.
 
@@ -78,20 +78,11 @@ def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **op
 
     Raises UserError as `finetune` does.
     """
-    listener = listener or Silent()
-    inputs = collect(data, model, **options)
-    with loading.quiet():
-        return _plan(inputs, listener)
-
-
-def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
+    inputs, listener = collect(data, model, **options), listener or Silent()
     chosen, teaching = inputs.settings, inputs.teaching
     if teaching is not None:
-        check_workers(teaching)
-    encoded, allowed = labelled_rows(inputs)
-    labelled = [row for row in encoded.rows if (row.labels != NO_LABEL).any()]
-    if not labelled:
-        raise UserError(f"{inputs.corpora.name}: nothing in its train split carries a label.")
+        teaching.check_workers()
+    _, allowed, labelled = inputs.labelled_rows()
     documents, rows, lengths, teacher_seconds = 0, 0, 0.0, 0.0
     if teaching is not None and chosen.distil_weight:
         sample: Sequence[Document] = inputs.corpora.train[: soft_labels.CHUNK]

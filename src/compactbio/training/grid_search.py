@@ -2,23 +2,20 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from compactbio.errors import UserError
-from compactbio.files import read_json, refuse_foreign, write_json, write_text
+from compactbio.files import read_json, refuse_foreign, write_json
 from compactbio.modeling import loading
-from compactbio.modeling.families import encoder_parameters
-from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
-from compactbio.training.cards import finetuned_card
-from compactbio.training.finetuning import Finetuned, finetune
+from compactbio.training.finetuning import Finetuned, finetune, finish
 
 SEARCH = "search.json"
 # Multiples of the default learning rate, and batch sizes: BioBERT's own grid is of this kind (Lee et al. 2020, 3.3).
@@ -134,12 +131,8 @@ def _keep_best(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, A
             shutil.copy2(file, out / file.name)
     table = tuple({**point, "devel": result.devel, "epoch": result.epoch} for point, result in trials)
     result = replace(best, out=str(out), trials=table)
-    inputs = _record(out)["identity"]
     with loading.quiet():
-        parameters = encoder_parameters(loading.load_for(loading.find(out), TASKS[best.task].auto))
-    run_folder.finish(out, inputs, asdict(result))
-    calibrations = calibration_file.summary(out)
-    card = finetuned_card(out.name, inputs, asdict(result), parameters, calibrations=calibrations)
-    write_text(out / "README.md", card)
+        model = loading.load_for(loading.find(out), TASKS[best.task].auto)
+    finish(out, _record(out)["identity"], result, model)
     write_json(out / SEARCH, {"search": wanted, "trials": table})
     return result

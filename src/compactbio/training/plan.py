@@ -155,6 +155,7 @@ class Plan:
     elsewhere: tuple[Elsewhere, ...]
 
 
+@loading.quiet()
 def plan(
     recipe: Recipe,
     corpus: str | Path,
@@ -176,33 +177,28 @@ def plan(
 
     Raises UserError as `pretraining.train` does.
     """
-    found = [hardware.find(wanted) for wanted in devices]
+    found, listener = [hardware.find(wanted) for wanted in devices], listener or Silent()
     inputs = pretraining.collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
-    with loading.quiet():
-        return _plan(inputs, found, listener or Silent())
-
-
-def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Accelerator]], listener: Listener) -> Plan:
     recipe = inputs.recipe
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
     listener.note("Loading the models ...")
-    teacher, student, _ = pretraining.models(inputs)
+    taught_by, student, _ = pretraining.models(inputs)
     # Counted before the models are trained.
-    parameters, teachers = encoder_parameters(student), encoder_parameters(teacher) if teacher else None
+    parameters, teachers = encoder_parameters(student), encoder_parameters(taught_by) if taught_by else None
     rows = inputs.manifest["rows"]["train"]
     tokens_per_row = inputs.manifest["tokens"]["train"] / rows
     tokens_per_step = recipe.batch_size * tokens_per_row
-    flops_per_token = training_flops_per_token(recipe, student, teacher, _lengths(splits["train"]))
+    flops_per_token = training_flops_per_token(recipe, student, taught_by, _lengths(splits["train"]))
     flops = flops_per_token * tokens_per_step * recipe.steps
-    elsewhere = tuple(_elsewhere(count, device, flops, student, teacher, recipe) for count, device in devices)
-    timed = _timed(inputs, student, teacher, batches.Masked(splits["train"], masking), tokens_per_row, listener)
+    elsewhere = tuple(_elsewhere(count, device, flops, student, taught_by, recipe) for count, device in found)
+    timed = _timed(inputs, student, taught_by, batches.Masked(splits["train"], masking), tokens_per_row, listener)
     seconds_per_token = statistics.median(
         (step - update) / tokens for step, update, tokens in zip(timed.seconds, timed.update, timed.tokens, strict=True)
     )
     seconds_per_step = seconds_per_token * tokens_per_step + statistics.median(timed.update)
     training = seconds_per_step * recipe.steps
-    heldout = _heldout_seconds(inputs, splits, masking, student, teacher)
+    heldout = _heldout_seconds(inputs, splits, masking, student, taught_by)
     saving = _checkpoint_seconds(recipe, student, keeps_best=heldout > 0)
     return Plan(
         recipe=recipe.name,
@@ -273,8 +269,7 @@ def training_flops_per_token(
 
 def _lengths(rows: Any) -> list[int]:
     """The lengths of rows spread evenly over a corpus."""
-    places = range(0, len(rows), max(1, len(rows) // _SAMPLE))
-    return [len(ids) for ids in batches.read_rows(rows, list(places))]
+    return [len(ids) for ids in batches.read_rows(rows, range(0, len(rows), max(1, len(rows) // _SAMPLE)))]
 
 
 def _timed(
@@ -301,11 +296,7 @@ def _timed(
 
 
 def _heldout_seconds(
-    inputs: pretraining.Inputs,
-    splits: Any,
-    masking: Masking,
-    student: PreTrainedModel,
-    teacher: PreTrainedModel | None,
+    inputs: pretraining.Inputs, splits: Any, masking: Masking, student: PreTrainedModel, teacher: PreTrainedModel | None
 ) -> float:
     """Seconds for scoring the held-out rows over the run, the teacher once."""
     if "holdout" not in splits:

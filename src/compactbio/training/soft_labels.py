@@ -7,7 +7,6 @@ computes what is missing, and every later run with the same teacher and texts co
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations, islice, pairwise
@@ -82,7 +81,6 @@ class Teacher:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Its tokenizer."""
         return loading.tokenizer_of(self.source)
 
     @cached_property
@@ -289,19 +287,21 @@ class Ensemble:
 
         Raises UserError where the cache cannot be written, or holds something else.
         """
-        content = _content(documents)
-        return [self._scores(teacher, documents, content) for teacher in self._teachers]
+        content, found = _content(documents), []
+        for teacher in self._teachers:
+            table = read(self._filled(teacher, documents, content), teacher.digest, teacher.source.name)
+            values, borders = columns_of(table)["scores"]
+            width = len(teacher.labels) or 2
+            groups = [values[a:b].reshape(-1, width) for a, b in pairwise(borders.tolist())]
+            found.append([teacher.arranged(group) for group in groups])
+        return found
 
     def _filled(self, teacher: Teacher, documents: Sequence[Document], content: str) -> Path:
         path = self.folder(teacher) / f"{content[:32]}.arrow"
         if not path.exists():
-            write(path, _columns_of(self._computed(teacher, documents, content)), teacher.digest)
+            scores = [group.astype(np.float16).ravel() for group in self._computed(teacher, documents, content)]
+            write(path, {"scores": scores}, teacher.digest)
         return path
-
-    def _scores(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
-        path = self._filled(teacher, documents, content)
-        found = _scores_in(read(path, teacher.digest, teacher.source.name), len(teacher.labels) or 2)
-        return [teacher.arranged(scores) for scores in found]
 
     def _computed(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
         runtime = self._loaded.get(teacher.digest) or runtimes.load(teacher.source, teacher.runtime)
@@ -322,29 +322,16 @@ def chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 def _content(documents: Sequence[Document]) -> str:
     """The digest of what a model reads of documents."""
-    return value_digest([[d.text, d.tokenised, _related(d), _questions(d)] for d in documents])
-
-
-def _related(document: Document) -> list[Any]:
-    ends = [end for relation in document.relations for end in (relation.head, relation.tail)]
-    return [document.spans[end].places if isinstance(end, int) else end for end in ends]
-
-
-def _questions(document: Document) -> list[list[str]]:
-    return [[question.id, question.text, question.kind] for question in document.questions]
+    read = []
+    for document in documents:
+        ends = [end for relation in document.relations for end in (relation.head, relation.tail)]
+        related = [document.spans[end].places if isinstance(end, int) else end for end in ends]
+        questions = [[question.id, question.text, question.kind] for question in document.questions]
+        read.append([document.text, document.tokenised, related, questions])
+    return value_digest(read)
 
 
 # -- files of arrays
-
-
-def _columns_of(groups: Sequence[Scores]) -> dict[str, list[NDArray[Any]]]:
-    return {"scores": [scores.astype(np.float16).ravel() for scores in groups]}
-
-
-def _scores_in(table: pa.Table, width: int) -> list[Scores]:
-    column = table["scores"].combine_chunks()
-    values, borders = column.values.to_numpy(), column.offsets.to_numpy()
-    return [values[a:b].reshape(-1, width) for a, b in pairwise(borders.tolist())]
 
 
 def write(path: Path, columns: Mapping[str, Sequence[NDArray[Any]]], owner: str) -> None:
@@ -352,9 +339,13 @@ def write(path: Path, columns: Mapping[str, Sequence[NDArray[Any]]], owner: str)
 
     Raises UserError where the disk is full or may not be written.
     """
-    arrays = {name: _lists(rows) for name, rows in columns.items()}
-    table = pa.table(arrays).replace_schema_metadata({_OWNER: owner})
-    with writing(path):
+    arrays = {}
+    for name, rows in columns.items():
+        borders = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+        values = np.concatenate(rows) if rows else np.empty(0, dtype=np.float16)
+        arrays[name] = pa.ListArray.from_arrays(pa.array(borders), pa.array(values))
+    table = pa.table(arrays, metadata={_OWNER: owner})
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             atomic_file(path) as partial,
@@ -362,12 +353,15 @@ def write(path: Path, columns: Mapping[str, Sequence[NDArray[Any]]], owner: str)
             pa.ipc.new_stream(file, table.schema) as stream,
         ):
             stream.write_table(table)
-
-
-def _lists(rows: Sequence[NDArray[Any]]) -> pa.Array:
-    borders = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    values = np.concatenate(rows) if rows else np.empty(0, dtype=np.float16)
-    return pa.ListArray.from_arrays(pa.array(borders), pa.array(values))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full and sentence_for(error) is None:
+            raise
+        problem = "no space is left on the device" if full else "it cannot be written"
+        raise UserError(
+            f"{path.parent}: {problem}; free some space, or fix that, and run the same command again: what the "
+            "teachers computed is kept (COMPACTBIO_CACHE names the folder of the cache)."
+        ) from error
 
 
 def read(path: Path, owner: str, name: str) -> pa.Table:
@@ -384,17 +378,9 @@ def read(path: Path, owner: str, name: str) -> pa.Table:
     return table
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Within it an error of the disk becomes one sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        problem = "no space is left on the device" if full else sentence_for(error)
-        if problem is None:
-            raise
-        raise UserError(
-            f"{path.parent}: {problem if full else 'it cannot be written'}; free some space, or fix that, and run the "
-            "same command again: what the teachers computed is kept (COMPACTBIO_CACHE names the folder of the cache)."
-        ) from error
+def columns_of(table: pa.Table) -> dict[str, tuple[NDArray[Any], NDArray[np.int32]]]:
+    """Of each column the values of its arrays, end to end, and where each array begins and the last one ends."""
+    # A file has one batch, or none where it has no row; joined, they would be copied into memory.
+    columns = zip(table.column_names, table.columns, strict=True)
+    arrays = {name: column.chunk(0) if len(table) else column.combine_chunks() for name, column in columns}
+    return {name: (array.values.to_numpy(), array.offsets.to_numpy()) for name, array in arrays.items()}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from compactbio import formats
@@ -81,14 +80,10 @@ class Texts:
     task: str
     held_out: HeldOut
 
-    def of(self, files: tuple[Path, ...]) -> "Texts":
-        """The same of other files."""
-        return Texts(files, self.task, self.held_out)
-
     def chunks(self) -> Iterator[list[Document]]:
         """The documents in the lists in which teachers compute them; none has documents of two files."""
         for path in self.files:
-            yield from soft_labels.chunks(self.of((path,)).documents())
+            yield from soft_labels.chunks(replace(self, files=(path,)).documents())
 
     def documents(self, counts: Counter[str] | None = None) -> Iterator[Document]:
         """The documents to learn from, read one at a time; what is left out is added to `counts`.
@@ -116,16 +111,6 @@ def _readable(document: Document) -> Document:
         return document
     questions = tuple(replace(question, text=without_surrogates(question.text)) for question in document.questions)
     return replace(document, text=without_surrogates(document.text), questions=questions)
-
-
-def find_texts(names: Sequence[str | Path], task: str, held_out: Callable[[], HeldOut]) -> Texts | None:
-    """The texts in the files and folders that a user names; None where none are named.
-
-    Raises UserError for one that does not exist, or holds no texts.
-    """
-    if not names:
-        return None
-    return Texts(formats.find_texts(names).files, task, held_out())
 
 
 _UNITS = {"ner": "a word", "relation": "a marked pair", "qa": "a question with a passage"}
@@ -212,7 +197,7 @@ class StoredRows:
         self._task = writer.task
         tables = [soft_labels.read(writer.path(number), writer.owner, "this run") for number in range(files)]
         # Views of the mapped files, which are sliced a hundred times as fast as tables are.
-        self._columns = [{name: _views(table, name) for name in table.column_names} for table in tables]
+        self._columns = [soft_labels.columns_of(table) for table in tables]
         self._ends = np.cumsum([len(table) for table in tables]).tolist()
 
     def facts(self) -> NDArray[np.float32]:
@@ -226,21 +211,13 @@ class StoredRows:
         number = bisect_right(self._ends, place)
         at = place - (self._ends[number - 1] if number else 0)
         found = {name: values[ends[at] : ends[at + 1]] for name, (values, ends) in self._columns[number].items()}
-        ids, segments, pieces, own = (
-            found[name].astype(np.int64) for name in ("input_ids", "segments", "pieces", "units")
-        )
+        names = ("input_ids", "segments", "pieces", "units")
+        ids, segments, pieces, own = (found[name].astype(np.int64) for name in names)
         values = found["targets"].astype(np.float32).reshape(int(own.max()) + 1, -1)
         # Rounded to half precision, they no longer have the sum 1.
         targets = values / values.sum(0 if self._task == "qa" else 1, keepdims=True)
         labels = np.full(len(ids), NO_LABEL)
         return Row(ids, labels, segments if len(segments) else None, SoftLabels(pieces, own, targets))
-
-
-def _views(table: pa.Table, name: str) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """The values of a column of arrays, end to end, and where each array begins and the last one ends."""
-    # A file has one batch, or none where it has no row; joined, they would be copied into memory.
-    column = table[name].chunk(0) if len(table) else table[name].combine_chunks()
-    return column.values.to_numpy(), column.offsets.to_numpy()
 
 
 class ChosenRows:
