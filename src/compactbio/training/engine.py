@@ -3,10 +3,9 @@
 import os
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -28,8 +27,7 @@ from compactbio.training.step_trainer import StepTrainer, Trainable, Validation
 _CUTS_MODELS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended: at which step, and whether a signal stopped it."""
 
     step: int
@@ -139,8 +137,7 @@ def distil(
         callbacks: what reports on the training.
         checkpoint: a checkpoint of the same training to resume from.
 
-    SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the two
-    models do not fit the loss, where the loss is not finite, and where the disk is full; checkpoints are kept.
+    Ends early, and raises UserError, as `fit` does, and where the two models do not fit the loss.
     """
     if arguments is None:
         recipe = recipe.model_copy(update={"steps": len(batches)})

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +23,7 @@ from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
 from compactbio.training import batches, masked_lm, pretraining
-from compactbio.training.engine import arguments_for, distil
+from compactbio.training.engine import Outcome, arguments_for, distil
 from compactbio.training.masked_lm import Masking
 
 
@@ -33,6 +34,12 @@ class Timed:
     seconds: tuple[float, ...]
     update: tuple[float, ...]
     tokens: tuple[int, ...]
+
+    def medians(self) -> tuple[float, float]:
+        """The seconds per token, without the update, and of an update."""
+        steps = zip(self.seconds, self.update, self.tokens, strict=True)
+        per_token = statistics.median((seconds - update) / tokens for seconds, update, tokens in steps)
+        return per_token, statistics.median(self.update)
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
@@ -52,6 +59,13 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         self.seconds.append(ended - self._last)
         self._last = ended
         self.update.append(ended - self._updates)
+
+    def timed(self, outcome: Outcome, steps: batches.Steps) -> Timed:
+        """All steps but the first, which warms up. Raises UserError where a signal stopped them."""
+        if outcome.stopped:
+            raise UserError("Stopped before all steps were timed; start again.")
+        tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, len(steps)))
+        return Timed(tuple(self.seconds[1:]), tuple(self.update[1:]), tokens)
 
 
 def _now() -> float:
@@ -78,11 +92,7 @@ def time_steps(
     recipe = recipe.model_copy(update={"steps": count + 1, "head_steps": 0})
     clock = Clock()
     arguments = arguments_for(recipe, precision, None, validates=False, starts=True)
-    outcome = distil(student, teacher, steps, recipe, arguments=arguments, callbacks=[clock])
-    if outcome.stopped:
-        raise UserError("Stopped before all steps were timed; start again.")
-    tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, count + 1))
-    return Timed(tuple(clock.seconds[1:]), tuple(clock.update[1:]), tokens)
+    return clock.timed(distil(student, teacher, steps, recipe, arguments=arguments, callbacks=[clock]), steps)
 
 
 # The share of its data sheet's rate that an accelerator is taken to reach; none reaches all of it.
@@ -93,14 +103,11 @@ _ENOUGH = 10.0  # seconds of timed steps
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A run on accelerators, by their data sheet alone.
+    """A run on `count` accelerators, by their data sheet alone.
 
     Attributes:
-        device: the accelerator.
-        count: how many of them.
-        hours_at_full_rate: hours at all of the rate that the data sheet names.
-        hours: hours at `share` of it.
-        share: the share of the rate that is taken to be reached.
+        hours_at_full_rate: hours at all of the rate that the data sheet names, and
+        hours: at `share` of it.
         tokens_per_batch: tokens per micro-batch on a device.
         memory_bytes: an estimate per device: weights, gradients, AdamW's moments, and activations after Korthikanti et
             al. 2022 (section 4, without attention maps).
@@ -193,10 +200,8 @@ def plan(
     flops = flops_per_token * tokens_per_step * recipe.steps
     elsewhere = tuple(_elsewhere(count, device, flops, student, taught_by, recipe) for count, device in found)
     timed = _timed(inputs, student, taught_by, batches.Masked(splits["train"], masking), tokens_per_row, listener)
-    seconds_per_token = statistics.median(
-        (step - update) / tokens for step, update, tokens in zip(timed.seconds, timed.update, timed.tokens, strict=True)
-    )
-    seconds_per_step = seconds_per_token * tokens_per_step + statistics.median(timed.update)
+    seconds_per_token, update = timed.medians()
+    seconds_per_step = seconds_per_token * tokens_per_step + update
     training = seconds_per_step * recipe.steps
     heldout = _heldout_seconds(inputs, splits, masking, student, taught_by)
     saving = _checkpoint_seconds(recipe, student, keeps_best=heldout > 0)
@@ -305,17 +310,13 @@ def _heldout_seconds(
     held = batches.heldout_batches(splits["holdout"], masking, inputs.tokens)
     middle = held[len(held) // 2]
     share = sum(batch.borders[-1] for batch in held) / middle.borders[-1]
-
-    def seconds(model: PreTrainedModel) -> float:
-        taken = []
-        for _ in range(2):
-            began = time.perf_counter()
-            masked_lm.score_heldout(model, [middle], bf16=inputs.precision == "bf16")
-            taken.append(time.perf_counter() - began)
-        return min(taken) * share
-
-    scored = (1 + math.ceil(recipe.steps / recipe.eval_every)) * seconds(student)
-    return scored + (seconds(teacher.float()) if teacher is not None and reads(recipe, "teacher_logits") else 0.0)
+    # By model how often it is scored.
+    scored = {student: 1 + math.ceil(recipe.steps / recipe.eval_every)}
+    if teacher is not None and reads(recipe, "teacher_logits"):
+        scored[teacher.float()] = 1
+    bf16 = inputs.precision == "bf16"
+    calls = {model: partial(masked_lm.score_heldout, model, [middle], bf16=bf16) for model in scored}
+    return sum(scored[model] * taken * share for model, (taken,) in hardware.time_in_turns(calls, 1).items())
 
 
 def _checkpoint_seconds(recipe: Recipe, student: PreTrainedModel, *, keeps_best: bool) -> float:

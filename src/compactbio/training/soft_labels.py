@@ -122,15 +122,12 @@ def find_teachers(
     scheme: Scheme | None,
     precision: str,
 ) -> tuple[Teacher, ...]:
-    """The teachers of a student.
+    """The teachers of a student with `labels`, in the order of their ids.
 
     Args:
         names: folders or hub names; of "TYPE=NAME" only the mentions of that type count, or those of a teacher with one
             type, whatever it calls it (NER).
-        task: that of the data.
-        labels: the student's, in the order of their ids; none for QA.
         settings: how the student reads documents, but for its length.
-        scheme: how labels become classes (relations).
         precision: that teachers are computed in by PyTorch, "bf16" or "fp32"; exported ones keep their own.
 
     Raises UserError for a model of another task, or with other labels than the data; letter case does not tell labels

@@ -16,21 +16,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
 from compactbio.errors import UserError
 from compactbio.files import publish
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Losses, labelled
 from compactbio.training.batches import Steps
-from compactbio.training.run_folder import checkpoints, keep_best, refusing_full_disk, seal, step_of
+from compactbio.training.run_folder import best, checkpoints, keep_best, refusing_full_disk, seal, step_of
 
 
 class Trainable(Protocol):
@@ -149,7 +142,9 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.args.should_save and self.args.save_strategy != "no":
-            keep_best(self._folder, student, self._validation.better, metrics, self.state.global_step)
+            kept = best(self._folder)
+            if kept is None or self._validation.better(metrics, kept):
+                keep_best(self._folder, student, metrics, self.state.global_step)
         self._window.leave_out(started)
         return metrics
 

@@ -136,14 +136,11 @@ def count(texts: Texts) -> Counter[str]:
 
 @dataclass(frozen=True)
 class RowWriter:
-    """Makes a student's rows of chunks of documents, and writes each chunk's to a file of its own.
+    """Makes a student's rows of chunks of documents, and writes each chunk's to a file of its own in `folder`.
 
     Attributes:
-        folder: where the files are.
-        task: "ner", "relation" or "qa".
         encode: documents to the student's rows.
         scores: documents to the scores of each teacher, as of `soft_labels.Ensemble`.
-        temperature: T.
         nothing: the columns that stand for no mention or relation.
         owner: the digest of all that the rows depend on, but for the documents.
     """
