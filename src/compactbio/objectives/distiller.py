@@ -187,7 +187,11 @@ def match(student: PreTrainedModel, teacher: PreTrainedModel | None, recipe: Rec
         layers = tuple(enumerate(picked_layers(depth(teacher), depth(student), recipe.layer_map, "last")))
     if not reads(recipe, "relations"):
         return Match(layers)
-    relation = (depth(student) - 1, _relation_layer(depth(teacher), recipe))
+    last = depth(teacher) - 1
+    layer = last if recipe.relation_layer is None else recipe.relation_layer
+    if layer > last:
+        raise UserError(f"relation_layer {layer} is too high for a teacher of {last + 1} layers; take 0 to {last}.")
+    relation = (depth(student) - 1, layer)
     return Match(layers, relation, _relation_heads(attention_width(student), attention_width(teacher), recipe))
 
 
@@ -230,29 +234,17 @@ def _check_attention(model: PreTrainedModel, term: LossTerm) -> None:
         )
 
 
-def _relation_layer(layers: int, recipe: Recipe) -> int:
-    if recipe.relation_layer is None:
-        return layers - 1
-    if recipe.relation_layer >= layers:
-        raise UserError(
-            f"relation_layer {recipe.relation_layer} is too high for a teacher of {layers} layers; take 0 to "
-            f"{layers - 1}."
-        )
-    return recipe.relation_layer
-
-
 def _relation_heads(student: int, teacher: int, recipe: Recipe) -> int:
     """The recipe's number of relation heads; by default the largest up to 48 that divides both widths."""
     common = math.gcd(student, teacher)
     best = max(n for n in range(1, RELATION_HEADS + 1) if common % n == 0)
-    if recipe.relation_heads is None:
-        return best
-    if common % recipe.relation_heads:
+    wanted = recipe.relation_heads or best
+    if common % wanted:
         raise UserError(
-            f"relation_heads {recipe.relation_heads} does not divide the widths of {student} and {teacher}; "
-            f"take {best} or another number that divides both."
+            f"relation_heads {wanted} does not divide the widths of {student} and {teacher}; take {best} or another "
+            "number that divides both."
         )
-    return recipe.relation_heads
+    return wanted
 
 
 def attention_width(model: PreTrainedModel) -> int:

@@ -96,12 +96,8 @@ class Devel:
     def calibrate(self, folder: Path, model: PreTrainedModel, name: str) -> None:
         """Write the calibration of a model of NER or relations into the folder that it was just saved in.
 
-        Nothing is written for questions, and where the model finds nothing in devel. The model is left in fp32.
-
-        Args:
-            folder: of the model.
-            model: the same, loaded.
-            name: of all that it was fine-tuned on.
+        Nothing is written for questions, and where the model finds nothing in devel. The model is left in fp32. `name`
+        is that of all that it was fine-tuned on.
         """
         if self.task not in CALIBRATED:
             return

@@ -13,11 +13,12 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from compactbio.errors import UserError
 from compactbio.modeling import hardware
-from compactbio.modeling.families import depth
-from compactbio.modeling.packing import Packed
-from compactbio.objectives import Distiller, reads
+from compactbio.modeling.families import depth, device_of, mlm_logits
+from compactbio.modeling.packing import Packed, encode
+from compactbio.modeling.sharing import evaluating
+from compactbio.objectives import Distiller, labelled, reads
+from compactbio.objectives.terms import mlm
 from compactbio.recipes import LossTerm, Recipe
-from compactbio.training import masked_lm
 from compactbio.training.batches import Steps
 from compactbio.training.fast_steps import embedding_gradient_in_place, frozen_key_biases, quick_dropout
 from compactbio.training.run_folder import step_of
@@ -44,15 +45,11 @@ def fit(
     *,
     keys_read: Collection[int] = (),
 ) -> Outcome:
-    """Train a module in place.
+    """Train a module in place, from a checkpoint of the same training where there is one.
 
     Args:
-        module: what is trained.
-        steps: the packed micro-batches of each step.
         validation: how the student is scored and the best one chosen; None where it is not.
         arguments: as of `training_arguments`.
-        callbacks: what reports on the training.
-        checkpoint: a checkpoint of the same training to resume from.
         keys_read: the student's 0-based layers whose key biases change the loss; those of others stay as they are.
 
     SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the loss is
@@ -147,7 +144,7 @@ def distil(
         distiller.teacher.to(arguments.device, torch.bfloat16 if arguments.bf16 else torch.float32)
 
     def scores(model: PreTrainedModel) -> dict[str, float]:
-        found = masked_lm.score_heldout(model, heldout, bf16=arguments.bf16)
+        found = score_heldout(model, heldout, bf16=arguments.bf16)
         return {"heldout_loss": found.loss, "heldout_accuracy": found.accuracy}
 
     validation = Validation(scores, "heldout_loss", greater_is_better=False)
@@ -157,6 +154,38 @@ def distil(
         return fit(distiller, batches, validation, arguments, [*callbacks, head_first], checkpoint, keys_read=keys_read)
     finally:
         head_first.train(True)
+
+
+class Heldout(NamedTuple):
+    """`loss` in nats per masked token, `accuracy` in [0, 1], over `masked` tokens."""
+
+    loss: float
+    accuracy: float
+    masked: int
+
+
+def score_heldout(model: PreTrainedModel, batches: Sequence[Packed], *, bf16: bool) -> Heldout:
+    """A model on held-out rows, over the batches of all processes; its mode is left as it was.
+
+    Args:
+        model: a masked-LM model.
+        batches: this process's share of the masked rows.
+        bf16: whether to compute under autocast, as training in that precision does.
+    """
+    device = device_of(model)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, masked
+    last = depth(model)
+    with evaluating(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for batch in batches:
+            on_device, at = batch.to(device), labelled(batch).to(device)  # (masked,)
+            labels = on_device.labels[at]
+            logits = mlm_logits(model, encode(model, on_device, {last}, set()).hidden[last][at])  # (masked, vocabulary)
+            right = (logits.argmax(-1) == labels).sum()
+            sums += torch.stack([mlm(logits, labels).double(), right.double(), sums.new_tensor(len(at))])
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    loss, right, masked = sums.tolist()
+    return Heldout(loss / max(masked, 1.0), right / max(masked, 1.0), int(masked))
 
 
 class _HeadFirst(TrainerCallback):  # type: ignore[misc]

@@ -27,7 +27,7 @@ from compactbio.modeling.families import encoder_parameters, longest, set_dropou
 from compactbio.modeling.packing import NO_LABEL, Row
 from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words
-from compactbio.tasks import calibration_file
+from compactbio.tasks import calibration_file, units
 from compactbio.tasks.registry import TASKS, Task
 from compactbio.tasks.relation_classes import Scheme
 from compactbio.tasks.settings import IOB2, JOINED_SIGNS, RELATION_CLASSES, TAG_SCHEME, Settings, settings
@@ -111,6 +111,10 @@ class Inputs:
     def encode(self, documents: Sequence[Document]) -> Any:
         """The rows of documents, as of the task's `encode`."""
         return self.task.encode(documents, self.tokenizer, self.labels, self.encoding)
+
+    def encode_unlabelled(self, documents: Sequence[Document]) -> Any:
+        """The rows of documents, as of the task's `encode`, whatever they are labelled with."""
+        return self.encode(units.without_labels(self.corpora.task, documents, (*self.labels, "")[0]))
 
     def devel(self) -> Devel | None:
         """The devel splits of the data sets; None where none has one."""
@@ -264,7 +268,8 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
     model = inputs.start()
     if inputs.teaching is not None and chosen.distil_weight:
         nothing = inputs.scheme.negatives if inputs.scheme else ("O",)
-        taught = taught_rows(inputs.teaching, corpora, inputs.encode, encoded, inputs.labels, nothing, chosen, out)
+        encode, labels = inputs.encode_unlabelled, inputs.labels
+        taught = taught_rows(inputs.teaching, corpora, encode, encoded, labels, nothing, chosen, out)
     rows = taught.rows
     per_epoch = math.ceil(len(rows) / chosen.batch_size)
     source, count = batches.Labelled(rows, chosen.seed), math.ceil(len(rows) * chosen.epochs / chosen.batch_size)

@@ -17,7 +17,6 @@ from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters
 from compactbio.modeling.packing import Row
 from compactbio.progress import Listener, Silent
-from compactbio.tasks import units
 from compactbio.training import batches, engine, soft_labels, unlabelled
 from compactbio.training.finetuning import Inputs, collect
 from compactbio.training.plan import Clock, machine
@@ -89,8 +88,7 @@ def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **op
             listener.note("Counting the unlabelled documents ...")
             documents = unlabelled.count(teaching.texts)["used"]
             sample = list(islice(teaching.texts.documents(), soft_labels.CHUNK))
-        unlabelled_sample = units.without_labels(inputs.corpora.task, sample, (*inputs.labels, "")[0])
-        found = [len(row) for row in inputs.encode(unlabelled_sample).rows]
+        found = [len(row) for row in inputs.encode_unlabelled(sample).rows]
         if documents:
             rows, lengths = round(len(found) / len(sample) * documents), statistics.fmean(found)
         listener.note(f"Timing what teachers say of {len(sample)} documents ...")

@@ -22,9 +22,9 @@ from compactbio.objectives.terms import TERMS
 from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
-from compactbio.training import batches, masked_lm, pretraining
-from compactbio.training.engine import Outcome, arguments_for, distil
-from compactbio.training.masked_lm import Masking
+from compactbio.training import batches, pretraining
+from compactbio.training.batches import Masking
+from compactbio.training.engine import Outcome, arguments_for, distil, score_heldout
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,7 @@ def _heldout_seconds(
     if teacher is not None and reads(recipe, "teacher_logits"):
         scored[teacher.float()] = 1
     bf16 = inputs.precision == "bf16"
-    calls = {model: partial(masked_lm.score_heldout, model, [middle], bf16=bf16) for model in scored}
+    calls = {model: partial(score_heldout, model, [middle], bf16=bf16) for model in scored}
     return sum(scored[model] * taken * share for model, (taken,) in hardware.time_in_turns(calls, 1).items())
 
 

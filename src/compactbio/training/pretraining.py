@@ -20,10 +20,9 @@ from compactbio.modeling.families import encoder_parameters, family_of
 from compactbio.modeling.students import build_student, random_student
 from compactbio.objectives import reads
 from compactbio.recipes import Recipe
-from compactbio.training import batches, masked_lm, reporting, run_folder
+from compactbio.training import batches, reporting, run_folder
 from compactbio.training.cards import pretrained_card
-from compactbio.training.engine import arguments_for, distil
-from compactbio.training.masked_lm import Masking
+from compactbio.training.engine import arguments_for, distil, score_heldout
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
     if world > recipe.batch_size:
         raise UserError(f"{world} processes cannot share a step of {recipe.batch_size} citations: start fewer.")
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
-    masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
+    masking = batches.Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
     steps = batches.Steps(
         batches.Masked(splits["train"], masking), recipe.batch_size, inputs.tokens, recipe.steps, rank, world
     )
@@ -199,7 +198,7 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
     teacher_score = None
     if validates and teacher is not None and reads(recipe, "teacher_logits"):
         # Before the teacher is taken to half precision for training: both models are scored in the same way.
-        teacher_score = masked_lm.score_heldout(teacher.to(processes.device), held, bf16=arguments.bf16)
+        teacher_score = score_heldout(teacher.to(processes.device), held, bf16=arguments.bf16)
     with reporting.reporters(out, recipe.name) as callbacks:
         outcome = distil(
             student, teacher, steps, recipe, heldout=held, arguments=arguments, callbacks=callbacks, checkpoint=start

@@ -93,7 +93,7 @@ class Teacher:
 
     def types(self, labels: Sequence[str]) -> set[str]:
         """The types of mentions that it teaches a student with `labels`."""
-        return {parse(labels[place])[1] for place in self.columns if labels[place] != "O"}
+        return _types(labels[place] for place in self.columns)
 
     @property
     def foreign(self) -> set[str]:
@@ -101,8 +101,7 @@ class Teacher:
         if self.task != "ner":
             return set()
         none = self.columns[self.labels.index("O")]
-        pairs = zip(self.labels, self.columns, strict=True)
-        return {parse(label)[1] for label, column in pairs if column == none and label != "O"}
+        return _types(label for label, column in zip(self.labels, self.columns, strict=True) if column == none)
 
     def arranged(self, scores: Scores) -> Scores:
         """The scores (units, its labels) of a group with the columns of the student's labels; -inf in those of types
@@ -112,6 +111,11 @@ class Teacher:
         joined = np.full((self.width, len(scores)), -np.inf)
         np.logaddexp.at(joined, np.array(self.columns), scores.T.astype(np.float64))
         return joined.T.astype(np.float32)
+
+
+def _types(labels: Iterable[str]) -> set[str]:
+    """The types of mentions that tags name."""
+    return {parse(label)[1] for label in labels if label != "O"}
 
 
 def find_teachers(
@@ -142,9 +146,9 @@ def find_teachers(
 def _check_types(teachers: Sequence[Teacher], labels: Sequence[str]) -> None:
     """Refuse teachers that do not know all types together, or that overlap in part."""
     taught = [teacher.types(labels) for teacher in teachers]
-    lacking = {parse(label)[1] for label in labels if label != "O"}.difference(*taught)
+    lacking = _types(labels).difference(*taught)
     if lacking:
-        known = {parse(label)[1] for teacher in teachers for label in teacher.labels if label != "O"}
+        known = _types(label for teacher in teachers for label in teacher.labels)
         raise UserError(
             f"No teacher knows {listed(lacking)} of the data, only {listed(known)}: name one that does, as in "
             "TYPE=TAGGER where it calls the type otherwise.",
@@ -193,7 +197,7 @@ def _typed_alike(name: str, named: Sequence[str], labels: Sequence[str]) -> list
     Letter case is kept, as types are matched without it. Raises UserError for a teacher of several types where the
     student's have none.
     """
-    known, wanted = ({parse(label)[1] for label in side if label != "O"} for side in (named, labels))
+    known, wanted = _types(named), _types(labels)
     if wanted == {""} and len(known) > 1:
         raise UserError(
             f"{name} knows {listed(known)}, and the data name no type: say which of them the data are labelled for, "
@@ -213,7 +217,7 @@ def _of_type(name: str, named: Sequence[str], labels: Sequence[str], kind: str) 
 
     Raises UserError where the teacher or the student lacks it.
     """
-    known, wanted = ({parse(label)[1] for label in side if label != "O"} for side in (named, labels))
+    known, wanted = _types(named), _types(labels)
     if wanted != {""} and key(kind) not in map(key, wanted):
         raise UserError(f"The data have no {kind} to teach, they have {listed(wanted)}.", setting="teacher")
     chosen = {other for other in known if key(other) == key(kind)} or known
@@ -235,7 +239,7 @@ def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Sch
     places = {key(label): place for place, label in enumerate(labels)}
     if scheme is None:
         found = [places.get(key(label), places.get("o", -1)) for label in named]
-        known = {parse(labels[place])[1] for place in found if place >= 0 and labels[place] != "O"}
+        known = _types(labels[place] for place in found if place >= 0)
         wanted = [label for label in labels if label == "O" or not known or parse(label)[1] in known]
     else:
         found = [places.get(key(scheme.find(label) or label), -1) for label in named]

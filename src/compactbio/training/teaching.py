@@ -21,7 +21,7 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import value_digest
 from compactbio.modeling import hardware, runtimes
-from compactbio.modeling.packing import NO_LABEL
+from compactbio.modeling.packing import NO_LABEL, Row
 from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Reporter, Silent
 from compactbio.tasks import data as datasets
@@ -121,8 +121,8 @@ def taught_rows(
     Args:
         teaching: the teachers and the unlabelled texts.
         corpora: the labelled documents.
-        encode: documents to the student's rows.
-        encoded: what it made of `corpora.train`.
+        encode: unlabelled documents to the student's rows.
+        encoded: those of `corpora.train`.
         labels: the student's, in the order of their ids.
         nothing: those that stand for no mention or relation.
         settings: the run's.
@@ -138,10 +138,10 @@ def taught_rows(
     columns = frozenset(labels.index(label) for label in nothing if label in labels)
     owner = value_digest([[t.digest for t in teaching.teachers], list(labels), settings.record(), teaching.record()])
 
-    def unlabelled_rows(documents: Sequence[Document]) -> Any:
-        return encode(units.without_labels(task, documents, (*labels, "")[0]))
+    def rows_of(documents: Sequence[Document]) -> list[Row]:
+        return units.soft_rows(task, documents, encode(documents), ensemble.scores(documents), temperature)
 
-    writer = RowWriter(out / ROWS / owner[:16], task, unlabelled_rows, ensemble.scores, temperature, columns, owner)
+    writer = RowWriter(out / ROWS / owner[:16], task, rows_of, columns, owner)
     counts = unlabelled.count(teaching.texts) if teaching.texts else Counter[str]()
     files = _compute(teaching, ensemble, train, writer, len(train) + counts["used"])
     scores = [ensemble.scores(chunk) for chunk in soft_labels.chunks(train)]

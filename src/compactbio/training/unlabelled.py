@@ -139,17 +139,14 @@ class RowWriter:
     """Makes a student's rows of chunks of documents, and writes each chunk's to a file of its own in `folder`.
 
     Attributes:
-        encode: documents to the student's rows.
-        scores: documents to the scores of each teacher, as of `soft_labels.Ensemble`.
+        rows: documents to the student's rows with soft labels.
         nothing: the columns that stand for no mention or relation.
         owner: the digest of all that the rows depend on, but for the documents.
     """
 
     folder: Path
     task: str
-    encode: Callable[[Sequence[Document]], Any]
-    scores: Callable[[Sequence[Document]], list[list[units.Scores]]]
-    temperature: float
+    rows: Callable[[Sequence[Document]], list[Row]]
     nothing: frozenset[int]
     owner: str
 
@@ -161,9 +158,7 @@ class RowWriter:
         """Write the rows of a chunk, where it is not there already."""
         path = self.path(number)
         if not path.exists():
-            encoded = self.encode(documents)
-            rows = units.soft_rows(self.task, documents, encoded, self.scores(documents), self.temperature)
-            kept = [row for row in rows if row.soft is not None and len(row.soft.targets)]
+            kept = [row for row in self.rows(documents) if row.soft is not None and len(row.soft.targets)]
             soft_labels.write(path, self._columns(kept), self.owner)
 
     def _columns(self, rows: Sequence[Row]) -> dict[str, list[NDArray[Any]]]:
