@@ -94,7 +94,7 @@ class Inputs:
     tokens: int
     notes: tuple[str, ...]
     # The neighbourhoods in which a punctuation character belongs to a word (NER).
-    joined: tuple[str, ...] | None
+    joined: list[str] | None
     fresh_head: bool
     layers: int | None
     teaching: Teaching | None
@@ -106,7 +106,7 @@ class Inputs:
     @property
     def encoding(self) -> Settings:
         """The settings that documents are encoded with."""
-        return self.settings.model_copy(update={} if self.joined is None else {JOINED_SIGNS: list(self.joined)})
+        return self.settings.model_copy(update={JOINED_SIGNS: self.joined})
 
     def encode(self, documents: Sequence[Document]) -> Any:
         """The rows of documents, as of the task's `encode`."""
@@ -141,7 +141,7 @@ class Inputs:
         if self.scheme:
             model.config.update({RELATION_CLASSES: self.scheme.memory()})
         if self.joined is not None:
-            model.config.update({JOINED_SIGNS: list(self.joined), TAG_SCHEME: IOB2})
+            model.config.update({JOINED_SIGNS: self.joined, TAG_SCHEME: IOB2})
         if self.fresh_head:
             draw_classifier(model, self.settings.seed)
         # The fast attention kernels have no dropout; the rate of the hidden states stays as the model has it.
@@ -242,7 +242,7 @@ def collect(
         labels=head.labels,
         scheme=scheme,
         fresh_head=head.fresh,
-        joined=None if joined is None else tuple(joined),
+        joined=joined,
         precision=hardware.precision(precision, source.config),
         tokens=tokens_per_batch or hardware.tokens(),
         notes=(*corpora.notes, *decided, *head.notes),

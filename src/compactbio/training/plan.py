@@ -164,46 +164,39 @@ class Plan:
 
 @loading.quiet()
 def plan(
-    recipe: Recipe,
-    corpus: str | Path,
-    *,
-    teacher: str | Path | None = None,
-    init: str | Path | None = None,
-    precision: str = "auto",
-    tokens_per_batch: int | None = None,
-    devices: Sequence[str] = (),
-    listener: Listener | None = None,
+    recipe: Recipe, corpus: str | Path, *, devices: Sequence[str] = (), listener: Listener | None = None, **options: Any
 ) -> Plan:
     """Forecast what `pretraining.train` with the same arguments takes.
 
     Times a few real steps with the real models and rows, of two micro-batches each; nothing is kept of them.
 
     Args:
+        recipe, corpus, **options: as of `pretraining.collect`.
         devices: accelerators to estimate for, as `hardware.find` reads them ("8xH100").
         listener: gets a sentence on what is being done.
 
     Raises UserError as `pretraining.train` does.
     """
     found, listener = [hardware.find(wanted) for wanted in devices], listener or Silent()
-    inputs = pretraining.collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
+    inputs = pretraining.collect(recipe, corpus, **options)
     recipe = inputs.recipe
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
     listener.note("Loading the models ...")
-    taught_by, student, _ = pretraining.models(inputs)
+    teacher, student, _ = pretraining.models(inputs)
     # Counted before the models are trained.
-    parameters, teachers = encoder_parameters(student), encoder_parameters(taught_by) if taught_by else None
+    parameters, teachers = encoder_parameters(student), encoder_parameters(teacher) if teacher else None
     rows = inputs.manifest["rows"]["train"]
     tokens_per_row = inputs.manifest["tokens"]["train"] / rows
     tokens_per_step = recipe.batch_size * tokens_per_row
-    flops_per_token = training_flops_per_token(recipe, student, taught_by, _lengths(splits["train"]))
+    flops_per_token = training_flops_per_token(recipe, student, teacher, _lengths(splits["train"]))
     flops = flops_per_token * tokens_per_step * recipe.steps
-    elsewhere = tuple(_elsewhere(count, device, flops, student, taught_by, recipe) for count, device in found)
-    timed = _timed(inputs, student, taught_by, batches.Masked(splits["train"], masking), tokens_per_row, listener)
+    elsewhere = tuple(_elsewhere(count, device, flops, student, teacher, recipe) for count, device in found)
+    timed = _timed(inputs, student, teacher, batches.Masked(splits["train"], masking), tokens_per_row, listener)
     seconds_per_token, update = timed.medians()
     seconds_per_step = seconds_per_token * tokens_per_step + update
     training = seconds_per_step * recipe.steps
-    heldout = _heldout_seconds(inputs, splits, masking, student, taught_by)
+    heldout = _heldout_seconds(inputs, splits, masking, student, teacher)
     saving = _checkpoint_seconds(recipe, student, keeps_best=heldout > 0)
     return Plan(
         recipe=recipe.name,

@@ -84,22 +84,17 @@ class Inputs:
         }
 
 
-def train(
-    recipe: Recipe,
-    corpus: str | Path,
-    out: str | Path,
-    *,
-    teacher: str | Path | None = None,
-    init: str | Path | None = None,
-    precision: str = "auto",
-    tokens_per_batch: int | None = None,
-    resume: bool = False,
-) -> Result:
-    """Make the student of a recipe; the arguments are those of `compactbio.distil` and `compactbio.pretrain`.
+def train(recipe: Recipe, corpus: str | Path, out: str | Path, *, resume: bool = False, **options: Any) -> Result:
+    """Make the student of a recipe. A finished run of the same inputs is left as it is.
 
-    A finished run of the same inputs is left as it is. Raises UserError for whatever the user can fix.
+    Args:
+        recipe, corpus, **options: as of `collect`.
+        out: the folder of the run, and then of the model.
+        resume: whether an unfinished run in `out` is resumed.
+
+    Raises UserError for whatever the user can fix.
     """
-    inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
+    inputs = collect(recipe, corpus, **options)
     with loading.quiet(), run_folder.open_run(Path(out), inputs.record(), resume=resume) as begun:
         return Result(**begun.result) if begun.result is not None else _run(inputs, Path(out), begun)
 
@@ -107,12 +102,16 @@ def train(
 def collect(
     recipe: Recipe,
     corpus: str | Path,
-    teacher: str | Path | None,
-    init: str | Path | None,
-    precision: str,
-    tokens: int | None,
+    *,
+    teacher: str | Path | None = None,
+    init: str | Path | None = None,
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
 ) -> Inputs:
-    """Find and check all that a run is made of. Raises UserError for what is missing or does not fit together."""
+    """Find and check all that a run is made of; the arguments are those of `compactbio.distil` and `pretrain`.
+
+    Raises UserError for what is missing or does not fit together.
+    """
     manifest = corpora.manifest(corpus)
     longest = manifest["settings"]["max_length"]
     if longest > recipe.max_length:
@@ -136,7 +135,7 @@ def collect(
     named = {"teacher": taught_by, "init": starts_from}
     published = {key: source.public_name() if source else None for key, source in named.items()}
     chosen = hardware.precision(precision, *(source.config for source in sources))
-    tokens = tokens or hardware.tokens()
+    tokens = tokens_per_batch or hardware.tokens()
     return Inputs(recipe.model_copy(update=published), Path(corpus), manifest, taught_by, starts_from, chosen, tokens)
 
 
