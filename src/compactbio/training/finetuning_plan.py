@@ -64,7 +64,6 @@ class FinetuningPlan:
     precision: str
 
 
-@loading.quiet()
 def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **options: Any) -> FinetuningPlan:
     """Forecast what `finetuning.finetune` with the same arguments takes; nothing is written.
 
@@ -76,7 +75,12 @@ def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **op
 
     Raises UserError as `finetune` does.
     """
-    inputs, listener = collect(data, model, **options), listener or Silent()
+    inputs = collect(data, model, **options)
+    with loading.quiet():
+        return _plan(inputs, listener or Silent())
+
+
+def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
     chosen, teaching = inputs.settings, inputs.teaching
     if teaching is not None:
         teaching.check_workers()

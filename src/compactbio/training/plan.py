@@ -162,7 +162,6 @@ class Plan:
     elsewhere: tuple[Elsewhere, ...]
 
 
-@loading.quiet()
 def plan(
     recipe: Recipe, corpus: str | Path, *, devices: Sequence[str] = (), listener: Listener | None = None, **options: Any
 ) -> Plan:
@@ -177,8 +176,13 @@ def plan(
 
     Raises UserError as `pretraining.train` does.
     """
-    found, listener = [hardware.find(wanted) for wanted in devices], listener or Silent()
+    found = [hardware.find(wanted) for wanted in devices]
     inputs = pretraining.collect(recipe, corpus, **options)
+    with loading.quiet():
+        return _plan(inputs, found, listener or Silent())
+
+
+def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Accelerator]], listener: Listener) -> Plan:
     recipe = inputs.recipe
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
@@ -191,7 +195,7 @@ def plan(
     tokens_per_step = recipe.batch_size * tokens_per_row
     flops_per_token = training_flops_per_token(recipe, student, teacher, _lengths(splits["train"]))
     flops = flops_per_token * tokens_per_step * recipe.steps
-    elsewhere = tuple(_elsewhere(count, device, flops, student, teacher, recipe) for count, device in found)
+    elsewhere = tuple(_elsewhere(count, device, flops, student, teacher, recipe) for count, device in devices)
     timed = _timed(inputs, student, teacher, batches.Masked(splits["train"], masking), tokens_per_row, listener)
     seconds_per_token, update = timed.medians()
     seconds_per_step = seconds_per_token * tokens_per_step + update

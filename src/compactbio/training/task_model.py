@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.modeling.heads import ARCHITECTURES, task_logits
 from compactbio.modeling.loading import Source
-from compactbio.modeling.packing import NO_LABEL, Packed
+from compactbio.modeling.packing import NO_LABEL, Packed, PackedSoftLabels
 from compactbio.objectives import Counts, Losses, counts_of, labelled
 from compactbio.objectives.attention import wide
 from compactbio.objectives.terms import probabilities_kl
@@ -60,7 +60,8 @@ class TaskModel(nn.Module):
             gold = partial_loss(logits, batch, at, self._allowed) / counts.masked
         if not self._weight:
             return Losses(gold, {self._task: gold})
-        soft = self._weight * SOFT_LOSSES[self._task](logits, batch, self._temperature) / counts.masked
+        assert batch.soft is not None  # with a weight all rows have soft labels
+        soft = self._weight * SOFT_LOSSES[self._task](logits, batch.soft, self._temperature) / counts.masked
         gold = (1 - self._weight) * gold
         return Losses(gold + soft, {self._task: gold, "teacher": soft})
 
@@ -129,36 +130,27 @@ LOSSES: dict[str, Callable[[Tensor, Packed, Tensor], Tensor]]
 LOSSES = {"ner": token_loss, "relation": class_loss, "qa": span_loss}
 
 
-def soft_token_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
-    """The sum over words of T^2 * KL(teacher || student), each read at its first piece; logits are (tokens, labels)."""
-    assert batch.soft is not None
-    return probabilities_kl(logits[batch.soft.pieces], batch.soft.targets, temperature)
-
-
-def soft_class_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
-    """The sum over rows of T^2 * KL(teacher || student); logits are (rows, classes)."""
-    assert batch.soft is not None
-    return probabilities_kl(logits, batch.soft.targets, temperature)
-
-
-def soft_span_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
+def soft_span_loss(logits: Tensor, soft: PackedSoftLabels, temperature: float) -> Tensor:
     """The sum over rows of the mean T^2 * KL(teacher || student) of the words where the answer starts and ends.
 
     A row's distribution is over its words and one unit more, all that is outside the passage; a unit's logit is the
     logarithm of the sum of its pieces' exponentials, as the softmax over pieces adds up. logits are (tokens, 2).
     """
-    assert batch.soft is not None
-    units = _summed(wide(logits)[batch.soft.pieces], batch.soft.units, len(batch.soft.targets))  # (units, 2)
-    counts = list(batch.soft.counts)
+    units = _summed(wide(logits)[soft.pieces], soft.units, len(soft.targets))  # (units, 2)
+    counts = list(soft.counts)
     # No unit: so improbable that nothing is added, and finite, so that 0 times it is 0.
     student = pad_sequence(list(torch.split(units, counts)), batch_first=True, padding_value=_NOTHING)
-    teacher = pad_sequence(list(torch.split(batch.soft.targets, counts)), batch_first=True)
+    teacher = pad_sequence(list(torch.split(soft.targets, counts)), batch_first=True)
     student, teacher = (rows.transpose(1, 2).flatten(0, 1) for rows in (student, teacher))  # (2 * rows, most units)
     return probabilities_kl(student, teacher, temperature) / 2
 
 
-SOFT_LOSSES: dict[str, Callable[[Tensor, Packed, float], Tensor]]
-SOFT_LOSSES = {"ner": soft_token_loss, "relation": soft_class_loss, "qa": soft_span_loss}
+# The sum of T^2 * KL(teacher || student) over words, each read at its first piece, over rows, or as of the function.
+SOFT_LOSSES: dict[str, Callable[[Tensor, PackedSoftLabels, float], Tensor]] = {
+    "ner": lambda logits, soft, temperature: probabilities_kl(logits[soft.pieces], soft.targets, temperature),
+    "relation": lambda logits, soft, temperature: probabilities_kl(logits, soft.targets, temperature),
+    "qa": soft_span_loss,
+}
 _NOTHING = -1e30
 
 
