@@ -6,7 +6,7 @@ Teachers compute in this process, on several, or on a Ray cluster by Ray Data, a
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -178,7 +178,10 @@ def _compute(teaching: Teaching, ensemble: Ensemble, train: Sequence[Document], 
     processes = run_folder.processes()
     done = files = 0
     texts = teaching.texts
-    with _listener() as listener:
+    reporter: AbstractContextManager[Listener] = nullcontext(Silent())
+    if processes.is_main_process:
+        reporter = Reporter(Console(stderr=True))
+    with reporter as listener:
         for number in _ahead(teaching, train):
             done += number
             listener.step(_STAGE, done, total)
@@ -195,15 +198,6 @@ def _compute(teaching: Teaching, ensemble: Ensemble, train: Sequence[Document], 
             listener.step(_ROWS_STAGE, done, total)
     processes.wait_for_everyone()
     return files
-
-
-@contextmanager
-def _listener() -> Iterator[Listener]:
-    if not run_folder.processes().is_main_process:
-        yield Silent()
-        return
-    with Reporter(Console(stderr=True)) as reporter:
-        yield reporter
 
 
 # -- workers, which fill the cache
