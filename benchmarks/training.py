@@ -32,8 +32,7 @@ from compactbio.modeling.packing import Row
 from compactbio.objectives import Distiller
 from compactbio.processes import processor
 from compactbio.recipes import Recipe
-from compactbio.training.batches import Labelled
-from compactbio.training.masked_lm import Masking
+from compactbio.training.batches import Labelled, Masking
 from compactbio.training.plan import time_steps, training_flops_per_token
 
 RECIPES = ("distil-biobert", "compact-biobert", "tiny-biobert", "bio-distilbert-cased")

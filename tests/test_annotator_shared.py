@@ -24,7 +24,7 @@ from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.modeling import loading
 from compactbio.modeling.packing import Packed, encode, predict
-from compactbio.training import masked_lm
+from compactbio.training import engine
 from compactbio.training.finetuning import finetune
 from conftest import batch, bert, distilbert, mobilebert
 from counting import instructions
@@ -236,8 +236,8 @@ def test_threads_that_score_one_model_leave_it_in_the_mode_it_had(annotator):
     model = bert(hidden_dropout_prob=0.5)
     model.train()
     packed = Packed.from_padded(*batch([9, 4, 7]))
-    alone = masked_lm.score_heldout(model, [packed], bf16=False)
-    for found in in_threads(lambda _: masked_lm.score_heldout(model, [packed], bf16=False), range(24)):
+    alone = engine.score_heldout(model, [packed], bf16=False)
+    for found in in_threads(lambda _: engine.score_heldout(model, [packed], bf16=False), range(24)):
         assert found == pytest.approx(alone)
     assert all(module.training for module in model.modules())
 

@@ -10,7 +10,7 @@ from compactbio.modeling import build_student, encoder_parameters, hardware
 from compactbio.recipes import LossTerm
 from compactbio.training import batches
 from compactbio.training import plan as planning
-from compactbio.training.masked_lm import Masking
+from compactbio.training.batches import Masking
 from compactbio.training.plan import SHARE, Timed, plan, training_flops_per_token
 from conftest import SMALL, TINY, bert, one_sentence
 

@@ -225,14 +225,14 @@ def test_types_that_differ_in_case_are_one_and_reported(made, tmp_path):
     other = corpus(tmp_path / "other", {"drug": "DRUG", "cancer": "Cancer"}, 5)
     found = corpora.read([made / "drugs", other], None, None, format=None, train_on="train")
     assert found.notes[0] in ("Drug and DRUG are one type, DRUG.", "DRUG and Drug are one type, Drug.")
-    kinds = {span.type for d in (*found.train, *found.devel) for span in d.spans}
+    kinds = {span.type for part in found.parts for d in (*part.train, *part.devel) for span in d.spans}
     assert len(kinds) == 2 and "Cancer" in kinds
     # Also where one data set spells a type otherwise in devel.
     case = shutil.copytree(made / "drugs", tmp_path / "case")
     (case / "devel.tsv").write_text((case / "devel.tsv").read_text().replace("Drug", "DRUG"))
     alone = corpora.read(case, None, None, format=None, train_on="train")
     assert alone.notes == ("DRUG and Drug are one type, Drug.",)
-    assert {span.type for d in alone.devel for span in d.spans} == {"Drug"}
+    assert {span.type for d in alone.parts[0].devel for span in d.spans} == {"Drug"}
 
 
 def test_findings_of_several_corpora_are_calibrated_together():

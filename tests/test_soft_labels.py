@@ -19,7 +19,7 @@ from compactbio.modeling import loading
 from compactbio.modeling.packing import AUTO, pack, predictor_of
 from compactbio.modeling.sharing import evaluating
 from compactbio.objectives import labelled
-from compactbio.objectives.losses import probabilities_kl
+from compactbio.objectives.terms import probabilities_kl
 from compactbio.tasks import units
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings

@@ -24,7 +24,7 @@ from compactbio.modeling.tokenizers import (
     word_pieces,
 )
 from compactbio.tasks import ner_encoding, qa, relation
-from compactbio.training.masked_lm import Masking
+from compactbio.training.batches import Masking
 from small_tokenizers import KINDS, SENTENCES, save
 
 # Several blanks, a no-break one, a zero-width one, a tab, an accent of its own, a ligature, emoji.

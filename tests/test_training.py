@@ -16,8 +16,8 @@ from compactbio import corpus, recipes
 from compactbio.modeling import build_student, loading
 from compactbio.modeling.families import layer_list
 from compactbio.training import batches
+from compactbio.training.batches import HELDOUT_EPOCH, Masking
 from compactbio.training.engine import distil
-from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
 from compactbio.training.pretraining import train
 from conftest import SMALL, TINY, bert, command
 from interruptions import killed_at, stopping_at

@@ -6,14 +6,13 @@ Shapes: h heads, t tokens, d head size, l tokens of a citation.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from compactbio.objectives.losses import wide
 
 # The maps of so many heads of a citation stay in a CPU's cache: 144 relation heads take a third of the time that way.
 _CACHED_HEADS = 12
@@ -52,7 +51,7 @@ def mse(
     if of == "scores":
         return _sum(_score_error, student, teacher, borders)
     if any(dropout):
-        return _after_dropout(student, teacher, borders, dropout, _squared_error)
+        return _after_dropout(student, teacher, borders, dropout, partial(F.mse_loss, reduction="sum"))
     return _sum(_probability_error, student, teacher, borders)
 
 
@@ -102,10 +101,7 @@ def _probability_error(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor
 
 
 def _sum(formula: _Formula, student: Attention, teacher: Attention, borders: Sequence[int]) -> Tensor:
-    query, key, scaling = student
-    teachers = (teacher[0].detach(), teacher[1].detach())
-    total: Tensor = _Compared.apply(query, key, *teachers, (scaling, teacher[2]), borders, formula)  # type: ignore[no-untyped-call]
-    return total
+    return _Compared.apply(*student, teacher, borders, formula)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Compared(torch.autograd.Function):
@@ -116,25 +112,25 @@ class _Compared(torch.autograd.Function):
         ctx: Any,
         query: Tensor,
         key: Tensor,
-        teachers_query: Tensor,
-        teachers_key: Tensor,
-        scalings: tuple[float, float],
+        scaling: float,
+        teacher: Attention,
         borders: Sequence[int],
         formula: _Formula,
     ) -> Tensor:
         wanted = any(ctx.needs_input_grad[:2])
         total = wide(query.new_zeros(()))
         by_query, by_key = (torch.empty_like(x) for x in (query, key)) if wanted else (None, None)
+        teachers_query, teachers_key, teachers_scaling = teacher
         # Autocast would take the products back to bf16, whose rounding is as large as what is compared.
         with torch.autocast(query.device.type, enabled=False):
             for a, b in pairwise(borders):
-                q, k = wide(query[:, a:b]) * scalings[0], wide(key[:, a:b])  # (h, l, d)
+                q, k = wide(query[:, a:b]) * scaling, wide(key[:, a:b])  # (h, l, d)
                 s = q @ k.transpose(1, 2)  # (h, l, l)
-                t = (wide(teachers_query[:, a:b]) * scalings[1]) @ wide(teachers_key[:, a:b]).transpose(1, 2)
+                t = (wide(teachers_query[:, a:b]) * teachers_scaling) @ wide(teachers_key[:, a:b]).transpose(1, 2)
                 value, gradient = formula(s, t)
                 total += value
                 if by_query is not None and by_key is not None:
-                    by_query[:, a:b] = gradient @ k * scalings[0]
+                    by_query[:, a:b] = gradient @ k * scaling
                     by_key[:, a:b] = gradient.transpose(1, 2) @ q
         if wanted:
             ctx.save_for_backward(by_query, by_key)
@@ -143,7 +139,7 @@ class _Compared(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         by_query, by_key = ctx.saved_tensors
-        return grads[0] * by_query, grads[0] * by_key, None, None, None, None, None
+        return grads[0] * by_query, grads[0] * by_key, None, None, None, None
 
 
 def _after_dropout(
@@ -156,9 +152,12 @@ def _after_dropout(
     """The sum of an error of probabilities after dropout, as in the published scripts."""
     total = wide(student[0].new_zeros(()))
     for a, b in pairwise(borders):
-        sides = zip((student, teacher), dropout, strict=True)
-        s, t = (F.dropout(_scores(side, a, b).softmax(-1), rate) for side, rate in sides)  # (h, l, l)
-        total = total + error(s, t)
+        dropped = []
+        for (query, key, scaling), rate in zip((student, teacher), dropout, strict=True):
+            with torch.autocast(query.device.type, enabled=False):
+                scores = wide(query[:, a:b]) @ wide(key[:, a:b]).transpose(1, 2) * scaling  # (h, l, l)
+            dropped.append(F.dropout(scores.softmax(-1), rate))
+        total = total + error(*dropped)
     return total
 
 
@@ -166,12 +165,6 @@ def _dropped_kl(student: Tensor, teacher: Tensor) -> Tensor:
     return F.kl_div((student + 1e-12).log(), (teacher + 1e-12).log(), reduction="sum", log_target=True)
 
 
-def _squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    return F.mse_loss(student, teacher, reduction="sum")
-
-
-def _scores(attention: Attention, start: int, end: int) -> Tensor:
-    query, key, scaling = attention
-    q, k = wide(query[:, start:end]), wide(key[:, start:end])  # (h, l, d)
-    with torch.autocast(query.device.type, enabled=False):
-        return q @ k.transpose(1, 2) * scaling
+def wide(x: Tensor) -> Tensor:
+    """The tensor in float32 where it is of a half precision, in which softmax and sums lose too much."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,4 +1,4 @@
-"""Whole optimiser steps as packed micro-batches: which rows, with which labels, cut where.
+"""Whole optimiser steps as packed micro-batches: which rows, with which labels (masked or a task's), cut where.
 
 A step's rows are a pure function of (seed, step), so a run resumes at any step without reading the ones before, and
 the number of processes decides only which of them computes what. Dropout is drawn from a process's own generator, per
@@ -13,13 +13,54 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
-from compactbio.modeling.packing import Packed, Row, pack
-from compactbio.training.masked_lm import HELDOUT_EPOCH, Masking
+from compactbio.modeling.packing import NO_LABEL, Packed, Row, pack
+from compactbio.modeling.tokenizers import special_ids
 
 if TYPE_CHECKING:
     # Imported for its type alone: it takes a second, which annotating does not need.
     from datasets import Dataset
+
+
+# The epoch that held-out rows are masked in; no training reaches it.
+HELDOUT_EPOCH = 2**23 - 1
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How rows are masked: of the chosen pieces 80 % become [MASK], 10 % a random piece, 10 % stay (Devlin 2019).
+
+    Attributes:
+        probability: the share of pieces that are chosen, in (0, 1).
+        mask_id: the id of [MASK].
+        special: (vocabulary,), True where a piece is never chosen.
+        seed: of the choice, with epoch and row.
+    """
+
+    probability: float
+    mask_id: int
+    special: NDArray[np.bool_]
+    seed: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast, probability: float, seed: int) -> "Masking":
+        """The masking for a tokenizer, whose special tokens are never chosen."""
+        # The ids of added tokens may leave gaps, so that the highest is beyond the number of pieces.
+        special = np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=np.bool_)
+        special[special_ids(tokenizer)] = True
+        return cls(probability, int(tokenizer.mask_token_id), special, seed)
+
+    def apply(self, ids: NDArray[np.int64], epoch: int, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The input and labels of a row, both (length,) as `ids`; labels are -100 where nothing was chosen."""
+        # uint64 stated: numpy makes floats of a small and a large number together, and rows would share a stream.
+        key = np.array([self.seed, (epoch << 40) | row], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key))
+        chance, fate = generator.random((2, len(ids)))
+        chosen = (chance < self.probability) & ~self.special[ids]
+        random_ids = generator.integers(len(self.special), size=len(ids))
+        masked = np.where(fate < 0.8, self.mask_id, np.where(fate < 0.9, random_ids, ids))
+        return np.where(chosen, masked, ids), np.where(chosen, ids, NO_LABEL)
 
 
 class Source(Protocol):

@@ -12,7 +12,6 @@ from torch import Tensor
 from compactbio.documents import Document, names
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError
-from compactbio.files import value_digest
 from compactbio.formats.checks import counting_left_out
 from compactbio.tasks import data as datasets
 from compactbio.tasks.data import Data, Split
@@ -40,13 +39,8 @@ class Corpus:
         """What must be the same for a run to be resumed, as a JSON value."""
         data = self.data
         used = {key: value for key, value in data.digests.items() if key in ("train", "devel")}
-        named = {"format": data.format, "type": data.type}
-        return {
-            "name": data.name,
-            "single": data.single,
-            **used,
-            **{key: value for key, value in named.items() if value},
-        }
+        named = {key: value for key, value in {"format": data.format, "type": data.type}.items() if value}
+        return {"name": data.name, "single": data.single, **used, **named}
 
 
 @dataclass(frozen=True)
@@ -72,28 +66,13 @@ class Corpora:
     def train(self) -> list[Document]:
         return [document for part in self.parts for document in part.train]
 
-    @property
-    def devel(self) -> list[Document]:
-        return [document for part in self.parts for document in part.devel]
-
-    def devel_record(self) -> dict[str, Any]:
-        """The devel splits, for the record of what was measured on them."""
-        digests = [part.data.digests["devel"] for part in self.parts if part.devel]
-        return {
-            "name": self.name,
-            "split": "devel",
-            "sha256": digests[0] if len(digests) == 1 else value_digest(digests),
-        }
-
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed, as a JSON value."""
         if len(self.parts) == 1:
             return self.parts[0].record()
         # A test split decides which documents of the other data sets are trained on.
-        tests = [part.data.digests.get("test") for part in self.parts]
         corpora = [
-            {**part.record(), "types": sorted(part.types), "test": test}
-            for part, test in zip(self.parts, tests, strict=True)
+            {**part.record(), "types": sorted(part.types), "test": part.data.digests.get("test")} for part in self.parts
         ]
         return {"name": self.name, "single": False, "corpora": corpora}
 
@@ -125,17 +104,21 @@ def read(
         parts = tuple(_read(part, train_on) for part in found)
     for part in parts:
         _check_trains(part)
-    joined: tuple[str, ...] = ()
     if found[0].task == "ner":
         parts, joined = _spelt_alike(parts)
+        left_out += joined
     if len(parts) == 1:
-        return Corpora(parts, train_on, (*left_out, *joined))
+        return Corpora(parts, train_on, tuple(left_out))
     for part in parts:
-        _check_named(part)
+        if "" in part.types:
+            raise UserError(
+                f"{part.data.name}: its mentions have no type, which several data sets need: name it, as in "
+                f"Disease={part.data.name}."
+            )
     parts, excluded = _without_held_out(parts, train_on)
     without = [part.data.name for part in parts if not part.devel]
     unused = [f"{name} has no devel split, so it has no part in choosing the epoch." for name in without]
-    return Corpora(parts, train_on, (*left_out, *joined, *excluded, *(unused if len(unused) < len(parts) else ())))
+    return Corpora(parts, train_on, (*left_out, *excluded, *(unused if len(unused) < len(parts) else ())))
 
 
 def _read(data: Data, train_on: str) -> Corpus:
@@ -168,23 +151,14 @@ def _check_trains(part: Corpus) -> None:
         raise UserError(f"{part.data.name}: its train split has no {lacks} to learn {task} from ({described}).")
 
 
-def _check_named(part: Corpus) -> None:
-    """Refuse one of several data sets whose mentions have no type."""
-    if "" in part.types:
-        raise UserError(
-            f"{part.data.name}: its mentions have no type, which several data sets need: name it, as in "
-            f"Disease={part.data.name}."
-        )
-
-
 def _spelt_alike(parts: tuple[Corpus, ...]) -> tuple[tuple[Corpus, ...], tuple[str, ...]]:
     """The data sets with each type in one spelling, its most frequent one, and sentences on those that had several."""
     every = [kind for part in parts for kind in names.types((*part.train, *part.devel))]
     spelt = names.spellings(every)
     other = sorted(kind for kind in set(every) if spelt[names.key(kind)] != kind)
-    notes = tuple(f"{kind} and {spelt[names.key(kind)]} are one type, {spelt[names.key(kind)]}." for kind in other)
     if not other:
         return parts, ()
+    notes = tuple(f"{kind} and {spelt[names.key(kind)]} are one type, {spelt[names.key(kind)]}." for kind in other)
     alike = []
     for part in parts:
         train, devel = (tuple(names.unified(side, spelt)) for side in (part.train, part.devel))
@@ -207,9 +181,8 @@ def _without_held_out(parts: tuple[Corpus, ...], train_on: str) -> tuple[tuple[C
                 f"{part.data.name}: all its training documents with {listed(set(lost))} are in another data set's "
                 "devel or test split, so nothing is left to learn from: leave one of the two out."
             )
-        what = (
-            f"training documents of {part.data.name} are left out, as another data set's devel or test split holds them"
-        )
+        name = part.data.name
+        what = f"training documents of {name} are left out, as another data set's devel or test split holds them"
         counts[what] = len(part.train) - len(train)
         kept.append(replace(part, train=train))
     return tuple(kept), counted(counts)

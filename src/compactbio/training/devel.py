@@ -1,18 +1,25 @@
-"""The scores of a model on the devel splits of what it is fine-tuned on: they choose the epoch that is kept."""
+"""A model on the devel splits of what it is fine-tuned on: scores that choose the epoch that is kept, calibration."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from compactbio.documents import Document
+from compactbio.files import value_digest
+from compactbio.modeling import loading, runtimes
 from compactbio.modeling.packing import predictor_of
+from compactbio.modeling.runtimes import TorchRuntime
+from compactbio.tasks import calibration_file
+from compactbio.tasks.calibration import CALIBRATED, calibrate, findings, together
 from compactbio.tasks.outcome import Outcome, interval_of
-from compactbio.tasks.registry import TASKS, Logits, score
-from compactbio.training.corpora import Corpora, Corpus
+from compactbio.tasks.registry import TASKS, score
+from compactbio.training.corpora import Corpus
 from compactbio.training.step_trainer import Validation
+
+RUNTIME = "torch-fp32"  # that annotates by default
 
 
 @dataclass(frozen=True)
@@ -40,14 +47,12 @@ class Devel:
     def outcomes(self, model: PreTrainedModel) -> list[Outcome]:
         """The outcome on each data set; of mentions only the types count that it is labelled for."""
         predict = predictor_of(model, self.task, self.tokens, self.precision)
-        return [
-            self._outcome(part, encoded, predict(encoded.rows), model)
-            for part, encoded in zip(self.parts, self.encoded, strict=True)
-        ]
-
-    def _outcome(self, part: Corpus, encoded: Any, logits: Logits, model: PreTrainedModel) -> Outcome:
-        types = part.types if self.task == "ner" else None
-        return score(logits, self.task, part.devel, encoded, self.labels, model.config, types=types)[1]
+        found = []
+        for part, encoded in zip(self.parts, self.encoded, strict=True):
+            logits, types = predict(encoded.rows), part.types if self.task == "ner" else None
+            _, outcome = score(logits, self.task, part.devel, encoded, self.labels, model.config, types=types)
+            found.append(outcome)
+        return found
 
     def validation(self) -> Validation:
         """What chooses the best epoch; every process scores all of devel, which is little beside the training."""
@@ -87,12 +92,22 @@ class Devel:
             for part, outcome in zip(self.parts, outcomes, strict=True)
         )
 
+    def calibrate(self, folder: Path, model: PreTrainedModel, name: str) -> None:
+        """Write the calibration of a model of NER or relations into the folder that it was just saved in.
 
-def devel_of(
-    corpora: Corpora, encode: Callable[[Sequence[Document]], Any], labels: Sequence[str], tokens: int, precision: str
-) -> Devel | None:
-    """The devel splits of data sets; None where none has one. `encode` makes a model's rows of documents."""
-    parts = tuple(part for part in corpora.parts if part.devel)
-    if not parts:
-        return None
-    return Devel(parts, tuple(encode(part.devel) for part in parts), tuple(labels), tokens, precision)
+        Nothing is written for questions, and where the model finds nothing in devel. The model is left in fp32. `name`
+        is that of all that it was fine-tuned on.
+        """
+        if self.task not in CALIBRATED:
+            return
+        runtime = TorchRuntime(model, self.task, RUNTIME)
+        found = []
+        for part, encoded in zip(self.parts, self.encoded, strict=True):
+            logits = runtime.logits(encoded.rows)
+            found.append(findings(self.task, part.devel, encoded, logits, self.labels, model.config, folder.name))
+        digests = [part.data.digests["devel"] for part in self.parts]
+        digest = digests[0] if len(digests) == 1 else value_digest(digests)
+        calibration = calibrate(together(found), {"name": name, "split": "devel", "sha256": digest})
+        if calibration is not None:
+            own = runtimes.digest(loading.find(folder), RUNTIME)
+            calibration_file.keep(folder, RUNTIME, own, calibration)

@@ -1,12 +1,11 @@
 """The engine of all training: a model in memory, trained in place on steps of packed micro-batches."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,12 +13,12 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from compactbio.errors import UserError
 from compactbio.modeling import hardware
-from compactbio.modeling.families import depth
-from compactbio.modeling.packing import Packed
-from compactbio.objectives import Distiller
-from compactbio.objectives.terms import TERMS
+from compactbio.modeling.families import depth, device_of, mlm_logits
+from compactbio.modeling.packing import Packed, encode
+from compactbio.modeling.sharing import evaluating
+from compactbio.objectives import Distiller, labelled, reads
+from compactbio.objectives.terms import mlm
 from compactbio.recipes import LossTerm, Recipe
-from compactbio.training import masked_lm
 from compactbio.training.batches import Steps
 from compactbio.training.fast_steps import embedding_gradient_in_place, frozen_key_biases, quick_dropout
 from compactbio.training.run_folder import step_of
@@ -29,8 +28,7 @@ from compactbio.training.step_trainer import StepTrainer, Trainable, Validation
 _CUTS_MODELS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended: at which step, and whether a signal stopped it."""
 
     step: int
@@ -47,15 +45,11 @@ def fit(
     *,
     keys_read: Collection[int] = (),
 ) -> Outcome:
-    """Train a module in place.
+    """Train a module in place, from a checkpoint of the same training where there is one.
 
     Args:
-        module: what is trained.
-        steps: the packed micro-batches of each step.
         validation: how the student is scored and the best one chosen; None where it is not.
         arguments: as of `training_arguments`.
-        callbacks: what reports on the training.
-        checkpoint: a checkpoint of the same training to resume from.
         keys_read: the student's 0-based layers whose key biases change the loss; those of others stay as they are.
 
     SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the loss is
@@ -140,8 +134,7 @@ def distil(
         callbacks: what reports on the training.
         checkpoint: a checkpoint of the same training to resume from.
 
-    SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the two
-    models do not fit the loss, where the loss is not finite, and where the disk is full; checkpoints are kept.
+    Ends early, and raises UserError, as `fit` does, and where the two models do not fit the loss.
     """
     if arguments is None:
         recipe = recipe.model_copy(update={"steps": len(batches)})
@@ -151,7 +144,7 @@ def distil(
         distiller.teacher.to(arguments.device, torch.bfloat16 if arguments.bf16 else torch.float32)
 
     def scores(model: PreTrainedModel) -> dict[str, float]:
-        found = masked_lm.score_heldout(model, heldout, bf16=arguments.bf16)
+        found = score_heldout(model, heldout, bf16=arguments.bf16)
         return {"heldout_loss": found.loss, "heldout_accuracy": found.accuracy}
 
     validation = Validation(scores, "heldout_loss", greater_is_better=False)
@@ -160,7 +153,39 @@ def distil(
     try:
         return fit(distiller, batches, validation, arguments, [*callbacks, head_first], checkpoint, keys_read=keys_read)
     finally:
-        head_first.release()
+        head_first.train(True)
+
+
+class Heldout(NamedTuple):
+    """`loss` in nats per masked token, `accuracy` in [0, 1], over `masked` tokens."""
+
+    loss: float
+    accuracy: float
+    masked: int
+
+
+def score_heldout(model: PreTrainedModel, batches: Sequence[Packed], *, bf16: bool) -> Heldout:
+    """A model on held-out rows, over the batches of all processes; its mode is left as it was.
+
+    Args:
+        model: a masked-LM model.
+        batches: this process's share of the masked rows.
+        bf16: whether to compute under autocast, as training in that precision does.
+    """
+    device = device_of(model)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, masked
+    last = depth(model)
+    with evaluating(model), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for batch in batches:
+            on_device, at = batch.to(device), labelled(batch).to(device)  # (masked,)
+            labels = on_device.labels[at]
+            logits = mlm_logits(model, encode(model, on_device, {last}, set()).hidden[last][at])  # (masked, vocabulary)
+            right = (logits.argmax(-1) == labels).sum()
+            sums += torch.stack([mlm(logits, labels).double(), right.double(), sums.new_tensor(len(at))])
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    loss, right, masked = sums.tolist()
+    return Heldout(loss / max(masked, 1.0), right / max(masked, 1.0), int(masked))
 
 
 class _HeadFirst(TrainerCallback):  # type: ignore[misc]
@@ -173,23 +198,18 @@ class _HeadFirst(TrainerCallback):  # type: ignore[misc]
         self._steps, self._encoder = steps, encoder
         self._kept: list[nn.Parameter] = []
 
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        # Not those that something else holds fixed.
+        self._kept = [p for p in self._encoder.parameters() if p.requires_grad]
+
     def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < self._steps and not self._kept:
-            # Not those that something else holds fixed.
-            self._kept = [p for p in self._encoder.parameters() if p.requires_grad]
-            _train(self._kept, False)
-        elif state.global_step >= self._steps:
-            self.release()
+        if state.global_step <= self._steps:
+            self.train(state.global_step == self._steps)
 
-    def release(self) -> None:
-        """Let the encoder be trained again."""
-        _train(self._kept, True)
-        self._kept = []
-
-
-def _train(parameters: Iterable[nn.Parameter], trained: bool) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(trained)
+    def train(self, trained: bool) -> None:
+        """Say whether the encoder is trained."""
+        for parameter in self._kept:
+            parameter.requires_grad_(trained)
 
 
 def _keys_read(recipe: Recipe, layers: int) -> Collection[int]:
@@ -222,10 +242,5 @@ def arguments_for(
         save_steps=recipe.save_every,
         dataloader_num_workers=4 if hardware.uses_gpu() else 0,
         # A loss that reads no logits leaves the head, and maybe the last layers, without a gradient.
-        ddp_find_unused_parameters=bool(recipe.head_steps) or not any(TERMS[term].logits for term in recipe.loss),
+        ddp_find_unused_parameters=bool(recipe.head_steps) or not reads(recipe, "logits"),
     )
-
-
-def reads_teacher_logits(recipe: Recipe) -> bool:
-    """Whether a loss term compares predictions, for which the teacher needs an MLM head."""
-    return any(TERMS[term].teacher_logits for term in recipe.loss)

@@ -17,29 +17,30 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from compactbio import formats
 from compactbio.documents import Document
 from compactbio.documents.words import joined_signs
 from compactbio.errors import UserError
 from compactbio.files import write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, longest, set_dropout
+from compactbio.modeling.packing import NO_LABEL, Row
 from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words
-from compactbio.tasks import calibration_file
+from compactbio.tasks import calibration_file, units
 from compactbio.tasks.outcome import interval_of
 from compactbio.tasks.registry import TASKS, Task
 from compactbio.tasks.relation_classes import Scheme
 from compactbio.tasks.settings import IOB2, JOINED_SIGNS, RELATION_CLASSES, TAG_SCHEME, Settings, settings
 from compactbio.training import batches, engine, reporting, run_folder
-from compactbio.training.calibrating import calibrate_run
 from compactbio.training.cards import finetuned_card
 from compactbio.training.corpora import Corpora, partly_labelled
 from compactbio.training.corpora import read as read_corpora
-from compactbio.training.devel import Devel, devel_of
+from compactbio.training.devel import Devel
 from compactbio.training.soft_labels import find_teachers
 from compactbio.training.task_model import TaskModel, choose_head, draw_classifier
 from compactbio.training.teaching import ROWS, Taught, Teaching, settings_of_teaching, taught_rows
-from compactbio.training.unlabelled import find_texts
+from compactbio.training.unlabelled import Texts
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Inputs:
     tokens: int
     notes: tuple[str, ...]
     # The neighbourhoods in which a punctuation character belongs to a word (NER).
-    joined: tuple[str, ...] | None
+    joined: list[str] | None
     fresh_head: bool
     layers: int | None
     teaching: Teaching | None
@@ -105,15 +106,32 @@ class Inputs:
     @property
     def encoding(self) -> Settings:
         """The settings that documents are encoded with."""
-        return self.settings.model_copy(update={} if self.joined is None else {JOINED_SIGNS: list(self.joined)})
+        return self.settings.model_copy(update={JOINED_SIGNS: self.joined})
 
     def encode(self, documents: Sequence[Document]) -> Any:
         """The rows of documents, as of the task's `encode`."""
         return self.task.encode(documents, self.tokenizer, self.labels, self.encoding)
 
+    def encode_unlabelled(self, documents: Sequence[Document]) -> Any:
+        """The rows of documents, as of the task's `encode`, whatever they are labelled with."""
+        return self.encode(units.without_labels(self.corpora.task, documents, (*self.labels, "")[0]))
+
     def devel(self) -> Devel | None:
         """The devel splits of the data sets; None where none has one."""
-        return devel_of(self.corpora, self.encode, self.labels, self.tokens, self.precision)
+        parts = tuple(part for part in self.corpora.parts if part.devel)
+        encoded = tuple(self.encode(part.devel) for part in parts)
+        return Devel(parts, encoded, self.labels, self.tokens, self.precision) if parts else None
+
+    def labelled_rows(self) -> tuple[Any, Tensor | None, list[Row]]:
+        """The training documents as of the task's `encode`, what their labels may stand for (see `partly_labelled`),
+        and the rows with labels. Raises UserError where there are none."""
+        encoded, allowed = self.encode(self.corpora.train), None
+        if len(self.corpora.parts) > 1:
+            encoded, allowed = partly_labelled(encoded, self.corpora, self.labels)
+        rows = [row for row in encoded.rows if (row.labels != NO_LABEL).any()]
+        if not rows:
+            raise UserError(f"{self.corpora.name}: nothing in its train split carries a label.")
+        return encoded, allowed, rows
 
     def start(self) -> PreTrainedModel:
         """The model to train, as it is before the first step."""
@@ -123,7 +141,7 @@ class Inputs:
         if self.scheme:
             model.config.update({RELATION_CLASSES: self.scheme.memory()})
         if self.joined is not None:
-            model.config.update({JOINED_SIGNS: list(self.joined), TAG_SCHEME: IOB2})
+            model.config.update({JOINED_SIGNS: self.joined, TAG_SCHEME: IOB2})
         if self.fresh_head:
             draw_classifier(model, self.settings.seed)
         # The fast attention kernels have no dropout; the rate of the hidden states stays as the model has it.
@@ -192,28 +210,13 @@ def collect(
     precision: str = "auto",
     tokens_per_batch: int | None = None,
 ) -> Inputs:
-    """Find and check all that a run is made of.
+    """Find and check all that a run is made of. Raises UserError for whatever the user can fix.
 
     Args:
-        data: a folder, a file, or files by split (see `tasks.data.find`); or a list of data sets that are each labelled
-            for their own types of mentions, for one tagger of all.
-        model: folder or hub name of the model to start from.
-        task: "ner", "relation" or "qa"; by default recognised from the data.
         overrides: fields of `tasks.settings.Settings`.
-        train_on: "train", which keeps the best epoch by devel where there is a devel split, or "train+devel", which
-            keeps the last.
-        teachers: models that are fine-tuned for the task, folders or hub names; of several the mean probability counts.
-            "TYPE=NAME" teaches one type of mention.
-        unlabelled: files or folders of texts to learn from the teachers alone.
-        layers: start from so many of the model's layers, evenly spread; None for all.
-        workers: processes that compute what teachers say; by default this one alone.
-        on_cluster: whether they compute on the Ray cluster that RAY_ADDRESS names, or on a local one.
-        format: the format of the data; by default recognised.
         name: the data set's name in records and the card.
-        precision: "auto", "bf16" or "fp32".
-        tokens_per_batch: tokens per micro-batch, which bounds the memory.
 
-    Raises UserError for whatever the user can fix.
+    The others are those of `compactbio.finetune`.
     """
     corpora = read_corpora(data, task, name, format=format, train_on=train_on)
     source = loading.find(model)
@@ -230,7 +233,7 @@ def collect(
         joined = sorted(joined_signs(train))
     scheme = kind.scheme(train, chosen)
     head = choose_head(source, task, kind.labels(train, chosen))
-    notes = [*((scheme.sentence, *scheme.remarks) if scheme else ()), *head.notes]
+    decided = (scheme.sentence, *scheme.remarks) if scheme else ()
     inputs = Inputs(
         corpora=corpora,
         source=source,
@@ -239,55 +242,46 @@ def collect(
         labels=head.labels,
         scheme=scheme,
         fresh_head=head.fresh,
-        joined=None if joined is None else tuple(joined),
+        joined=joined,
         precision=hardware.precision(precision, source.config),
         tokens=tokens_per_batch or hardware.tokens(),
-        notes=(*corpora.notes, *notes),
+        notes=(*corpora.notes, *decided, *head.notes),
         layers=layers,
         teaching=None,
     )
-    if not teachers and (workers or on_cluster):
-        raise UserError(
-            "Workers and a cluster compute what teachers say: name a teacher, or leave them out.",
-            setting="workers" if workers else "cluster",
-        )
     if not teachers:
+        if workers or on_cluster:
+            raise UserError(
+                "Workers and a cluster compute what teachers say: name a teacher, or leave them out.",
+                setting="workers" if workers else "cluster",
+            )
         return inputs
-    teaching = Teaching(
-        find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme, inputs.precision),
-        find_texts(unlabelled, task, corpora.held_out),
-        workers,
-        on_cluster,
-    )
-    return replace(inputs, teaching=teaching)
+    found = find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme, inputs.precision)
+    texts = Texts(formats.find_texts(unlabelled).files, task, corpora.held_out()) if unlabelled else None
+    return replace(inputs, teaching=Teaching(found, texts, workers, on_cluster))
 
 
 def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
     chosen, task, corpora, processes = inputs.settings, inputs.task, inputs.corpora, run_folder.processes()
-    encoded, allowed = labelled_rows(inputs)
-    taught = Taught([row for row in encoded.rows if (row.labels != -100).any()], {}, ())
-    if not taught.rows:
-        raise UserError(f"{corpora.name}: nothing in its train split carries a label.")
+    encoded, allowed, labelled = inputs.labelled_rows()
+    taught = Taught(labelled, {}, ())
     model = inputs.start()
     if inputs.teaching is not None and chosen.distil_weight:
-        taught = _taught(inputs, inputs.teaching, encoded, out)
+        nothing = inputs.scheme.negatives if inputs.scheme else ("O",)
+        encode, labels = inputs.encode_unlabelled, inputs.labels
+        taught = taught_rows(inputs.teaching, corpora, encode, encoded, labels, nothing, chosen, out)
     rows = taught.rows
     per_epoch = math.ceil(len(rows) / chosen.batch_size)
-    steps = batches.Steps(
-        batches.Labelled(rows, chosen.seed),
-        chosen.batch_size,
-        inputs.tokens,
-        math.ceil(len(rows) * chosen.epochs / chosen.batch_size),
-        processes.process_index,
-        processes.num_processes,
-    )
+    source, count = batches.Labelled(rows, chosen.seed), math.ceil(len(rows) * chosen.epochs / chosen.batch_size)
+    rank, world = processes.process_index, processes.num_processes
+    steps = batches.Steps(source, chosen.batch_size, inputs.tokens, count, rank, world)
     devel = inputs.devel()
     arguments = engine.training_arguments(
         out / run_folder.CHECKPOINTS,
         inputs.precision,
-        max_steps=steps.count,
+        max_steps=count,
         learning_rate=chosen.learning_rate,
-        warmup_steps=round(steps.count * chosen.warmup),
+        warmup_steps=round(count * chosen.warmup),
         weight_decay=chosen.weight_decay,
         max_grad_norm=1.0,
         seed=chosen.seed,
@@ -302,47 +296,20 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
     validation = devel.validation() if devel else None
     with reporting.reporters(out, f"{corpora.name} ({corpora.task})") as callbacks:
         outcome = engine.fit(module, steps, validation, arguments, callbacks, begun.checkpoint)
-    stopped = outcome.stopped and outcome.step < steps.count
-    state = "stopped" if stopped else "finished"
-    in_epochs = chosen.batch_size / len(rows)
-    epoch = min(round(outcome.step * in_epochs, 2), chosen.epochs)
+    stopped = outcome.stopped and outcome.step < count
+    state, done, in_epochs = "stopped" if stopped else "finished", outcome.step, chosen.batch_size / len(rows)
+    epoch = min(round(done * in_epochs, 2), chosen.epochs)
+    notes = (*inputs.notes, *encoded.notes, *taught.notes, *begun.notes)
     result = Finetuned(
-        state,
-        str(out),
-        corpora.task,
-        outcome.step,
-        epoch,
-        task.metric,
-        task.protocol,
-        notes=(*inputs.notes, *encoded.notes, *taught.notes, *begun.notes),
-        unlabelled=taught.numbers,
+        state, str(out), corpora.task, done, epoch, task.metric, task.protocol, notes=notes, unlabelled=taught.numbers
     )
     if stopped or not processes.is_main_process:
         return result
     return _finish(inputs, out, model, devel, result, in_epochs)
 
 
-def labelled_rows(inputs: Inputs) -> tuple[Any, Tensor | None]:
-    """The training documents as of the task's `encode`, and what their labels may stand for (see `partly_labelled`)."""
-    encoded = inputs.encode(inputs.corpora.train)
-    if len(inputs.corpora.parts) == 1:
-        return encoded, None
-    return partly_labelled(encoded, inputs.corpora, inputs.labels)
-
-
-def _taught(inputs: Inputs, teaching: Teaching, encoded: Any, out: Path) -> Taught:
-    train, task = inputs.corpora.train, inputs.corpora.task
-    nothing = inputs.scheme.negatives if inputs.scheme else ("O",)
-    return taught_rows(teaching, task, train, inputs.encode, encoded, inputs.labels, nothing, inputs.settings, out)
-
-
 def _finish(
-    inputs: Inputs,
-    out: Path,
-    model: PreTrainedModel,
-    devel: Devel | None,
-    result: Finetuned,
-    in_epochs: float,
+    inputs: Inputs, out: Path, model: PreTrainedModel, devel: Devel | None, result: Finetuned, in_epochs: float
 ) -> Finetuned:
     """Write the model that was kept, tokenizer and card into `out`; `run.json` last, which ends the run."""
     kept = run_folder.best(out / run_folder.CHECKPOINTS)
@@ -356,24 +323,24 @@ def _finish(
             outcomes = devel.outcomes(model)
             step = kept["step"] if kept else result.step
             epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
-            notes = [note for note in devel.notes(outcomes) if note not in result.notes]
             result = replace(
                 result,
                 epoch=epoch,
                 devel=fmean([outcome.main for outcome in outcomes]),
-                notes=(*result.notes, *notes),
+                interval=interval_of(outcomes[0]) if len(outcomes) == 1 else None,
+                notes=(*result.notes, *(note for note in devel.notes(outcomes) if note not in result.notes)),
+                corpora=devel.records(outcomes) if len(inputs.corpora.parts) > 1 else (),
             )
-            if len(outcomes) == 1:
-                result = replace(result, interval=interval_of(outcomes[0]))
-            if len(inputs.corpora.parts) > 1:
-                result = replace(result, corpora=devel.records(outcomes))
-            calibrate_run(out, model, inputs.corpora, devel)
-        calibrations = calibration_file.summary(out)
-        card = finetuned_card(
-            out.name, inputs.record(), asdict(result), encoder_parameters(model), calibrations=calibrations
-        )
-        write_text(out / "README.md", card)
-        run_folder.finish(out, inputs.record(), asdict(result))
+            devel.calibrate(out, model, inputs.corpora.name)
+        finish(out, inputs.record(), result, model)
     for done in (run_folder.CHECKPOINTS, ROWS):
         shutil.rmtree(out / done, ignore_errors=True)
     return result
+
+
+def finish(out: Path, inputs: dict[str, Any], result: Finetuned, model: PreTrainedModel) -> None:
+    """Write the card of a run whose model is in `out`, and `run.json` last, which ends it."""
+    calibrations = calibration_file.summary(out)
+    card = finetuned_card(out.name, inputs, asdict(result), encoder_parameters(model), calibrations=calibrations)
+    write_text(out / "README.md", card)
+    run_folder.finish(out, inputs, asdict(result))

@@ -13,18 +13,15 @@ from typing import Any
 from torch import Tensor
 
 from compactbio.documents import Document
-from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters
-from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.packing import Row
 from compactbio.progress import Listener, Silent
-from compactbio.tasks import units
 from compactbio.training import batches, engine, soft_labels, unlabelled
-from compactbio.training.finetuning import Inputs, collect, labelled_rows
+from compactbio.training.finetuning import Inputs, collect
 from compactbio.training.plan import Clock, machine
 from compactbio.training.soft_labels import Ensemble
 from compactbio.training.task_model import TaskModel
-from compactbio.training.teaching import check_workers
 
 _STEPS = 8  # that are timed, after one that warms up
 
@@ -78,20 +75,16 @@ def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **op
 
     Raises UserError as `finetune` does.
     """
-    listener = listener or Silent()
     inputs = collect(data, model, **options)
     with loading.quiet():
-        return _plan(inputs, listener)
+        return _plan(inputs, listener or Silent())
 
 
 def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
     chosen, teaching = inputs.settings, inputs.teaching
     if teaching is not None:
-        check_workers(teaching)
-    encoded, allowed = labelled_rows(inputs)
-    labelled = [row for row in encoded.rows if (row.labels != NO_LABEL).any()]
-    if not labelled:
-        raise UserError(f"{inputs.corpora.name}: nothing in its train split carries a label.")
+        teaching.check_workers()
+    _, allowed, labelled = inputs.labelled_rows()
     documents, rows, lengths, teacher_seconds = 0, 0, 0.0, 0.0
     if teaching is not None and chosen.distil_weight:
         sample: Sequence[Document] = inputs.corpora.train[: soft_labels.CHUNK]
@@ -99,7 +92,7 @@ def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
             listener.note("Counting the unlabelled documents ...")
             documents = unlabelled.count(teaching.texts)["used"]
             sample = list(islice(teaching.texts.documents(), soft_labels.CHUNK))
-        found = [len(row) for row in _unlabelled_rows(inputs, sample)]
+        found = [len(row) for row in inputs.encode_unlabelled(sample).rows]
         if documents:
             rows, lengths = round(len(found) / len(sample) * documents), statistics.fmean(found)
         listener.note(f"Timing what teachers say of {len(sample)} documents ...")
@@ -142,31 +135,17 @@ def _teacher_seconds(inputs: Inputs, sample: Sequence[Document]) -> float:
         return _seconds(lambda: ensemble.fill(sample))
 
 
-def _unlabelled_rows(inputs: Inputs, documents: Sequence[Document]) -> Sequence[Row]:
-    task, label = inputs.corpora.task, (*inputs.labels, "")[0]
-    rows: Sequence[Row] = inputs.encode(units.without_labels(task, documents, label)).rows
-    return rows
-
-
 def _timed(inputs: Inputs, rows: Sequence[Row], allowed: Tensor | None) -> tuple[int, float, float]:
     """The student's parameters, and the seconds of training per token and of an update of the weights."""
     model = inputs.start()
     parameters = encoder_parameters(model)
-    steps = batches.Steps(
-        batches.Labelled(rows, inputs.settings.seed), inputs.settings.batch_size, inputs.tokens, _STEPS + 1
-    )
+    chosen, clock = inputs.settings, Clock()
+    steps = batches.Steps(batches.Labelled(rows, chosen.seed), chosen.batch_size, inputs.tokens, _STEPS + 1)
     arguments = engine.training_arguments(
-        None, inputs.precision, max_steps=_STEPS + 1, learning_rate=inputs.settings.learning_rate, max_grad_norm=1.0,
-        eval_strategy="no", ddp_find_unused_parameters=True,
-    )  # fmt: skip
-    clock = Clock()
+        None, inputs.precision, max_steps=_STEPS + 1, learning_rate=chosen.learning_rate, max_grad_norm=1.0
+    )
     outcome = engine.fit(TaskModel(model, inputs.corpora.task, allowed=allowed), steps, None, arguments, [clock], None)
-    if outcome.stopped:
-        raise UserError("Stopped before all steps were timed; start again.")
-    tokens = [sum(batch.borders[-1] for batch in steps[i]) for i in range(1, _STEPS + 1)]
-    timed = list(zip(clock.seconds[1:], clock.update[1:], tokens, strict=True))
-    per_token = statistics.median((step - update) / count for step, update, count in timed)
-    return parameters, per_token, statistics.median(update for _, update, _ in timed)
+    return parameters, *clock.timed(outcome, steps).medians()
 
 
 def _devel_seconds(inputs: Inputs, listener: Listener) -> float:

@@ -2,23 +2,19 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from compactbio.errors import UserError
-from compactbio.files import read_json, refuse_foreign, write_json, write_text
+from compactbio.files import read_json, refuse_foreign, write_json
 from compactbio.modeling import loading
-from compactbio.modeling.families import encoder_parameters
-from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
-from compactbio.tasks.data import Data
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
-from compactbio.training.cards import finetuned_card
-from compactbio.training.finetuning import Finetuned, finetune
+from compactbio.training.finetuning import Finetuned, finetune, finish
 
 SEARCH = "search.json"
 # Multiples of the default learning rate, and batch sizes: BioBERT's own grid is of this kind (Lee et al. 2020, 3.3).
@@ -57,8 +53,12 @@ def search(
             "A search chooses by devel: the data need a devel split that is not trained on.", setting="search"
         )
     source = loading.find(model)
-    grid = _grid(found[0].task, source, fixed)
-    wanted = {"grid": grid, "fixed": fixed, "data": _digests(found), "model": source.digest, **_as_json(options)}
+    rate = settings(found[0].task, int(source.config.hidden_size), {}).learning_rate
+    every: dict[str, list[Any]] = {"learning_rate": [rate * factor for factor in RATES], "batch_size": list(BATCHES)}
+    grid = {name: values for name, values in every.items() if name not in fixed}
+    digests = [{**part.digests, **({"type": part.type} if part.type else {})} for part in found]
+    named = digests[0] if len(digests) == 1 else digests
+    wanted = {"grid": grid, "fixed": fixed, "data": named, "model": source.digest, **_as_json(options)}
     if resume and not (out / SEARCH).exists():
         raise UserError(f"{out} holds no search to resume: begin one without resuming.", setting="resume")
     with run_folder.held(out):
@@ -68,25 +68,12 @@ def search(
         for values in product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
             place = out / "search" / "-".join(f"{name}={value:g}" for name, value in point.items())
-            result = finetune(
-                data,
-                model,
-                place,
-                task=task,
-                overrides={**fixed, **point},
-                train_on=train_on,
-                resume=(place / run_folder.RUN).exists(),
-                **options,
-            )
+            begun, chosen = (place / run_folder.RUN).exists(), {**fixed, **point}
+            result = finetune(data, model, place, task=task, overrides=chosen, resume=begun, **options)
             if result.state == "stopped":
                 raise KeyboardInterrupt
             trials.append((point, result))
         return _keep_best(out, wanted, trials)
-
-
-def _digests(found: Sequence[Data]) -> Any:
-    typed = [{**part.digests, **({"type": part.type} if part.type else {})} for part in found]
-    return typed[0] if len(typed) == 1 else typed
 
 
 def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,12 +81,6 @@ def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
     listed = {name: [str(path) for path in options.get(name, ())] for name in ("teachers", "unlabelled")}
     plain = {name: value for name, value in options.items() if name not in (*listed, "layers", "workers", "on_cluster")}
     return plain | {name: value for name, value in {**listed, "layers": options.get("layers")}.items() if value}
-
-
-def _grid(task: str, source: loading.Source, fixed: Mapping[str, Any]) -> dict[str, list[Any]]:
-    rate = settings(task, int(source.config.hidden_size), {}).learning_rate
-    grid: dict[str, list[Any]] = {"learning_rate": [rate * factor for factor in RATES], "batch_size": list(BATCHES)}
-    return {name: values for name, values in grid.items() if name not in fixed}
 
 
 def _finished(out: Path, wanted: dict[str, Any]) -> bool:
@@ -134,12 +115,8 @@ def _keep_best(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, A
             shutil.copy2(file, out / file.name)
     table = tuple({**point, "devel": result.devel, "epoch": result.epoch} for point, result in trials)
     result = replace(best, out=str(out), trials=table)
-    inputs = _record(out)["identity"]
     with loading.quiet():
-        parameters = encoder_parameters(loading.load_for(loading.find(out), TASKS[best.task].auto))
-    run_folder.finish(out, inputs, asdict(result))
-    calibrations = calibration_file.summary(out)
-    card = finetuned_card(out.name, inputs, asdict(result), parameters, calibrations=calibrations)
-    write_text(out / "README.md", card)
+        model = loading.load_for(loading.find(out), TASKS[best.task].auto)
+    finish(out, _record(out)["identity"], result, model)
     write_json(out / SEARCH, {"search": wanted, "trials": table})
     return result

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,14 +17,14 @@ from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import depth, encoder_parameters
-from compactbio.objectives.matching import attention_width
+from compactbio.objectives import attention_width, reads
 from compactbio.objectives.terms import TERMS
 from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
-from compactbio.training import batches, masked_lm, pretraining
-from compactbio.training.engine import arguments_for, distil, reads_teacher_logits
-from compactbio.training.masked_lm import Masking
+from compactbio.training import batches, pretraining
+from compactbio.training.batches import Masking
+from compactbio.training.engine import Outcome, arguments_for, distil, score_heldout
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Timed:
     seconds: tuple[float, ...]
     update: tuple[float, ...]
     tokens: tuple[int, ...]
+
+    def medians(self) -> tuple[float, float]:
+        """The seconds per token, without the update, and of an update."""
+        steps = zip(self.seconds, self.update, self.tokens, strict=True)
+        per_token = statistics.median((seconds - update) / tokens for seconds, update, tokens in steps)
+        return per_token, statistics.median(self.update)
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
@@ -52,6 +59,13 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         self.seconds.append(ended - self._last)
         self._last = ended
         self.update.append(ended - self._updates)
+
+    def timed(self, outcome: Outcome, steps: batches.Steps) -> Timed:
+        """All steps but the first, which warms up. Raises UserError where a signal stopped them."""
+        if outcome.stopped:
+            raise UserError("Stopped before all steps were timed; start again.")
+        tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, len(steps)))
+        return Timed(tuple(self.seconds[1:]), tuple(self.update[1:]), tokens)
 
 
 def _now() -> float:
@@ -78,11 +92,7 @@ def time_steps(
     recipe = recipe.model_copy(update={"steps": count + 1, "head_steps": 0})
     clock = Clock()
     arguments = arguments_for(recipe, precision, None, validates=False, starts=True)
-    outcome = distil(student, teacher, steps, recipe, arguments=arguments, callbacks=[clock])
-    if outcome.stopped:
-        raise UserError("Stopped before all steps were timed; start again.")
-    tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, count + 1))
-    return Timed(tuple(clock.seconds[1:]), tuple(clock.update[1:]), tokens)
+    return clock.timed(distil(student, teacher, steps, recipe, arguments=arguments, callbacks=[clock]), steps)
 
 
 # The share of its data sheet's rate that an accelerator is taken to reach; none reaches all of it.
@@ -93,14 +103,11 @@ _ENOUGH = 10.0  # seconds of timed steps
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A run on accelerators, by their data sheet alone.
+    """A run on `count` accelerators, by their data sheet alone.
 
     Attributes:
-        device: the accelerator.
-        count: how many of them.
-        hours_at_full_rate: hours at all of the rate that the data sheet names.
-        hours: hours at `share` of it.
-        share: the share of the rate that is taken to be reached.
+        hours_at_full_rate: hours at all of the rate that the data sheet names, and
+        hours: at `share` of it.
         tokens_per_batch: tokens per micro-batch on a device.
         memory_bytes: an estimate per device: weights, gradients, AdamW's moments, and activations after Korthikanti et
             al. 2022 (section 4, without attention maps).
@@ -156,28 +163,21 @@ class Plan:
 
 
 def plan(
-    recipe: Recipe,
-    corpus: str | Path,
-    *,
-    teacher: str | Path | None = None,
-    init: str | Path | None = None,
-    precision: str = "auto",
-    tokens_per_batch: int | None = None,
-    devices: Sequence[str] = (),
-    listener: Listener | None = None,
+    recipe: Recipe, corpus: str | Path, *, devices: Sequence[str] = (), listener: Listener | None = None, **options: Any
 ) -> Plan:
     """Forecast what `pretraining.train` with the same arguments takes.
 
     Times a few real steps with the real models and rows, of two micro-batches each; nothing is kept of them.
 
     Args:
+        recipe, corpus, **options: as of `pretraining.collect`.
         devices: accelerators to estimate for, as `hardware.find` reads them ("8xH100").
         listener: gets a sentence on what is being done.
 
     Raises UserError as `pretraining.train` does.
     """
     found = [hardware.find(wanted) for wanted in devices]
-    inputs = pretraining.collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
+    inputs = pretraining.collect(recipe, corpus, **options)
     with loading.quiet():
         return _plan(inputs, found, listener or Silent())
 
@@ -197,10 +197,8 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
     flops = flops_per_token * tokens_per_step * recipe.steps
     elsewhere = tuple(_elsewhere(count, device, flops, student, teacher, recipe) for count, device in devices)
     timed = _timed(inputs, student, teacher, batches.Masked(splits["train"], masking), tokens_per_row, listener)
-    seconds_per_token = statistics.median(
-        (step - update) / tokens for step, update, tokens in zip(timed.seconds, timed.update, timed.tokens, strict=True)
-    )
-    seconds_per_step = seconds_per_token * tokens_per_step + statistics.median(timed.update)
+    seconds_per_token, update = timed.medians()
+    seconds_per_step = seconds_per_token * tokens_per_step + update
     training = seconds_per_step * recipe.steps
     heldout = _heldout_seconds(inputs, splits, masking, student, teacher)
     saving = _checkpoint_seconds(recipe, student, keeps_best=heldout > 0)
@@ -256,10 +254,9 @@ def training_flops_per_token(
     # The mean length of a token's row, and the share of tokens that are masked, never [CLS] and [SEP].
     length = sum(n * n for n in lengths) / tokens
     masked = recipe.mlm_probability * sum(max(n - 2, 0) for n in lengths) / tokens
-    terms = [TERMS[term] for term in recipe.loss]
-    passes = [(student, 3, any(term.logits for term in terms))]
+    passes = [(student, 3, reads(recipe, "logits"))]
     if teacher is not None and recipe.kind == "distil":
-        passes.append((teacher, 1, any(term.teacher_logits for term in terms)))
+        passes.append((teacher, 1, reads(recipe, "teacher_logits")))
     forward = sum(
         times * (hardware.flops_per_token(model.base_model, length) + headed * masked * hardware.head_flops(model))
         for model, times, headed in passes
@@ -267,14 +264,14 @@ def training_flops_per_token(
     if teacher is None:
         return forward
     # Maps per citation: one per layer, or those of queries, keys and values.
-    maps = sum(depth(student) * term.attentions + 3 * term.relations for term in terms)
+    parts = [part for term in recipe.loss for part in TERMS[term][1]]
+    maps = depth(student) * parts.count("attentions") + 3 * parts.count("relations")
     return forward + maps * 2 * length * (3 * attention_width(student) + attention_width(teacher))
 
 
 def _lengths(rows: Any) -> list[int]:
     """The lengths of rows spread evenly over a corpus."""
-    places = range(0, len(rows), max(1, len(rows) // _SAMPLE))
-    return [len(ids) for ids in batches.read_rows(rows, list(places))]
+    return [len(ids) for ids in batches.read_rows(rows, range(0, len(rows), max(1, len(rows) // _SAMPLE)))]
 
 
 def _timed(
@@ -301,11 +298,7 @@ def _timed(
 
 
 def _heldout_seconds(
-    inputs: pretraining.Inputs,
-    splits: Any,
-    masking: Masking,
-    student: PreTrainedModel,
-    teacher: PreTrainedModel | None,
+    inputs: pretraining.Inputs, splits: Any, masking: Masking, student: PreTrainedModel, teacher: PreTrainedModel | None
 ) -> float:
     """Seconds for scoring the held-out rows over the run, the teacher once."""
     if "holdout" not in splits:
@@ -314,17 +307,13 @@ def _heldout_seconds(
     held = batches.heldout_batches(splits["holdout"], masking, inputs.tokens)
     middle = held[len(held) // 2]
     share = sum(batch.borders[-1] for batch in held) / middle.borders[-1]
-
-    def seconds(model: PreTrainedModel) -> float:
-        taken = []
-        for _ in range(2):
-            began = time.perf_counter()
-            masked_lm.score_heldout(model, [middle], bf16=inputs.precision == "bf16")
-            taken.append(time.perf_counter() - began)
-        return min(taken) * share
-
-    scored = (1 + math.ceil(recipe.steps / recipe.eval_every)) * seconds(student)
-    return scored + (seconds(teacher.float()) if teacher is not None and reads_teacher_logits(recipe) else 0.0)
+    # By model how often it is scored.
+    scored = {student: 1 + math.ceil(recipe.steps / recipe.eval_every)}
+    if teacher is not None and reads(recipe, "teacher_logits"):
+        scored[teacher.float()] = 1
+    bf16 = inputs.precision == "bf16"
+    calls = {model: partial(score_heldout, model, [middle], bf16=bf16) for model in scored}
+    return sum(scored[model] * taken * share for model, (taken,) in hardware.time_in_turns(calls, 1).items())
 
 
 def _checkpoint_seconds(recipe: Recipe, student: PreTrainedModel, *, keeps_best: bool) -> float:

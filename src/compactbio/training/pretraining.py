@@ -18,11 +18,11 @@ from compactbio.files import write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, family_of
 from compactbio.modeling.students import build_student, random_student
+from compactbio.objectives import reads
 from compactbio.recipes import Recipe
-from compactbio.training import batches, masked_lm, reporting, run_folder
+from compactbio.training import batches, reporting, run_folder
 from compactbio.training.cards import pretrained_card
-from compactbio.training.engine import arguments_for, distil, reads_teacher_logits
-from compactbio.training.masked_lm import Masking
+from compactbio.training.engine import arguments_for, distil, score_heldout
 
 
 @dataclass(frozen=True)
@@ -84,33 +84,17 @@ class Inputs:
         }
 
 
-def train(
-    recipe: Recipe,
-    corpus: str | Path,
-    out: str | Path,
-    *,
-    teacher: str | Path | None = None,
-    init: str | Path | None = None,
-    precision: str = "auto",
-    tokens_per_batch: int | None = None,
-    resume: bool = False,
-) -> Result:
+def train(recipe: Recipe, corpus: str | Path, out: str | Path, *, resume: bool = False, **options: Any) -> Result:
     """Make the student of a recipe. A finished run of the same inputs is left as it is.
 
     Args:
-        recipe: as of `recipes.load`.
-        corpus: the folder of a corpus.
+        recipe, corpus, **options: as of `collect`.
         out: the folder of the run, and then of the model.
-        teacher: folder or hub name of the teacher; by default the recipe's.
-        init: folder or hub name of the checkpoint that a `continue` recipe starts from; by default the recipe's.
-        precision: "auto", "bf16" or "fp32".
-        tokens_per_batch: tokens per micro-batch, which bounds the memory. Without dropout it changes the result by
-            rounding only; with dropout, other cuts draw other masks.
         resume: whether an unfinished run in `out` is resumed.
 
     Raises UserError for whatever the user can fix.
     """
-    inputs = collect(recipe, corpus, teacher, init, precision, tokens_per_batch)
+    inputs = collect(recipe, corpus, **options)
     with loading.quiet(), run_folder.open_run(Path(out), inputs.record(), resume=resume) as begun:
         return Result(**begun.result) if begun.result is not None else _run(inputs, Path(out), begun)
 
@@ -118,12 +102,16 @@ def train(
 def collect(
     recipe: Recipe,
     corpus: str | Path,
-    teacher: str | Path | None,
-    init: str | Path | None,
-    precision: str,
-    tokens: int | None,
+    *,
+    teacher: str | Path | None = None,
+    init: str | Path | None = None,
+    precision: str = "auto",
+    tokens_per_batch: int | None = None,
 ) -> Inputs:
-    """Find and check all that a run is made of. Raises UserError for what is missing or does not fit together."""
+    """Find and check all that a run is made of; the arguments are those of `compactbio.distil` and `pretrain`.
+
+    Raises UserError for what is missing or does not fit together.
+    """
     manifest = corpora.manifest(corpus)
     longest = manifest["settings"]["max_length"]
     if longest > recipe.max_length:
@@ -138,24 +126,17 @@ def collect(
         raise UserError(f"Recipe {recipe.name} continues a checkpoint: name no teacher.", setting="teacher")
     taught_by = _find(recipe, teacher or recipe.teacher, "teacher") if distils else None
     starts_from = _find(recipe, init or recipe.init, "init") if recipe.start == "checkpoint" else None
+    sources = [source for source in (taught_by, starts_from) if source]
     tokenizer = corpora.tokenizer(corpus)
-    for source in filter(None, (taught_by, starts_from)):
+    for source in sources:
         loading.check_length(source.config, source.name, manifest)
         loading.check_tokenizer(source, tokenizer, manifest)
     # The models as they were taken, and no path of this machine, in all that is published.
-    published = {
-        "teacher": taught_by.public_name() if taught_by else None,
-        "init": starts_from.public_name() if starts_from else None,
-    }
-    return Inputs(
-        recipe.model_copy(update=published),
-        Path(corpus),
-        manifest,
-        taught_by,
-        starts_from,
-        hardware.precision(precision, *(source.config for source in (taught_by, starts_from) if source)),
-        tokens or hardware.tokens(),
-    )
+    named = {"teacher": taught_by, "init": starts_from}
+    published = {key: source.public_name() if source else None for key, source in named.items()}
+    chosen = hardware.precision(precision, *(source.config for source in sources))
+    tokens = tokens_per_batch or hardware.tokens()
+    return Inputs(recipe.model_copy(update=published), Path(corpus), manifest, taught_by, starts_from, chosen, tokens)
 
 
 def _find(recipe: Recipe, name: str | Path | None, setting: str) -> loading.Source:
@@ -177,7 +158,7 @@ def models(inputs: Inputs) -> tuple[PreTrainedModel | None, PreTrainedModel, tup
     notes = () if has_head or recipe.start == "random" else (_drawn(inputs.start.public_name(), recipe),)
     if inputs.teacher is None:
         return None, student, notes
-    if reads_teacher_logits(recipe) and not has_head:
+    if reads(recipe, "teacher_logits") and not has_head:
         raise UserError(
             f"{inputs.teacher.name} has no MLM head, which the recipe's loss reads from the teacher: first train a "
             "recipe of kind continue, such as bio-distilbert-cased, with this model as its init; then take the "
@@ -202,7 +183,7 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
     if world > recipe.batch_size:
         raise UserError(f"{world} processes cannot share a step of {recipe.batch_size} citations: start fewer.")
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
-    masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
+    masking = batches.Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
     steps = batches.Steps(
         batches.Masked(splits["train"], masking), recipe.batch_size, inputs.tokens, recipe.steps, rank, world
     )
@@ -211,35 +192,27 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
     teacher, student, drawn = models(inputs)
     if processes.is_main_process:
         sys.stderr.writelines(f"{note}\n" for note in drawn)
-    arguments = arguments_for(
-        recipe, inputs.precision, out / run_folder.CHECKPOINTS, validates=validates, starts=begun.checkpoint is None
-    )
+    start, folder = begun.checkpoint, out / run_folder.CHECKPOINTS
+    arguments = arguments_for(recipe, inputs.precision, folder, validates=validates, starts=start is None)
     teacher_score = None
-    if validates and teacher is not None and reads_teacher_logits(recipe):
+    if validates and teacher is not None and reads(recipe, "teacher_logits"):
         # Before the teacher is taken to half precision for training: both models are scored in the same way.
-        teacher_score = masked_lm.score_heldout(teacher.to(processes.device), held, bf16=arguments.bf16)
+        teacher_score = score_heldout(teacher.to(processes.device), held, bf16=arguments.bf16)
     with reporting.reporters(out, recipe.name) as callbacks:
         outcome = distil(
-            student,
-            teacher,
-            steps,
-            recipe,
-            heldout=held,
-            arguments=arguments,
-            callbacks=callbacks,
-            checkpoint=begun.checkpoint,
+            student, teacher, steps, recipe, heldout=held, arguments=arguments, callbacks=callbacks, checkpoint=start
         )
     result = Result("finished", str(out), outcome.step, encoder_parameters(student), notes=(*drawn, *begun.notes))
     if outcome.stopped and outcome.step < recipe.steps:
         return replace(result, state="stopped")
     if not processes.is_main_process:
         return result
-    kept = run_folder.best(out / run_folder.CHECKPOINTS)
+    kept = run_folder.best(folder) or {}
     result = replace(
         result,
-        best_step=kept["step"] if kept else outcome.step,
-        heldout_loss=kept["heldout_loss"] if kept else None,
-        heldout_accuracy=kept["heldout_accuracy"] if kept else None,
+        best_step=kept.get("step", outcome.step),
+        heldout_loss=kept.get("heldout_loss"),
+        heldout_accuracy=kept.get("heldout_accuracy"),
         teacher_heldout_loss=teacher_score.loss if teacher_score else None,
         teacher_heldout_accuracy=teacher_score.accuracy if teacher_score else None,
     )
@@ -259,15 +232,7 @@ def _finish(
         tokenizer.save_pretrained(out)
         recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_text(out / "recipe.yaml", recipe)
-        card = pretrained_card(
-            out.name,
-            inputs.recipe,
-            inputs.start,
-            inputs.manifest,
-            inputs.record(),
-            asdict(result),
-            student,
-            reporting.read(out / reporting.METRICS),
-        )
+        run, found, metrics = inputs.record(), asdict(result), reporting.read(out / reporting.METRICS)
+        card = pretrained_card(out.name, inputs.recipe, inputs.start, inputs.manifest, run, found, student, metrics)
         write_text(out / "README.md", card)
-        run_folder.finish(out, inputs.record(), asdict(result))
+        run_folder.finish(out, run, found)

@@ -71,15 +71,14 @@ class Bar(Reporter):
     def __init__(self, label: str) -> None:
         self._label = label
         self._console = Console(stderr=True)
-        self._bar: Progress | None = None
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
         self._started, self._first = 0.0, 0
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero and self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=self._console, transient=True)
+        self._task = self._bar.add_task(self._label, total=state.max_steps, completed=state.global_step)
+        if state.is_world_process_zero:
             self._bar.start()
-            self._bar.add_task(self._label, total=state.max_steps, completed=state.global_step)
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         # Not in on_train_begin: the validation before the first step would be counted as a step's time.
@@ -87,29 +86,24 @@ class Bar(Reporter):
             self._started, self._first = time.monotonic(), state.global_step
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=state.global_step)
+        self._bar.update(self._task, completed=state.global_step)
 
     def report(self, state: TrainerState, logs: dict[str, float]) -> None:
         if "loss" in logs:
             words = f"loss {logs['loss']:.3f}, {logs['tokens_per_second']:,.0f} tokens/s"
         else:
-            words = ", ".join(f"{_in_words(name)} {value:.4f}" for name, value in logs.items() if name != "epoch")
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], description=f"{self._label}: {words}")
+            named = {name.replace("heldout", "held-out").replace("_", " "): value for name, value in logs.items()}
+            words = ", ".join(f"{name} {value:.4f}" for name, value in named.items() if name != "epoch")
+        if self._console.is_terminal:
+            self._bar.update(self._task, description=f"{self._label}: {words}")
         else:
             done, seconds = state.global_step - self._first, time.monotonic() - self._started
             left = time_left(done, state.max_steps - state.global_step, seconds)
             sys.stderr.write(f"{self._label}: step {state.global_step}/{state.max_steps}, {words}{left}\n")
 
     def close(self) -> None:
-        if self._bar is not None:
+        if self._console.is_terminal:
             self._bar.stop()
-            self._bar = None
-
-
-def _in_words(name: str) -> str:
-    return name.replace("heldout", "held-out").replace("_", " ")
 
 
 class TensorBoard(Reporter):

@@ -53,12 +53,7 @@ def open_run(out: Path, inputs: dict[str, Any], *, resume: bool) -> Iterator[Beg
 
 
 def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
-    """Begin the run in `out`, or resume it.
-
-    Args:
-        out: the folder of the run.
-        inputs: what the run is made of, a JSON value; it must be the same for a run to be resumed.
-        resume: whether an unfinished run is resumed.
+    """Begin the run in `out`, or resume it; `inputs`, a JSON value, must be the same for a run to be resumed.
 
     Raises UserError where the folder holds another run, this one unfinished without `resume`, no run to resume, no
     complete checkpoint, or something else.
@@ -69,7 +64,7 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
             raise UserError(f"{out} holds no run to resume: begin one without resuming.", setting="resume")
         refuse_foreign(out, "run", RUN)
         out.mkdir(parents=True, exist_ok=True)
-    elif known["result"] is not None or _has_steps(out):
+    elif known["result"] is not None or any((out / name).exists() for name in (METRICS, CHECKPOINTS)):
         differing = [key for key, value in inputs.items() if known["identity"].get(key) != value]
         if differing:
             raise UserError(
@@ -83,7 +78,12 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
             raise UserError(
                 f"{out} holds this run unfinished: resume it, or choose another output folder.", setting="resume"
             )
-        return _resumed(out, known)
+        checkpoint, passed_over = newest(out / CHECKPOINTS, processes().num_processes)
+        sys.stderr.writelines(f"{out}: {note}\n" for note in passed_over)
+        notes = tuple(dict.fromkeys([*known.get("notes", ()), *passed_over]))
+        if passed_over:
+            write_json(out / RUN, {**known, "notes": notes})
+        return Begun(None, checkpoint, notes)
     # A run that was refused before its first step can be begun again, with other inputs too.
     write_json(out / RUN, {"identity": inputs, "result": None})
     return Begun(None)
@@ -109,14 +109,9 @@ def record(out: Path) -> dict[str, Any] | None:
 
 
 def push(out: str | Path, name: str, *, private: bool | None = None) -> str:
-    """Upload the finished model of a run, without its checkpoints, to the hub.
+    """Upload the finished model of a run, without its checkpoints, to `name` on the hub; gives its address.
 
-    Args:
-        out: the folder of the run.
-        name: `owner/name` on the hub; created where it does not exist.
-        private: whether a model that is created is visible to its owner alone; None for the owner's default.
-
-    Returns its address. Raises UserError where the hub refuses or is out of reach.
+    `private` is None for the owner's default. Raises UserError where the hub refuses or is out of reach.
     """
     return hub.push(Path(out), name, ignore=_NOT_PUBLISHED, private=private)
 
@@ -131,31 +126,17 @@ def held(out: Path) -> Iterator[None]:
 
 def on_main(action: Callable[[], T]) -> T:
     """Do something on the main process only; all processes return its result, or raise its UserError."""
-    answer: list[Any] = [None, None]
+    answer: list[Any] = [None]
     if processes().is_main_process:
         try:
             answer[0] = action()
         except UserError as error:
-            answer[1] = error
+            answer[0] = error
     if processes().num_processes > 1:
         broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise answer[1]
+    if isinstance(answer[0], UserError):
+        raise answer[0]
     return answer[0]  # type: ignore[no-any-return]
-
-
-def _resumed(out: Path, known: dict[str, Any]) -> Begun:
-    checkpoint, passed_over = newest(out / CHECKPOINTS, processes().num_processes)
-    for note in passed_over:
-        sys.stderr.write(f"{out}: {note}\n")
-    notes = tuple(dict.fromkeys([*known.get("notes", ()), *passed_over]))
-    if passed_over:
-        write_json(out / RUN, {**known, "notes": notes})
-    return Begun(None, checkpoint, notes)
-
-
-def _has_steps(out: Path) -> bool:
-    return any((out / name).exists() for name in (METRICS, CHECKPOINTS))
 
 
 def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
@@ -193,17 +174,8 @@ def seal(checkpoint: Path, processes: int) -> None:
     write_json(checkpoint / _SEAL, {"processes": processes, "files": files})
 
 
-def keep_best(
-    folder: Path,
-    student: PreTrainedModel,
-    better: Callable[[dict[str, float], dict[str, float]], bool],
-    metrics: dict[str, float],
-    step: int,
-) -> None:
-    """Keep the student in `folder/best` where its metrics are `better` than those of the one kept there."""
-    kept = best(folder)
-    if kept is not None and not better(metrics, kept):
-        return
+def keep_best(folder: Path, student: PreTrainedModel, metrics: dict[str, float], step: int) -> None:
+    """Keep the student in `folder/best`, in place of the one there."""
     with refusing_full_disk(folder), atomic_folder(folder / BEST) as partial:
         student.save_pretrained(partial)
         write_json(partial / "best.json", {"step": step, **metrics})
@@ -233,10 +205,8 @@ def newest(folder: Path, processes: int) -> tuple[Path | None, tuple[str, ...]]:
     for checkpoint in reversed(checkpoints(folder)):
         problem = _problem(checkpoint, (*_STATE, *states), processes)
         if problem is None:
-            return checkpoint, tuple(
-                f"{name} is not complete ({why}): the run was resumed from {checkpoint.name}."
-                for name, why in refused.items()
-            )
+            resumed = f"the run was resumed from {checkpoint.name}."
+            return checkpoint, tuple(f"{name} is not complete ({why}): {resumed}" for name, why in refused.items())
         refused[checkpoint.name] = problem
     if refused:
         listed = "; ".join(f"{name}: {why}" for name, why in refused.items())

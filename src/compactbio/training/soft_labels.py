@@ -7,7 +7,6 @@ computes what is missing, and every later run with the same teacher and texts co
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations, islice, pairwise
@@ -82,7 +81,6 @@ class Teacher:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Its tokenizer."""
         return loading.tokenizer_of(self.source)
 
     @cached_property
@@ -95,7 +93,7 @@ class Teacher:
 
     def types(self, labels: Sequence[str]) -> set[str]:
         """The types of mentions that it teaches a student with `labels`."""
-        return {parse(labels[place])[1] for place in self.columns if labels[place] != "O"}
+        return _types(labels[place] for place in self.columns)
 
     @property
     def foreign(self) -> set[str]:
@@ -103,8 +101,7 @@ class Teacher:
         if self.task != "ner":
             return set()
         none = self.columns[self.labels.index("O")]
-        pairs = zip(self.labels, self.columns, strict=True)
-        return {parse(label)[1] for label, column in pairs if column == none and label != "O"}
+        return _types(label for label, column in zip(self.labels, self.columns, strict=True) if column == none)
 
     def arranged(self, scores: Scores) -> Scores:
         """The scores (units, its labels) of a group with the columns of the student's labels; -inf in those of types
@@ -116,6 +113,11 @@ class Teacher:
         return joined.T.astype(np.float32)
 
 
+def _types(labels: Iterable[str]) -> set[str]:
+    """The types of mentions that tags name."""
+    return {parse(label)[1] for label in labels if label != "O"}
+
+
 def find_teachers(
     names: Sequence[str | Path],
     task: str,
@@ -124,15 +126,12 @@ def find_teachers(
     scheme: Scheme | None,
     precision: str,
 ) -> tuple[Teacher, ...]:
-    """The teachers of a student.
+    """The teachers of a student with `labels`, in the order of their ids.
 
     Args:
         names: folders or hub names; of "TYPE=NAME" only the mentions of that type count, or those of a teacher with one
             type, whatever it calls it (NER).
-        task: that of the data.
-        labels: the student's, in the order of their ids; none for QA.
         settings: how the student reads documents, but for its length.
-        scheme: how labels become classes (relations).
         precision: that teachers are computed in by PyTorch, "bf16" or "fp32"; exported ones keep their own.
 
     Raises UserError for a model of another task, or with other labels than the data; letter case does not tell labels
@@ -147,9 +146,9 @@ def find_teachers(
 def _check_types(teachers: Sequence[Teacher], labels: Sequence[str]) -> None:
     """Refuse teachers that do not know all types together, or that overlap in part."""
     taught = [teacher.types(labels) for teacher in teachers]
-    lacking = {parse(label)[1] for label in labels if label != "O"}.difference(*taught)
+    lacking = _types(labels).difference(*taught)
     if lacking:
-        known = {parse(label)[1] for teacher in teachers for label in teacher.labels if label != "O"}
+        known = _types(label for teacher in teachers for label in teacher.labels)
         raise UserError(
             f"No teacher knows {listed(lacking)} of the data, only {listed(known)}: name one that does, as in "
             "TYPE=TAGGER where it calls the type otherwise.",
@@ -198,7 +197,7 @@ def _typed_alike(name: str, named: Sequence[str], labels: Sequence[str]) -> list
     Letter case is kept, as types are matched without it. Raises UserError for a teacher of several types where the
     student's have none.
     """
-    known, wanted = ({parse(label)[1] for label in side if label != "O"} for side in (named, labels))
+    known, wanted = _types(named), _types(labels)
     if wanted == {""} and len(known) > 1:
         raise UserError(
             f"{name} knows {listed(known)}, and the data name no type: say which of them the data are labelled for, "
@@ -218,7 +217,7 @@ def _of_type(name: str, named: Sequence[str], labels: Sequence[str], kind: str) 
 
     Raises UserError where the teacher or the student lacks it.
     """
-    known, wanted = ({parse(label)[1] for label in side if label != "O"} for side in (named, labels))
+    known, wanted = _types(named), _types(labels)
     if wanted != {""} and key(kind) not in map(key, wanted):
         raise UserError(f"The data have no {kind} to teach, they have {listed(wanted)}.", setting="teacher")
     chosen = {other for other in known if key(other) == key(kind)} or known
@@ -240,7 +239,7 @@ def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Sch
     places = {key(label): place for place, label in enumerate(labels)}
     if scheme is None:
         found = [places.get(key(label), places.get("o", -1)) for label in named]
-        known = {parse(labels[place])[1] for place in found if place >= 0 and labels[place] != "O"}
+        known = _types(labels[place] for place in found if place >= 0)
         wanted = [label for label in labels if label == "O" or not known or parse(label)[1] in known]
     else:
         found = [places.get(key(scheme.find(label) or label), -1) for label in named]
@@ -289,19 +288,21 @@ class Ensemble:
 
         Raises UserError where the cache cannot be written, or holds something else.
         """
-        content = _content(documents)
-        return [self._scores(teacher, documents, content) for teacher in self._teachers]
+        content, found = _content(documents), []
+        for teacher in self._teachers:
+            table = read(self._filled(teacher, documents, content), teacher.digest, teacher.source.name)
+            values, borders = columns_of(table)["scores"]
+            width = len(teacher.labels) or 2
+            groups = [values[a:b].reshape(-1, width) for a, b in pairwise(borders.tolist())]
+            found.append([teacher.arranged(group) for group in groups])
+        return found
 
     def _filled(self, teacher: Teacher, documents: Sequence[Document], content: str) -> Path:
         path = self.folder(teacher) / f"{content[:32]}.arrow"
         if not path.exists():
-            write(path, _columns_of(self._computed(teacher, documents, content)), teacher.digest)
+            scores = [group.astype(np.float16).ravel() for group in self._computed(teacher, documents, content)]
+            write(path, {"scores": scores}, teacher.digest)
         return path
-
-    def _scores(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
-        path = self._filled(teacher, documents, content)
-        found = _scores_in(read(path, teacher.digest, teacher.source.name), len(teacher.labels) or 2)
-        return [teacher.arranged(scores) for scores in found]
 
     def _computed(self, teacher: Teacher, documents: Sequence[Document], content: str) -> list[Scores]:
         runtime = self._loaded.get(teacher.digest) or runtimes.load(teacher.source, teacher.runtime)
@@ -322,29 +323,16 @@ def chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 def _content(documents: Sequence[Document]) -> str:
     """The digest of what a model reads of documents."""
-    return value_digest([[d.text, d.tokenised, _related(d), _questions(d)] for d in documents])
-
-
-def _related(document: Document) -> list[Any]:
-    ends = [end for relation in document.relations for end in (relation.head, relation.tail)]
-    return [document.spans[end].places if isinstance(end, int) else end for end in ends]
-
-
-def _questions(document: Document) -> list[list[str]]:
-    return [[question.id, question.text, question.kind] for question in document.questions]
+    read = []
+    for document in documents:
+        ends = [end for relation in document.relations for end in (relation.head, relation.tail)]
+        related = [document.spans[end].places if isinstance(end, int) else end for end in ends]
+        questions = [[question.id, question.text, question.kind] for question in document.questions]
+        read.append([document.text, document.tokenised, related, questions])
+    return value_digest(read)
 
 
 # -- files of arrays
-
-
-def _columns_of(groups: Sequence[Scores]) -> dict[str, list[NDArray[Any]]]:
-    return {"scores": [scores.astype(np.float16).ravel() for scores in groups]}
-
-
-def _scores_in(table: pa.Table, width: int) -> list[Scores]:
-    column = table["scores"].combine_chunks()
-    values, borders = column.values.to_numpy(), column.offsets.to_numpy()
-    return [values[a:b].reshape(-1, width) for a, b in pairwise(borders.tolist())]
 
 
 def write(path: Path, columns: Mapping[str, Sequence[NDArray[Any]]], owner: str) -> None:
@@ -352,9 +340,13 @@ def write(path: Path, columns: Mapping[str, Sequence[NDArray[Any]]], owner: str)
 
     Raises UserError where the disk is full or may not be written.
     """
-    arrays = {name: _lists(rows) for name, rows in columns.items()}
-    table = pa.table(arrays).replace_schema_metadata({_OWNER: owner})
-    with writing(path):
+    arrays = {}
+    for name, rows in columns.items():
+        borders = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+        values = np.concatenate(rows) if rows else np.empty(0, dtype=np.float16)
+        arrays[name] = pa.ListArray.from_arrays(pa.array(borders), pa.array(values))
+    table = pa.table(arrays, metadata={_OWNER: owner})
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             atomic_file(path) as partial,
@@ -362,12 +354,15 @@ def write(path: Path, columns: Mapping[str, Sequence[NDArray[Any]]], owner: str)
             pa.ipc.new_stream(file, table.schema) as stream,
         ):
             stream.write_table(table)
-
-
-def _lists(rows: Sequence[NDArray[Any]]) -> pa.Array:
-    borders = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    values = np.concatenate(rows) if rows else np.empty(0, dtype=np.float16)
-    return pa.ListArray.from_arrays(pa.array(borders), pa.array(values))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full and sentence_for(error) is None:
+            raise
+        problem = "no space is left on the device" if full else "it cannot be written"
+        raise UserError(
+            f"{path.parent}: {problem}; free some space, or fix that, and run the same command again: what the "
+            "teachers computed is kept (COMPACTBIO_CACHE names the folder of the cache)."
+        ) from error
 
 
 def read(path: Path, owner: str, name: str) -> pa.Table:
@@ -384,17 +379,9 @@ def read(path: Path, owner: str, name: str) -> pa.Table:
     return table
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Within it an error of the disk becomes one sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        problem = "no space is left on the device" if full else sentence_for(error)
-        if problem is None:
-            raise
-        raise UserError(
-            f"{path.parent}: {problem if full else 'it cannot be written'}; free some space, or fix that, and run the "
-            "same command again: what the teachers computed is kept (COMPACTBIO_CACHE names the folder of the cache)."
-        ) from error
+def columns_of(table: pa.Table) -> dict[str, tuple[NDArray[Any], NDArray[np.int32]]]:
+    """Of each column the values of its arrays, end to end, and where each array begins and the last one ends."""
+    # A file has one batch, or none where it has no row; joined, they would be copied into memory.
+    columns = zip(table.column_names, table.columns, strict=True)
+    arrays = {name: column.chunk(0) if len(table) else column.combine_chunks() for name, column in columns}
+    return {name: (array.values.to_numpy(), array.offsets.to_numpy()) for name, array in arrays.items()}

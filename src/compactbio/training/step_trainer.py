@@ -16,21 +16,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
 from compactbio.errors import UserError
 from compactbio.files import publish
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Losses, labelled
 from compactbio.training.batches import Steps
-from compactbio.training.run_folder import checkpoints, keep_best, refusing_full_disk, seal, step_of
+from compactbio.training.run_folder import best, checkpoints, keep_best, refusing_full_disk, seal, step_of
 
 
 class Trainable(Protocol):
@@ -86,34 +79,23 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         callbacks: Sequence[TrainerCallback],
         start: int,
     ) -> None:
-        super().__init__(
-            model=module,
-            args=arguments,
-            train_dataset=steps,
-            eval_dataset=[],  # the Trainer asks for one; the validation has its own data
-            callbacks=[_LastStep(), *callbacks],
-        )
+        watching = [_LastStep(), *callbacks]
+        # The Trainer asks for data to evaluate on; the validation has its own.
+        super().__init__(module, arguments, train_dataset=steps, eval_dataset=[], callbacks=watching)
         self.remove_callback(PrinterCallback)
-        self._start = start
-        self._validation = validation
+        self._start, self._validation = start, validation
         self._folder = Path(arguments.output_dir)
         self._partial = self._folder / ".partial"
-        self._stop = False
         self._window = _Window()
         self._bad_step = torch.tensor(-1, device=arguments.device)
-        self.stopped = False
+        self._stop = self.stopped = False
 
     def get_train_dataloader(self) -> DataLoader[list[Packed]]:
         """The steps that are left; each process makes its own share, so nothing is left to shard."""
         todo = range(self._start, len(self.train_dataset))
         # Its own generator: the loader must not draw from the one of dropout.
-        return _StepLoader(
-            self.train_dataset,
-            batch_size=None,
-            sampler=todo,
-            num_workers=self.args.dataloader_num_workers,
-            generator=torch.Generator(),
-        )
+        workers, own = self.args.dataloader_num_workers, torch.Generator()
+        return _StepLoader(self.train_dataset, batch_size=None, sampler=todo, num_workers=workers, generator=own)
 
     def training_step(self, model: torch.nn.Module, inputs: list[Packed], _: Any = None) -> Tensor:
         """Forward and backward over the micro-batches of one step, each term divided by its count over the step."""
@@ -149,7 +131,9 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.args.should_save and self.args.save_strategy != "no":
-            keep_best(self._folder, student, self._validation.better, metrics, self.state.global_step)
+            kept = best(self._folder)
+            if kept is None or self._validation.better(metrics, kept):
+                keep_best(self._folder, student, metrics, self.state.global_step)
         self._window.leave_out(started)
         return metrics
 
@@ -198,17 +182,17 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     def _totals(self, batches: list[Packed]) -> Counts:
         """The counts of the step over all processes; a request to stop is shared too, so that all stop together."""
         counts = [self._module.counts(batch) for batch in batches]
-        sums = [sum(float(count) for count in column) for column in zip(*counts, strict=True)]
-        masked, tokens, pairs, stop = *sums, float(self._stop)
+        sums = [*(float(sum(column)) for column in zip(*counts, strict=True)), float(self._stop)]
         if self.accelerator.num_processes > 1:
             # The only wait of a step, before its first forward pass.
-            shared = torch.tensor([masked, tokens, pairs, stop], dtype=torch.float64, device=self.args.device)
+            shared = torch.tensor(sums, dtype=torch.float64, device=self.args.device)
             torch.distributed.all_reduce(shared)
-            masked, tokens, pairs, stop = shared.tolist()
+            sums = shared.tolist()
+        *totals, stop = sums
         self.stopped = stop > 0
         if self.stopped:
             self.control.should_training_stop = True
-        return Counts(masked, tokens, pairs).at_least_one()
+        return Counts(*totals).at_least_one()
 
     # -- checkpoints: written beside their place, and moved there when they are complete
 

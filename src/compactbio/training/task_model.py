@@ -13,9 +13,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
 from compactbio.modeling.loading import Source
-from compactbio.modeling.packing import ARCHITECTURES, NO_LABEL, Packed, task_logits
+from compactbio.modeling.packing import ARCHITECTURES, NO_LABEL, Packed, PackedSoftLabels, task_logits
 from compactbio.objectives import Counts, Losses, counts_of, labelled
-from compactbio.objectives.losses import probabilities_kl, wide
+from compactbio.objectives.attention import wide
+from compactbio.objectives.terms import probabilities_kl
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import has_independent_outputs
 
@@ -34,6 +35,8 @@ class TaskModel(nn.Module):
     stands for itself.
     """
 
+    _allowed: Tensor | None
+
     def __init__(
         self,
         student: PreTrainedModel,
@@ -43,26 +46,23 @@ class TaskModel(nn.Module):
         allowed: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self._allowed: Tensor | None
         self.register_buffer("_allowed", allowed, persistent=False)
-        self.student = student
-        self._task = task
+        self.student, self._task = student, task
         self._weight, self._temperature = weight, temperature
 
     def forward(self, batch: Packed, at: Tensor, counts: Counts) -> Losses:
         """The loss of a packed row whose labels are `at` (n,) its places, divided by `counts.masked`."""
         logits = task_logits(self.student, self._task, batch)
-        gold = self._gold(logits, batch, at) / counts.masked
+        if self._allowed is None:
+            gold = LOSSES[self._task](logits, batch, at) / counts.masked
+        else:
+            gold = partial_loss(logits, batch, at, self._allowed) / counts.masked
         if not self._weight:
             return Losses(gold, {self._task: gold})
-        soft = self._weight * SOFT_LOSSES[self._task](logits, batch, self._temperature) / counts.masked
+        assert batch.soft is not None  # with a weight all rows have soft labels
+        soft = self._weight * SOFT_LOSSES[self._task](logits, batch.soft, self._temperature) / counts.masked
         gold = (1 - self._weight) * gold
         return Losses(gold + soft, {self._task: gold, "teacher": soft})
-
-    def _gold(self, logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
-        if self._allowed is None:
-            return LOSSES[self._task](logits, batch, at)
-        return partial_loss(logits, batch, at, self._allowed)
 
     def counts(self, batch: Packed) -> Counts:
         """The counts of a batch, where `masked` is what the loss is a mean over: words, sentences, or questions."""
@@ -90,14 +90,10 @@ def token_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
 def partial_loss(logits: Tensor, batch: Packed, at: Tensor, allowed: Tensor) -> Tensor:
     """The sum over labelled tokens of -log of the probability of all labels that a gold label may stand for.
 
-    Source: marginal likelihood of partial labels, as in Greenberg et al. 2018 (EMNLP, "Marginal Likelihood Training of
-    BiLSTM-CRF for Biomedical Named Entity Recognition from Disjoint Label Sets"), per token.
-
-    Args:
-        logits: (tokens, labels).
-        batch: the packed row.
-        at: (n,), the places of its labels.
-        allowed: (ids, labels), whether a label is one that the id of a gold label may stand for.
+    logits (tokens, labels); at (n,), the places of labels; allowed (ids, labels), whether a label is one that the id of
+    a gold label may stand for. Source: marginal likelihood of partial labels, as in Greenberg et al. 2018 (EMNLP,
+    "Marginal Likelihood Training of BiLSTM-CRF for Biomedical Named Entity Recognition from Disjoint Label Sets"), per
+    token.
     """
     values = wide(logits)[at]  # (n, labels)
     possible = values.masked_fill(~allowed[batch.labels[at]], -torch.inf)
@@ -121,52 +117,37 @@ def span_loss(logits: Tensor, batch: Packed, at: Tensor) -> Tensor:
     split = torch.split(logits.float(), lengths)
     padded = pad_sequence(list(split), batch_first=True, padding_value=-torch.inf)  # (rows, longest, 2)
     labels = pad_sequence(list(torch.split(batch.labels.clamp(min=0), lengths)), batch_first=True)  # (rows, longest)
-    marked = [labels & bit for bit in (START, END)]
-    begins, ends = (torch.where(bits.any(1), bits.argmax(1), NO_LABEL) for bits in marked)
-    start, end = (
-        cross_entropy(padded[..., i], at, reduction="sum", ignore_index=NO_LABEL) for i, at in ((0, begins), (1, ends))
-    )
-    return (start + end) / 2
+    losses = []
+    for i, bit in enumerate((START, END)):
+        marked = labels & bit
+        place = torch.where(marked.any(1), marked.argmax(1), NO_LABEL)
+        losses.append(cross_entropy(padded[..., i], place, reduction="sum", ignore_index=NO_LABEL))
+    return (losses[0] + losses[1]) / 2
 
 
-LOSSES: dict[str, Callable[[Tensor, Packed, Tensor], Tensor]] = {
-    "ner": token_loss,
-    "relation": class_loss,
-    "qa": span_loss,
-}
+LOSSES: dict[str, Callable[[Tensor, Packed, Tensor], Tensor]]
+LOSSES = {"ner": token_loss, "relation": class_loss, "qa": span_loss}
 
 
-def soft_token_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
-    """The sum over words of T^2 * KL(teacher || student), each read at its first piece; logits are (tokens, labels)."""
-    assert batch.soft is not None
-    return probabilities_kl(logits[batch.soft.pieces], batch.soft.targets, temperature)
-
-
-def soft_class_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
-    """The sum over rows of T^2 * KL(teacher || student); logits are (rows, classes)."""
-    assert batch.soft is not None
-    return probabilities_kl(logits, batch.soft.targets, temperature)
-
-
-def soft_span_loss(logits: Tensor, batch: Packed, temperature: float) -> Tensor:
+def soft_span_loss(logits: Tensor, soft: PackedSoftLabels, temperature: float) -> Tensor:
     """The sum over rows of the mean T^2 * KL(teacher || student) of the words where the answer starts and ends.
 
     A row's distribution is over its words and one unit more, all that is outside the passage; a unit's logit is the
     logarithm of the sum of its pieces' exponentials, as the softmax over pieces adds up. logits are (tokens, 2).
     """
-    assert batch.soft is not None
-    units = _summed(wide(logits)[batch.soft.pieces], batch.soft.units, len(batch.soft.targets))  # (units, 2)
-    counts = list(batch.soft.counts)
+    units = _summed(wide(logits)[soft.pieces], soft.units, len(soft.targets))  # (units, 2)
+    counts = list(soft.counts)
     # No unit: so improbable that nothing is added, and finite, so that 0 times it is 0.
     student = pad_sequence(list(torch.split(units, counts)), batch_first=True, padding_value=_NOTHING)
-    teacher = pad_sequence(list(torch.split(batch.soft.targets, counts)), batch_first=True)
+    teacher = pad_sequence(list(torch.split(soft.targets, counts)), batch_first=True)
     student, teacher = (rows.transpose(1, 2).flatten(0, 1) for rows in (student, teacher))  # (2 * rows, most units)
     return probabilities_kl(student, teacher, temperature) / 2
 
 
-SOFT_LOSSES: dict[str, Callable[[Tensor, Packed, float], Tensor]] = {
-    "ner": soft_token_loss,
-    "relation": soft_class_loss,
+# The sum of T^2 * KL(teacher || student) over words, each read at its first piece, over rows, or as of the function.
+SOFT_LOSSES: dict[str, Callable[[Tensor, PackedSoftLabels, float], Tensor]] = {
+    "ner": lambda logits, soft, temperature: probabilities_kl(logits[soft.pieces], soft.targets, temperature),
+    "relation": lambda logits, soft, temperature: probabilities_kl(logits, soft.targets, temperature),
     "qa": soft_span_loss,
 }
 _NOTHING = -1e30
@@ -192,32 +173,31 @@ class TaskHead(NamedTuple):
 
 
 def choose_head(source: Source, task: str, labels: Sequence[str]) -> TaskHead:
-    """Decide between the classifier that a model has and a fresh one.
+    """Decide between the classifier that a model has and a fresh one for the labels of the training data (none for QA).
 
     One of the same task and labels is trained further, in its own order of labels; letter case does not tell labels
     apart.
-
-    Args:
-        source: the model.
-        task: "ner", "relation" or "qa".
-        labels: those of the training data; none for QA.
     """
     name, config = source.public_name(), source.config
     architecture = (config.architectures or [""])[0]
     if not labels or (architecture and not architecture.endswith(tuple(ARCHITECTURES.values()))):
         return TaskHead(tuple(labels))
-    fresh = f"A fresh head was drawn; that of {name} is not used, because"
+
+    def fresh(why: str) -> TaskHead:
+        note = f"A fresh head was drawn; that of {name} is not used, because {why}."
+        return TaskHead(tuple(labels), True, (note,))
+
     if architecture and not architecture.endswith(ARCHITECTURES[task]):
-        return TaskHead(tuple(labels), True, (f"{fresh} it is a {architecture}.",))
+        return fresh(f"it is a {architecture}")
     if task == "relation" and (config.num_labels == 1 or has_independent_outputs(config)):
-        return TaskHead(tuple(labels), True, (f"{fresh} its outputs are not those of one choice among classes.",))
+        return fresh("its outputs are not those of one choice among classes")
     named = _named_labels(config, name, task)
     if named is None:
-        return TaskHead(tuple(labels), True, (f"{fresh} its labels have no names.",) if architecture else ())
+        return fresh("its labels have no names") if architecture else TaskHead(tuple(labels), True)
     ordered = _in_order(named, labels)
     if ordered is None:
         listed = ", ".join(named[:12]) + (f" and {len(named) - 12} more" if len(named) > 12 else "")
-        return TaskHead(tuple(labels), True, (f"{fresh} its labels are others ({listed}).",))
+        return fresh(f"its labels are others ({listed})")
     if named == list(labels):
         return TaskHead(tuple(labels))
     note = f"The head of {name} is trained further with its own order of labels; the data have another order or case."

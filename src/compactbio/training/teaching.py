@@ -1,21 +1,28 @@
-"""A student of a task and its teachers: what it learns from beside the labels, and its rows with soft labels."""
+"""A student of a task and its teachers: what it learns from beside the labels, and its rows with soft labels.
 
+Teachers compute in this process, on several, or on a Ray cluster by Ray Data, all into one cache.
+"""
+
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import value_digest
-from compactbio.processes import cores
+from compactbio.modeling import hardware, runtimes
+from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Reporter, Silent
 from compactbio.tasks import data as datasets
 from compactbio.tasks import units
@@ -23,7 +30,7 @@ from compactbio.tasks.outcome import listed
 from compactbio.tasks.settings import Settings
 from compactbio.training import run_folder, soft_labels, unlabelled
 from compactbio.training.batches import Rows
-from compactbio.training.soft_label_workers import on_cluster, on_processes, work_of
+from compactbio.training.corpora import Corpora
 from compactbio.training.soft_labels import Ensemble, Teacher
 from compactbio.training.unlabelled import ChosenRows, RowWriter, StoredRows, Texts
 
@@ -55,6 +62,17 @@ class Teaching:
         """What they are, for the record of a run."""
         return {"teachers": [teacher.record() for teacher in self.teachers], "unlabelled": self.digests or None}
 
+    def check_workers(self) -> None:
+        """Raise UserError for workers or a cluster that have nothing to compute, or share it with other processes."""
+        if (self.workers or self.on_cluster) and run_folder.processes().num_processes > 1:
+            raise UserError(
+                "The processes of a launcher share the teachers' work themselves: leave out workers and cluster, or "
+                "begin the run in one process.",
+                setting="workers",
+            )
+        if self.on_cluster and self.texts is None:
+            raise UserError("A cluster computes teachers on unlabelled texts: name some.", setting="unlabelled")
+
 
 @dataclass(frozen=True)
 class Taught:
@@ -78,7 +96,7 @@ def settings_of_teaching(chosen: Settings, *, teachers: bool, texts: bool) -> Se
     sampling = [name for name in ("sample", "sample_mentions", "sample_by") if getattr(chosen, name) is not None]
     if sampling and not texts:
         raise UserError(f"{sampling[0]} is for unlabelled texts: name some, or leave it out.", setting="unlabelled")
-    if "sample" not in sampling and sampling:
+    if sampling and chosen.sample is None:
         raise UserError(f"{sampling[0]} is for a sample: set how many rows it has (sample), or leave it out.")
     if not teachers:
         return chosen
@@ -90,8 +108,7 @@ def settings_of_teaching(chosen: Settings, *, teachers: bool, texts: bool) -> Se
 
 def taught_rows(
     teaching: Teaching,
-    task: str,
-    train: Sequence[Document],
+    corpora: Corpora,
     encode: Callable[[Sequence[Document]], Any],
     encoded: Any,
     labels: Sequence[str],
@@ -103,10 +120,9 @@ def taught_rows(
 
     Args:
         teaching: the teachers and the unlabelled texts.
-        task: "ner", "relation" or "qa".
-        train: the labelled documents.
-        encode: documents to the student's rows.
-        encoded: what it made of `train`.
+        corpora: the labelled documents.
+        encode: unlabelled documents to the student's rows.
+        encoded: those of `corpora.train`.
         labels: the student's, in the order of their ids.
         nothing: those that stand for no mention or relation.
         settings: the run's.
@@ -116,23 +132,27 @@ def taught_rows(
     text is left, or the disk is full.
     """
     assert settings.temperature is not None
-    check_workers(teaching)
+    teaching.check_workers()
+    task, train, temperature = corpora.task, corpora.train, settings.temperature
     ensemble = Ensemble(teaching.teachers)
-    columns = [labels.index(label) for label in nothing if label in labels]
+    columns = frozenset(labels.index(label) for label in nothing if label in labels)
     owner = value_digest([[t.digest for t in teaching.teachers], list(labels), settings.record(), teaching.record()])
 
-    def unlabelled_rows(documents: Sequence[Document]) -> Any:
-        return encode(units.without_labels(task, documents, (*labels, "")[0]))
+    def rows_of(documents: Sequence[Document]) -> list[Row]:
+        return units.soft_rows(task, documents, encode(documents), ensemble.scores(documents), temperature)
 
-    place = out / ROWS / owner[:16]
-    writer = RowWriter(place, task, unlabelled_rows, ensemble.scores, settings.temperature, frozenset(columns), owner)
+    writer = RowWriter(out / ROWS / owner[:16], task, rows_of, columns, owner)
     counts = unlabelled.count(teaching.texts) if teaching.texts else Counter[str]()
     files = _compute(teaching, ensemble, train, writer, len(train) + counts["used"])
     scores = [ensemble.scores(chunk) for chunk in soft_labels.chunks(train)]
     teachers = [[group for chunk in scores for group in chunk[k]] for k in range(len(teaching.teachers))]
-    soft = units.soft_rows(task, train, encoded, teachers, settings.temperature)
-    labelled = [row for row in soft if (row.labels != -100).any()]
-    notes = tuple(note for teacher in teaching.teachers if (note := _foreign(teacher)))
+    soft = units.soft_rows(task, train, encoded, teachers, temperature)
+    labelled = [row for row in soft if (row.labels != NO_LABEL).any()]
+    notes = tuple(
+        f"{teacher.source.public_name()} also finds {listed(teacher.foreign)}, which counts as no mention here."
+        for teacher in teaching.teachers
+        if teacher.foreign
+    )
     if teaching.texts is None:
         return Taught(labelled, {}, notes)
     stored = StoredRows(writer, files)
@@ -143,17 +163,14 @@ def taught_rows(
     return Taught(ChosenRows(labelled, stored, chosen), numbers, (*notes, _sentence(counts)))
 
 
-def check_workers(teaching: Teaching) -> None:
-    """Raise UserError for workers or a cluster that have nothing to compute, or share it with other processes."""
-    several = run_folder.processes().num_processes > 1
-    if several and (teaching.workers or teaching.on_cluster):
-        raise UserError(
-            "The processes of a launcher share the teachers' work themselves: leave out workers and cluster, or begin "
-            "the run in one process.",
-            setting="workers",
-        )
-    if teaching.on_cluster and teaching.texts is None:
-        raise UserError("A cluster computes teachers on unlabelled texts: name some.", setting="unlabelled")
+def _sentence(counts: Counter[str]) -> str:
+    excluded = counts["excluded by id"] + counts["excluded by text"]
+    left = {"could not be read": counts["rejected"], "held nothing for the task": counts["without units"]}
+    more = "".join(f"; {number:,} {what}" for what, number in left.items() if number)
+    return (
+        f"Of {counts['read']:,} unlabelled documents {excluded:,} were left out because they are in the test or devel "
+        f"split ({counts['excluded by id']:,} by id, {counts['excluded by text']:,} by text){more}."
+    )
 
 
 def _compute(teaching: Teaching, ensemble: Ensemble, train: Sequence[Document], writer: RowWriter, total: int) -> int:
@@ -161,7 +178,10 @@ def _compute(teaching: Teaching, ensemble: Ensemble, train: Sequence[Document], 
     processes = run_folder.processes()
     done = files = 0
     texts = teaching.texts
-    with _listener() as listener:
+    reporter: AbstractContextManager[Listener] = nullcontext(Silent())
+    if processes.is_main_process:
+        reporter = Reporter(Console(stderr=True))
+    with reporter as listener:
         for number in _ahead(teaching, train):
             done += number
             listener.step(_STAGE, done, total)
@@ -180,43 +200,87 @@ def _compute(teaching: Teaching, ensemble: Ensemble, train: Sequence[Document], 
     return files
 
 
+# -- workers, which fill the cache
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each worker needs: the teachers, the folder of the cache, the device, and its number of threads."""
+
+    teachers: tuple[Teacher, ...]
+    cache: Path
+    device: str
+    threads: int
+
+
 def _ahead(teaching: Teaching, train: Sequence[Document]) -> Iterator[int]:
     """Fill the cache on several processes or a cluster, where that is asked for; gives documents as they are done."""
     if not (teaching.workers or teaching.on_cluster):
         return
     workers = teaching.workers or cores()
-    work = work_of(teaching.teachers, workers)
+    device = "auto" if hardware.uses_gpu() else "cpu"
+    work = Work(teaching.teachers, runtimes.cache().absolute(), device, max(1, cores() // workers))
     if teaching.on_cluster and teaching.texts is not None:
-        yield from on_cluster(work, teaching.texts, workers)
+        yield from _on_cluster(work, teaching.texts, workers)
         return
     texts = teaching.texts.chunks() if teaching.texts else ()
-    yield from on_processes(work, chain(soft_labels.chunks(train), texts), workers)
+    yield from ordered_results(_start, (work,), chain(soft_labels.chunks(train), texts), workers)
 
 
-@contextmanager
-def _listener() -> Iterator[Listener]:
-    if not run_folder.processes().is_main_process:
-        yield Silent()
-        return
-    with Reporter(Console(stderr=True)) as reporter:
-        yield reporter
+def _start(_: int | None, work: Work) -> Callable[[Sequence[Document]], int]:
+    torch.set_num_threads(work.threads)
+    ensemble = Ensemble(work.teachers, work.cache)
+
+    def fill(documents: Sequence[Document]) -> int:
+        with hardware.on_device(work.device):
+            ensemble.fill(documents)
+        return len(documents)
+
+    return fill
 
 
-def _foreign(teacher: Teacher) -> str | None:
-    """A sentence on the types of a teacher that the data do not have."""
-    if not teacher.foreign:
-        return None
-    return f"{teacher.source.public_name()} also finds {listed(teacher.foreign)}, which counts as no mention here."
+def _on_cluster(work: Work, texts: Texts, workers: int) -> Iterator[int]:
+    """Compute texts on a Ray cluster, in any order: each file is read by one task, its chunks are computed by actors.
+
+    All machines must see the files, the models and the cache under the same paths. Raises UserError without Ray, and
+    where the cluster cannot be reached or stops; what was computed is kept.
+    """
+    try:
+        import ray.data
+    except ImportError:
+        raise UserError("Ray is not installed: pip install 'compactbio[cluster]'.", setting="cluster") from None
+    resources = {"num_gpus": 1} if hardware.uses_gpu() else {"num_cpus": work.threads}
+    try:
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level="critical")
+            # Errors are reported below, in one sentence.
+            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        files = ray.data.from_items([{"file": str(path.absolute())} for path in texts.files])
+        pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
+        chunks = files.flat_map(_read, fn_args=(texts,), num_cpus=0)
+        for row in chunks.map(_Actor, fn_constructor_args=(work,), compute=pool, **resources).iter_rows():
+            yield row["documents"]
+    except ConnectionError as error:
+        raise UserError(f"The Ray cluster cannot be reached ({error}); check RAY_ADDRESS.") from None
+    except ray.exceptions.RayError as error:
+        first = str(error).strip().rpartition("\n")[2]
+        raise UserError(
+            f"The Ray cluster stopped the teachers ({first}); run the same command again, what they computed is kept."
+        ) from error
 
 
-def _sentence(counts: Counter[str]) -> str:
-    excluded = counts["excluded by id"] + counts["excluded by text"]
-    left = {
-        "could not be read": counts["rejected"],
-        "held nothing for the task": counts["without units"],
-    }
-    more = "".join(f"; {number:,} {what}" for what, number in left.items() if number)
-    return (
-        f"Of {counts['read']:,} unlabelled documents {excluded:,} were left out because they are in the test or devel "
-        f"split ({counts['excluded by id']:,} by id, {counts['excluded by text']:,} by text){more}."
-    )
+def _read(row: dict[str, Any], texts: Texts) -> Iterator[dict[str, Any]]:
+    """The chunks of a file."""
+    for chunk in replace(texts, files=(Path(row["file"]),)).chunks():
+        yield {"chunk": chunk}
+
+
+class _Actor:
+    """Computes chunks; it loads the teachers once."""
+
+    def __init__(self, work: Work) -> None:
+        self._fill = _start(None, work)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"documents": self._fill(list(row["chunk"]))}

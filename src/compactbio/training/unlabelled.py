@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from compactbio import formats
@@ -81,14 +80,10 @@ class Texts:
     task: str
     held_out: HeldOut
 
-    def of(self, files: tuple[Path, ...]) -> "Texts":
-        """The same of other files."""
-        return Texts(files, self.task, self.held_out)
-
     def chunks(self) -> Iterator[list[Document]]:
         """The documents in the lists in which teachers compute them; none has documents of two files."""
         for path in self.files:
-            yield from soft_labels.chunks(self.of((path,)).documents())
+            yield from soft_labels.chunks(replace(self, files=(path,)).documents())
 
     def documents(self, counts: Counter[str] | None = None) -> Iterator[Document]:
         """The documents to learn from, read one at a time; what is left out is added to `counts`.
@@ -118,16 +113,6 @@ def _readable(document: Document) -> Document:
     return replace(document, text=without_surrogates(document.text), questions=questions)
 
 
-def find_texts(names: Sequence[str | Path], task: str, held_out: Callable[[], HeldOut]) -> Texts | None:
-    """The texts in the files and folders that a user names; None where none are named.
-
-    Raises UserError for one that does not exist, or holds no texts.
-    """
-    if not names:
-        return None
-    return Texts(formats.find_texts(names).files, task, held_out())
-
-
 _UNITS = {"ner": "a word", "relation": "a marked pair", "qa": "a question with a passage"}
 
 
@@ -151,23 +136,17 @@ def count(texts: Texts) -> Counter[str]:
 
 @dataclass(frozen=True)
 class RowWriter:
-    """Makes a student's rows of chunks of documents, and writes each chunk's to a file of its own.
+    """Makes a student's rows of chunks of documents, and writes each chunk's to a file of its own in `folder`.
 
     Attributes:
-        folder: where the files are.
-        task: "ner", "relation" or "qa".
-        encode: documents to the student's rows.
-        scores: documents to the scores of each teacher, as of `soft_labels.Ensemble`.
-        temperature: T.
+        rows: documents to the student's rows with soft labels.
         nothing: the columns that stand for no mention or relation.
         owner: the digest of all that the rows depend on, but for the documents.
     """
 
     folder: Path
     task: str
-    encode: Callable[[Sequence[Document]], Any]
-    scores: Callable[[Sequence[Document]], list[list[units.Scores]]]
-    temperature: float
+    rows: Callable[[Sequence[Document]], list[Row]]
     nothing: frozenset[int]
     owner: str
 
@@ -179,9 +158,7 @@ class RowWriter:
         """Write the rows of a chunk, where it is not there already."""
         path = self.path(number)
         if not path.exists():
-            encoded = self.encode(documents)
-            rows = units.soft_rows(self.task, documents, encoded, self.scores(documents), self.temperature)
-            kept = [row for row in rows if row.soft is not None and len(row.soft.targets)]
+            kept = [row for row in self.rows(documents) if row.soft is not None and len(row.soft.targets)]
             soft_labels.write(path, self._columns(kept), self.owner)
 
     def _columns(self, rows: Sequence[Row]) -> dict[str, list[NDArray[Any]]]:
@@ -212,7 +189,7 @@ class StoredRows:
         self._task = writer.task
         tables = [soft_labels.read(writer.path(number), writer.owner, "this run") for number in range(files)]
         # Views of the mapped files, which are sliced a hundred times as fast as tables are.
-        self._columns = [{name: _views(table, name) for name in table.column_names} for table in tables]
+        self._columns = [soft_labels.columns_of(table) for table in tables]
         self._ends = np.cumsum([len(table) for table in tables]).tolist()
 
     def facts(self) -> NDArray[np.float32]:
@@ -226,21 +203,13 @@ class StoredRows:
         number = bisect_right(self._ends, place)
         at = place - (self._ends[number - 1] if number else 0)
         found = {name: values[ends[at] : ends[at + 1]] for name, (values, ends) in self._columns[number].items()}
-        ids, segments, pieces, own = (
-            found[name].astype(np.int64) for name in ("input_ids", "segments", "pieces", "units")
-        )
+        names = ("input_ids", "segments", "pieces", "units")
+        ids, segments, pieces, own = (found[name].astype(np.int64) for name in names)
         values = found["targets"].astype(np.float32).reshape(int(own.max()) + 1, -1)
         # Rounded to half precision, they no longer have the sum 1.
         targets = values / values.sum(0 if self._task == "qa" else 1, keepdims=True)
         labels = np.full(len(ids), NO_LABEL)
         return Row(ids, labels, segments if len(segments) else None, SoftLabels(pieces, own, targets))
-
-
-def _views(table: pa.Table, name: str) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """The values of a column of arrays, end to end, and where each array begins and the last one ends."""
-    # A file has one batch, or none where it has no row; joined, they would be copied into memory.
-    column = table[name].chunk(0) if len(table) else table[name].combine_chunks()
-    return column.values.to_numpy(), column.offsets.to_numpy()
 
 
 class ChosenRows:
