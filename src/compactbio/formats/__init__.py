@@ -23,6 +23,7 @@ from compactbio.formats.streams import RecordError, Rejected, SourceError, rejec
 __all__ = [
     "FORMATS",
     "READABLE",
+    "Entry",
     "Reading",
     "Rejected",
     "SourceError",

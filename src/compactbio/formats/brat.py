@@ -152,8 +152,8 @@ def _flat(text: str) -> str:
 
 
 def _is_name(name: str) -> bool:
-    fits = len(name.encode("utf-8", "surrogatepass")) < _LONGEST_NAME
-    return bool(name) and not name.startswith(".") and not set("/\\\0") & set(name) and fits
+    short = len(name.encode("utf-8", "surrogatepass")) < _LONGEST_NAME
+    return bool(name) and not name.startswith(".") and not set("/\\\0") & set(name) and short
 
 
 def _rows(document: Document) -> Iterator[str]:

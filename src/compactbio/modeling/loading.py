@@ -1,10 +1,11 @@
 """From names to models: configuration, weights, head and tokenizer are checked before anything is computed."""
 
 import copy
+import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,7 +99,10 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of many kinds, all about the file
-        if b'"auto_map"' in (folder / "config.json").read_bytes():
+        own_code = False
+        with suppress(ValueError, TypeError):
+            own_code = "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if own_code:
             raise UserError(
                 f"{name}: it needs code from its own repository (trust_remote_code), which is never run; take a model "
                 "of a type that transformers has."

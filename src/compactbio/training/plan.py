@@ -106,8 +106,8 @@ class Elsewhere:
     """A run on `count` accelerators, by their data sheet alone.
 
     Attributes:
-        hours_at_full_rate: hours at all of the rate that the data sheet names, and
-        hours: at `share` of it.
+        hours_at_full_rate: hours at all of the rate that the data sheet names.
+        hours: hours at `share` of it, which is taken to be reached.
         tokens_per_batch: tokens per micro-batch on a device.
         memory_bytes: an estimate per device: weights, gradients, AdamW's moments, and activations after Korthikanti et
             al. 2022 (section 4, without attention maps).
@@ -313,7 +313,7 @@ def _heldout_seconds(
         scored[teacher.float()] = 1
     bf16 = inputs.precision == "bf16"
     calls = {model: partial(score_heldout, model, [middle], bf16=bf16) for model in scored}
-    return sum(scored[model] * taken * share for model, (taken,) in hardware.time_in_turns(calls, 1).items())
+    return sum(scored[model] * min(taken) * share for model, taken in hardware.time_in_turns(calls, 2).items())
 
 
 def _checkpoint_seconds(recipe: Recipe, student: PreTrainedModel, *, keeps_best: bool) -> float:

@@ -102,7 +102,7 @@ class Bar(Reporter):
             sys.stderr.write(f"{self._label}: step {state.global_step}/{state.max_steps}, {words}{left}\n")
 
     def close(self) -> None:
-        if self._console.is_terminal:
+        if self._bar.live.is_started:
             self._bar.stop()
 
 

@@ -144,7 +144,8 @@ def soft_span_loss(logits: Tensor, soft: PackedSoftLabels, temperature: float) -
     return probabilities_kl(student, teacher, temperature) / 2
 
 
-# The sum of T^2 * KL(teacher || student) over words, each read at its first piece, over rows, or as of the function.
+# The sum of T^2 * KL(teacher || student) over units, by task: over words, each read at its first piece, of logits
+# (tokens, labels); over rows, of logits (rows, classes); or as of `soft_span_loss`.
 SOFT_LOSSES: dict[str, Callable[[Tensor, PackedSoftLabels, float], Tensor]] = {
     "ner": lambda logits, soft, temperature: probabilities_kl(logits[soft.pieces], soft.targets, temperature),
     "relation": lambda logits, soft, temperature: probabilities_kl(logits, soft.targets, temperature),
