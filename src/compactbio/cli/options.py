@@ -130,6 +130,7 @@ def speaks() -> bool:
 
 
 def threads(count: int) -> str:
+    """ "1 thread", or "N threads"."""
     return "1 thread" if count == 1 else f"{count} threads"
 
 

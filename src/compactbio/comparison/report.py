@@ -79,7 +79,7 @@ def markdown(table: Table) -> str:
 
 def _rendered(template: str, **values: Any) -> str:
     """A template filled in; in the page every text from a suite, a data set or a model is escaped."""
-    # LaTeX has braces of its own.
+    # LaTeX has braces of its own: other marks of blocks, variables and comments.
     in_latex = partial(Environment, "<%", "%>", "<<", ">>", "<#", "#>")
     environment = (in_latex if template.startswith("table.tex") else Environment)(
         loader=PackageLoader("compactbio", "comparison"),

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import getitem
 from statistics import fmean, stdev
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,8 +181,14 @@ def build(runs: Sequence[Run], baseline: str, teacher: str | None = None) -> Tab
 
 def over_runs(done: Iterable[Run], *keys: str) -> float:
     """The mean over folds of the mean over their seeds, of the number in a run's evaluation to which `keys` lead."""
-    by_fold = ([reduce(getitem, keys, cast(Any, run.scored)) for run in runs] for runs in _folds(done).values())
-    return fmean(map(fmean, by_fold))
+
+    def number(run: Run) -> float:
+        value: Any = run.scored
+        for key in keys:
+            value = value[key]
+        return float(value)
+
+    return fmean(fmean(map(number, runs)) for runs in _folds(done).values())
 
 
 def _check_alike(data: str, done: Sequence[Run]) -> None:

@@ -76,9 +76,20 @@ def build(
     a byte of the result. A build that was killed resumes when it is called again; a finished corpus of the same sources
     and settings is left as it is.
 
-    The arguments are those of `compactbio.build_corpus`. With `published` titles lose all square brackets, as in the
-    published corpus; by default only those that enclose a whole title, which mark a translation. With `strict` a source
-    that is not whole is an error; by default it is set aside and named in the manifest.
+    Args:
+        inputs: files, folders or glob patterns of citations.
+        tokenizer: folder or hub name.
+        out: the folder, new or of the same build.
+        max_length: tokens per row, special ones included.
+        overflow: what becomes of a citation's tokens beyond that: "drop", or "keep" as further rows.
+        holdout: rows to set aside as the split `holdout`, by a hash of the citation.
+        exclude: a file of PMIDs to leave out, one per line.
+        require_abstract: whether citations that are a title only are dropped.
+        published: whether titles lose all square brackets, as in the published corpus; by default only those that
+            enclose a whole title, which mark a translation.
+        workers: processes.
+        strict: whether a source that is not whole is an error; by default it is set aside and named in the manifest.
+        listener: receives progress and notes.
 
     Returns:
         The manifest: `sources`, `failed_sources`, `tokenizer`, `settings`, `unknown_share` (of the tokens read, those

@@ -184,13 +184,13 @@ def export(
         raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
     source = loading.find(model)
     task = runtimes.task_of(source)
-    if format == "onnx-int8" and not data:
+    if format == "onnx-int8" and data in (None, [], ()):
         raise UserError(
             "Int8 can lose accuracy: name a data set of the model's kind on which it is scored against the original.",
             setting="data",
         )
     _check_out(out, source)
-    scored = _gate(source, task, data, split) if data else None
+    scored = _gate(source, task, data, split) if data not in (None, [], ()) else None
     not_compared = scored.not_compared() if scored else ()
     if not_compared:
         listener.note(f"Not compared, as no data set named is labelled for it: {', '.join(not_compared)}.")

@@ -41,7 +41,7 @@ class Sources:
 
 
 def find_citations(inputs: Iterable[str | Path]) -> Sources:
-    """The files of citations that the inputs name, by file name and then path.
+    """The files of citations that `inputs` (files, folders or glob patterns) name, by file name and then path.
 
     A folder gives all files in and below it with a known extension, but hidden ones and a README and the like; a file
     that is named is taken whatever its extension. `.md5` files are passed over, so that `folder/*` works on a mirror

@@ -152,7 +152,7 @@ def scheme(labels: Iterable[str], negative: Sequence[str] | None = None, name: s
         raise UserError(f"{name!r} is not a scheme of classes: take {' or '.join(NAMES)}.", setting="scheme")
     named = None if negative is None else tuple(map(clean, negative))
     if distinct <= {"0", "1"} and name is None:
-        return _binary(distinct, named)
+        return _binary(named)
     aside = set(map(key, named or ()))
     groups = {_group(label) for label in distinct if key(label) not in aside}
     normal = {_normal(label) for label in distinct}
@@ -181,7 +181,7 @@ def looks_negative(label: str) -> bool:
     )
 
 
-def _binary(labels: set[str], named: tuple[str, ...] | None) -> Scheme:
+def _binary(named: tuple[str, ...] | None) -> Scheme:
     negative = _found({"0", "1"}, named)[0] if named else "0"
     scored = "0" if negative == "1" else "1"
     sentence = f"Scored is class {scored}; class {negative} is the negative class."
