@@ -117,7 +117,7 @@ class _Gate:
         """
         name, config = self.source.name, self.source.config
         found = [
-            findings(self.task, part.documents, part.encoded, own, part.labels, config, name)
+            findings(self.task, part.documents, part.encoded, own, part.labels, config, name, part.types)
             for part, own in self._split(logits)
         ]
         return calibrate(together(found), self.described())

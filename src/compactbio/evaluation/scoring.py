@@ -146,7 +146,9 @@ def evaluate(
     if found.task == "ner":
         notes += _notes_on_types(source.config, encoded, logits, labels, types)
     if calibrate:
-        findings = calibration.findings(found.task, documents, encoded, logits, labels, source.config, source.name)
+        findings = calibration.findings(
+            found.task, documents, encoded, logits, labels, source.config, source.name, types
+        )
         notes.append(_keep_calibration(source, model_record, calibration.calibrate(findings, about)))
     if found.task == "ner" and not all(document.tokenised for document in documents):
         notes += filter(None, [unknown_words(source.config, source.public_name())])
@@ -189,7 +191,9 @@ def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibrat
         return "The model finds nothing of the data's types, so its scores are not calibrated."
     with locked(source.folder / calibration_file.NAME, seconds=_CARD_SECONDS):
         kept = (calibration_file.read(source.folder) or {}).get(about["runtime"])
-        lost = set(kept.calibration.types) - set(fitted.types) if kept and kept.digest == about["sha256"] else set()
+        before = kept.calibration.types if kept and kept.digest == about["sha256"] else {}
+        held = {kind for kind, curve in fitted.types.items() if curve.gold}
+        lost = {kind for kind, curve in before.items() if curve.gold} - held
         if lost:
             raise UserError(
                 f"{source.name} is calibrated for {listed(lost)} too, which these data do not hold: calibrate it on "
