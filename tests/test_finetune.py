@@ -314,7 +314,7 @@ def test_searching_tries_the_grid_and_keeps_the_best(cli, start, tmp_path):
     status, printed, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", *sets)
     assert status == 0 and json.loads(printed)["state"] == "already finished"
     status, _, messages = cli("finetune", data, "--model", start, "--out", data, *sets)
-    assert status == 2 and "holds no search of compactbio" in messages and not (data / "model.safetensors").exists()
+    assert status == 2 and "is read as data" in messages and not (data / "model.safetensors").exists()
 
 
 def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, start, tmp_path):

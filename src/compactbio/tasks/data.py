@@ -14,7 +14,15 @@ from compactbio.documents import Document, Question, names
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
 from compactbio.formats.questions import read_questions
-from compactbio.formats.sources import ANNOTATIONS, folds, has_splits, is_standoff, splits, visible
+from compactbio.formats.sources import (
+    ANNOTATIONS,
+    annotations_of,
+    folds,
+    has_splits,
+    is_standoff,
+    splits,
+    standoff_texts,
+)
 from compactbio.tasks import ner, qa
 
 Split = Literal["train", "devel", "test"]
@@ -260,10 +268,12 @@ def _is_brat(path: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, or of the names and contents of a folder's files."""
-    if path.is_file():
+    """The SHA-256 of a file, or of the names and contents of the files of a folder or a BRAT document that are read."""
+    if path.is_file() and not is_standoff(path):
         return file_digest(path)
-    return value_digest([[p.relative_to(path).as_posix(), file_digest(p)] for p in sorted(visible(path))])
+    text = path.with_suffix(".txt")
+    place, files = (path, standoff_texts(path)) if path.is_dir() else (path.parent, [text, *annotations_of(path)])
+    return value_digest([[p.relative_to(place).as_posix(), file_digest(p)] for p in sorted(files) if p.exists()])
 
 
 def _group(document: Document) -> str:
