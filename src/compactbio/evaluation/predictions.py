@@ -36,7 +36,7 @@ def evaluate_file(
     *,
     task: str | None = None,
     protocol: str = "word",
-    split: Split = "test",
+    split: Split | None = None,
     gold: str | Path | None = None,
     untyped: bool = False,
     format: str | None = None,
@@ -59,7 +59,7 @@ def evaluate_file(
             "Only a model can be scored by the published protocol: a file does not say its word pieces.",
             setting="protocol",
         )
-    found = datasets.find(data, task, gold=gold, format=format)
+    found, split = datasets.find(data, task, gold=gold, format=format), split or "test"
     check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=True)
