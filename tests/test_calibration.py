@@ -378,6 +378,17 @@ def test_relations_are_calibrated_by_class():
     assert single.types == ("1",) and single.scores(2.0) == pytest.approx([1 / (1 + math.exp(-1))])
 
 
+def test_a_class_of_relations_that_the_split_lacks_counts_as_wrong_as_in_the_score():
+    logits = np.eye(3, dtype=np.float32) * 4
+    documents = [
+        Document(str(i), "x", (), (Relation("a", "b", label),)) for i, label in enumerate(("A", "none", "none"))
+    ]
+    found = calibration.relation_findings(
+        documents, logits, ["A", "B", "none"], relation.scheme(["A", "B", "none"]), independent=False
+    )
+    assert (found.types, found.right.tolist(), found.gold) == (("A", "B"), [True, False], {"A": 1, "B": 0})
+
+
 def test_questions_have_no_calibration(tokenizer_folder, tmp_path):
     start = start_folder(tmp_path / "start", tokenizer_folder)
     source = loading.find(start)

@@ -8,12 +8,13 @@ import pytest
 from transformers import AutoTokenizer
 
 from compactbio import Annotator
-from compactbio.deploy.export import export
+from compactbio.deploy.export import _gate, export
 from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
 from compactbio.errors import UserError
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.packing import AUTO
 from compactbio.tasks import calibration_file
+from compactbio.tasks.data import find
 from conftest import one_sentence
 from task_data import ner_folder
 
@@ -151,6 +152,25 @@ def test_what_a_user_can_fix_is_one_sentence(cli, tagger, teacher_folder, export
     (broken / "model.onnx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"model\.onnx.*cannot read it"):
         Annotator.from_pretrained(broken, runtime="onnx-fp32")
+
+
+def test_int8_is_never_scored_on_what_the_model_was_trained_on(cli, tagger, data, tmp_path):
+    model = shutil.copytree(tagger, tmp_path / "copy")
+    run, digests = json.loads((model / "run.json").read_text()), find(data).digests
+    run["identity"] |= {"train_on": "train+devel", "data": {"name": "made", "single": False, **digests}}
+    (model / "run.json").write_text(json.dumps(run))
+    source = loading.find(model)
+    assert _gate(source, "ner", data, None).described()["split"] == "test"
+    assert _gate(loading.find(tagger), "ner", data, None).described()["split"] == "devel"
+    command = ("export", model, "--format", "onnx-int8", "--out", tmp_path / "out", "--data")
+    one_sentence(cli(*command, data, "--split", "devel"), "was trained on made, devel", "(option --split)")
+    one_sentence(cli(*command, data / "devel.tsv"), "was trained on devel", "(option --data)")
+    # Of a single file the part is scored that was not trained on.
+    digest = digests["test"]
+    run["identity"]["data"] = {"name": "test", "single": True, "train": digest, "devel": digest}
+    (model / "run.json").write_text(json.dumps(run))
+    (part,) = _gate(source, "ner", data / "test.tsv", None).parts
+    assert part.described["split"] == "test" and len(part.documents) == 6
 
 
 def test_an_exported_model_is_scored_like_any_other(cli, exported, data, tagger):

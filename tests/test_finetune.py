@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedModel, pipeline
 
 from compactbio import formats
+from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.modeling import hardware
 from compactbio.tasks import data as datasets
@@ -268,6 +269,38 @@ def test_the_published_protocol_and_the_mistakes_are_shown(cli, tagged):
     assert "missed" in shown and "gold: the patients" in shown
 
 
+def test_what_a_model_was_trained_on_is_said_and_never_calibrates(cli, capsys, start, tmp_path):
+    data = ner_folder(tmp_path / "made", {"train": 24, "devel": 24, "test": 10}, kind="Drug")
+    single = ner_folder(tmp_path / "alone", {"train": 60}, kind="Drug") / "train.tsv"
+    quick, out, of_single = QUICK | {"epochs": 2}, tmp_path / "out", tmp_path / "of-single"
+    finetune(data, str(start), out, overrides=quick, train_on="train+devel")
+    finetune(single, str(start), of_single, overrides=quick, train_on="train+devel")
+    file, part = "The model was trained on this very file.", "The model was trained on this very part of the file."
+    for model, what, split, note in (
+        (out, data, "devel", file), (out, data, "train", file), (out, data / "devel.tsv", None, file),
+        (out, data, "test", None), (of_single, single, "devel", part), (of_single, single, None, None),
+    ):  # fmt: skip
+        notes = evaluate(model, what, split=split).outcome.notes
+        assert [one for one in notes if "trained on" in one] == ([note] if note else []), (what, split)
+        if note:
+            with pytest.raises(UserError, match="calibrate it on data that it has not seen"):
+                evaluate(model, what, split=split, calibrate=True)
+    capsys.readouterr()  # the progress of the training
+    one_sentence(cli("evaluate", data, "--model", out, "--calibrate"), "made, devel", "(option --calibrate)")
+    one_sentence(cli("evaluate", single, "--model", of_single, "--calibrate"), "has not seen")
+    assert not (out / "calibration.json").exists() and not (of_single / "calibration.json").exists()
+
+
+def test_scores_are_calibrated_on_devel_where_no_split_is_named(cli, start, tmp_path):
+    data = ner_folder(tmp_path / "made", {"train": 40, "devel": 24, "test": 10}, kind="Drug")
+    finetune(data, str(start), tmp_path / "out", overrides=QUICK)
+    status, printed, _ = cli("evaluate", data, "--model", tmp_path / "out", "--calibrate")
+    assert status == 0 and "data made, devel: 24 documents" in printed
+    (data / "devel.tsv").unlink()
+    refused = cli("evaluate", data, "--model", tmp_path / "out", "--calibrate")
+    one_sentence(refused, "made: it has no devel split to fit scores to", "(option --split)")
+
+
 def test_gold_beside_the_data_and_a_submission_with_every_question(cli, start, tmp_path):
     data = qa_folder(tmp_path / "made", SIZES)
     model, gold, sent = tmp_path / "reader", tmp_path / "elsewhere.json", tmp_path / "sent.json"
@@ -314,7 +347,7 @@ def test_searching_tries_the_grid_and_keeps_the_best(cli, start, tmp_path):
     status, printed, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", *sets)
     assert status == 0 and json.loads(printed)["state"] == "already finished"
     status, _, messages = cli("finetune", data, "--model", start, "--out", data, *sets)
-    assert status == 2 and "holds no search of compactbio" in messages and not (data / "model.safetensors").exists()
+    assert status == 2 and "is read as data" in messages and not (data / "model.safetensors").exists()
 
 
 def test_predictions_written_are_scored_the_same_from_the_file(cli, tagged, start, tmp_path):

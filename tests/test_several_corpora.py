@@ -246,6 +246,25 @@ def test_findings_of_several_corpora_are_calibrated_together():
     assert calibration_error(both.scores(1.0), both.right) > 0
 
 
+def test_a_calibration_counts_what_is_found_of_a_type_that_one_devel_split_lacks_by_chance(made, start, tmp_path):
+    chance = corpus(tmp_path / "chance", {"drug": "Drug", "cancer": "Cancer"}, 4)
+    lines = (chance / "devel.tsv").read_text().replace("B-Cancer", "O").replace("I-Cancer", "O")
+    (chance / "devel.tsv").write_text(lines)
+    data = [chance, f"Cancer={made / 'cancers'}"]
+    tagger = finetune(data, start, tmp_path / "out", overrides={**QUICK, "epochs": 4})
+    found = json.loads((tmp_path / "out" / "calibration.json").read_text())["torch-fp32"]["calibration"]["types"]
+    annotator = Annotator.from_pretrained(tagger.out)
+    types = [
+        e.type for p in (chance, made / "cancers") for es in annotator(list(formats.read(p / "devel.tsv"))) for e in es
+    ]
+    assert found["Cancer"]["found"] == types.count("Cancer") > found["Cancer"]["gold"]
+    (tmp_path / "out" / "calibration.json").unlink()
+    evaluate(tagger.out, chance, split="devel", calibrate=True)
+    found = json.loads((tmp_path / "out" / "calibration.json").read_text())["torch-fp32"]["calibration"]["types"]
+    assert found["Cancer"]["found"] > 0 == found["Cancer"]["gold"]
+    assert not any(point["precision"] for point in found["Cancer"]["points"])
+
+
 def test_the_command_takes_several_corpora(made, start, tmp_path, cli):
     data, out = [made / "drugs", f"Cancer={made / 'cancers'}"], tmp_path / "out"
     quick = ["--set", "epochs=1", "--set", "max_length=32"]

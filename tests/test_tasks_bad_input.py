@@ -109,6 +109,20 @@ def test_options_that_would_change_nothing(cli, typed, tmp_path):
     refused = cli("evaluate", typed[0], "--predictions", file, "--write-predictions", tmp_path / "out.tsv")
     one_sentence(refused, "leave --write-predictions out")
     one_sentence(cli("evaluate", typed[0], "--model", typed[1], "--write-predictions", tmp_path), "is a folder")
+    for path, said in (
+        (typed[0] / "test.tsv", "is read as data"),
+        (typed[0] / "more.tsv", "outside it"),
+        (file, "exists: remove it, or name another file"),
+        (typed[1] / "config.json", "exists"),
+    ):
+        before = path.read_text() if path.exists() else None
+        refused = cli("evaluate", typed[0], "--model", typed[1], "--write-predictions", path)
+        one_sentence(refused, said, "(option --write-predictions)")
+        assert (path.read_text() if path.exists() else None) == before
+    refused = cli(
+        "evaluate", file, "--model", typed[1], "--write-predictions", f"{tmp_path}/../{tmp_path.name}/one.tsv"
+    )
+    one_sentence(refused, "is the same place")
     raw = tmp_path / "raw.pubtator"
     raw.write_text("7|t|aspirin daily\n7\t0\t7\taspirin\tDrug\tD1\n\n")
     one_sentence(

@@ -8,7 +8,8 @@ import pytest
 
 from annotated_files import BIOC, CONLL, MARKED, PUBTATOR, SQUAD, pair, put
 from compactbio.errors import UserError
-from compactbio.tasks.data import find
+from compactbio.tasks.data import digest, find
+from conftest import one_sentence
 
 
 def sizes(path: Path, **more) -> list[int]:
@@ -124,6 +125,33 @@ def test_a_nested_brat_folder_is_one_data_set(tmp_path):
         pair(tmp_path / f"part{number % 2}", "Zinc.", "T1\tDrug 0 4\tZinc\n", f"d{number}")
     put(tmp_path, "Read this.", "README.txt")
     assert sizes(tmp_path) == [14, 2, 4]
+
+
+def test_what_is_not_read_of_a_folder_is_not_in_its_digest(tmp_path):
+    pair(tmp_path, "Zinc.", "T1\tDrug 0 4\tZinc\n", "d")
+    before, digest_of_pair = digest(tmp_path), digest(tmp_path / "d.ann")
+    for name in ("README.md", "README.txt", "annotation.conf", "a.py"):
+        put(tmp_path, "Read this.", name)
+    assert digest(tmp_path) == before
+    put(tmp_path, "Iron.", "e.txt")
+    assert digest(tmp_path) != before
+    # Of one document its annotations are read too.
+    before = digest(tmp_path / "d.txt")
+    put(tmp_path, "", "d.ann")
+    assert digest(tmp_path / "d.txt") != before == digest_of_pair
+
+
+def test_no_run_is_made_in_a_folder_of_data_or_around_it(cli, start, tmp_path):
+    data = tmp_path / "around" / "data"
+    data.mkdir(parents=True)
+    for number in range(20):
+        pair(data, "Zinc.", "T1\tDrug 0 4\tZinc\n", f"d{number}")
+    for more in ((), ("--search",)):
+        for out in (data / "runs" / "one", data, data.parent):
+            refused = cli("finetune", data, "--model", start, "--out", out, "--set", "epochs=1", *more)
+            one_sentence(refused, "is read as data", "(option --out)")
+    assert len(list(data.iterdir())) == 40
+    one_sentence(cli("finetune", data / "d1.txt", "--model", start, "--out", data / "d1.txt"), "is the same place")
 
 
 # What token files may not be

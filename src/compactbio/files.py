@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -177,6 +177,18 @@ def refuse_foreign(out: Path, kind: str, *marks: str) -> None:
         raise UserError(
             f"{out} is not empty and holds no {kind} of compactbio: choose another output folder.", setting="out"
         )
+
+
+def refuse_inside(out: Path, inputs: Iterable[Path], setting: str = "out") -> None:
+    """Raise UserError where an output is in a folder that is read, and where it is or holds something that is read."""
+    place = out.resolve()
+    for path in inputs:
+        if path.is_dir() and place.is_relative_to(path.resolve()):
+            raise UserError(f"{out} is in {path}, which is read as data: choose a place outside it.", setting=setting)
+        if path.resolve().is_relative_to(place):
+            raise UserError(
+                f"{path} is read as data, and {out} is the same place or holds it: choose another.", setting=setting
+            )
 
 
 _MOMENT = 0.2  # seconds; a lock that another process is just removing is free by then

@@ -27,7 +27,7 @@ def evaluate(
     task: str | None = None,
     format: str | None = None,
     protocol: str = "word",
-    split: Split = "test",
+    split: Split | None = None,
     gold: str | Path | None = None,
     untyped: bool = False,
     negative: Sequence[str] | None = None,
@@ -47,7 +47,7 @@ def evaluate(
         task: "ner", "relation" or "qa"; by default recognised from the data.
         format: One of `formats.READABLE`; by default recognised.
         protocol: For entities: "word", as conlleval; or "published", over word pieces as the published script.
-        split: "test" or "devel".
+        split: "test" or "devel"; by default "test", and "devel" where scores are calibrated.
         gold: BioASQ's golden file, for a test split without answers.
         untyped: For entities: compare the extents alone.
         negative: For relations: the classes of no relation; by default known by their names.
@@ -56,8 +56,8 @@ def evaluate(
         device: As for `distil`.
         precision: As for `distil`.
         tokens_per_batch: As for `distil`.
-        calibrate: Fit the model's scores to the split, which should be "devel", and keep that in its folder: annotators
-            of it then give scores that say how often they are right, and know which keep a precision.
+        calibrate: Fit the model's scores to the split, which it was not trained on, and keep that in its folder:
+            annotators of it then give scores that say how often they are right, and know which keep a precision.
 
     Returns:
         The scores, with protocol, interval, counts and the digests of data and model; `record()` gives them as JSON.
@@ -178,7 +178,7 @@ def export(
         out: The folder to write; may be the model's own.
         format: "onnx" (fp32), or "onnx-int8" for int8 weights and activations.
         data: A data set of the model's kind, or several, on which both are scored; int8 needs one.
-        split: The split to score on; by default devel where there is one, else test.
+        split: The split to score on, none that the model was trained on; by default devel where it can be, else test.
         max_loss: What the main score may lose, in hundredths, before int8 is refused.
         listener: Receives the progress (see `progress.Listener`).
 

@@ -61,9 +61,12 @@ def evaluate(
         typer.Option(help="NER: over words, as conlleval; or over pieces, as the published script."),
     ] = "word",
     split: Annotated[
-        Literal["devel", "test"],
-        typer.Option(help="The split of a data folder, or of a file that was split to train on."),
-    ] = "test",
+        Literal["devel", "test"] | None,
+        typer.Option(
+            help="The split of a data folder, or of a file that was split to train on; by default test, and devel with "
+            "--calibrate."
+        ),
+    ] = None,
     gold: Annotated[Path | None, typer.Option(help="BioASQ's golden file, for a test split without answers.")] = None,
     untyped: Annotated[
         bool, typer.Option("--untyped", help="NER: compare the extents of mentions alone, whatever their types.")
@@ -90,7 +93,7 @@ def evaluate(
         bool,
         typer.Option(
             "--calibrate",
-            help="Fit the model's scores to these data (--split devel), and keep that in its folder, for annotate.",
+            help="Fit the model's scores to these data, by default devel, and keep that in its folder, for annotate.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,

@@ -117,7 +117,7 @@ class _Gate:
         """
         name, config = self.source.name, self.source.config
         found = [
-            findings(self.task, part.documents, part.encoded, own, part.labels, config, name)
+            findings(self.task, part.documents, part.encoded, own, part.labels, config, name, part.types)
             for part, own in self._split(logits)
         ]
         return calibrate(together(found), self.described())
@@ -245,12 +245,22 @@ def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | P
 
 
 def _part(source: loading.Source, task: str, found: Data, split: Split | None) -> _Part:
-    chosen: Split = split or ("devel" if "devel" in found.files and not found.single else "test")
-    documents = found.read(chosen, whole=True)
+    seen, in_part = scoring.trained_on(source.folder, found)
+    order: tuple[Split, ...] = ("test",) if found.single else ("devel", "test")
+    # Where the model was trained on all, the first is named.
+    unseen = [one for one in order if one in found.files and one not in seen]
+    chosen = split or (unseen or order)[0]
+    if chosen in seen:
+        raise UserError(
+            f"{source.name} was trained on {found.name}, {chosen}, where its score says nothing: name data that it has "
+            "not seen.",
+            setting="split" if split else "data",
+        )
+    documents = found.read(chosen, whole=not in_part)
     labels = TASKS[task].model_labels(source.config, source.name, documents)
     encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, scoring.settings_of(source, task))
     golden = found.golden() if chosen == "test" else None
-    described = scoring.described(found, chosen, documents, whole=found.single)
+    described = scoring.described(found, chosen, documents, whole=found.single and not in_part)
     return _Part(documents, encoded, labels, scoring.counted_types(found, documents, labels), golden, described)
 
 

@@ -13,7 +13,7 @@ from compactbio.documents import Document, Question
 from compactbio.documents.names import clean, key
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described
-from compactbio.files import write_text
+from compactbio.files import refuse_inside, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.formats.questions import read_answers, write_answers
 from compactbio.formats.streams import lines, named_errors
@@ -36,7 +36,7 @@ def evaluate_file(
     *,
     task: str | None = None,
     protocol: str = "word",
-    split: Split = "test",
+    split: Split | None = None,
     gold: str | Path | None = None,
     untyped: bool = False,
     format: str | None = None,
@@ -59,7 +59,7 @@ def evaluate_file(
             "Only a model can be scored by the published protocol: a file does not say its word pieces.",
             setting="protocol",
         )
-    found = datasets.find(data, task, gold=gold, format=format)
+    found, split = datasets.find(data, task, gold=gold, format=format), split or "test"
     check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=True)
@@ -193,6 +193,11 @@ def check_writable(path: str | Path, data: str | Path, task: str | None, format:
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file for the predictions.")
     found = datasets.find(data, task, format=format)
+    refuse_inside(path, found.places, "write_predictions")
+    if path.exists():
+        raise UserError(
+            f"{path} exists: remove it, or name another file for the predictions.", setting="write_predictions"
+        )
     if found.task != "ner":
         return
     suffix = path.suffix.lower()

@@ -86,7 +86,7 @@ def evaluate(
     *,
     task: str | None = None,
     protocol: str = "word",
-    split: Split = "test",
+    split: Split | None = None,
     gold: str | Path | None = None,
     untyped: bool = False,
     format: str | None = None,
@@ -113,10 +113,11 @@ def evaluate(
     source = runtimes.find(model, runtime) if runtime else loading.find(model)
     found = datasets.find(data, task, name, gold, format=format)
     kind, (run, _) = TASKS[found.task], _run_of(source.folder)
-    trained_on = run.get("data", {})
-    corpora = trained_on.get("corpora", [trained_on])
-    of_file = [part for part in corpora if part.get("train") == found.digests.get(split)]
-    in_part = found.single and any(part.get("single") for part in of_file)
+    seen, in_part = trained_on(source.folder, found)
+    if split is None:
+        split = "devel" if calibrate and (in_part or not found.single) else "test"
+    if calibrate and split not in found.files:
+        raise UserError(f"{found.name}: it has no {split} split to fit scores to: name another.", setting="split")
     check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme, in_part=in_part)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=not in_part)
@@ -125,7 +126,7 @@ def evaluate(
     golden = found.golden() if split == "test" else None
     _check_head(source, kind, found.task)
     if calibrate:
-        _check_calibrated(source, model, found, untyped=untyped)
+        _check_calibrated(source, model, found, split, seen, untyped=untyped)
     found.check_answers(documents, split)
 
     labels = kind.model_labels(source.config, source.name, documents)
@@ -146,12 +147,14 @@ def evaluate(
     if found.task == "ner":
         notes += _notes_on_types(source.config, encoded, logits, labels, types)
     if calibrate:
-        findings = calibration.findings(found.task, documents, encoded, logits, labels, source.config, source.name)
+        findings = calibration.findings(
+            found.task, documents, encoded, logits, labels, source.config, source.name, types
+        )
         notes.append(_keep_calibration(source, model_record, calibration.calibrate(findings, about)))
     if found.task == "ner" and not all(document.tokenised for document in documents):
         notes += filter(None, [unknown_words(source.config, source.public_name())])
-    if of_file and not in_part:
-        notes.append("The model was trained on this very file.")
+    if split in seen:
+        notes.append(f"The model was trained on this very {'part of the ' if in_part else ''}file.")
     if untyped:
         notes.append(UNTYPED)
     return Evaluation(
@@ -169,11 +172,33 @@ def evaluate(
     )
 
 
-def _check_calibrated(source: Source, model: str | Path, found: Data, *, untyped: bool) -> None:
+def trained_on(model: Path, found: Data) -> tuple[Set[Split], bool]:
+    """The splits of a data set that the model in a folder was trained on, and whether that was a part of a single file.
+
+    None where the model was not made here.
+    """
+    run = _run_of(model)[0]
+    trained, parts = run.get("data", {}), (run.get("train_on") or "train").split("+")
+    corpora = trained.get("corpora", [trained])
+    if found.single and any(one.get("single") and one.get("train") == found.digests["train"] for one in corpora):
+        return {split for split in found.files if split in parts}, True
+    digests = {one.get(part) for one in corpora for part in parts}
+    return {split for split in found.files if found.digests[split] in digests}, False
+
+
+def _check_calibrated(
+    source: Source, model: str | Path, found: Data, split: Split, seen: Set[Split], *, untyped: bool
+) -> None:
     """Raise UserError where a model's scores cannot be fitted to the data, or the result cannot be kept."""
     if found.task not in calibration.CALIBRATED or untyped:
         raise UserError(
             "Scores are calibrated of entities with their types, and of relations: leave it out.", setting="calibrate"
+        )
+    if split in seen:
+        raise UserError(
+            f"{source.name} was trained on {found.name}, {split}, where its scores are too good to be fitted: "
+            "calibrate it on data that it has not seen.",
+            setting="calibrate",
         )
     if not Path(model).exists():
         raise UserError(
@@ -189,7 +214,9 @@ def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibrat
         return "The model finds nothing of the data's types, so its scores are not calibrated."
     with locked(source.folder / calibration_file.NAME, seconds=_CARD_SECONDS):
         kept = (calibration_file.read(source.folder) or {}).get(about["runtime"])
-        lost = set(kept.calibration.types) - set(fitted.types) if kept and kept.digest == about["sha256"] else set()
+        before = kept.calibration.types if kept and kept.digest == about["sha256"] else {}
+        held = {kind for kind, curve in fitted.types.items() if curve.gold}
+        lost = {kind for kind, curve in before.items() if curve.gold} - held
         if lost:
             raise UserError(
                 f"{source.name} is calibrated for {listed(lost)} too, which these data do not hold: calibrate it on "

@@ -6,7 +6,7 @@ the annotated data hold it, a mention with both ends and the type.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -43,7 +43,7 @@ class Findings:
     Attributes:
         types: (findings,), the type or class of each, as the model names it.
         right: (findings,), whether the data hold it.
-        gold: how many of each type the data hold.
+        gold: how many of each type that counts the data hold.
         scores: gives the score of each at a temperature, (findings,).
     """
 
@@ -113,7 +113,7 @@ class Calibration:
         found: the findings that it was fitted on.
         error_before: their expected calibration error without the temperature.
         error_after: the same with it.
-        types: the curve of each type that the data hold, of scores with the temperature.
+        types: the curve of each type that the data are labelled for, of scores with the temperature.
         data: name, split, SHA-256 and counts of the data.
         bins_before, bins_after: the bins that are not empty, without and with the temperature, by their scores.
     """
@@ -175,14 +175,18 @@ def findings(
     labels: Sequence[str],
     config: PretrainedConfig,
     name: str,
+    types: Set[str] | None = None,
 ) -> Findings:
     """What the model `name` of NER or relations finds; the arguments are those of `registry.score`.
+
+    Of mentions those of `types` count, also where these documents hold none of one; without `types`, those of the
+    types that they hold. Of relations all classes count, as in the score.
 
     Raises UserError for another task, and where several types of the model are one in the documents.
     """
     if task == "ner":
         own = ner_encoding.model_labels(config, name)
-        return _mention_findings(documents, encoded, logits, labels, own, valid=trained_on_iob2(config))
+        return _mention_findings(documents, encoded, logits, labels, own, types or set(), valid=trained_on_iob2(config))
     if task == "relation":
         independent = has_independent_outputs(config)
         return relation_findings(documents, np.stack(logits), labels, encoded.scheme, independent=independent)
@@ -261,10 +265,11 @@ def _mention_findings(
     logits: Sequence[NDArray[np.float32]],
     labels: Sequence[str],
     own: Sequence[str],
+    types: Set[str],
     *,
     valid: bool,
 ) -> Findings:
-    """The mentions that a model finds, of the types that the documents hold.
+    """The mentions that a model finds, of the types that the documents hold and of `types`.
 
     `labels` are the model's by id, as the documents spell their types, `own` the same as the model spells them.
     """
@@ -277,7 +282,8 @@ def _mention_findings(
             "data whose mentions have its types."
         )
     wanted = [{comparable(span, document.text) for span in document.spans} for document in documents]
-    gold = Counter(names[span.type] for spans in wanted for span in spans if span.type in names)
+    gold = Counter({names[kind]: 0 for kind in types if kind in names})
+    gold.update(names[span.type] for spans in wanted for span in spans if span.type in names)
     found = ner_encoding.mentions(encoded, logits, labels, valid=valid)
     known = np.array([names[span.type] in gold for _, span in found.places], dtype=np.bool_)
     kept = [place for place, keep in zip(found.places, known, strict=True) if keep]
@@ -297,14 +303,13 @@ def relation_findings(
     *,
     independent: bool,
 ) -> Findings:
-    """The relations that a model finds, of the classes that the documents hold.
+    """The relations that a model finds, of any class.
 
     `logits` are (documents, outputs), `labels` the model's classes by id; `independent` as of `relation.decode`.
     """
     wanted = [scheme.map(relation.label_of(document)) for document in documents]
-    gold = Counter(label for label in wanted if label in labels and label not in scheme.negatives)
-    likely = relation.reported(logits, labels, scheme, independent=independent)  # (documents, classes)
-    rows, columns = np.nonzero(likely & np.array([label in gold for label in labels]))
+    gold = {label: wanted.count(label) for label in labels if label not in scheme.negatives}
+    rows, columns = np.nonzero(relation.reported(logits, labels, scheme, independent=independent))
     found = [labels[column] for column in columns.tolist()]
     right = [wanted[row] == label for row, label in zip(rows.tolist(), found, strict=True)]
 

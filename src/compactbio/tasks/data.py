@@ -14,7 +14,15 @@ from compactbio.documents import Document, Question, names
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
 from compactbio.formats.questions import read_questions
-from compactbio.formats.sources import ANNOTATIONS, folds, has_splits, is_standoff, splits, visible
+from compactbio.formats.sources import (
+    ANNOTATIONS,
+    annotations_of,
+    folds,
+    has_splits,
+    is_standoff,
+    splits,
+    standoff_texts,
+)
 from compactbio.tasks import ner, qa
 
 Split = Literal["train", "devel", "test"]
@@ -43,6 +51,7 @@ class Data:
         single: whether all splits are one file.
         format: of the splits, None to recognise it.
         type: that of its mentions, which have none themselves (NER).
+        folder: that of all files, None where they were named.
     """
 
     name: str
@@ -52,6 +61,13 @@ class Data:
     single: bool = False
     format: str | None = None
     type: str | None = None
+    folder: Path | None = None
+
+    @property
+    def places(self) -> list[Path]:
+        """The folders and files that are read, in which nothing may be written."""
+        named = [self.folder] if self.folder else list(self.files.values())
+        return [*named, *([self.gold] if self.gold else [])]
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -146,12 +162,12 @@ def find(
     called = name or (path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0])
     if path.is_file() or _is_brat(path) or (is_standoff(path) and not has_splits(path)):
         single: dict[str, Path] = {"train": path, "devel": path, "test": path}
-        return _data(called, single, gold, task, format, single=True)
+        return _data(called, single, gold, task, format, single=True, folder=path if path.is_dir() else None)
     if folds(path):
         raise UserError(f"{path}: its folders are folds; name one of them, or compare models on all in a suite.")
     found = splits(path)
     files = {split: file for split in ("train", "devel", "test") if (file := getattr(found, split))}
-    return _data(called, files, gold or found.gold, task, format)
+    return _data(called, files, gold or found.gold, task, format, folder=path)
 
 
 def find_all(
@@ -211,6 +227,7 @@ def _data(
     format: str | None,
     *,
     single: bool = False,
+    folder: Path | None = None,
 ) -> Data:
     for path in (*files.values(), *([gold] if gold else [])):
         if not path.exists():
@@ -218,7 +235,7 @@ def _data(
     if format is None and not single:
         _check_alike(name, files)
     named = task or _task(next(iter(files.values())), format)
-    return Data(name, named, files, gold, single, format)  # type: ignore[arg-type]
+    return Data(name, named, files, gold, single, format, folder=folder)  # type: ignore[arg-type]
 
 
 def _check_alike(name: str, files: Mapping[str, Path]) -> None:
@@ -251,10 +268,12 @@ def _is_brat(path: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, or of the names and contents of a folder's files."""
-    if path.is_file():
+    """The SHA-256 of a file, or of the names and contents of the files of a folder or a BRAT document that are read."""
+    if path.is_file() and not is_standoff(path):
         return file_digest(path)
-    return value_digest([[p.relative_to(path).as_posix(), file_digest(p)] for p in sorted(visible(path))])
+    text = path.with_suffix(".txt")
+    place, files = (path, standoff_texts(path)) if path.is_dir() else (path.parent, [text, *annotations_of(path)])
+    return value_digest([[p.relative_to(place).as_posix(), file_digest(p)] for p in sorted(files) if p.exists()])
 
 
 def _group(document: Document) -> str:

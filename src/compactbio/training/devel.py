@@ -103,8 +103,8 @@ class Devel:
         runtime = TorchRuntime(model, self.task, RUNTIME)
         found = []
         for part, encoded in zip(self.parts, self.encoded, strict=True):
-            logits = runtime.logits(encoded.rows)
-            found.append(findings(self.task, part.devel, encoded, logits, self.labels, model.config, folder.name))
+            logits, config = runtime.logits(encoded.rows), model.config
+            found.append(findings(self.task, part.devel, encoded, logits, self.labels, config, folder.name, part.types))
         digests = [part.data.digests["devel"] for part in self.parts]
         digest = digests[0] if len(digests) == 1 else value_digest(digests)
         calibration = calibrate(together(found), {"name": name, "split": "devel", "sha256": digest})

@@ -21,7 +21,7 @@ from compactbio import formats
 from compactbio.documents import Document
 from compactbio.documents.words import joined_signs
 from compactbio.errors import UserError
-from compactbio.files import write_text
+from compactbio.files import refuse_inside, write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, longest, set_dropout
 from compactbio.modeling.packing import NO_LABEL, Row
@@ -102,6 +102,12 @@ class Inputs:
     @property
     def task(self) -> Task:
         return TASKS[self.corpora.task]
+
+    @property
+    def places(self) -> list[Path]:
+        """The files and folders of data and texts that are read."""
+        texts = self.teaching.texts if self.teaching else None
+        return [*(place for part in self.corpora.parts for place in part.data.places), *(texts.files if texts else ())]
 
     @property
     def encoding(self) -> Settings:
@@ -185,6 +191,7 @@ def finetune(
     Raises UserError for whatever the user can fix.
     """
     out, inputs = Path(out), collect(data, model, **options)
+    refuse_inside(out, inputs.places)
     with loading.quiet(), run_folder.open_run(out, inputs.record(), resume=resume) as begun:
         if begun.result is not None:
             return Finetuned(**begun.result)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.errors import UserError
-from compactbio.files import read_json, refuse_foreign, write_json
+from compactbio.files import read_json, refuse_foreign, refuse_inside, write_json
 from compactbio.modeling import loading
 from compactbio.tasks import data as datasets
 from compactbio.tasks.registry import TASKS
@@ -52,6 +52,7 @@ def search(
         raise UserError(
             "A search chooses by devel: the data need a devel split that is not trained on.", setting="search"
         )
+    refuse_inside(out, [place for part in found for place in part.places])
     source = loading.find(model)
     rate = settings(found[0].task, int(source.config.hidden_size), {}).learning_rate
     every: dict[str, list[Any]] = {"learning_rate": [rate * factor for factor in RATES], "batch_size": list(BATCHES)}
