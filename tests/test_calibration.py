@@ -54,6 +54,13 @@ def test_a_few_findings_that_are_all_right_do_not_make_a_model_certain():
     assert scores(found) == pytest.approx(21 / 22, abs=1e-3)
 
 
+def test_the_temperature_stays_in_its_range_where_the_likeliest_is_outside():
+    for sharpness, bound in ((1000.0, 20.0), (0.001, 1 / 20)):
+        scores, right = drawn(sharpness=sharpness)
+        with np.errstate(over="ignore"):
+            assert calibration.fit_temperature(scores, right) == pytest.approx(bound, abs=0, rel=1e-9)
+
+
 def test_the_calibration_error_is_that_of_a_plain_loop():
     scores, right = drawn()
     values = np.append(scores(1.0), [0.0, 1.0, 0.5])

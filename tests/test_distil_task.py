@@ -1,6 +1,7 @@
 """Fine-tuning with teachers end to end: learnt from labelled and unlabelled texts, resumed, recorded, refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.tasks.settings import settings
-from compactbio.training import run_folder, soft_labels, unlabelled
+from compactbio.training import grid_search, run_folder, soft_labels, unlabelled
 from compactbio.training.finetuning import finetune
 from compactbio.training.unlabelled import HeldOut
 from conftest import one_sentence
@@ -116,6 +117,24 @@ def test_files_of_one_name_are_all_recorded(tagger, start, tmp_path):
     (tmp_path / "0" / "texts.txt").write_text("the control group had no insulin\n")
     with pytest.raises(UserError):
         finetune(data, start, tmp_path / "out", **given)
+
+
+def test_a_search_of_changed_teachers_or_texts_is_another_search(tagger, start, texts, tmp_path, monkeypatch):
+    data, teacher = ner_folder(tmp_path / "made", SIZES, kind="Drug"), tmp_path / "teacher"
+    shutil.copytree(tagger, teacher)
+    fixed = {**QUICK, "epochs": 1}
+    given = {"teachers": [teacher], "unlabelled": [texts], "overrides": fixed}
+    monkeypatch.setattr(grid_search, "RATES", (1.0,))
+    assert grid_search.search(data, start, tmp_path / "out", **given).state == "finished"
+    monkeypatch.chdir(tmp_path)
+    same = {**given, "teachers": ["teacher"], "unlabelled": [texts.name]}
+    assert grid_search.search(data, start, tmp_path / "out", **same).state == "already finished"
+    texts.write_text(texts.read_text() + "patients had aspirin\n")
+    with pytest.raises(UserError, match="out holds a search of another grid"):
+        grid_search.search(data, start, tmp_path / "out", **given)
+    small_models.save("bert", "ner", teacher, ["O", "B-Drug", "I-Drug"])
+    with pytest.raises(UserError, match="out holds a search of another grid"):
+        grid_search.search(data, start, tmp_path / "out", teachers=[teacher], overrides=fixed)
 
 
 def test_types_that_only_the_teacher_knows_are_reported(start, tmp_path):

@@ -308,6 +308,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypat
         (["B", "I", "O"], ["B-Drug", "I-Drug", "O"], (0, 1, 2)),
         (["B-Drug", "I-Drug", "O"], ["B", "I", "O"], (0, 1, 2)),
         (["B-Gene", "I-Gene", "B-Drug", "I-Drug", "O"], ["B-Drug", "I-Drug", "O"], (2, 2, 0, 1, 2)),
+        (["O", "B-Drug", "I-Drug", "E-Drug", "S-Drug", "S-Gene"], ["B-Drug", "I-Drug", "O"], (2, 0, 1, 1, 0, 2)),
+        (["U", "L", "I", "B", "O"], ["B-Drug", "I-Drug", "O"], (0, 1, 1, 0, 2)),
     ],
 )
 def test_labels_are_matched_by_name(own, wanted, columns, tmp_path):
@@ -316,14 +318,17 @@ def test_labels_are_matched_by_name(own, wanted, columns, tmp_path):
     scores = np.log(np.random.default_rng(0).dirichlet(np.ones(len(own)), 4)).astype(np.float32)
     arranged = np.exp(teacher.arranged(scores))
     assert arranged.shape == (4, len(wanted)) and np.allclose(arranged.sum(-1), 1, atol=1e-5)
-    place = columns.index(0)
-    assert np.allclose(arranged[:, 0], np.exp(scores[:, place]), atol=1e-6)
+    places = [place for place, column in enumerate(columns) if column == 0]
+    assert np.allclose(arranged[:, 0], np.exp(scores[:, places]).sum(-1), atol=1e-6)
 
 
 def test_a_teacher_that_does_not_fit_is_refused_in_one_sentence(tmp_path):
     genes = model(tmp_path / "genes", "ner", labels=["B-Gene", "I-Gene", "O"])
     with pytest.raises(UserError, match=r"genes does not know B-Drug, I-Drug of the data, it knows .*B-Gene.*config"):
         teachers_of([genes], "ner", labels=["B-Drug", "I-Drug", "O"])
+    inside = model(tmp_path / "inside", "ner", labels=["E-Drug", "I-Drug", "O"])
+    with pytest.raises(UserError, match=r"inside does not know B-Drug of the data, it knows E-Drug, I-Drug, O"):
+        teachers_of([inside], "ner", labels=["B-Drug", "I-Drug", "O"])
     relations = model(tmp_path / "relations", "relation")
     with pytest.raises(UserError, match=r"relations is fine-tuned for relation, the data are of ner: name a teacher"):
         teachers_of([relations], "ner")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 _PREFIXES = frozenset("BIOESLU")
 # E and S of IOBES are L and U of BILOU.
 _LAST = frozenset("ESLU")
+_IN_IOB2 = {"S": "B", "U": "B", "E": "I", "L": "I"}
 
 
 class Chunk(NamedTuple):
@@ -30,6 +31,15 @@ def parse(tag: str) -> tuple[str, str]:
     if prefix not in _PREFIXES:
         raise ValueError(f"{tag!r} is not a tag of IOB1, IOB2, IOBES or BILOU")
     return (prefix, "") if prefix == "O" else (prefix, kind)
+
+
+def in_iob2(tag: str) -> str:
+    """The tag of IOB2 for a word's place in its mention: `S` and `U` begin one, `E` and `L` are inside of one.
+
+    Raises ValueError as `parse` does.
+    """
+    prefix, kind = parse(tag)
+    return "-".join(filter(None, (_IN_IOB2.get(prefix, prefix), kind)))
 
 
 def chunks(tags: Sequence[str]) -> list[Chunk]:

@@ -213,11 +213,12 @@ def fit_temperature(scores: Callable[[float], NDArray[np.float64]], right: NDArr
         # Of equal ones the nearest to 1.
         return float(mean), abs(place)
 
-    low, high = -math.log(_HOTTEST), math.log(_HOTTEST)
+    edge = math.log(_HOTTEST)
+    low, high = -edge, edge
     for _ in range(_ROUNDS):
         best = min(np.linspace(low, high, _GRID).tolist(), key=loss)
         step = (high - low) / (_GRID - 1)
-        low, high = best - step, best + step
+        low, high = max(best - step, -edge), min(best + step, edge)
     return math.exp(best)
 
 

@@ -10,11 +10,9 @@ from typing import Any
 from compactbio.errors import UserError
 from compactbio.files import read_json, refuse_foreign, refuse_inside, write_json
 from compactbio.modeling import loading
-from compactbio.tasks import data as datasets
 from compactbio.tasks.registry import TASKS
-from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
-from compactbio.training.finetuning import Finetuned, finetune, finish
+from compactbio.training.finetuning import Finetuned, collect, finetune, finish
 
 SEARCH = "search.json"
 # Multiples of the default learning rate, and batch sizes: BioBERT's own grid is of this kind (Lee et al. 2020, 3.3).
@@ -47,19 +45,16 @@ def search(
     Raises UserError as `finetune` does, without a devel split, and for an `out` that holds anything but this search.
     """
     out, fixed = Path(out), dict(overrides or {})
-    found = datasets.find_all(data, task, format=options.get("format"))
-    if train_on != "train" or not all("devel" in part.files for part in found):
+    inputs = collect(data, model, task=task, overrides=fixed, **options)
+    if train_on != "train" or not all("devel" in part.data.files for part in inputs.corpora.parts):
         raise UserError(
             "A search chooses by devel: the data need a devel split that is not trained on.", setting="search"
         )
-    refuse_inside(out, [place for part in found for place in part.places])
-    source = loading.find(model)
-    rate = settings(found[0].task, int(source.config.hidden_size), {}).learning_rate
+    refuse_inside(out, inputs.places)
+    rate = inputs.settings.learning_rate
     every: dict[str, list[Any]] = {"learning_rate": [rate * factor for factor in RATES], "batch_size": list(BATCHES)}
     grid = {name: values for name, values in every.items() if name not in fixed}
-    digests = [{**part.digests, **({"type": part.type} if part.type else {})} for part in found]
-    named = digests[0] if len(digests) == 1 else digests
-    wanted = {"grid": grid, "fixed": fixed, "data": named, "model": source.digest, **_as_json(options)}
+    wanted = {"grid": grid, **inputs.record()}
     if resume and not (out / SEARCH).exists():
         raise UserError(f"{out} holds no search to resume: begin one without resuming.", setting="resume")
     with run_folder.held(out):
@@ -77,13 +72,6 @@ def search(
         return _keep_best(out, wanted, trials)
 
 
-def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as `search.json` gives them back; those that are not given are left out."""
-    listed = {name: [str(path) for path in options.get(name, ())] for name in ("teachers", "unlabelled")}
-    plain = {name: value for name, value in options.items() if name not in (*listed, "layers", "workers", "on_cluster")}
-    return plain | {name: value for name, value in {**listed, "layers": options.get("layers")}.items() if value}
-
-
 def _finished(out: Path, wanted: dict[str, Any]) -> bool:
     """Begin or resume a search in its folder; whether it is finished already."""
     kept = out / SEARCH
@@ -96,7 +84,8 @@ def _finished(out: Path, wanted: dict[str, Any]) -> bool:
         return False
     if known["search"] != wanted:
         raise UserError(
-            f"{out} holds a search of another grid, other settings, data or model: choose another output folder.",
+            f"{out} holds a search of another grid, other settings, data, models or texts: choose another output "
+            "folder.",
             setting="out",
         )
     return known["trials"] is not None

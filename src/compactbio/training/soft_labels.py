@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 import compactbio
 from compactbio.documents import Document
 from compactbio.documents.names import key, split_type
-from compactbio.documents.tags import parse
+from compactbio.documents.tags import in_iob2, parse
 from compactbio.errors import UserError, sentence_for
 from compactbio.files import atomic_file, clean, value_digest
 from compactbio.modeling import loading, runtimes
@@ -233,12 +233,13 @@ def _of_type(name: str, named: Sequence[str], labels: Sequence[str], kind: str) 
 def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Scheme | None) -> tuple[int, ...]:
     """The place among the student's labels of each of a teacher's.
 
-    A type that the data do not have is none of a mention there: it counts as O. Raises UserError for a class of
+    Labels of IOBES and BILOU have the places of those of IOB2. A type that the data do not have is none of a mention
+    there: it counts as O. Raises UserError for a class of
     relations that the teacher or the data lack, and where the teacher knows no type of the data, or half of one.
     """
     places = {key(label): place for place, label in enumerate(labels)}
     if scheme is None:
-        found = [places.get(key(label), places.get("o", -1)) for label in named]
+        found = [places.get(key(in_iob2(label)), places.get("o", -1)) for label in named]
         known = _types(labels[place] for place in found if place >= 0)
         wanted = [label for label in labels if label == "O" or not known or parse(label)[1] in known]
     else:
