@@ -321,6 +321,7 @@ def test_the_page_holds_the_table_the_tests_the_failures_and_three_plots(table, 
     for heading in ("Paired tests against plain", "Share of the teacher", "Failed and missing runs", "a" * 12):
         assert heading in page
     assert "&lt;small&gt; on questions (2 of 2 runs)." in page
+    assert "Not measured: R&amp;D" in page
 
 
 def table_widths(page: str) -> list[set[int]]:
