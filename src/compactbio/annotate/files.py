@@ -85,7 +85,7 @@ def annotate_files(
         text_field: The field of JSON lines and Parquet that holds the text.
         min_score: The lowest score of an entity, in [0, 1].
         min_precision: As for `Annotator.from_pretrained`.
-        keep: Keep the annotations that documents bring.
+        keep: Keep the annotations that documents bring, one that is also found once.
         runtime: As for `Annotator.from_pretrained`.
         device: "cpu", "cuda", or "auto" for CUDA GPUs where there are any.
         batch_size: Documents that are annotated together.
