@@ -252,6 +252,15 @@ def test_gpus_have_the_names_that_a_worker_is_given(count, visible, names):
     assert hardware.gpu_names(count, visible) == names
 
 
+def test_a_refused_run_does_not_block_its_output(tagger, tmp_path):
+    """Also where it was refused in a worker, after its folder was made."""
+    source, out = lines(tmp_path / "in.jsonl", ["aspirin"]), tmp_path / "out.jsonl"
+    with pytest.raises(UserError, match=r"export the model, or take one of torch-fp32"):
+        annotate_files([source], out, models=tagger, runtime="onnx-fp32", workers=1)
+    result = annotate_files([source], out, models=tagger, runtime="torch-fp32", workers=1)
+    assert result.documents == 1 and not list(tmp_path.glob(".*"))
+
+
 def test_workers_that_are_none_are_refused(tagger, tmp_path):
     source = lines(tmp_path / "in.jsonl", ["aspirin"])
     with pytest.raises(UserError, match="must be 1 or more"):

@@ -108,6 +108,10 @@ def test_a_model_that_cannot_be_read_is_reported_and_its_speed_named_as_not_meas
     page = (tmp_path / "table" / "index.html").read_text()
     assert "Not measured: damaged." in page and "its weights cannot be read" in page
     assert json.loads((tmp_path / "table" / "table.json").read_text())["profiles"].keys() == {"small"}
+    # The run that was refused blocks none of the mended model.
+    shutil.copy(suite.parent / "small" / "model.safetensors", weights)
+    status, _, messages = cli("compare", tmp_path / "suite.yaml", "--out", tmp_path / "table")
+    assert status == 0 and "failed" not in messages, messages
 
 
 @pytest.mark.slow

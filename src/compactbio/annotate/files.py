@@ -314,7 +314,8 @@ class _Run:
     def _begin(self, identity: dict[str, Any]) -> FinishedShards:
         """Open the folder of shards; gives those that are finished."""
         folder = self.output.shards
-        if self.output.unfinished() not in (None, identity):
+        # A run that was refused before its first shard can be begun again as another.
+        if self.output.unfinished() not in (None, identity) and FinishedShards(folder).files:
             raise UserError(
                 f"{self.output.out}: {folder.name} beside it holds an unfinished run of other models, inputs or "
                 "settings; resume it with those, choose another output, or remove that folder.",

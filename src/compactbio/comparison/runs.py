@@ -136,7 +136,7 @@ def check(suite: Suite, out: str | Path) -> None:
 def _check_same(suite: Suite, planned: _Planned, source: loading.Source) -> None:
     """Refuse a folder whose run was made with other settings, data or weights than the suite's."""
     record = run_folder.record(planned.trained)
-    if record is None:
+    if record is None or not run_folder.has_begun(planned.trained):
         return
     had = record["identity"]
     found = _find(planned.data, planned.fold, planned.name)
