@@ -209,6 +209,19 @@ def test_a_table_sets_aside_what_it_has_no_column_for(cli, tagger, tmp_path):
     assert "it has relations" in (tmp_path / "a.parquet.failed.jsonl").read_text()
 
 
+def test_a_mention_that_was_there_and_is_found_is_kept_once(tagger, tmp_path):
+    """With its concept; of another type or in several parts it is another mention. Two models count it once too."""
+    kept = [(Span(0, 7, "drug", "D1"), Span(8, 15, "Gene")), (Span(0, 15, "Drug", "", ((0, 7), (8, 15))),)]
+    documents = [Document(str(place), "aspirin insulin", spans) for place, spans in enumerate(kept)]
+    formats.write(documents, tmp_path / "in.jsonl", "jsonl")
+    given = {"models": [tagger, tagger], "runtime": "torch-fp32", "workers": 1}
+    result = annotate_files(tmp_path / "in.jsonl", tmp_path / "out.jsonl", keep=True, **given)
+    first, second = formats.read(tmp_path / "out.jsonl")
+    assert first.spans[:2] == kept[0] and [(s.start, s.type) for s in first.spans[2:]] == [(8, "Drug")]
+    assert [(s.start, s.end) for s in second.spans] == [(0, 15), (0, 7), (8, 15)]
+    assert result.entities == {"Drug": 4, "Gene": 1, "drug": 1}
+
+
 def test_each_worker_process_has_a_gpu_of_its_own(tagger, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb,5")
     devices = hardware.gpu_names(3, os.environ["CUDA_VISIBLE_DEVICES"])
@@ -237,6 +250,15 @@ def _pinned(number: int | None, settings: shards.Settings) -> _Pinned:
 )
 def test_gpus_have_the_names_that_a_worker_is_given(count, visible, names):
     assert hardware.gpu_names(count, visible) == names
+
+
+def test_a_refused_run_does_not_block_its_output(tagger, tmp_path):
+    """Also where it was refused in a worker, after its folder was made."""
+    source, out = lines(tmp_path / "in.jsonl", ["aspirin"]), tmp_path / "out.jsonl"
+    with pytest.raises(UserError, match=r"export the model, or take one of torch-fp32"):
+        annotate_files([source], out, models=tagger, runtime="onnx-fp32", workers=1)
+    result = annotate_files([source], out, models=tagger, runtime="torch-fp32", workers=1)
+    assert result.documents == 1 and not list(tmp_path.glob(".*"))
 
 
 def test_workers_that_are_none_are_refused(tagger, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from compactbio import Annotator, Entity
+import small_models
+from compactbio import Annotator, Entity, annotate_files
 from compactbio.annotate.annotator import Tagger
 from compactbio.annotate.models import LoadedModel
 from compactbio.documents import Document
@@ -158,6 +159,20 @@ def test_a_model_without_types_is_given_one(start_untyped):
     [[entity]] = Annotator.from_pretrained(f"Chemical={start_untyped}", runtime="torch-fp32")(["aspirin"])
     [[bare]] = Annotator.from_pretrained(start_untyped, runtime="torch-fp32")(["aspirin"])
     assert (entity.type, bare.type) == ("Chemical", "")
+
+
+def test_a_type_renames_a_model_of_one_and_is_refused_for_a_model_of_several(tagger, tmp_path):
+    renamed = Annotator.from_pretrained(f"Chemical={tagger}", runtime="torch-fp32")
+    [[entity]] = renamed(["aspirin"])
+    assert entity.type == "Chemical" and renamed.taggers[0].types == ["Chemical"]
+    two = small_models.save("bert", "ner", tmp_path / "two", ["O", "B-Drug", "I-Drug", "B-Gene", "I-Gene"])
+    words = r"two finds several types \(Drug, Gene\), so 'A' cannot be their name: name the model alone\.$"
+    with pytest.raises(UserError, match=words):
+        Annotator.from_pretrained(f"A={two}")
+    (tmp_path / "in.txt").write_text("aspirin\n")
+    with pytest.raises(UserError, match=words):
+        annotate_files(tmp_path / "in.txt", tmp_path / "out.jsonl", models=[f"A={two}"], workers=1)
+    assert not list(tmp_path.glob("*out.jsonl*"))
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,29 @@ def test_a_failing_run_is_reported_and_tried_again(cli, suite, no_fresh_processe
     assert by_worker["units"] == again["units"] and by_worker["mistakes"] == again["mistakes"]
 
 
+def test_a_model_that_cannot_be_read_is_reported_and_its_speed_named_as_not_measured(
+    cli, suite, no_fresh_processes, tmp_path
+):
+    shutil.copytree(suite.parent / "small", tmp_path / "damaged")
+    weights = tmp_path / "damaged" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    content = yaml.safe_load(suite.read_text())
+    content |= {"models": {"small": str(suite.parent / "small"), "damaged": str(tmp_path / "damaged")}}
+    content |= {"teacher": "small", "data": {"pairs": str(suite.parent / "pairs" / "1")}}
+    content["settings"]["epochs"] = 1
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    status, printed, messages = cli("compare", tmp_path / "suite.yaml", "--out", tmp_path / "table")
+    assert status == 0, messages
+    assert "damaged: its speed is not measured, as none of its runs is done" in messages and "failed" in printed
+    page = (tmp_path / "table" / "index.html").read_text()
+    assert "Not measured: damaged." in page and "its weights cannot be read" in page
+    assert json.loads((tmp_path / "table" / "table.json").read_text())["profiles"].keys() == {"small"}
+    # The run that was refused blocks none of the mended model.
+    shutil.copy(suite.parent / "small" / "model.safetensors", weights)
+    status, _, messages = cli("compare", tmp_path / "suite.yaml", "--out", tmp_path / "table")
+    assert status == 0 and "failed" not in messages, messages
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_run_and_says_how_to_resume(cli, suite, no_fresh_processes, tmp_path):
     out = tmp_path / "table"

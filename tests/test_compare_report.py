@@ -321,6 +321,7 @@ def test_the_page_holds_the_table_the_tests_the_failures_and_three_plots(table, 
     for heading in ("Paired tests against plain", "Share of the teacher", "Failed and missing runs", "a" * 12):
         assert heading in page
     assert "&lt;small&gt; on questions (2 of 2 runs)." in page
+    assert "Not measured: R&amp;D" in page
 
 
 def table_widths(page: str) -> list[set[int]]:
@@ -435,7 +436,7 @@ def test_every_mistake_in_a_suite_is_one_sentence_with_file_and_key(tmp_path, ch
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"", "not a mapping"), (b"- a\n", "not a mapping"), (b"a: [\n", "not YAML"), (b"a: \xff\n", "not UTF-8"),
-     (b"data: {d: .}\n", "models is missing")],
+     (b"data: {d: .}\n", "models is missing"), (b"data: {d: a,\n  d: b}\n", "line 2 names 'd' a second time")],
 )  # fmt: skip
 def test_a_file_that_is_not_a_suite_is_refused(tmp_path, content, said):
     path = tmp_path / "suite.yaml"

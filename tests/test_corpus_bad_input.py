@@ -390,6 +390,9 @@ def test_texts_that_the_vocabulary_does_not_fit_are_refused(tmp_path, tokenizer_
     with pytest.raises(UserError, match=r"[0-9.]+% of the tokens are unknown to the vocabulary of cased"):
         corpus.build([tmp_path / "in"], cased, tmp_path / "out", workers=workers)
     made = corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "lowered", workers=workers)
+    # The place of the refused one is free for another.
+    corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "out", workers=workers)
+    assert digests(tmp_path / "out") == digests(tmp_path / "lowered")
     rows = corpus.open(tmp_path / "lowered")["train"]["input_ids"]
     unknown = sum(row.count(corpus.tokenizer(tmp_path / "lowered").unk_token_id) for row in rows)
     assert made["unknown_share"] == unknown / sum(map(len, rows)) < 0.05

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from compactbio.modeling import hardware
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner
 from compactbio.tasks.registry import TASKS
+from compactbio.training import grid_search
 from compactbio.training.finetuning import finetune
 from conftest import SHARED, distilbert, mobilebert, one_sentence
 from interruptions import killed_at, stopping_at
@@ -333,6 +335,18 @@ def test_ctrl_c_in_a_search_says_how_to_resume_and_the_rest_is_done_then(cli, st
     assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
     card = (out / "README.md").read_text()
     assert "# out" in card and "best by devel of 3 runs" in card and "chose learning rate" in card
+
+
+@pytest.mark.slow
+def test_a_search_that_was_refused_does_not_block_its_folder(start, tmp_path):
+    data, out = ner_folder(tmp_path / "made", {"train": 8, "devel": 4, "test": 4}), tmp_path / "out"
+    shutil.copytree(start, tmp_path / "damaged")
+    weights = tmp_path / "damaged" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    given = {"overrides": {"epochs": 1, "max_length": 32}}
+    with pytest.raises(UserError, match="its weights cannot be read"):
+        grid_search.search(data, str(tmp_path / "damaged"), out, **given)
+    assert grid_search.search(data, str(start), out, **given).state == "finished"
 
 
 def test_searching_tries_the_grid_and_keeps_the_best(cli, start, tmp_path):

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from compactbio import recipes
 from compactbio.errors import UserError
+from compactbio.files import read_yaml
 
 # The table of the paper's settings: (learning rate, warm-up, weight decay, steps, loss, temperature).
 PUBLISHED = {
@@ -108,6 +109,17 @@ def test_a_file_that_is_not_a_recipe_is_refused(tmp_path):
         file.write_text(content)
         with pytest.raises(UserError, match=words):
             recipes.load(file)
+    for content, words in (
+        ("a: {c: 1,\n  'c': 2}", r"line 2 names 'c' a second time; keep one\.$"),
+        ("a: 5\nb: 1\na: 6", "line 3 names 'a'"),
+        ("a: {1: x, '1': y}", "names '1'"),
+        ("a: {yes: x, true: y}", "names 'True'"),
+        ("a: 2026-13-45", "not YAML: month"),
+        ("a: " + "[" * 5000, "not YAML"),
+    ):
+        file.write_text(content)
+        with pytest.raises(UserError, match=words):
+            recipes.load(file)
     file.write_bytes(b"name: \xff\n")
     with pytest.raises(UserError, match="byte 6"):
         recipes.load(file)
@@ -123,6 +135,10 @@ def test_settings_are_yaml_values_and_reach_into_the_loss():
     assert {term.value for term in changed.loss} == {"logits_kl", "last_hidden_cosine"}
     with pytest.raises(UserError, match="key=value"):
         recipes.parse_setting("steps")
+    with pytest.raises(UserError, match="Setting loss: line 1 names 'mlm' a second time"):
+        recipes.parse_setting("loss={mlm: 1, mlm: 2}")
+    with pytest.raises(UserError, match="not a YAML value"):
+        recipes.parse_setting("steps=2026-13-45")
 
 
 def test_the_warm_up_keeps_its_share_of_the_steps():
@@ -136,3 +152,9 @@ def test_a_recipe_is_frozen_and_lists_its_deviations():
         recipe.steps = 3
     assert recipes.deviations(recipe) == {"learning_rate": (5e-4, 3e-4)}
     assert recipes.deviations(recipe.model_copy(update={"name": "mine"})) == {}
+
+
+def test_a_merged_yaml_mapping_may_set_its_keys_otherwise(tmp_path):
+    file = tmp_path / "merged.yaml"
+    file.write_text("one: &one {a: 1, b: 1}\ntwo: {<<: *one, a: 2}\n")
+    assert read_yaml(file, "File") == {"one": {"a": 1, "b": 1}, "two": {"a": 2, "b": 1}}

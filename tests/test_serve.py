@@ -61,6 +61,8 @@ def test_models_health_metrics_and_openapi(server):
         (b'{"words": "SECRET"}', 422, "at words"),
         (b"{}", 422, "Give one text"),
         (b'{"text": "a", "texts": ["b"]}', 422, "Give one text"),
+        (b'{"text": "SECRET", "text": "a"}', 422, "'text' is there twice"),
+        (b'{"text": "SECRET", "\\u0074ext": "a"}', 422, "'text' is there twice"),
         (b'{"text": "\\ud800 SECRET"}', 422, "hex escape"),
         (json.dumps({"texts": ["a"] * 51}).encode(), 422, "51 documents are more than the 50"),
         (json.dumps({"texts": ["a"] * 10_000}).encode(), 413, "20,000 bytes"),

@@ -140,14 +140,41 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that a mapping names twice, of which YAML would silently keep the last."""
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set[Any]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value not in ("<<", "="):  # which merge, and have no value
+                names = {name := self.construct_object(key), str(name)}
+                if seen & names:
+                    raise UserError(f"line {key.start_mark.line + 1} names {str(name)!r} a second time; keep one")
+                seen |= names
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text. Raises yaml.YAMLError, and UserError (a phrase) for a key that is there twice."""
+    try:
+        return yaml.load(text, _OnceLoader)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # of a date that no calendar has, and of a thousand brackets
+        raise yaml.YAMLError(str(error)) from None
+
+
 def read_yaml(path: Path, kind: str) -> dict[str, Any]:
     """Read a YAML file that maps keys to values; `kind` names the file in errors. Raises UserError."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{kind} {path} cannot be read: {error.strerror}; check the path.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{kind} {path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+    except UserError as error:
+        raise UserError(f"{kind} {path}: {error}.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{kind} {path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):

@@ -14,6 +14,7 @@ from compactbio.documents import Document, Question, Relation, Span
 from compactbio.documents.names import split_type
 from compactbio.documents.words import sentences, without_surrogates
 from compactbio.errors import UserError
+from compactbio.modeling.loading import Source
 from compactbio.tasks import ner_encoding, qa, relation
 
 Asked = tuple[str, Iterable[str]]  # a question and the texts that may answer it
@@ -41,15 +42,15 @@ class Entity:
 
 @dataclass(frozen=True)
 class Tagger:
-    """One NER model; `unnamed` is the type of its bare labels."""
+    """One NER model; `kind` is the name of its one type where it is not to be its own."""
 
     model: LoadedModel
-    unnamed: str = ""
+    kind: str = ""
 
     @property
     def types(self) -> list[str]:
         """The types that it finds."""
-        return sorted({label.partition("-")[2] or self.unnamed for label in self.model.labels if label[0] != "O"})
+        return [self.kind] if self.kind else _types(self.model.labels)
 
     def mentions(
         self, documents: Sequence[Document], tokens: int | None
@@ -61,7 +62,7 @@ class Tagger:
         found = ner_encoding.mentions(encoded, logits, model.labels, valid=model.iob2)
         scores = found.scores(model.scoring.temperature).tolist()
         return [
-            (place, Span(s.start, s.end, s.type or self.unnamed), score)
+            (place, Span(s.start, s.end, self.kind or s.type), score)
             for (place, s), score in zip(found.places, scores, strict=True)
             if score >= model.scoring.lowest(s.type)
         ]
@@ -105,7 +106,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
         """Load one or more NER models.
 
         Args:
-            names: Local folders or hub names; "TYPE=NAME" gives the mentions of a model without types this type.
+            names: Local folders or hub names; "TYPE=NAME" gives the mentions of a model of one type this type.
             runtime: "torch-fp32", "torch-bf16", "onnx-fp32" or "onnx-int8"; "auto" is what the folder was exported
                 for, else PyTorch in fp32; "fastest" is measured on this machine, and the answer is kept.
             device: "cpu", "cuda", or "auto" for a CUDA GPU where there is one. ONNX Runtime runs on the CPU.
@@ -117,7 +118,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
 
         Raises:
             UserError: For what is not an NER model, has no labels, or cannot be read, for a device that is not there,
-                and for a precision where a model has no calibration.
+                for a precision where a model has no calibration, and for one type of a model that knows several.
         """
         if not names:
             raise UserError("Name at least one model to annotate with.")
@@ -159,8 +160,29 @@ class Annotator(InputAnnotator[str | Document, Entity]):
 
 def load_tagger(name: str, **options: Unpack[LoadOptions]) -> Tagger:
     """Load one model; `name` and `options` as for `Annotator.from_pretrained`."""
-    unnamed, model = split_type(name)
-    return Tagger(load_model(model, "ner", **options), unnamed)
+    kind, model = split_type(name)
+    loaded = load_model(model, "ner", **options)
+    _check_one_type(kind, model, loaded.labels)
+    return Tagger(loaded, kind)
+
+
+def find_tagger(name: str, runtime: str) -> Source:
+    """What `load_tagger` would load. Raises UserError for what it would refuse."""
+    kind, model = split_type(name)
+    source, labels = models.find_model(model, "ner", runtime)
+    _check_one_type(kind, model, labels)
+    return source
+
+
+def _check_one_type(kind: str, model: str, labels: Sequence[str]) -> None:
+    if kind and len(types := _types(labels)) > 1:
+        raise UserError(
+            f"{model} finds several types ({', '.join(types)}), so {kind!r} cannot be their name: name the model alone."
+        )
+
+
+def _types(labels: Sequence[str]) -> list[str]:
+    return sorted({label.partition("-")[2] for label in labels if label[0] != "O"})
 
 
 def _document(text: str | Document) -> Document:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.annotate import ray_cluster, shards
+from compactbio.annotate.annotator import find_tagger
 from compactbio.annotate.models import batched, scoring_of
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards, Settings, Shard, start_worker
@@ -78,13 +79,13 @@ def annotate_files(
         inputs: Files, folders or patterns of PubMed XML, JSON lines, Parquet, plain text or annotated documents (see
             `formats.read_texts`).
         out: The file to write; a folder for BRAT.
-        models: Local folders or hub names, or "TYPE=MODEL" to name the mentions of a model without types.
+        models: Local folders or hub names, or "TYPE=MODEL" to name the mentions of a model of one type.
         format: "jsonl", "parquet", "bioc", "pubtator" or "brat"; by default as the suffix of `out` says.
         input_format: One of `formats.recognise.TEXTS`; by default recognised for each file.
         text_field: The field of JSON lines and Parquet that holds the text.
         min_score: The lowest score of an entity, in [0, 1].
         min_precision: As for `Annotator.from_pretrained`.
-        keep: Keep the annotations that documents bring.
+        keep: Keep the annotations that documents bring, one that is also found once.
         runtime: As for `Annotator.from_pretrained`.
         device: "cpu", "cuda", or "auto" for CUDA GPUs where there are any.
         batch_size: Documents that are annotated together.
@@ -206,7 +207,7 @@ def _prepare(
         listener.note(note)
     processors = cores()
     with hardware.on_device(device):
-        sources = [runtimes.find(split_type(name)[1], runtime) for name in names]
+        sources = [find_tagger(name, runtime) for name in names]
         if runtime == "fastest":
             listener.note("Choosing the fastest runtime ...")
         threads = max(1, processors // (workers or processors))
@@ -313,7 +314,8 @@ class _Run:
     def _begin(self, identity: dict[str, Any]) -> FinishedShards:
         """Open the folder of shards; gives those that are finished."""
         folder = self.output.shards
-        if self.output.unfinished() not in (None, identity):
+        # A run that was refused before its first shard can be begun again as another.
+        if self.output.unfinished() not in (None, identity) and FinishedShards(folder).files:
             raise UserError(
                 f"{self.output.out}: {folder.name} beside it holds an unfinished run of other models, inputs or "
                 "settings; resume it with those, choose another output, or remove that folder.",

@@ -110,11 +110,8 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
     threads, tokens = options.get("threads"), options.get("tokens_per_batch")
     if tokens is not None and tokens < 1:
         raise UserError(f"tokens_per_batch is {tokens}; it must be 1 or more.", setting="tokens_per_batch")
-    source = runtimes.find(name, runtime)
+    source, labels = find_model(name, task, runtime)
     config, public_name = source.config, source.public_name()
-    if (found := runtimes.task_of(source)) != task:
-        raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
-    labels = TASKS[task].model_labels(config, source.name, [])
     with hardware.on_device(device):
         chosen = runtimes.chosen(source, runtime, threads)
     scored = scoring_of(source, chosen, options.get("min_precision"))
@@ -128,6 +125,14 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
         public_name, loaded, loading.tokenizer_of(source), tuple(labels), length, settings.stride, classes,
         has_independent_outputs(config), joined, warning, tokens, scored, trained_on_iob2(config),
     )  # fmt: skip
+
+
+def find_model(name: str | Path, task: str, runtime: str) -> tuple[Source, list[str]]:
+    """A model and its labels, without loading it. Raises UserError for one of another task, or without labels."""
+    source = runtimes.find(name, runtime)
+    if (found := runtimes.task_of(source)) != task:
+        raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
+    return source, TASKS[task].model_labels(source.config, source.name, [])
 
 
 def scoring_of(source: Source, runtime: str, min_precision: float | None = None) -> Scoring:

@@ -265,12 +265,18 @@ def _parsed(content: bytes) -> Body:
         place = f"byte 0x{content[error.start]:02x} at offset {error.start}"
         raise _refusal(422, f"Invalid request body: it is not UTF-8 ({place}).") from None
     try:
-        return Body.model_validate_json(content)
+        body = Body.model_validate_json(content)
     except ValidationError as error:
         # Without the input, which may be a patient's text.
         raise RequestValidationError(
             error.errors(include_input=False, include_url=False, include_context=False)
         ) from None
+    # Here, as pydantic keeps the last of two without a word; the body has no object but the outer one.
+    keys = json.loads(content, object_pairs_hook=lambda pairs: [key for key, _ in pairs])
+    name, count = Counts(keys).most_common(1)[0]
+    if count > 1:
+        raise _refusal(422, f"Invalid request body: {name!r} is there twice; give it once.")
+    return body
 
 
 async def _unless_gone(request: Request, answer: Coroutine[Any, Any, Result]) -> Result:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from compactbio import formats
 from compactbio.annotate.annotator import Annotator, Entity, load_tagger
 from compactbio.documents import Document, Span
+from compactbio.documents.names import key
 from compactbio.errors import UserError
 from compactbio.formats import Reading, read_texts
 from compactbio.formats.checks import check_only
@@ -191,7 +192,7 @@ class Worker:
         if not self._settings.keep:
             documents = [replace(one, spans=(), relations=(), questions=()) for one in documents]
         return [
-            replace(document, spans=(*document.spans, *map(_span, entities)), tokenised=False)
+            replace(document, spans=_joined(document.spans, entities), tokenised=False)
             for document, entities in zip(documents, found, strict=True)
         ]
 
@@ -208,9 +209,12 @@ def start_worker(number: int | None, settings: Settings) -> Worker:
     return Worker(Annotator(taggers), settings)
 
 
-def _span(entity: Entity) -> Span:
+def _joined(kept: tuple[Span, ...], entities: Sequence[Entity]) -> tuple[Span, ...]:
+    """The kept mentions, and the entities that are none of them; types are compared without regard to case."""
+    known = {(span.places, key(span.type)) for span in kept}
     # Four digits: what differs beyond them is the order of sums.
-    return Span(entity.start, entity.end, entity.type, score=round(entity.score, 4))
+    found = (Span(one.start, one.end, one.type, score=round(one.score, 4)) for one in entities)
+    return (*kept, *(span for span in found if (span.places, key(span.type)) not in known))
 
 
 def checked(result: Document | Failure, format: str) -> Document | Failure:

@@ -157,7 +157,7 @@ def compare(
         except runs.Stopped:
             raise KeyboardInterrupt from None
         table = build(done, loaded.baseline, loaded.teacher)
-        report.write(Path(suite).stem, table, done, profiles_of(loaded, out, listener.note), out)
+        report.write(Path(suite).stem, table, done, profiles_of(loaded, done, out, listener.note), out)
     return table
 
 

@@ -3,7 +3,7 @@
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass
 from io import StringIO
@@ -136,7 +136,7 @@ def check(suite: Suite, out: str | Path) -> None:
 def _check_same(suite: Suite, planned: _Planned, source: loading.Source) -> None:
     """Refuse a folder whose run was made with other settings, data or weights than the suite's."""
     record = run_folder.record(planned.trained)
-    if record is None:
+    if record is None or not run_folder.has_begun(planned.trained):
         return
     had = record["identity"]
     found = _find(planned.data, planned.fold, planned.name)
@@ -267,26 +267,38 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
     return planned.result("done", evaluation=record)
 
 
-def profiles_of(suite: Suite, out: Path, report: Callable[[str], None]) -> dict[str, Profile]:
-    """The profile of each model by its name in the suite, kept in `profiles.json`; `report` gets a line of progress."""
-    path = out / "profiles.json"
-    digests = {name: loading.find(where).digest for name, where in suite.models.items()}
+def profiles_of(suite: Suite, runs: Sequence[Run], out: Path, report: Callable[[str], None]) -> dict[str, Profile]:
+    """The profile of each model with a run that is done, by its name in the suite, kept in `profiles.json`.
+
+    `report` gets a line of progress, and one on each model that is not measured.
+    """
+    path, done = out / "profiles.json", {run.model for run in runs if run.state == "done"}
+    places = {name: where for name, where in suite.models.items() if name in done}
+    for name in (name for name in suite.models if name not in done):
+        report(f"{name}: its speed is not measured, as none of its runs is done")
+    digests = {name: loading.find(where).digest for name, where in places.items()}
     try:
         kept = read_json(path)
     except (OSError, ValueError):
         kept = None
     if isinstance(kept, dict) and kept.get("digests") == digests and "profiles" in kept:
         return kept["profiles"]  # type: ignore[no-any-return]
-    models = list(dict.fromkeys(suite.models.values()))
+    models = list(dict.fromkeys(places.values()))
+    if not models:
+        return {}
     report(f"Measuring the speed of {len(models)} models ...")
-    measured = dict(zip(models, profile(models), strict=True))
+    try:
+        measured = dict(zip(models, profile(models), strict=True))
+    except UserError as error:  # a report without speeds is better than none
+        report(f"The speed is not measured: {error}")
+        return {}
     profiles: dict[str, Profile] = {
         name: {
             "parameters": measured[model].encoder_parameters,
             "tokens_per_second": measured[model].throughput_tokens_per_second,
             "latency_ms": measured[model].latency_ms,
         }
-        for name, model in suite.models.items()
+        for name, model in places.items()
     }
     write_json(path, {"digests": digests, "profiles": profiles})
     return profiles

@@ -133,7 +133,12 @@ def build(
             return _finished(made_of, job)
         _start(job)
         tokenizers.save_tokenizer(loaded, out / TOKENIZER)
-        record = {"format_version": FORMAT_VERSION, "fingerprint": made_of, **_contents(sources, job)}
+        try:
+            record = {"format_version": FORMAT_VERSION, "fingerprint": made_of, **_contents(sources, job)}
+        except UserError:
+            # One that was refused may be built with other settings; what is tokenised is kept under its own.
+            (job.folder / _STARTED).unlink()
+            raise
         write_json(out / MANIFEST, record)
         shutil.rmtree(job.folder, ignore_errors=True)
         return record

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from compactbio.errors import UserError, nearest, validation_problem
-from compactbio.files import read_yaml
+from compactbio.files import parse_yaml, read_yaml
 
 
 class LossTerm(StrEnum):
@@ -213,7 +213,9 @@ def parse_setting(setting: str) -> dict[str, Any]:
     if not separator or not key:
         raise UserError(f"A setting is key=value, not {setting!r}; for example learning_rate=3e-4.", setting="set")
     try:
-        parsed = _number(yaml.safe_load(value))
+        parsed = _number(parse_yaml(value))
+    except UserError as error:
+        raise UserError(f"Setting {key}: {error}.", setting="set") from None
     except yaml.YAMLError:
         raise UserError(
             f"Setting {key}: {value!r} is not a YAML value; put text with YAML's special characters in quotes.",

@@ -64,7 +64,7 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
             raise UserError(f"{out} holds no run to resume: begin one without resuming.", setting="resume")
         refuse_foreign(out, "run", RUN)
         out.mkdir(parents=True, exist_ok=True)
-    elif known["result"] is not None or any((out / name).exists() for name in (METRICS, CHECKPOINTS)):
+    elif has_begun(out):
         differing = [key for key, value in inputs.items() if known["identity"].get(key) != value]
         if differing:
             raise UserError(
@@ -92,6 +92,13 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
 def finish(out: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:
     """Write down the result, which ends the run; of its folder only the name is kept."""
     write_json(out / RUN, {"identity": inputs, "result": {**result, "out": out.name}})
+
+
+def has_begun(out: Path) -> bool:
+    """Whether the run in a folder came to its first step: one that was refused before may be begun again as another."""
+    known = record(out)
+    done = known is not None and known["result"] is not None
+    return known is not None and (done or any((out / name).exists() for name in (METRICS, CHECKPOINTS)))
 
 
 def record(out: Path) -> dict[str, Any] | None:
