@@ -103,7 +103,6 @@ def evaluate(
     The score is added to the card of a model that `compactbio finetune` made. A folder that holds only an exported
     model is scored by that.
     """
-    from compactbio import api
     from compactbio.errors import UserError
     from compactbio.evaluation import predictions as files
     from compactbio.evaluation import scoring
@@ -119,24 +118,15 @@ def evaluate(
             raise UserError("Only a model's predictions can be written: leave --write-predictions out.")
         files.check_writable(write_predictions, data, task, format)
         context.with_resource(locked(write_predictions))
+    asked: dict[str, Any] = {"task": task, "format": format, "protocol": protocol, "split": split, "gold": gold}
+    asked |= {"untyped": untyped, "negative": negative, "scheme": scheme}
     with options.stopping("nothing was scored."):
-        result = api.evaluate(
-            data,
-            model,
-            predictions=predictions,
-            task=task,
-            format=format,
-            protocol=protocol,
-            split=split,
-            gold=gold,
-            untyped=untyped,
-            negative=negative,
-            scheme=scheme,
-            precision=precision,
-            tokens_per_batch=tokens_per_batch,
-            runtime=runtime,
-            calibrate=calibrate,
-        )
+        if model is None:
+            assert predictions is not None
+            result = files.evaluate_file(predictions, data, **asked)
+        else:
+            asked |= {"precision": precision, "tokens_per_batch": tokens_per_batch, "runtime": runtime}
+            result = scoring.evaluate(model, data, **asked, calibrate=calibrate)
     typer.echo(json.dumps(result.record(), ensure_ascii=False) if as_json else _text(result, mistakes))
     if write_predictions:
         files.write(result, write_predictions)

@@ -48,7 +48,8 @@ def evaluate_file(
     NER: documents in any format that `formats.read` knows, of a token file with several columns the last one.
     Relations: a class per line, or a row of probabilities per line under a header of the classes, by default in the
     order of the sorted classes of all splits. QA: a BioASQ submission. What is wrong in the predictions counts against
-    them and is reported in the notes. The arguments are those of `compactbio.evaluate`. Raises UserError where the
+    them and is reported in the notes. The arguments are those of `compactbio.evaluate`; the protocol "published" needs
+    a model. Raises UserError where the
     predictions do not fit the data.
     """
     predicted = Path(predicted)

@@ -101,8 +101,9 @@ def evaluate(
     """Score a fine-tuned model on a split of a data set.
 
     A single file is scored whole, unless the model was trained on a part of this file: then on the part of the split.
-    The arguments are those of `compactbio.evaluate`, and `name` that of the data in the report. `runtime` is one of
-    `runtimes.NAMES`, "auto" or "fastest"; None for PyTorch in `precision`, or "auto" where the folder has no weights
+    The arguments are those of `compactbio.evaluate`, and `name` that of the data in the report; `split` may be "train"
+    too. `negative` and `scheme` are by default those of the model's fine-tuning. `runtime` is one of `runtimes.NAMES`,
+    "auto" or "fastest"; None for PyTorch in `precision`, or "auto" where the folder has no weights
     for PyTorch, or where scores are calibrated.
 
     Raises UserError for a model without the task's head or labels, labels that it has never seen, and whatever else
