@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,22 @@ from compactbio.errors import UserError
 _PARTIAL = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9]+\.partial", re.DOTALL)
 _NAMESPACE = Path("/proc/self/ns/pid")  # containers may share a host name, and have process ids of their own
 _NUMBERS = count()
+
+
+def several(names: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    """One name or path, or several of any iterable, as a list. Raises UserError for what is none."""
+    if isinstance(names, str | Path):
+        return [names]
+    if not isinstance(names, Iterable):
+        raise UserError(f"{names!r} is neither a name or path nor a list of them.")
+    return list(names)
+
+
+def output(out: str | Path) -> Path:
+    """A folder or file to write. Raises UserError for what is no path."""
+    if not isinstance(out, str | os.PathLike):
+        raise UserError(f"out is {out!r}: name the path to write.", setting="out")
+    return Path(out)
 
 
 @contextmanager
