@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +147,44 @@ def test_what_does_not_fit_is_a_sentence(workspace, tmp_path):
         compactbio.distil("distil-biobert", workspace / "corpus", tmp_path / "out", learning_rat=1)
     with pytest.raises(UserError, match="must be 1 or more"):
         compactbio.Annotator.from_pretrained(workspace / "tagger", tokens_per_batch=0)
+
+
+def test_numbers_and_names_that_cannot_be_meant_are_refused_before_any_work(workspace, tmp_path):
+    data, start, out = workspace / "NER" / "made", workspace / "start", tmp_path / "out"
+    taught = {"teachers": [workspace / "tagger"]}
+    wrong = [{name: value} for name in ("layers", "workers", "tokens_per_batch") for value in (0, -1, True, 1.5, "1")]
+    for given in wrong:
+        with pytest.raises(UserError, match=f"{next(iter(given))} is .*; it must be 1 or more, a whole number"):
+            compactbio.finetune(data, start, out, **taught, **given)
+    for given in ({"precision": "fp16"}, {"tokens_per_batch": 0}):
+        for runtime in (None, "torch-fp32"):
+            with pytest.raises(UserError, match=r"is not a precision: take|must be 1 or more"):
+                compactbio.evaluate(data, workspace / "tagger", runtime=runtime, **given)
+        for work in (
+            lambda given=given: compactbio.finetune(data, start, out, **given),
+            lambda given=given: compactbio.distil("distil-biobert", workspace / "corpus", out, **given),
+            lambda given=given: compactbio.compare(workspace / "suite.yaml", tmp_path / "compared", **given),
+        ):
+            with pytest.raises(UserError, match=r"is not a precision: take|must be 1 or more"):
+                work()
+    with pytest.raises(UserError, match="workers is 0"):
+        compactbio.compare(workspace / "suite.yaml", tmp_path / "compared", workers=0)
+    with pytest.raises(UserError, match="None is neither a name or path"):
+        compactbio.finetune(None, start, out)
+    with pytest.raises(UserError, match="out is None: name the path"):
+        compactbio.finetune(data, start, None)
+    assert not out.exists()
+
+
+def test_one_path_counts_as_one_and_any_iterable_as_several(workspace, tmp_path):
+    data, start, notes = workspace / "NER" / "made", workspace / "start", workspace / "notes.txt"
+    once = {**QUICK, "epochs": 1, "batch_size": 32}
+    tagger = workspace / "tagger"
+    wanted = compactbio.finetune(data, start, tmp_path / "list", teachers=[tagger], unlabelled=[notes], **once)
+    for name, kind in (("str", str), ("path", Path), ("made", lambda path: (one for one in [path]))):
+        given = {"teachers": kind(tagger), "unlabelled": kind(notes), **once}
+        result = compactbio.finetune(kind(data), start, tmp_path / name, **given).result
+        assert (result.devel, result.unlabelled) == (wanted.result.devel, wanted.result.unlabelled)
 
 
 def test_texts_stream_through_an_annotator_a_batch_at_a_time(workspace):

@@ -3,7 +3,7 @@
 import difflib
 import errno
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -20,6 +20,13 @@ class UserError(ValueError):
     def __init__(self, sentence: str, *, setting: str | None = None) -> None:
         super().__init__(sentence)
         self.setting = setting
+
+
+def check_counts(**given: Any) -> None:
+    """Raise UserError for the first of some arguments, by name, that is neither None nor a whole number, 1 or more."""
+    for name, value in given.items():
+        if value is not None and (type(value) is not int or value < 1):
+            raise UserError(f"{name} is {value!r}; it must be 1 or more, a whole number.", setting=name)
 
 
 _DISK = {

@@ -24,6 +24,22 @@ _NAMESPACE = Path("/proc/self/ns/pid")  # containers may share a host name, and 
 _NUMBERS = count()
 
 
+def several(names: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    """One name or path, or several of any iterable, as a list. Raises UserError for what is none."""
+    if isinstance(names, str | Path):
+        return [names]
+    if not isinstance(names, Iterable):
+        raise UserError(f"{names!r} is neither a name or path nor a list of them.")
+    return list(names)
+
+
+def output(out: str | Path) -> Path:
+    """A folder or file to write. Raises UserError for what is no path."""
+    if not isinstance(out, str | os.PathLike):
+        raise UserError(f"out is {out!r}: name the path to write.", setting="out")
+    return Path(out)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success it is renamed to `path`, on failure removed."""

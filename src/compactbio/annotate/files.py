@@ -21,8 +21,8 @@ from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards
 from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.documents.names import split_type
-from compactbio.errors import UserError
-from compactbio.files import clean, file_digest, locked, value_digest, write_json, write_text
+from compactbio.errors import UserError, check_counts
+from compactbio.files import clean, file_digest, locked, several, value_digest, write_json, write_text
 from compactbio.formats import Reading, find_texts
 from compactbio.formats.sources import visible
 from compactbio.modeling import hardware, runtimes
@@ -195,14 +195,12 @@ def _prepare(
     listener: Listener | None,
 ) -> _Job:
     """Find the inputs and the models, and choose runtimes, processes and threads; `lowest`: score and precision."""
-    for name, value in (("workers", workers), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; it must be 1 or more.", setting=name)
-    names = tuple(map(str, _listed(models)))
+    check_counts(workers=workers, batch_size=batch_size)
+    names = tuple(map(str, several(models)))
     if not names:
         raise UserError("Name at least one model to annotate with.", setting="model")
     listener = listener or Silent()
-    found = find_texts(_listed(inputs))
+    found = find_texts(several(inputs))
     for note in found.notes():
         listener.note(note)
     processors = cores()
@@ -220,10 +218,6 @@ def _prepare(
     threads = max(1, processors // count)
     settings = Settings(names, chosen, lowest[0], keep, threads, count, batch_size, device, gpus, lowest[1])
     return _Job(found.files, reading, sources, settings, listener)
-
-
-def _listed(paths: Paths) -> Sequence[str | Path]:
-    return [paths] if isinstance(paths, (str, Path)) else paths
 
 
 class _Progress:

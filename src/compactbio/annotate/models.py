@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents.tags import parse
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_counts
 from compactbio.evaluation import scoring
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.loading import Source
@@ -108,8 +108,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
     """
     runtime, device = options.get("runtime", "auto"), options.get("device", "auto")
     threads, tokens = options.get("threads"), options.get("tokens_per_batch")
-    if tokens is not None and tokens < 1:
-        raise UserError(f"tokens_per_batch is {tokens}; it must be 1 or more.", setting="tokens_per_batch")
+    check_counts(threads=threads, tokens_per_batch=tokens)
     source, labels = find_model(name, task, runtime)
     config, public_name = source.config, source.public_name()
     with hardware.on_device(device):
@@ -258,8 +257,7 @@ def check_type(element: Input, types: tuple[type, ...], name: str) -> Input:
 
 def batched(elements: Iterator[Input], size: int) -> Iterator[list[Input]]:
     """The elements in lists of `size`, the last one perhaps shorter. Raises UserError for a size below 1."""
-    if size < 1:
-        raise UserError(f"batch_size is {size}; it must be 1 or more.", setting="batch_size")
+    check_counts(batch_size=size)
     return iter(lambda: list(islice(elements, size)), [])
 
 

@@ -18,6 +18,7 @@ from compactbio.api.evaluation import compare, evaluate, export
 from compactbio.corpus.citation_rows import Overflow
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import Evaluation
+from compactbio.files import output, several
 from compactbio.modeling import hardware
 from compactbio.processes import cores
 from compactbio.progress import Listener
@@ -139,9 +140,9 @@ def build_corpus(
         2
     """
     return corpora.build(
-        [inputs] if isinstance(inputs, (str, Path)) else inputs,
+        several(inputs),
         tokenizer,
-        out,
+        output(out),
         max_length=max_length,
         overflow=overflow,
         holdout=holdout,
@@ -190,7 +191,13 @@ def distil(
         raise UserError(f"Recipe {loaded.name} continues a checkpoint and has no teacher: call pretrain.")
     with hardware.on_device(device):
         result = pretraining.train(
-            loaded, corpus, out, teacher=teacher, precision=precision, tokens_per_batch=tokens_per_batch, resume=resume
+            loaded,
+            corpus,
+            output(out),
+            teacher=teacher,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            resume=resume,
         )
     return Run(Path(out), result)
 
@@ -231,7 +238,13 @@ def pretrain(
         raise UserError(f"Recipe {loaded.name} distils a teacher: call distil.")
     with hardware.on_device(device):
         result = pretraining.train(
-            loaded, corpus, out, init=init, precision=precision, tokens_per_batch=tokens_per_batch, resume=resume
+            loaded,
+            corpus,
+            output(out),
+            init=init,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            resume=resume,
         )
     return Run(Path(out), result)
 
@@ -250,8 +263,8 @@ def finetune(
     task: str | None = None,
     format: str | None = None,
     train_on: str = "train",
-    teachers: Sequence[str | Path] = (),
-    unlabelled: Sequence[str | Path] = (),
+    teachers: str | Path | Sequence[str | Path] = (),
+    unlabelled: str | Path | Sequence[str | Path] = (),
     layers: int | None = None,
     workers: int | None = None,
     on_cluster: bool = False,
@@ -296,18 +309,19 @@ def finetune(
     """
     if search and isinstance(data, Mapping):
         raise UserError("A search takes a data folder or file, not a mapping of files.")
+    out = output(out)
     action: Any = grid_search.search if search else finetuning.finetune
     with hardware.on_device(device):
         result = action(
-            data,
+            data if isinstance(data, Mapping) else several(data),
             model,
             out,
             task=task,
             format=format,
             overrides=settings,
             train_on=train_on,
-            teachers=teachers,
-            unlabelled=unlabelled,
+            teachers=several(teachers or ()),
+            unlabelled=several(unlabelled or ()),
             layers=layers,
             workers=workers,
             on_cluster=on_cluster,

@@ -13,7 +13,7 @@ from compactbio.errors import UserError
 from compactbio.evaluation import predictions as prediction_files
 from compactbio.evaluation import scoring
 from compactbio.evaluation.scoring import Evaluation
-from compactbio.files import locked
+from compactbio.files import locked, output, several
 from compactbio.modeling import hardware
 from compactbio.progress import Listener, Silent
 from compactbio.tasks.data import Split
@@ -30,7 +30,7 @@ def evaluate(
     split: Split | None = None,
     gold: str | Path | None = None,
     untyped: bool = False,
-    negative: Sequence[str] | None = None,
+    negative: str | Sequence[str] | None = None,
     scheme: str | None = None,
     runtime: str | None = None,
     device: str = "auto",
@@ -79,7 +79,7 @@ def evaluate(
         "split": split,
         "gold": gold,
         "untyped": untyped,
-        "negative": negative,
+        "negative": None if negative is None else list(map(str, several(negative))),
         "scheme": scheme,
     }
     if predictions is not None:
@@ -137,7 +137,7 @@ def compare(
         >>> row.runs, row.mean >= 0
         (1, True)
     """
-    loaded, out, listener = load(suite), Path(out), listener or Silent()
+    loaded, out, listener = load(suite), output(out), listener or Silent()
     with locked(out), hardware.on_device(device):
         runs.check(loaded, out)
         report.check()
@@ -189,4 +189,4 @@ def export(
         >>> len(Annotator.from_pretrained("tagger-onnx")("daily aspirin"))
         1
     """
-    return exporting.export(model, format, out, data=data, split=split, max_loss=max_loss, listener=listener)
+    return exporting.export(model, format, output(out), data=data, split=split, max_loss=max_loss, listener=listener)

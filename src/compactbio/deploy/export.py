@@ -19,7 +19,7 @@ from compactbio.documents import Document
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
-from compactbio.files import atomic_file, value_digest, write_json, write_text
+from compactbio.files import atomic_file, several, value_digest, write_json, write_text
 from compactbio.modeling import loading, onnx, runtimes
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import Row
@@ -240,7 +240,7 @@ def export(
 
 def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | Path], split: Split | None) -> _Gate:
     """The data sets that a user names, encoded for a model. Raises UserError as `tasks.data.find` does."""
-    paths = [data] if isinstance(data, str | Path) else data
+    paths = several(data)
     return _Gate(source, task, tuple(_part(source, task, datasets.find(path, task), split) for path in paths))
 
 

@@ -274,6 +274,7 @@ def _load(
     source: Source, kind: Task, task: str, runtime: str | None, precision: str, tokens_per_batch: int | None
 ) -> tuple[Predictor, int | None, dict[str, Any]]:
     """What computes a model's logits, its row length where that is fixed, and how a report names it."""
+    hardware.check_work(precision, tokens_per_batch)
     about: dict[str, Any] = {"name": source.public_name(), "sha256": source.digest, "parameters": None}
     if runtime:
         loaded = runtimes.load(source, runtimes.chosen(source, runtime))

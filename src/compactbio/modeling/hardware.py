@@ -12,13 +12,14 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_counts
 from compactbio.processes import peak_memory
 
 Key = TypeVar("Key", bound=Hashable)
 
 CUDA_TOKENS = 32_768
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "bf16", "fp32")
 _chosen = ContextVar("device", default="auto")
 
 
@@ -61,11 +62,19 @@ def has_bf16() -> bool:
 _WITHOUT_AUTOCAST = ("deberta",)
 
 
+def check_work(precision: str, tokens_per_batch: int | None) -> None:
+    """Raise UserError for a precision that is none of PRECISIONS, and for a number of tokens below 1."""
+    if precision not in PRECISIONS:
+        raise UserError(f"{precision!r} is not a precision: take {', '.join(PRECISIONS)}.", setting="precision")
+    check_counts(tokens_per_batch=tokens_per_batch)
+
+
 def precision(wanted: str, *configs: PretrainedConfig) -> str:
     """The precision that `wanted` means: "bf16", "fp32", or for "auto" bf16 where the hardware has it.
 
-    Raises UserError for bf16 where one of `configs` is of a model that autocast does not take.
+    Raises UserError for another one, and for bf16 where one of `configs` is of a model that autocast does not take.
     """
+    check_work(wanted, None)
     kept = [config.model_type for config in configs if config.model_type in _WITHOUT_AUTOCAST]
     if wanted == "bf16" and kept:
         raise UserError(

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from compactbio import formats
 from compactbio.documents import Document
 from compactbio.documents.words import joined_signs
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_counts
 from compactbio.files import refuse_inside, write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, longest, set_dropout
@@ -225,6 +225,8 @@ def collect(
 
     The others are those of `compactbio.finetune`.
     """
+    hardware.check_work(precision, tokens_per_batch)
+    check_counts(layers=layers, workers=workers)
     corpora = read_corpora(data, task, name, format=format, train_on=train_on)
     source = loading.find(model)
     tokenizer = loading.tokenizer_of(source)
