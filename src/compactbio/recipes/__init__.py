@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from compactbio.errors import UserError, nearest, validation_problem
 from compactbio.files import parse_yaml, read_yaml
@@ -122,6 +122,14 @@ class Recipe(BaseModel):
             return {**CORRECTIONS, **values}
         return values
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        values = value.values() if isinstance(value, dict) else [value]
+        if cls.model_fields[str(info.field_name)].annotation is not bool and any(type(one) is bool for one in values):
+            raise ValueError("true and false are not numbers")
+        return value
+
     @field_validator("layer_map", mode="before")
     @classmethod
     def _known_layers(cls, value: Any) -> Any:
@@ -196,6 +204,8 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
         overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
     restored = CORRECTIONS if overrides.get("published") is True else {}
     merged = {**values, **restored, **overrides}
+    if overrides.get("loss") == {}:
+        raise UserError("loss replaces single weights, by term: name at least one.", setting="loss")
     if isinstance(overrides.get("loss"), dict) and isinstance(values.get("loss"), dict):
         merged["loss"] = {term: w for term, w in {**values["loss"], **overrides["loss"]}.items() if w != 0}
     try:
