@@ -15,7 +15,15 @@ from typing import Any
 
 from compactbio.annotate import ray_cluster, shards
 from compactbio.annotate.annotator import find_tagger
-from compactbio.annotate.models import batched, scoring_of
+from compactbio.annotate.models import (
+    PATHS,
+    batched,
+    check_count,
+    check_score,
+    check_type,
+    elements_of,
+    scoring_of,
+)
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards, Settings, Shard, start_worker
 from compactbio.corpus.deduplication import Versions, choose
@@ -105,7 +113,8 @@ def annotate_files(
         >>> result.documents, result.entities
         (2, {'Drug': 2})
     """
-    output = OutputFiles(Path(out), format_of(Path(out), format))
+    out = Path(check_type(out, PATHS, "The output"))
+    output = OutputFiles(out, format_of(out, format))
     reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
     job = _prepare(inputs, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
     with locked(output.out):
@@ -195,14 +204,15 @@ def _prepare(
     listener: Listener | None,
 ) -> _Job:
     """Find the inputs and the models, and choose runtimes, processes and threads; `lowest`: score and precision."""
-    for name, value in (("workers", workers), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; it must be 1 or more.", setting=name)
-    names = tuple(map(str, _listed(models)))
+    check_score(lowest[0])
+    check_count("batch_size", batch_size)
+    if workers is not None:
+        check_count("workers", workers)
+    names = tuple(map(str, _listed(models, "model")))
     if not names:
         raise UserError("Name at least one model to annotate with.", setting="model")
     listener = listener or Silent()
-    found = find_texts(_listed(inputs))
+    found = find_texts(_listed(inputs, "input"))
     for note in found.notes():
         listener.note(note)
     processors = cores()
@@ -218,12 +228,12 @@ def _prepare(
             listener.note(note)
     count = workers or len(gpus) or processors
     threads = max(1, processors // count)
-    settings = Settings(names, chosen, lowest[0], keep, threads, count, batch_size, device, gpus, lowest[1])
+    settings = Settings(names, chosen, float(lowest[0]), keep, threads, count, batch_size, device, gpus, lowest[1])
     return _Job(found.files, reading, sources, settings, listener)
 
 
-def _listed(paths: Paths) -> Sequence[str | Path]:
-    return [paths] if isinstance(paths, (str, Path)) else paths
+def _listed(paths: Paths, noun: str) -> Sequence[str | Path]:
+    return [paths] if isinstance(paths, PATHS) else list(elements_of(paths, PATHS, noun))
 
 
 class _Progress:
