@@ -33,7 +33,7 @@ def test_pairs_of_a_sentence_are_classed(relations):
     )
     assert [(one.head, one.tail, one.type) for one in found] == [(0, 1, "1")] and 0.5 < found[0].score <= 1
     assert none == [] and nothing == []
-    assert relations([document], min_score=1.1) == [[]] and relations([]) == []
+    assert relations([document], min_score=1) == [[]] and relations([]) == []
 
 
 def test_pairs_are_of_one_sentence_and_of_the_types_named(relations):

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 import small_models
-from compactbio import Annotator, Entity, annotate_files
+from compactbio import Annotator, Entity, QuestionAnnotator, RelationAnnotator, annotate_files
 from compactbio.annotate.annotator import Tagger
 from compactbio.annotate.models import LoadedModel
 from compactbio.documents import Document
@@ -49,7 +49,7 @@ def test_entities_have_offsets_types_and_scores(annotator):
     ]
     for entity in entities:
         assert TEXT[entity.start : entity.end] == entity.text and 0.5 < entity.score <= 1
-    assert annotator([TEXT], min_score=1.1) == [[]]
+    assert annotator([TEXT], min_score=1) == [[]]
     assert annotator([]) == []
 
 
@@ -147,6 +147,60 @@ def test_odd_texts_are_annotated_like_others(annotator, text):
     for entity in entities:
         assert text[entity.start : entity.end] == entity.text
     assert ("aspirin" in text) == any(entity.text == "aspirin" for entity in entities)
+
+
+@pytest.mark.parametrize(
+    ("argument", "values"),
+    [
+        ("min_score", (float("nan"), 2, -3, None, "0.5")),
+        ("min_precision", ("0.5", float("nan"), 0)),
+        ("batch_size", (None, 1.5, 0, "8")),
+        ("threads", (0, 1.5)),
+        ("tokens_per_batch", (0, "8")),
+        ("workers", (0, 1.5)),
+    ],
+)
+def test_a_number_that_the_command_refuses_is_refused(tagger, annotator, tmp_path, argument, values):
+    (tmp_path / "in.txt").write_text("aspirin\n")
+    for value in values:
+        given = {argument: value}
+        calls = [
+            lambda: annotate_files(tmp_path / "in.txt", tmp_path / "out.jsonl", models=tagger, **given),  # noqa: B023
+            lambda: Annotator.from_pretrained(tagger, **given),  # noqa: B023
+            lambda: annotator("aspirin", **given),  # noqa: B023
+            lambda: annotator.stream(["aspirin"], **given),  # noqa: B023
+        ]
+        for call in [one for one, takes in zip(calls, _TAKES, strict=True) if argument in takes]:
+            with pytest.raises(UserError, match=rf"^{argument} is {value!r}; it must be ") as refused:
+                call()
+            assert refused.value.setting == argument
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+_TAKES = (
+    ("min_score", "min_precision", "batch_size", "workers"),
+    ("min_precision", "threads", "tokens_per_batch"),
+    ("min_score",),
+    ("min_score", "batch_size"),
+)
+
+
+def test_an_argument_that_is_none_is_refused_in_one_sentence(tagger, tmp_path):
+    (tmp_path / "in.txt").write_text("aspirin\n")
+    right = {"inputs": tmp_path / "in.txt", "out": tmp_path / "out.jsonl", "models": tagger}
+    for name, words in {
+        "inputs": "Give a list of inputs, not None",
+        "models": "Give a list of models, not None",
+        "out": "The output is None",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            annotate_files(**{**right, name: None})
+    with pytest.raises(UserError, match=r"Model 0 .* is None"):
+        Annotator.from_pretrained(None)
+    with pytest.raises(UserError, match="The marking is None; give Marking"):
+        RelationAnnotator.from_pretrained(tagger, None)
+    with pytest.raises(UserError, match="The model is None"):
+        QuestionAnnotator.from_pretrained(None)
 
 
 def test_a_text_alone_gives_its_entities(annotator):

@@ -3,6 +3,7 @@
 import difflib
 import errno
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,11 +23,17 @@ class UserError(ValueError):
         self.setting = setting
 
 
+def check_count(name: str, value: Any) -> None:
+    """Raise UserError where the argument `name` is not a whole number, 1 or more."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{name} is {value!r}; it must be 1 or more, a whole number.", setting=name)
+
+
 def check_counts(**given: Any) -> None:
-    """Raise UserError for the first of some arguments, by name, that is neither None nor a whole number, 1 or more."""
+    """Raise UserError for the first of some arguments, by name, that is neither None nor such a number."""
     for name, value in given.items():
-        if value is not None and (type(value) is not int or value < 1):
-            raise UserError(f"{name} is {value!r}; it must be 1 or more, a whole number.", setting=name)
+        if value is not None:
+            check_count(name, value)
 
 
 _DISK = {

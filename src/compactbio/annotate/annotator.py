@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -126,7 +127,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
             "runtime": runtime, "device": device, "threads": threads, "tokens_per_batch": tokens_per_batch,
             "min_precision": min_precision,
         }  # fmt: skip
-        taggers = [load_tagger(str(name), **options) for name in names]
+        taggers = [load_tagger(str(name), **options) for name in models.elements_of(names, models.PATHS, "model")]
         for one in taggers:
             one.model.warn()
         return cls(taggers)
@@ -256,6 +257,7 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
 
         `options`, and what is raised, as for `Annotator.from_pretrained`.
         """
+        models.check_type(marking, (Marking,), "The marking")
         if len(set(marking.marks)) < 2 or not all(marking.marks):
             raise UserError("The two marks of a relation model must differ, and neither may be empty: give two marks.")
         model = load_model(name, "relation", **options)
@@ -338,7 +340,7 @@ class QuestionAnnotator(InputAnnotator[Asked, Answer]):
         'aspirin'
     """
 
-    _types, _noun = (tuple, list), "pair"
+    _types, _noun, _highest = (tuple, list), "pair", inf
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model

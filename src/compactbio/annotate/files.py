@@ -15,14 +15,21 @@ from typing import Any
 
 from compactbio.annotate import ray_cluster, shards
 from compactbio.annotate.annotator import find_tagger
-from compactbio.annotate.models import batched, scoring_of
+from compactbio.annotate.models import (
+    PATHS,
+    batched,
+    check_score,
+    check_type,
+    elements_of,
+    scoring_of,
+)
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards, Settings, Shard, start_worker
 from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.documents.names import split_type
-from compactbio.errors import UserError, check_counts
-from compactbio.files import clean, file_digest, locked, several, value_digest, write_json, write_text
+from compactbio.errors import UserError, check_count, check_counts
+from compactbio.files import clean, file_digest, locked, value_digest, write_json, write_text
 from compactbio.formats import Reading, find_texts
 from compactbio.formats.sources import visible
 from compactbio.modeling import hardware, runtimes
@@ -105,7 +112,8 @@ def annotate_files(
         >>> result.documents, result.entities
         (2, {'Drug': 2})
     """
-    output = OutputFiles(Path(out), format_of(Path(out), format))
+    out = Path(check_type(out, PATHS, "The output"))
+    output = OutputFiles(out, format_of(out, format))
     reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
     job = _prepare(inputs, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
     with locked(output.out):
@@ -195,12 +203,14 @@ def _prepare(
     listener: Listener | None,
 ) -> _Job:
     """Find the inputs and the models, and choose runtimes, processes and threads; `lowest`: score and precision."""
-    check_counts(workers=workers, batch_size=batch_size)
-    names = tuple(map(str, several(models)))
+    check_score(lowest[0])
+    check_count("batch_size", batch_size)
+    check_counts(workers=workers)
+    names = tuple(map(str, _listed(models, "model")))
     if not names:
         raise UserError("Name at least one model to annotate with.", setting="model")
     listener = listener or Silent()
-    found = find_texts(several(inputs))
+    found = find_texts(_listed(inputs, "input"))
     for note in found.notes():
         listener.note(note)
     processors = cores()
@@ -216,8 +226,12 @@ def _prepare(
             listener.note(note)
     count = workers or len(gpus) or processors
     threads = max(1, processors // count)
-    settings = Settings(names, chosen, lowest[0], keep, threads, count, batch_size, device, gpus, lowest[1])
+    settings = Settings(names, chosen, float(lowest[0]), keep, threads, count, batch_size, device, gpus, lowest[1])
     return _Job(found.files, reading, sources, settings, listener)
+
+
+def _listed(paths: Paths, noun: str) -> Sequence[str | Path]:
+    return [paths] if isinstance(paths, PATHS) else list(elements_of(paths, PATHS, noun))
 
 
 class _Progress:

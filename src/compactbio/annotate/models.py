@@ -5,6 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, overload
 
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents.tags import parse
-from compactbio.errors import UserError, check_counts
+from compactbio.errors import UserError, check_count, check_counts
 from compactbio.evaluation import scoring
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.loading import Source
@@ -29,6 +32,7 @@ Result = TypeVar("Result")
 Input = TypeVar("Input")
 Found = TypeVar("Found")
 Logits = list[NDArray[np.float32]]
+PATHS = (str, PathLike)
 _PRECISION = "min_precision"
 _LOGGER = logging.getLogger("compactbio.annotate")
 
@@ -128,7 +132,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
 
 def find_model(name: str | Path, task: str, runtime: str) -> tuple[Source, list[str]]:
     """A model and its labels, without loading it. Raises UserError for one of another task, or without labels."""
-    source = runtimes.find(name, runtime)
+    source = runtimes.find(check_type(name, PATHS, "The model"), runtime)
     if (found := runtimes.task_of(source)) != task:
         raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
     return source, TASKS[task].model_labels(source.config, source.name, [])
@@ -139,8 +143,8 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
 
     Raises UserError where a precision is asked for that is not in (0, 1], or of a model without a calibration.
     """
-    if min_precision is not None and not 0 < min_precision <= 1:
-        raise UserError(f"min_precision is {min_precision:g}; it must be above 0 and at most 1.", setting=_PRECISION)
+    if min_precision is not None and not (_is_in(min_precision, 0, 1) and min_precision > 0):
+        raise UserError(f"min_precision is {min_precision!r}; it must be above 0 and at most 1.", setting=_PRECISION)
     task, name = runtimes.task_of(source), source.public_name()
     if task == "qa":
         if min_precision is None:
@@ -186,6 +190,7 @@ class InputAnnotator(ABC, Generic[Input, Found]):
 
     _types: ClassVar[tuple[type, ...]]
     _noun: ClassVar[str]
+    _highest: ClassVar[float] = 1.0  # score
 
     @overload
     def __call__(self, inputs: Input, *, min_score: float = 0.0) -> list[Found]: ...
@@ -199,8 +204,9 @@ class InputAnnotator(ABC, Generic[Input, Found]):
             min_score: The lowest score of a result.
 
         Raises:
-            UserError: Where an input is of another type; it is named by its place.
+            UserError: Where an input is of another type; it is named by its place. For a score that none can have.
         """
+        check_score(min_score, self._highest)
         if self._is_one(inputs):
             return self._find([inputs], min_score)[0]
         return self._find(list(elements_of(inputs, self._types, self._noun)), min_score)
@@ -216,8 +222,9 @@ class InputAnnotator(ABC, Generic[Input, Found]):
             batch_size: Inputs that are read and computed together, 1 or more.
 
         Raises:
-            UserError: Where an input is of another type, at its turn.
+            UserError: Where an input is of another type, at its turn. For a score that none can have.
         """
+        check_score(min_score, self._highest)
         given = batched(elements_of(inputs, self._types, self._noun), batch_size)
         return (found for batch in given for found in self._find(batch, min_score))
 
@@ -255,9 +262,20 @@ def check_type(element: Input, types: tuple[type, ...], name: str) -> Input:
     return element
 
 
+def check_score(lowest: Any, highest: float = 1.0) -> None:
+    """Raise UserError where the lowest score of a result is not a number from 0 to the highest that there is."""
+    if not _is_in(lowest, 0, highest):
+        limit = "0 or more" if highest == inf else f"from 0 to {highest:g}"
+        raise UserError(f"min_score is {lowest!r}; it must be a number {limit}.", setting="min_score")
+
+
+def _is_in(value: Any, lowest: float, highest: float) -> bool:
+    return isinstance(value, Real) and lowest <= float(value) <= highest
+
+
 def batched(elements: Iterator[Input], size: int) -> Iterator[list[Input]]:
     """The elements in lists of `size`, the last one perhaps shorter. Raises UserError for a size below 1."""
-    check_counts(batch_size=size)
+    check_count("batch_size", size)
     return iter(lambda: list(islice(elements, size)), [])
 
 
