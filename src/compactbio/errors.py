@@ -25,7 +25,7 @@ class UserError(ValueError):
 
 def check_count(name: str, value: Any) -> None:
     """Raise UserError where the argument `name` is not a whole number, 1 or more."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+    if type(value) is bool or not isinstance(value, Integral) or value < 1:
         raise UserError(f"{name} is {value!r}; it must be 1 or more, a whole number.", setting=name)
 
 
