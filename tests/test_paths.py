@@ -23,7 +23,7 @@ from compactbio.tasks import data
 from compactbio.training import plan, pretraining, run_folder
 from compactbio.training.finetuning import finetune
 from compactbio.training.grid_search import search
-from conftest import SMALL, bert
+from conftest import SMALL, bert, one_sentence
 from task_data import ner_folder, start_folder
 
 QUICK = {"epochs": 1, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
@@ -111,3 +111,29 @@ def test_models_are_compared_profiled_and_exported(made, tagger, tmp_path):
     assert one.parameters > 0
     exported = export(tagger, "onnx", str(tmp_path / "exported"), data=str(made / "data"))
     assert exported.file == "model.onnx"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "", "--model", "{tagger}"),
+        ("evaluate", "{data}", "--model", ""),
+        ("finetune", "", "--model", "{tagger}", "--out", "made"),
+        ("finetune", "{data}", "--model", "{tagger}", "--teacher", "", "--out", "made"),
+        ("finetune", "{data}", "--model", "{tagger}", "--teacher", "{tagger}", "--unlabelled", "", "--out", "made"),
+        ("annotate", "", "--model", "{tagger}", "--out", "made.jsonl"),
+        ("corpus", "build", "", "--tokenizer", "{tagger}", "--out", "made"),
+        ("profile", ""),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(cli, tagger, tmp_path, monkeypatch, arguments):
+    folder = ner_folder(tmp_path / "data", {"train": 4, "devel": 2, "test": 2})
+    monkeypatch.chdir(folder)
+    outcome = cli(*(one.format(tagger=tagger, data=folder) for one in arguments))
+    one_sentence(outcome, "is empty")
+
+
+@pytest.mark.parametrize("files", [{}, {"tst": "test.tsv"}, {"test": ""}, {"test": None}])
+def test_files_of_a_data_set_are_named_by_split(tagger, files):
+    with pytest.raises(UserError, match=r"named by split|is empty|is None"):
+        scoring.evaluate(tagger, files)

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 from collections.abc import Callable, Iterable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,14 @@ def check_count(name: str, value: Any) -> None:
     """Raise UserError where the argument `name` is not a whole number, 1 or more."""
     if type(value) is bool or not isinstance(value, Integral) or value < 1:
         raise UserError(f"{name} is {value!r}; it must be 1 or more, a whole number.", setting=name)
+
+
+def check_named(name: object, what: str) -> None:
+    """Raise UserError for a name that is empty, which as a path is the current folder, or neither text nor a path."""
+    if not isinstance(name, str | os.PathLike):
+        raise UserError(f"{what} is {name!r}: give text or a path.")
+    if not str(name).strip():
+        raise UserError(f"{what} is empty: name it, or check that the variable it comes from is set.")
 
 
 def check_counts(**given: Any) -> None:

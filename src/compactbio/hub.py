@@ -7,7 +7,7 @@ from typing import cast
 from huggingface_hub import HfApi, constants, get_session, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named
 
 # The files of a model or tokenizer; weights that torch saved are fetched only where there are no others.
 _PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
@@ -24,6 +24,7 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     `more` are patterns of further files to fetch. Raises UserError where there is no such thing, or where the hub is
     out of reach and the cache does not hold it.
     """
+    check_named(name, f"The name of a {kind}")
     path = Path(name).expanduser()
     if path.exists():
         return path

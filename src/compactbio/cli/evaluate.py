@@ -46,7 +46,7 @@ Then: compactbio compare SUITE.yaml --out table
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[Path, typer.Argument(help="A folder, whose test split is scored, or one file.")],
+    data: Annotated[str, typer.Argument(help="A folder, whose test split is scored, or one file.")],
     model: Annotated[str | None, typer.Option(help="Folder or hub name of a fine-tuned model.")] = None,
     predictions: Annotated[
         Path | None,

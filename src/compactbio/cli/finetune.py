@@ -25,7 +25,7 @@ compactbio finetune Disease=NER/NCBI-disease Gene=NER/BC2GM --model models/disti
 
 def finetune(
     data: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="A folder with train, devel and test files, or one file (split 70/10/20). Several make one tagger of "
             "all their types; TYPE=DATA names the type of mentions that have none."
@@ -41,7 +41,7 @@ def finetune(
         ),
     ] = None,
     unlabelled: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             help="Texts to learn from the teachers alone: a file or folder of any format that `annotate` reads; "
             "repeatable."
@@ -154,7 +154,7 @@ def _plan_text(found: "FinetuningPlan") -> str:
     return "\n".join(lines)
 
 
-def _text(result: "Finetuned", data: list[Path]) -> str:
+def _text(result: "Finetuned", data: list[str]) -> str:
     lines = [
         f"model   {result.out}",
         f"state   {result.state}",

@@ -343,7 +343,8 @@ def _notes_on_types(
     if types is not None and (foreign := _kinds(labels) - types):
         mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(config))
         number = sum(span.type in foreign for _, span in mentions.places)
-        yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
+        if number:
+            yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
     own = _kinds(ner_encoding.model_labels(config, ""))
     if len(own) > 1 and _kinds(labels) == {""}:
         yield (

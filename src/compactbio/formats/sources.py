@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named
 
 # By extension; a folder's .json files are as often settings as records, so they count only where they are named.
 KINDS = {".xml": "xml", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
@@ -49,6 +49,7 @@ def find_citations(inputs: Iterable[str | Path]) -> Sources:
     """
     found, passed_over = set[Path](), set[Path]()
     for name in inputs:
+        check_named(name, "The name of an input")
         files, others = _expand(str(name))
         found |= {path.resolve() for path in files}
         passed_over |= {path.resolve() for path in others}
@@ -62,6 +63,7 @@ def find_texts(inputs: Iterable[str | Path]) -> Sources:
     """
     found, passed_over = list[Path](), list[Path]()
     for name in inputs:
+        check_named(name, "The name of an input")
         path = Path(name)
         files, others = _texts_in(path) if path.is_dir() else _texts_named(str(name))
         found += files

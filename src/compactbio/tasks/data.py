@@ -11,7 +11,7 @@ from typing import Literal
 
 from compactbio import formats
 from compactbio.documents import Document, Question, names
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named
 from compactbio.files import file_digest, value_digest
 from compactbio.formats.questions import read_questions
 from compactbio.formats.sources import (
@@ -26,6 +26,7 @@ from compactbio.formats.sources import (
 from compactbio.tasks import ner, qa
 
 Split = Literal["train", "devel", "test"]
+_SPLITS = ("train", "devel", "test")
 _TASKS = ("ner", "relation", "qa")
 _ONLY_NER = {"conll": "ner", "hf-jsonl": "ner"}
 _TASK_OF = {"marked": "relation", "marked-jsonl": "relation", "squad": "qa", "bioasq": "qa"}
@@ -150,9 +151,19 @@ def find(
     if format is not None and format not in formats.READABLE:
         raise UserError(f"{format!r} is not a format of data: take {', '.join(formats.READABLE)}.", setting="format")
     if isinstance(path, Mapping):
-        files = {split: Path(path[split]) for split in ("train", "devel", "test") if split in path}
+        wrong = [str(key) for key in path if key not in (*_SPLITS, "gold")]
+        if wrong or not any(split in path for split in _SPLITS):
+            raise UserError(
+                f"Files of a data set are named by split, {', '.join(_SPLITS)} and gold, not by "
+                f"{', '.join(wrong) or 'none of the splits'}."
+            )
+        for key, file in path.items():
+            if file or key != "gold":
+                check_named(file, f"The {key} file of the data")
+        files = {split: Path(path[split]) for split in _SPLITS if split in path}
         answers = Path(path["gold"]) if path.get("gold") else None
         return _data(name or next(iter(files.values())).stem, files, answers, task, format)
+    check_named(path, "The name of a data set")
     kind, place = names.split_type(str(path))
     if kind:
         return _of_type(find(place, task, name, gold, format=format), kind)
