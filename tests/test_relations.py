@@ -163,8 +163,8 @@ def test_relations_alone_leave_the_end_of_the_last_layer_untrained():
     """Why relation-biobert has an MLM term too."""
     student, teacher, inputs = bert(layers=2, hidden=12, heads=2), bert(layers=4), batch([9, 4])
     untrained = {}
-    for loss in ({"mlm": 0}, {}):
-        chosen = recipes.load("relation-biobert", layers=2, loss=loss)
+    for changed in ({"loss": {"mlm": 0}}, {}):
+        chosen = recipes.load("relation-biobert", layers=2, **changed)
         student.zero_grad()
         Distiller(student, teacher, chosen).eval()(*inputs).loss.backward()
         untrained[len(chosen.loss)] = {name for name, p in student.named_parameters() if p.grad is None}

@@ -77,7 +77,9 @@ def _finished(out: Path, wanted: dict[str, Any]) -> bool:
     kept = out / SEARCH
     refuse_foreign(out, "search", SEARCH)
     known = read_json(kept) if kept.exists() else None
-    if known is None or (known["search"] != wanted and not any(map(run_folder.has_begun, out.glob("search/*")))):
+    # A search of nothing, where all is set, has its one run in the folder itself.
+    runs = (out / "search", *out.glob("search/*"))
+    if known is None or (known["search"] != wanted and not any(map(run_folder.has_begun, runs))):
         # Also where another search was refused before its first run.
         out.mkdir(parents=True, exist_ok=True)
         write_json(kept, {"search": wanted, "trials": None})

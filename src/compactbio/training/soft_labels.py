@@ -109,7 +109,8 @@ class Teacher:
         if not self.columns or self.columns == tuple(range(self.width)):
             return scores
         joined = np.full((self.width, len(scores)), -np.inf)
-        np.logaddexp.at(joined, np.array(self.columns), scores.T.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # NaN stays: of a word that no row of the teacher holds
+            np.logaddexp.at(joined, np.array(self.columns), scores.T.astype(np.float64))
         return joined.T.astype(np.float32)
 
 
