@@ -153,3 +153,14 @@ def test_an_error_names_no_option_that_the_command_does_not_have(cli, suite, tmp
     failed = cli("compare", other, "--out", tmp_path / "out")
     one_sentence(failed, "'docx' is not a format")
     assert "option" not in failed[2]
+
+
+def test_what_no_run_could_use_is_refused_before_the_first(cli, suite, tmp_path):
+    for setting, value in (("distil_weight", 0.5), ("sample", 5)):
+        content = yaml.safe_load(suite.read_text())
+        content["settings"][setting] = value
+        changed = suite.with_name(f"{setting}.yaml")
+        changed.write_text(yaml.safe_dump(content))
+        one_sentence(cli("compare", changed, "--out", tmp_path / "table"), setting)
+    one_sentence(cli("compare", suite, "--out", tmp_path / "new", "--report-only"), "nothing was compared")
+    assert not (tmp_path / "new").exists()

@@ -112,6 +112,8 @@ def test_int8_that_loses_too_much_is_refused_after_every_way(tagger, data, tmp_p
     ways = [sentence for sentence in messages if sentence.startswith("int8, ")]
     assert any("by tensor" in way for way in ways) and any("by channel:" in way for way in ways)
     assert any("without" in way for way in ways)
+    with pytest.raises(UserError, match="max_loss is nan"):
+        export(str(tagger), "onnx-int8", tmp_path / "out", data=data, max_loss=float("nan"))
     assert not (tmp_path / "out").exists()
 
 

@@ -138,6 +138,8 @@ def compare(
         (1, True)
     """
     loaded, out, listener = load(suite), output(out), listener or Silent()
+    if report_only and not out.is_dir():
+        raise UserError(f"{out}: nothing was compared here yet, so there is nothing to report on.", setting="out")
     with locked(out), hardware.on_device(device):
         runs.check(loaded, out)
         report.check()

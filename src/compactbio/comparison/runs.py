@@ -26,6 +26,7 @@ from compactbio.tasks import data as datasets
 from compactbio.tasks.settings import settings
 from compactbio.training import run_folder
 from compactbio.training.finetuning import finetune
+from compactbio.training.teaching import settings_of_teaching
 
 RUNS = "runs"
 EVALUATION = "evaluation.json"
@@ -128,7 +129,8 @@ def check(suite: Suite, out: str | Path) -> None:
             if found.task == "qa":
                 found.check_answers(found.read("test"), "test")
             for source in sources.values():
-                settings(found.task, int(source.config.hidden_size), suite.settings_for(name))
+                chosen = settings(found.task, int(source.config.hidden_size), suite.settings_for(name))
+                settings_of_teaching(chosen, teachers=False, texts=False)
     for planned in _planned(suite, out):
         _check_same(suite, planned, sources[planned.model])
 

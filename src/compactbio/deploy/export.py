@@ -1,5 +1,6 @@
 """Export to ONNX: checked against the original on the user's data, and int8 only where it keeps the score."""
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
@@ -182,6 +183,8 @@ def export(
     out, listener = Path(out), listener or Silent()
     if format not in FORMATS:
         raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
+    if math.isnan(max_loss):
+        raise UserError("max_loss is nan; it must be a number.", setting="max_loss")
     source = loading.find(model)
     task = runtimes.task_of(source)
     if format == "onnx-int8" and data in (None, [], ()):
