@@ -25,7 +25,7 @@ _NUMBERS = count()
 
 
 def several(names: str | Path | Iterable[str | Path]) -> list[str | Path]:
-    """One name or path, or several of any iterable, as a list. Raises UserError for what is none."""
+    """One name or path, or several of any iterable, as a list. Raises UserError for anything else."""
     if isinstance(names, str | Path):
         return [names]
     if not isinstance(names, Iterable):
@@ -34,7 +34,7 @@ def several(names: str | Path | Iterable[str | Path]) -> list[str | Path]:
 
 
 def output(out: str | Path) -> Path:
-    """A folder or file to write. Raises UserError for what is no path."""
+    """A folder or file to write. Raises UserError for what is not a path."""
     if not isinstance(out, str | os.PathLike):
         raise UserError(f"out is {out!r}: name the path to write.", setting="out")
     return Path(out)
