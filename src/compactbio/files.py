@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -28,7 +28,7 @@ def several(names: str | Path | Iterable[str | Path]) -> list[str | Path]:
     """One name or path, or several of any iterable, as a list. Raises UserError for anything else."""
     if isinstance(names, str | Path):
         return [names]
-    if not isinstance(names, Iterable):
+    if isinstance(names, Mapping) or not isinstance(names, Iterable):
         raise UserError(f"{names!r} is neither a name or path nor a list of them.")
     return list(names)
 

@@ -19,7 +19,6 @@ from compactbio.annotate.models import (
     PATHS,
     batched,
     check_score,
-    check_type,
     elements_of,
     scoring_of,
 )
@@ -30,6 +29,7 @@ from compactbio.documents import Document
 from compactbio.documents.names import split_type
 from compactbio.errors import UserError, check_count, check_counts
 from compactbio.files import clean, file_digest, locked, value_digest, write_json, write_text
+from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
 from compactbio.formats.sources import visible
 from compactbio.modeling import hardware, runtimes
@@ -112,8 +112,8 @@ def annotate_files(
         >>> result.documents, result.entities
         (2, {'Drug': 2})
     """
-    out = Path(check_type(out, PATHS, "The output"))
-    output = OutputFiles(out, format_of(out, format))
+    place = output_path(out)
+    output = OutputFiles(place, format_of(place, format))
     reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
     job = _prepare(inputs, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
     with locked(output.out):

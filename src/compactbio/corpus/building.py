@@ -137,7 +137,7 @@ def build(
             record = {"format_version": FORMAT_VERSION, "fingerprint": made_of, **_contents(sources, job)}
         except UserError:
             # One that was refused may be built with other settings; what is tokenised is kept under its own.
-            (job.folder / _STARTED).unlink()
+            (job.folder / _STARTED).unlink(missing_ok=True)
             raise
         write_json(out / MANIFEST, record)
         shutil.rmtree(job.folder, ignore_errors=True)

@@ -234,9 +234,9 @@ def _of_type(name: str, named: Sequence[str], labels: Sequence[str], kind: str) 
 def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Scheme | None) -> tuple[int, ...]:
     """The place among the student's labels of each of a teacher's.
 
-    Labels of IOBES and BILOU have the places of those of IOB2. A type that the data do not have is none of a mention
-    there: it counts as O. Raises UserError for a class of
-    relations that the teacher or the data lack, and where the teacher knows no type of the data, or half of one.
+    Labels of IOBES and BILOU have the places of those of IOB2. A type that the data do not have is not a mention there:
+    it counts as O. Raises UserError for a class of relations that the teacher or the data lack, and where the teacher
+    knows no type of the data, or half of one.
     """
     places = {key(label): place for place, label in enumerate(labels)}
     if scheme is None:
