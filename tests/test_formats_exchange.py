@@ -221,13 +221,13 @@ def test_tags_of_hugging_face_may_be_numbers_whose_names_stand_beside(tmp_path, 
     put(tmp_path, json.dumps(features), name)
     path = put(tmp_path, tokens([0, 1, 2, 0]), "train.jsonl")
     assert mentions(next(read(path))) == [("lupus nephritis", "Disease")]
-    with pytest.raises(UserError, match="line 1: one of its ner_tags is a number beyond the 3 names"):
+    with pytest.raises(UserError, match="line 1: ner_tags holds a number beyond the 3 names"):
         list(read(put(tmp_path, tokens([0, 1, 3, 0]), "test.jsonl")))
 
 
 def test_numbers_without_names_are_refused(tmp_path, cli):
     path = put(tmp_path, tokens([0, 1, 2, 0]), "train.jsonl")
-    with pytest.raises(UserError, match=r"line 1: its ner_tags are numbers without names; .*dataset_info\.json"):
+    with pytest.raises(UserError, match=r"line 1: ner_tags holds numbers without names; .*dataset_info\.json"):
         list(read(path))
     status, _, messages = cli("evaluate", path, "--predictions", path)
     assert status == 2 and "numbers without names" in messages and len(messages.strip().splitlines()) == 1

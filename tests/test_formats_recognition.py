@@ -187,5 +187,5 @@ def test_damaged_gzip_is_said_with_the_file(tmp_path):
 
 
 def test_every_format_has_a_name():
-    assert set(FORMATS) == {*ONE_OF_EACH, "brat"}
+    assert set(FORMATS) == {*ONE_OF_EACH, "brat", "parquet"}
     assert set(formats._TABLE) == {*READABLE, *TEXTS}

@@ -51,6 +51,10 @@ def standoff(draw, texts, types, identifiers, ends, fragments=True, names=NAMES)
     return Document(draw(names), text, spans, tuple(draw(st.lists(relations, max_size=2))))
 
 
+def unrelated(document):
+    return replace(document, relations=())
+
+
 @st.composite
 def sentences(draw):
     """A tokenised document with mentions of whole words."""
@@ -147,6 +151,9 @@ SAYABLE = {
     "marked": st.lists(marked(), min_size=1, max_size=3),
     "marked-jsonl": st.lists(bracketed(), min_size=1, max_size=3),
     "jsonl": st.lists(ANYTHING, min_size=1, max_size=3),
+    "parquet": st.lists(
+        standoff(TEXTS, TEXTS, TEXTS, "concepts", fragments=False).map(unrelated), min_size=1, max_size=3
+    ),
 }
 
 
@@ -176,6 +183,7 @@ PLAIN = {
     "marked": Document("1", "So @A$ at @B$.", (Span(3, 6, "A"), Span(10, 13, "B")), (Relation(0, 1, "0"),)),
     "marked-jsonl": Document("1", "<< a >> [[ b ]]", (Span(3, 4, ""), Span(11, 12, "")), (Relation(0, 1, "X"),)),
     "jsonl": Document("1", "A rash.", (Span(2, 6, "Sign"),)),
+    "parquet": Document("1", "A rash.", (Span(2, 6, "Sign"),)),
 }
 
 
@@ -233,6 +241,9 @@ ASKED = Document("d1_001", "A rash.", questions=(Question("What?", (("rash", "it
         ("marked", Document("d1", "A rash."), "0 relations"),
         ("marked-jsonl", replace(RELATED), "<< >>"),
         ("jsonl", Document("d1", "A rash.", (Span(2, 60, ""),)), "from 2 to 60"),
+        ("parquet", TWO_PARTS, "it has mentions in several parts"),
+        ("parquet", RELATED, "it has relations"),
+        ("parquet", ASKED, "it has questions"),
         ("jsonl", Document("d1", "A rash.", relations=(Relation(0, 0, ""),)), "mention 0 of 0"),
         ("bioc", Document("d1", "A \ud800."), "surrogate"),
     ],

@@ -4,29 +4,19 @@ import json
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from compactbio import formats
 from compactbio.annotate.shards import Failure, FinishedShards, from_line, none_annotated
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.files import atomic_file, read_json, write_text
+from compactbio.files import read_json, write_text
 
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
-_TABLE_ROWS = 1024  # documents that are written together
-_NUMBER, _STRING = pa.int64(), pa.string()
-_ENTITY = pa.struct(
-    {"start": _NUMBER, "end": _NUMBER, "text": _STRING, "type": _STRING, "identifier": _STRING, "score": pa.float64()}
-)
-_SCHEMA = pa.schema({"id": _STRING, "text": _STRING, "entities": pa.list_(_ENTITY)})
 
 
 def format_of(out: Path, format: str | None) -> str:
@@ -95,10 +85,7 @@ class OutputFiles:
                 types.update(span.type for span in result.spans)
                 yield result
 
-        if self.format == "parquet":
-            _write_table(kept(), self.out)
-        else:
-            formats.write(kept(), self.out, self.format)
+        formats.write(kept(), self.out, self.format)
         if failures:
             write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
         return documents, len(failures), types
@@ -113,15 +100,3 @@ class OutputFiles:
 def _file_name(name: str) -> str:
     """What names of files have in common on file systems that ignore case or the ways of writing an accent."""
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _write_table(documents: Iterable[Document], path: Path) -> None:
-    stream = iter(documents)
-    with atomic_file(path) as partial, pq.ParquetWriter(partial, _SCHEMA) as writer:
-        while rows := list(islice(stream, _TABLE_ROWS)):
-            writer.write_table(pa.Table.from_pylist(list(map(_row, rows)), _SCHEMA))
-
-
-def _row(document: Document) -> dict[str, Any]:
-    entities = [{**asdict(span), "text": document.text[span.start : span.end]} for span in document.spans]
-    return {"id": document.id, "text": document.text, "entities": entities}

@@ -17,7 +17,6 @@ from compactbio.documents import Document, Span
 from compactbio.documents.names import key
 from compactbio.errors import UserError
 from compactbio.formats import Reading, read_texts
-from compactbio.formats.checks import check_only
 from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.sources import visible
 from compactbio.formats.streams import Rejected, rejected
@@ -221,12 +220,7 @@ def checked(result: Document | Failure, format: str) -> Document | Failure:
     """The result; of a document that cannot be written in the format, a failure with the reason."""
     if isinstance(result, Failure):
         return result
-    reason = formats.why_not_writable(result, "jsonl" if format == "parquet" else format)
-    if reason is None and format == "parquet":
-        try:
-            check_only(result, "parquet", "mentions")
-        except UserError as error:
-            reason = str(error)
+    reason = formats.why_not_writable(result, format)
     return result if reason is None else Failure("", result.id, reason.removeprefix(f"Document {result.id!r} "))
 
 

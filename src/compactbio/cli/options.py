@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 Runtime = Literal["auto", "fastest", "torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
 # `formats.READABLE` and `formats.recognise.TEXTS`, which are not imported for the help alone.
 DataFormat = Literal[
-    "conll", "pubtator", "bioc", "bioc-json", "brat", "hf-jsonl", "bigbio", "squad", "bioasq", "marked", "marked-jsonl",
-    "jsonl",
+    "conll", "pubtator", "bioc", "bioc-json", "brat", "hf-jsonl", "bigbio", "squad", "squad-rows", "bioasq", "marked",
+    "marked-jsonl", "jsonl", "parquet",
 ]  # fmt: skip
 TextFormat = Literal[
     "text", "pubmed", "jsonl", "parquet", "pubtator", "bioc", "bioc-json", "brat", "conll", "hf-jsonl", "bigbio",
-    "squad", "bioasq", "marked",
+    "squad", "squad-rows", "bioasq", "marked",
 ]  # fmt: skip
 TaskChoice = Annotated[
     Literal["ner", "relation", "qa"] | None, typer.Option(help="By default recognised from the data.")

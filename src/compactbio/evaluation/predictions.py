@@ -26,7 +26,10 @@ from compactbio.tasks.relation_classes import looks_negative
 
 _HEADERS = frozenset(("label", "class", "relation", "prediction", "predicted"))
 _NUMBER = re.compile(r"[-+]?([0-9.]+(e[-+]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
-_FORMATS = {".tsv": "conll", ".conll": "conll", ".xml": "bioc", ".pubtator": "pubtator", ".jsonl": "jsonl"}
+_FORMATS = {
+    ".tsv": "conll", ".conll": "conll", ".xml": "bioc", ".pubtator": "pubtator", ".jsonl": "jsonl",
+    ".parquet": "parquet",
+}  # fmt: skip
 _EITHER = "give a class per line, or one probability per class"
 
 
@@ -208,13 +211,13 @@ def check_writable(path: str | Path, data: str | Path, task: str | None, format:
     if _FORMATS[suffix] == "conll" and not (first and first.tokenised):
         raise UserError(
             f"{path}: a token file cannot hold the offsets of mentions in {found.name}, which is raw text; "
-            "name a file .jsonl, .pubtator or .xml."
+            "name a file .jsonl, .parquet, .pubtator or .xml."
         )
 
 
 def write(evaluation: Evaluation, path: str | Path) -> None:
-    """Write a model's predictions: for NER as the suffix of the path says (.tsv, .conll, .xml, .pubtator, .jsonl), for
-    relations a class per line, for QA a BioASQ submission."""
+    """Write a model's predictions: for NER as the suffix of the path says (.tsv, .conll, .xml, .pubtator, .jsonl,
+    .parquet), for relations a class per line, for QA a BioASQ submission."""
     path = Path(path)
     documents, predictions = evaluation.documents, evaluation.predictions
     if evaluation.task == "relation":

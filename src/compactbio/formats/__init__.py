@@ -12,7 +12,7 @@ from pathlib import Path
 from compactbio.documents import Citation, Deletion, Document
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, atomic_folder
-from compactbio.formats import bigbio, bioc, brat, conll, json_lines, pubmed, pubtator, questions, records
+from compactbio.formats import bigbio, bioc, brat, conll, json_lines, parquet, pubmed, pubtator, questions, records
 from compactbio.formats import relation_sentences as marked
 from compactbio.formats.checks import Found, inconsistency
 from compactbio.formats.recognise import FORMATS, READABLE, recognise, recognise_citations, recognise_texts
@@ -63,6 +63,7 @@ _TABLE = {
     "bioc": _Format(bioc.read, serialise=bioc.serialise, write=bioc.write),
     "brat": _Format(brat.read, serialise=brat.serialise, write=brat.write),
     "squad": _Format(questions.read_squad, write=questions.write_squad),
+    "squad-rows": _Format(questions.read_squad_rows),
     "bioasq": _Format(questions.read_bioasq, write=questions.write_bioasq),
     "marked": _Format(marked.read, serialise=marked.serialise, header=marked.HEADER),
     "marked-jsonl": _Format(marked.read_jsonl, serialise=marked.serialise_jsonl),
@@ -76,7 +77,13 @@ _TABLE = {
     "bigbio": _Format(bigbio.read),
     "hf-jsonl": _Format(json_lines.read_tagged),
     "pubmed": _Format(citations=pubmed.read, texts=records.texts_of_pubmed),
-    "parquet": _Format(citations=records.citations_of_rows, texts=records.texts_of_rows),
+    "parquet": _Format(
+        parquet.read,
+        citations=records.citations_of_rows,
+        texts=records.texts_of_rows,
+        serialise=parquet.row,
+        write=parquet.write,
+    ),
     "text": _Format(citations=records.citations_of_lines, texts=records.texts_of_lines),
 }
 

@@ -1,4 +1,4 @@
-"""JSON lines of annotated documents, ours and those of words and tags on the Hugging Face hub."""
+"""JSON lines of annotated documents, ours and those of words and tags on the Hugging Face hub, also in Parquet."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,9 +13,10 @@ from pydantic import TypeAdapter
 from compactbio.documents import Document, Passage, Question, Relation, Span
 from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
+from compactbio.formats import parquet
 from compactbio.formats.checks import BrokenFieldError, Found, identifier, inconsistency, validated
 from compactbio.formats.conll import tagged, unknown_tag
-from compactbio.formats.streams import Line, RecordError, Rejected, attempt, content, each_line, named_errors
+from compactbio.formats.streams import Line, RecordError, Rejected, attempt, content, each_line, head, named_errors
 
 
 def json_object(line: Line) -> dict[str, Any] | Rejected:
@@ -46,8 +47,9 @@ def documents_of_values(
 ) -> Iterator[Found]:
     """Give `make(path, place, value)` for each of the `members` of a file's values.
 
-    The values are the objects of JSON lines or, where the first line holds none, those of the array, or the one value,
-    that the whole file is. A RecordError replaces what cannot be read. Raises UserError for a file that is not JSON.
+    The values are the rows of a Parquet table, the objects of JSON lines or, where the first line holds none, those of
+    the array, or the one value, that the whole file is. A RecordError replaces what cannot be read. Raises UserError
+    for a file that is none of these.
     """
     for place, value in _values(path):
         if isinstance(value, RecordError):
@@ -58,6 +60,9 @@ def documents_of_values(
 
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
     with named_errors(path):
+        if head(path).startswith(parquet.MAGIC):
+            yield from parquet.rows(path)
+            return
         stream = each_line(path)
         first = next(stream, None)
         if first and not isinstance(json_object(first._replace(problem=None)), Rejected):
@@ -137,7 +142,7 @@ def read_tagged(path: Path) -> Iterator[Found]:
     of another layout, or with numbers that have no names, is given as a RecordError. Raises UserError for a file that
     is not JSON.
     """
-    names = cache(partial(_tag_names, path.parent))
+    names = cache(partial(feature_names, path))
     return documents_of_values(path, lambda path, place, value: _tagged(path, place, value, names))
 
 
@@ -156,7 +161,7 @@ def _tagged(path: Path, place: str, value: Any, names: Callable[[str], Sequence[
     if not isinstance(tags, list) or len(tags) != len(words):
         raise RecordError(path, place, "it has not one tag for each token")
     if tags and _all(tags, int):
-        tags = _named(path, place, key, tags, names(key))
+        tags = named(path, place, key, tags, names(key))
     if not _all(tags, str):
         raise RecordError(path, place, "its tags are not strings or whole numbers")
     if wrong := next((tag for tag in tags if not is_tag(tag)), None):
@@ -168,20 +173,25 @@ def _all(values: Any, kind: type) -> bool:
     return isinstance(values, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
 
 
-def _named(path: Path, place: str, key: str, tags: Sequence[int], names: Sequence[str] | None) -> list[str]:
+def named(path: Path, place: str, key: str, tags: Sequence[int], names: Sequence[str] | None) -> list[str]:
+    """The names of numbers that stand under a key. Raises RecordError for a number that has none."""
     if names is None:
-        fix = f"put the data set's {_FEATURES[0]}, which names them, beside the file, or write the tags as strings"
-        raise RecordError(path, place, f"its {key} are numbers without names", fix)
+        fix = f"put the data set's {_FEATURES[0]}, which names them, beside the file, or write strings in their place"
+        raise RecordError(path, place, f"{key} holds numbers without names", fix)
     if not all(0 <= tag < len(names) for tag in tags):
-        raise RecordError(path, place, f"one of its {key} is a number beyond the {len(names)} names")
+        raise RecordError(path, place, f"{key} holds a number beyond the {len(names)} names")
     return [names[tag] for tag in tags]
 
 
-def _tag_names(folder: Path, key: str) -> Sequence[str] | None:
-    """The names of the tags under a key, by the features in the folder."""
+def feature_names(path: Path, key: str) -> Sequence[str] | None:
+    """The names of the numbers under a key, by the description of the columns in a table, or beside the file."""
+    with named_errors(path):
+        table = parquet.description(path) if head(path).startswith(parquet.MAGIC) else None
+    if names := _names_below(table, key):
+        return names
     for name in _FEATURES:
         try:
-            value = json.loads((folder / name).read_text(encoding="utf-8"))
+            value = json.loads((path.parent / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
         if names := _names_below(value, key):

@@ -1,4 +1,4 @@
-"""Files of questions: SQuAD 1.1 and 2.0, and BioASQ's golden files, test sets and submissions.
+"""Files of questions: SQuAD 1.1 and 2.0, also as rows, and BioASQ's golden files, test sets and submissions.
 
 Sources: Rajpurkar et al., SQuAD, EMNLP 2016; Yoon et al., Pre-trained language model for biomedical question answering,
 2019, for BioASQ in the layout of SQuAD; Tsatsaronis et al., An overview of the BIOASQ large-scale biomedical semantic
@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,18 @@ from pydantic import TypeAdapter
 from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.files import write_text
-from compactbio.formats.checks import check_only, not_writable, validated
-from compactbio.formats.streams import content
+from compactbio.formats.checks import (
+    BrokenFieldError,
+    Found,
+    check_only,
+    identifier,
+    inconsistency,
+    not_writable,
+    string,
+    validated,
+)
+from compactbio.formats.json_lines import documents_of_values
+from compactbio.formats.streams import RecordError, content
 
 _SNIPPET = re.compile(r"(.+)_[0-9]{3,}", re.DOTALL)
 # BioASQ's own ids, of which the snippets are numbered.
@@ -97,6 +107,43 @@ def read_squad(path: Path) -> Iterator[Document]:
             starts = starts if len(starts) == len(given) else ()
             question = Question(asked.question, answers, names[asked.id], starts)
             yield Document(asked.id, paragraph.context, questions=(question,))
+
+
+def read_squad_rows(path: Path) -> Iterator[Found]:
+    """Give the document of each row with `id`, `context`, `question` and `answers`, as the Hugging Face hub has SQuAD.
+
+    `answers` holds the lists `text` and `answer_start`, or is empty. The rows are JSON lines, an array, or a table; one
+    of another layout is given as a RecordError. Ids are as of `read_squad`.
+    """
+    found = list(documents_of_values(path, _document_of_row))
+    held = [one for one in found if isinstance(one, Document)]
+    names = _names((document.id, document.questions[0].text) for document in held)
+    for one in found:
+        if isinstance(one, Document):
+            one = replace(one, questions=(replace(one.questions[0], id=names[one.id]),))
+        yield one
+
+
+def _document_of_row(path: Path, place: str, value: Any) -> Document:
+    if not isinstance(value, Mapping):
+        raise RecordError(path, place, "not a JSON object")
+    answers = value.get("answers") or {}
+    texts = answers.get("text", []) if isinstance(answers, Mapping) else None
+    starts = answers.get("answer_start", []) if isinstance(answers, Mapping) else None
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(starts) not in (0, len(texts)):
+        raise RecordError(path, place, "its answers are not a list of texts with as many starts")
+    if not all(isinstance(start, int) and not isinstance(start, bool) for start in starts):
+        raise RecordError(path, place, "a start of its answers is not a whole number")
+    try:
+        name = identifier(value.get("id"), "id") or place.rpartition(" ")[2]
+        wordings = tuple((string(text, "an answer"),) for text in texts)
+        question = Question(string(value.get("question"), "question"), wordings, name, tuple(starts))
+        document = Document(name, string(value.get("context"), "context"), questions=(question,))
+    except BrokenFieldError as error:
+        raise RecordError(path, place, str(error)) from None
+    if reason := inconsistency(document):
+        raise RecordError(path, place, reason)
+    return document
 
 
 def write_squad(documents: Iterable[Document], path: Path) -> None:

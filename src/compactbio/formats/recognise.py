@@ -13,16 +13,16 @@ from pathlib import Path
 
 from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
-from compactbio.formats import brat, conll, json_lines, pubtator, relation_sentences
+from compactbio.formats import brat, conll, json_lines, parquet, pubtator, relation_sentences
 from compactbio.formats.sources import extension, is_standoff
 from compactbio.formats.streams import BLOCK, SourceError, head, named_errors
 
 # Formats of annotated documents that can be written.
-FORMATS = ("conll", "pubtator", "bioc", "brat", "squad", "bioasq", "marked", "marked-jsonl", "jsonl")
+FORMATS = ("conll", "pubtator", "bioc", "brat", "squad", "bioasq", "marked", "marked-jsonl", "jsonl", "parquet")
 # Those that can be read.
-READABLE = (*FORMATS, "bioc-json", "bigbio", "hf-jsonl")
+READABLE = (*FORMATS, "bioc-json", "bigbio", "hf-jsonl", "squad-rows")
 # Those that texts to annotate can have.
-TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed", "parquet", "text")
+TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed", "text")
 
 _JSON_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+)', re.DOTALL)
 _CITATION_KEYS = frozenset(("pmid", "title", "abstract", "text"))
@@ -34,7 +34,7 @@ _UTF16_XML = ("<".encode("utf-16-le"), "<".encode("utf-16-be"))
 # In text, a title line of PubTator has an id without blanks.
 _PUBTATOR = re.compile(r"[^|\s]+\|t\|")
 # A beginning that shows one of these is not that of text or of lines of citations.
-_CERTAIN = ("parquet", "pubmed", "bioc", "squad", "bioasq", "bioc-json", "bigbio", "hf-jsonl")
+_CERTAIN = ("parquet", "pubmed", "bioc", "squad", "bioasq", "bioc-json", "bigbio", "hf-jsonl", "squad-rows")
 _ARRAY = ("holds one JSON array", "write one object per line")
 
 
@@ -104,7 +104,8 @@ def recognise_citations(path: str | Path) -> str:
     found, suffix = _detect(path, start), extension(path)
     container = _container(path, start, found)
     pubtator_ = found == "pubtator" and (_PUBTATOR.match(_decoded(start)) or suffix == ".pubtator")
-    if (container == "jsonl" and found in _CERTAIN) or (container == "text" and pubtator_):
+    holds_documents = found in _CERTAIN and found != container
+    if (container in ("jsonl", "parquet") and holds_documents) or (container == "text" and pubtator_):
         raise SourceError(f"holds annotated documents ({found}), not citations")
     if container == "text" and suffix in (*_TOKEN_FILES, *_TABLES):
         raise SourceError("is a table or a token file, not citations; give JSON lines, Parquet or text")
@@ -114,8 +115,8 @@ def recognise_citations(path: str | Path) -> str:
 def _container(path: Path, start: bytes, found: str) -> str:
     """What records a file can hold: of PubMed XML, JSON lines, a Parquet table or, where nothing shows these, text."""
     suffix = extension(path)
-    if found == "parquet":
-        return found
+    if start.startswith(parquet.MAGIC):
+        return "parquet"
     if suffix == ".parquet":
         raise SourceError("is named .parquet and is not a Parquet file")
     if _begins_xml(path, start):
@@ -160,8 +161,9 @@ def _detect(path: Path, raw: bytes) -> str:
     """The format that a beginning shows: of `READABLE`, "pubmed", "parquet", "citations" for JSON of these, or ""."""
     if not raw:
         return ""
-    if raw.startswith(b"PAR1"):
-        return "parquet"
+    if raw.startswith(parquet.MAGIC):
+        columns = parquet.schema(path)
+        return "parquet" if parquet.holds_documents(columns) else _table_format(frozenset(columns.names))
     start = _decoded(raw)
     lines = start.split("\n")
     shown = lines if len(start) < BLOCK or len(lines) == 1 else lines[:-1]
@@ -184,6 +186,12 @@ def _root(start: str) -> str | None:
     return "bioc" if re.search(r"<collection[\s>/]", start) else None
 
 
+def _table_format(columns: frozenset[str]) -> str:
+    found = _json_format(columns)
+    # Of the others, what a column holds is as free as its name.
+    return found if found in ("hf-jsonl", "bigbio", "squad-rows", "marked-jsonl", "citations") else ""
+
+
 def _json_format(keys: frozenset[str]) -> str | None:
     textless = not keys & {"text", "title", "abstract"}
     if "tokens" in keys and (textless or keys & json_lines.TAGS):
@@ -192,6 +200,8 @@ def _json_format(keys: frozenset[str]) -> str | None:
         return "bigbio" if "entities" in keys else "bioc-json"
     if textless and keys & {"documents", "PubTator3"}:
         return "bioc-json"
+    if {"context", "question"} <= keys:
+        return "squad-rows"
     if {"text", "label"} <= keys:
         return "marked-jsonl"
     if "id" in keys and "title" not in keys and "abstract" not in keys:

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from compactbio.documents import Citation, Document, Passage
 from compactbio.errors import UserError
-from compactbio.formats import pubmed
+from compactbio.formats import parquet, pubmed
 from compactbio.formats.checks import BrokenFieldError, identifier, string
 from compactbio.formats.json_lines import document_of_line, json_object
 from compactbio.formats.recognise import TEXTS
@@ -20,7 +17,6 @@ from compactbio.formats.streams import RecordError, Rejected, SourceError, attem
 _IDS = ("id", "pmid")
 _TEXT_KEYS = ("title", "abstract", "text")
 _ANNOTATIONS = {"spans", "relations", "questions", "passages"}
-_BATCH = 1_000
 
 
 @dataclass(frozen=True)
@@ -94,23 +90,11 @@ def _pmid(value: Any) -> str:
 
 def _rows(path: Path, wanted: Sequence[str], also: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each row's place and its values in the columns `wanted`, of which one must be there, and `also`."""
-    try:
-        with pq.ParquetFile(path) as table:
-            names = set(table.schema_arrow.names)
-            if not names.intersection(wanted):
-                listed = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
-                raise SourceError(f"has no column {listed}")
-            columns = [name for name in (*also, *wanted) if name in names]
-            batches = table.iter_batches(batch_size=_BATCH, columns=columns)
-            for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-                yield f"row {number}", row
-    except UnicodeDecodeError as error:
-        raise SourceError(f"is not UTF-8: byte 0x{error.object[error.start]:02x} in a string column") from error
-    except SourceError:
-        raise
-    # ValueError, OverflowError: a date or decimal that Python has no value for.
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise SourceError(f"is damaged: {str(error).splitlines()[0]}") from error
+    names = set(parquet.schema(path).names)
+    if not names.intersection(wanted):
+        listed = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
+        raise SourceError(f"has no column {listed}")
+    return parquet.rows(path, [name for name in (*also, *wanted) if name in names])
 
 
 def texts_of_lines(path: Path, _: Reading) -> Iterator[Document | Rejected]:
@@ -140,7 +124,10 @@ def texts_of_objects(path: Path, reading: Reading) -> Iterator[Document | Reject
 
 
 def texts_of_rows(path: Path, reading: Reading) -> Iterator[Document | Rejected]:
-    """Give each row's text under its "id" or "pmid"."""
+    """Give each row's text under its "id" or "pmid"; a document of ours keeps its annotations."""
+    if reading.field is None and parquet.holds_documents(parquet.schema(path)):
+        yield from (rejected(found, path) if isinstance(found, RecordError) else found for found in parquet.read(path))
+        return
     for place, row in _rows(path, [reading.field] if reading.field else _TEXT_KEYS, _IDS):
         yield _text_of(row, reading.field, place, path)
 

@@ -1,36 +1,27 @@
 """Sentences whose two mentions are marked in the text, each with the class of their relation.
 
 In a table, `@GENE$` and the like replace the mentions (GAD, EU-ADR and ChemProt as BioBERT has them). In JSON lines,
-`<< first >>` and `[[ second ]]` enclose them (ChemProt as SciBERT has it).
+`<< first >>` and `[[ second ]]` enclose them (ChemProt as SciBERT has it); such rows may be those of a Parquet table.
 """
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-
-from pydantic import TypeAdapter
+from typing import Any
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.checks import Found, check_one_line, not_writable, validated
+from compactbio.formats.checks import BrokenFieldError, Found, check_one_line, not_writable, string
 from compactbio.formats.conll import QUOTED
-from compactbio.formats.json_lines import documents_of_lines
+from compactbio.formats.json_lines import documents_of_values, feature_names, named
 from compactbio.formats.streams import Line, RecordError, attempt, each_line, named_errors
 
 HEADER = "index\tsentence\tlabel\n"
 MARK = re.compile(r"@([\w-]+)\$")
 _HEAD = re.compile(r"<< (.+?) >>", re.DOTALL)
 _TAIL = re.compile(r"\[\[ (.+?) \]\]", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class _Line:
-    text: str
-    label: str
-
-
-_LINE = TypeAdapter(_Line)
 
 
 def read(path: Path) -> Iterator[Found]:
@@ -66,16 +57,26 @@ def read_jsonl(path: Path) -> Iterator[Found]:
     """Give the text of each line with its label as the type of one relation; the id is the line's number.
 
     The text keeps its marks; the mentions are what they enclose, the one in `<< >>` first. The relation is between them
-    where each pair of marks occurs once, else between "<< >>" and "[[ ]]". A line without text and label is given as a
-    RecordError.
+    where each pair of marks occurs once, else between "<< >>" and "[[ ]]". A label may be a number that the table, or
+    the description beside the file, names. A line without text and label is given as a RecordError.
     """
-    return documents_of_lines(path, _object)
+    names = cache(partial(feature_names, path))
+    return documents_of_values(path, lambda path, place, value: _object(path, place, value, names))
 
 
-def _object(path: Path, line: Line) -> Document:
-    line.check(path)
-    value = validated(_LINE, line.text, path, line.number)
-    return _json_document(str(line.number), value.text, value.label)
+def _object(path: Path, place: str, value: Any, names: Callable[[str], Sequence[str] | None]) -> Document:
+    if not isinstance(value, Mapping):
+        raise RecordError(path, place, "not a JSON object")
+    label = value.get("label")
+    if isinstance(label, int) and not isinstance(label, bool):
+        [label] = named(path, place, "label", [label], names("label"))
+    text = value.get("text")
+    if text is None or label is None:
+        raise RecordError(path, place, f"{'text' if text is None else 'label'} is not there")
+    try:
+        return _json_document(place.rpartition(" ")[2], string(text, "text"), string(label, "label"))
+    except BrokenFieldError as error:
+        raise RecordError(path, place, str(error)) from None
 
 
 def is_header(columns: list[str]) -> bool:

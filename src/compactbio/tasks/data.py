@@ -29,7 +29,7 @@ Split = Literal["train", "devel", "test"]
 _SPLITS = ("train", "devel", "test")
 _TASKS = ("ner", "relation", "qa")
 _ONLY_NER = {"conll": "ner", "hf-jsonl": "ner"}
-_TASK_OF = {"marked": "relation", "marked-jsonl": "relation", "squad": "qa", "bioasq": "qa"}
+_TASK_OF = {"marked": "relation", "marked-jsonl": "relation", "squad": "qa", "squad-rows": "qa", "bioasq": "qa"}
 _MARKS = re.compile(r"<<|>>|\[\[|\]\]")
 # Tenths of the documents of a single file, by a hash of their names.
 _TENTHS: tuple[Split, ...] = ("train",) * 7 + ("devel",) + ("test",) * 2

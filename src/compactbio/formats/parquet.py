@@ -1,0 +1,118 @@
+"""Parquet tables: the rows of any, and annotated documents in columns `id`, `text` and `entities`.
+
+The columns of data sets on the Hugging Face hub are named in `json_lines`, `bigbio`, `questions` and
+`relation_sentences`, which read rows as they read JSON objects.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from compactbio.documents import Document, Span
+from compactbio.formats.checks import BrokenFieldError, Found, check_only, identifier, inconsistency, string
+from compactbio.formats.streams import RecordError, SourceError, named_errors
+
+MAGIC = b"PAR1"
+_NUMBER, _STRING = pa.int64(), pa.string()
+_ENTITY = pa.struct(
+    {"start": _NUMBER, "end": _NUMBER, "text": _STRING, "type": _STRING, "identifier": _STRING, "score": pa.float64()}
+)
+_SCHEMA = pa.schema({"id": _STRING, "text": _STRING, "entities": pa.list_(_ENTITY)})
+_ROWS = 1_000  # that are read or written together
+
+
+def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row's place and its values in these columns, or in all. Raises SourceError for a table that is damaged."""
+    try:
+        with pq.ParquetFile(path) as table:
+            batches = table.iter_batches(batch_size=_ROWS, columns=columns)
+            for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+                yield f"row {number}", row
+    except UnicodeDecodeError as error:
+        raise SourceError(f"is not UTF-8: byte 0x{error.object[error.start]:02x} in a string column") from error
+    # ValueError, OverflowError: a date or decimal that Python has no value for.
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise _damaged(error) from error
+
+
+def schema(path: Path) -> pa.Schema:
+    """The columns of a table. Raises SourceError where it is damaged."""
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> SourceError:
+    return SourceError(f"is damaged: {str(error).splitlines()[0]}")
+
+
+def description(path: Path) -> Any:
+    """What the `datasets` library wrote of the columns into the table, None where it did not."""
+    try:
+        return json.loads((schema(path).metadata or {}).get(b"huggingface", b"null"))
+    except ValueError:
+        return None
+
+
+def holds_documents(columns: pa.Schema) -> bool:
+    """Whether a table has the columns of `write`."""
+    if not set(_SCHEMA.names) <= set(columns.names):
+        return False
+    entities = columns.field("entities").type
+    inner = entities.value_type if pa.types.is_list(entities) or pa.types.is_large_list(entities) else None
+    return inner is not None and pa.types.is_struct(inner) and {"start", "end", "type"} <= {f.name for f in inner}
+
+
+def read(path: Path) -> Iterator[Found]:
+    """Give each row's document, or a RecordError. Raises UserError for a table of other columns or that is damaged."""
+    with named_errors(path):
+        if not holds_documents(schema(path)):
+            raise SourceError(f"has no columns {', '.join(_SCHEMA.names[:-1])} and {_SCHEMA.names[-1]}", "name them so")
+        for place, row in rows(path, _SCHEMA.names):
+            yield _document(path, place, row)
+
+
+def _document(path: Path, place: str, row: dict[str, Any]) -> Found:
+    try:
+        found = Document(
+            identifier(row["id"], "id"),
+            string(row["text"], "text"),
+            tuple(_span(entity) for entity in row["entities"] or ()),
+        )
+    except BrokenFieldError as error:
+        return RecordError(path, place, str(error))
+    reason = inconsistency(found)
+    return RecordError(path, place, reason) if reason else found
+
+
+def _span(entity: dict[str, Any] | None) -> Span:
+    held = entity or {}
+    start, end, score = held.get("start"), held.get("end"), held.get("score")
+    if not (isinstance(start, int) and isinstance(end, int)):
+        raise BrokenFieldError("an entity has no start and end")
+    if not isinstance(score, float | None):
+        raise BrokenFieldError("the score of an entity is not a floating-point number")
+    type_, name = string(held.get("type"), "type"), identifier(held.get("identifier"), "identifier")
+    return Span(start, end, type_, name, score=score)
+
+
+def write(documents: Iterable[Document], path: Path) -> None:
+    """Write a row per document. Raises UserError for what `row` refuses."""
+    stream = map(row, documents)
+    with pq.ParquetWriter(path, _SCHEMA) as writer:
+        while held := list(islice(stream, _ROWS)):
+            writer.write_table(pa.Table.from_pylist(held, _SCHEMA))
+
+
+def row(document: Document) -> dict[str, Any]:
+    """The row of a document. Raises UserError for relations, questions and mentions in several parts."""
+    check_only(document, "parquet", "mentions")
+    entities = [{**asdict(span), "text": document.text[span.start : span.end]} for span in document.spans]
+    return {"id": document.id, "text": document.text, "entities": entities}
