@@ -317,3 +317,15 @@ def test_two_workers_of_a_cluster_give_the_file_of_one_process_though_one_of_the
     assert kept == stamps and out.read_bytes() == straight.read_bytes()
     left_out = ".jsonl.failed.jsonl"
     assert (tmp_path / f"out{left_out}").read_text() == (tmp_path / f"straight{left_out}").read_text()
+
+
+@pytest.mark.parametrize("out", ["texts/found.jsonl", "texts/deep/found.jsonl", "texts/a.jsonl", "other.jsonl"])
+def test_an_output_that_a_next_run_would_read_is_refused(cli, tagger, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts" / "deep").mkdir(parents=True)
+    for place in ("texts/a.jsonl", "other.jsonl"):
+        (tmp_path / place).write_text('{"id": "1", "text": "aspirin for cancer"}\n')
+    before = sorted(tmp_path.rglob("*"))
+    status, _, messages = cli("annotate", "texts", "other.jsonl", "--model", tagger, "--out", out, *FAST)
+    assert (status, len(messages.strip().splitlines())) == (2, 1) and "read as data" in messages
+    assert sorted(tmp_path.rglob("*")) == before

@@ -28,7 +28,7 @@ from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.documents.names import split_type
 from compactbio.errors import UserError, check_count, check_counts
-from compactbio.files import clean, file_digest, locked, value_digest, write_json, write_text
+from compactbio.files import clean, file_digest, locked, refuse_inside, value_digest, write_json, write_text
 from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
 from compactbio.formats.sources import visible
@@ -102,8 +102,8 @@ def annotate_files(
         listener: Receives the progress (see `progress.Listener`).
 
     Raises:
-        UserError: For whatever the user can fix, where no document could be annotated, and where another run is
-            writing `out`.
+        UserError: For whatever the user can fix, where `out` is in a folder of inputs, where no document could be
+            annotated, and where another run is writing `out`.
         OSError: Where `out` cannot be written.
 
     Examples:
@@ -115,7 +115,10 @@ def annotate_files(
     place = output_path(out)
     output = OutputFiles(place, format_of(place, format))
     reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
-    job = _prepare(inputs, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
+    named = _listed(inputs, "input")
+    job = _prepare(named, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
+    # In a folder of inputs, the output would be an input of the next run.
+    refuse_inside(place, {*filter(Path.is_dir, map(Path, named)), *job.files})
     with locked(output.out):
         run = _Run(job, output, on_cluster)
         identity = run.identity()
