@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 
+from compactbio import UserError
 from serving import watched
 
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
@@ -39,6 +40,12 @@ def test_the_component_sets_entities_with_scores(nlp):
     ]  # fmt: skip
     assert all(0.5 < e._.score <= 1 for e in docs[0].ents)
     assert [(e.start_char, e.end_char) for e in nlp(TEXTS[0]).ents] == [(16, 23), (34, 45)]
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.5])
+def test_a_lowest_score_that_is_none_is_refused_when_the_pipe_is_made(tagger, score):
+    with pytest.raises(UserError, match="min_score is"):
+        spacy.blank("en").add_pipe("compactbio", config={"model": str(tagger), "min_score": score})
 
 
 def test_entities_within_a_token_take_all_of_it_and_others_stay(tagger):

@@ -9,6 +9,7 @@ from spacy.tokens import Doc, Span
 from spacy.util import filter_spans, raise_error
 
 from compactbio.annotate.annotator import Annotator, Entity
+from compactbio.annotate.models import check_score
 
 _UNTYPED = "ENTITY"
 # Takes the component's name, the component, the documents and the error.
@@ -37,6 +38,7 @@ def make(
         device: As for `Annotator.from_pretrained`.
         min_precision: As for `Annotator.from_pretrained`.
     """
+    check_score(min_score)
     names = [model] if isinstance(model, str) else model
     annotator = Annotator.from_pretrained(*names, runtime=runtime, device=device, min_precision=min_precision)
     return Component(name, annotator, min_score)

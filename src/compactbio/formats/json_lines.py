@@ -25,12 +25,22 @@ def json_object(line: Line) -> dict[str, Any] | Rejected:
     if line.problem:
         return Rejected(place, str(line.problem))
     try:
-        value = json.loads(line.text)
+        value = json.loads(line.text, object_pairs_hook=_once)
     except (json.JSONDecodeError, RecursionError):
         return Rejected(place, "not JSON")
+    except BrokenFieldError as error:
+        return Rejected(place, str(error))
     except ValueError:
         return Rejected(place, "a number of thousands of digits")
     return value if isinstance(value, dict) else Rejected(place, "not a JSON object")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; of a key that is there twice, JSON would silently keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise BrokenFieldError("a key is there twice")
+    return found
 
 
 def documents_of_lines(path: Path, make: Callable[[Path, Line], Document]) -> Iterator[Found]:
@@ -72,7 +82,9 @@ def _values(path: Path) -> Iterator[tuple[str, Any]]:
             return
     text = content(path).removeprefix("\ufeff")
     try:
-        whole = json.loads(text)
+        whole = json.loads(text, object_pairs_hook=_once)
+    except BrokenFieldError as error:
+        raise UserError(f"{path}: {error}; keep one.") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: it is not JSON, or is nested too deeply; fix it there.") from None
     for number, value in enumerate(whole if isinstance(whole, list) else [whole], 1):
@@ -100,7 +112,9 @@ def document_of_line(path: Path, line: Line) -> Document:
     """The document of a line. Raises RecordError for a line that holds none."""
     line.check(path)
     document = validated(_DOCUMENT, line.text, path, line.number)
-    value = json.loads(line.text)
+    value = json_object(line)
+    if isinstance(value, Rejected):
+        raise RecordError(path, line.number, value.reason)
     unknown = [key for key in value if key not in _KEYS]
     for name, keys in _LIST_KEYS.items():
         unknown += [f"{name}.{key}" for entry in value.get(name, ()) for key in entry if key not in keys]
