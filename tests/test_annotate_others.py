@@ -43,9 +43,31 @@ def test_pairs_are_of_one_sentence_and_of_the_types_named(relations):
     assert relations([spans(other, ("insulin", "Drug"), ("diabetes", "Disease"))]) == [[]]
 
 
-def test_marks_that_are_the_same_are_refused(start, tmp_path):
-    with pytest.raises(UserError, match="must differ"):
-        RelationAnnotator.from_pretrained(start, Marking("A", "B", ("@X$", "@X$")))
+def test_types_are_compared_without_regard_to_case(relations):
+    text = "patients insulin associated with risk diabetes group ."
+    [found] = relations([spans(text, ("insulin", "GENE"), ("diabetes", "disease"))])
+    assert [(one.head, one.tail) for one in found] == [(0, 1)]
+
+
+@pytest.mark.parametrize("span", [Span(0, 100, "Gene"), Span(7, 2, "Gene"), Span(-3, 2, "Gene")])
+def test_a_mention_outside_its_text_is_refused_by_its_document(relations, span):
+    with pytest.raises(UserError, match=r"Document 1 \(counted from 0\) .* not within its text"):
+        relations([Document("1", "the group"), Document("2", "insulin", (span,))])
+
+
+@pytest.mark.parametrize(
+    "marks", [("@X$", "@X$"), ("@X$",), ("@X$", "@Y$", "@Z$"), ("@X$", ""), ("@X$", 3), None, "ab"]
+)
+def test_marks_that_are_not_two_are_refused(start, marks):
+    with pytest.raises(UserError, match="[Mm]ark"):
+        RelationAnnotator.from_pretrained(start, Marking("A", "B", marks))
+
+
+def test_an_option_that_is_not_known_is_refused(start):
+    with pytest.raises(TypeError, match="min_precison"):
+        RelationAnnotator.from_pretrained(start, MARKING, min_precison=0.9)
+    with pytest.raises(TypeError, match="foo"):
+        QuestionAnnotator.from_pretrained(start, foo=1)
 
 
 def test_questions_are_answered_from_their_contexts(start, tmp_path):

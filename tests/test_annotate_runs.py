@@ -319,6 +319,15 @@ def test_two_workers_of_a_cluster_give_the_file_of_one_process_though_one_of_the
     assert (tmp_path / f"out{left_out}").read_text() == (tmp_path / f"straight{left_out}").read_text()
 
 
+@pytest.mark.parametrize(("closed", "inputs", "out"), [("stdin", "-", "a.jsonl"), ("stdout", "a.txt", "-")])
+def test_a_closed_stream_is_one_sentence(cli, tagger, tmp_path, monkeypatch, closed, inputs, out):
+    (tmp_path / "a.txt").write_text("aspirin\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"sys.{closed}", None)
+    status, _, messages = cli("annotate", inputs, "--model", tagger, "--out", out, *FAST)
+    assert status == 2 and messages.strip().endswith("is closed: name files.")
+
+
 @pytest.mark.parametrize("out", ["texts/found.jsonl", "texts/deep/found.jsonl", "texts/a.jsonl", "other.jsonl"])
 def test_an_output_that_a_next_run_would_read_is_refused(cli, tagger, tmp_path, monkeypatch, out):
     monkeypatch.chdir(tmp_path)

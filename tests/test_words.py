@@ -41,6 +41,13 @@ def test_what_is_invisible_divides_no_word_and_is_none(sign):
     assert visible(f"Sjo{sign}gren") == "Sjogren"
 
 
+def test_more_marks_in_a_row_than_any_script_has_stay_as_they_are():
+    # To compose them takes a time that grows as the square of their number.
+    assert visible("e" + "\u0301\u0316" * 16) == "e" + "\u0301\u0316" * 16
+    assert visible("e" + "\u0301\u0316" * 15) == unicodedata.normalize("NFC", "e" + "\u0301\u0316" * 15)
+    assert visible("e\u0301" * 40) == "é" * 40
+
+
 def test_accents_that_are_characters_of_their_own_belong_to_their_letter():
     text = unicodedata.normalize("NFD", "Sjögren café é")
     assert cut(text) == text.split(" ") and [visible(word) for word in cut(text)] == ["Sjögren", "café", "é"]

@@ -12,9 +12,10 @@ import numpy as np
 from compactbio.annotate import models
 from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions, load_model
 from compactbio.documents import Document, Question, Relation, Span
-from compactbio.documents.names import split_type
+from compactbio.documents.names import key, split_type
 from compactbio.documents.words import sentences, without_surrogates
 from compactbio.errors import UserError
+from compactbio.formats.checks import inconsistency
 from compactbio.modeling.loading import Source
 from compactbio.tasks import ner_encoding, qa, relation
 
@@ -258,7 +259,8 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
         `options`, and what is raised, as for `Annotator.from_pretrained`.
         """
         models.check_type(marking, (Marking,), "The marking")
-        if len(set(marking.marks)) < 2 or not all(marking.marks):
+        marks = list(models.elements_of(marking.marks, (str,), "mark"))
+        if len(marks) != 2 or len(set(marks)) < 2 or not all(marks):
             raise UserError("The two marks of a relation model must differ, and neither may be empty: give two marks.")
         model = load_model(name, "relation", **options)
         model.warn()
@@ -266,6 +268,9 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
 
     def _find(self, inputs: list[Document], min_score: float) -> list[list[Related]]:
         documents = [replace(one, text=without_surrogates(one.text)) for one in inputs]
+        for place, document in enumerate(documents):
+            if reason := inconsistency(document):
+                raise UserError(f"Document {place} (counted from 0) contradicts itself: {reason}; fix it first.")
         pairs = [(place, *pair) for place, document in enumerate(documents) for pair in _pairs(document, self._marking)]
         found: list[list[Related]] = [[] for _ in documents]
         if not pairs:
@@ -295,8 +300,9 @@ def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, in
     for start, end in [(0, len(document.text))] if document.tokenised else sentences(document.text):
         near = by_start[bisect_left(starts, start) : bisect_right(starts, end)]
         inside = sorted(i for i in near if document.spans[i].end <= end)
-        for head in (i for i in inside if document.spans[i].type == marking.head):
-            for tail in (i for i in inside if document.spans[i].type == marking.tail):
+        types = {i: key(document.spans[i].type) for i in inside}
+        for head in (i for i in inside if types[i] == key(marking.head)):
+            for tail in (i for i in inside if types[i] == key(marking.tail)):
                 first, second = document.spans[head], document.spans[tail]
                 if first.end <= second.start or second.end <= first.start:
                     yield (start, end), (head, tail)

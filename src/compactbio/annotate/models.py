@@ -9,7 +9,7 @@ from math import inf
 from numbers import Real
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,19 +105,26 @@ class LoadedModel:
         return found
 
 
-def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> LoadedModel:
+def load_model(
+    name: str | Path,
+    task: str,
+    *,
+    runtime: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    tokens_per_batch: int | None = None,
+    min_precision: float | None = None,
+) -> LoadedModel:
     """Load a model, by local folder or hub name, that is fine-tuned for `task` ("ner", "relation" or "qa").
 
     Raises UserError for a model of another task, without labels, or that cannot be read.
     """
-    runtime, device = options.get("runtime", "auto"), options.get("device", "auto")
-    threads, tokens = options.get("threads"), options.get("tokens_per_batch")
-    check_counts(threads=threads, tokens_per_batch=tokens)
+    check_counts(threads=threads, tokens_per_batch=tokens_per_batch)
     source, labels = find_model(name, task, runtime)
     config, public_name = source.config, source.public_name()
     with hardware.on_device(device):
         chosen = runtimes.chosen(source, runtime, threads)
-    scored = scoring_of(source, chosen, options.get("min_precision"))
+    scored = scoring_of(source, chosen, min_precision)
     loaded = Portable(source, chosen, threads, device)
     settings = scoring.settings_of(source, task)
     length = min(settings.max_length, loaded.longest or settings.max_length)
@@ -126,7 +133,7 @@ def load_model(name: str | Path, task: str, **options: Unpack[LoadOptions]) -> L
     warning = unknown_words(config, public_name) if task == "ner" else None
     return LoadedModel(
         public_name, loaded, loading.tokenizer_of(source), tuple(labels), length, settings.stride, classes,
-        has_independent_outputs(config), joined, warning, tokens, scored, trained_on_iob2(config),
+        has_independent_outputs(config), joined, warning, tokens_per_batch, scored, trained_on_iob2(config),
     )  # fmt: skip
 
 

@@ -238,7 +238,7 @@ def _page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
 
 async def _read(request: Request, limits: Limits, until: float) -> bytes:
     """The body, no more of it than is allowed, and no later."""
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise _refusal(415, "The body is compressed: send it as it is, without Content-Encoding.")
     too_long = _refusal(413, f"The body has more than {limits.bytes:,} bytes: send fewer documents at once.")
     length = request.headers.get("content-length", "")

@@ -86,6 +86,8 @@ def annotate(
 
     if str(out) == "-" and format not in (None, "jsonl"):
         raise UserError(f"Standard output takes jsonl only, not {format}: name a file.", setting="out")
+    if (str(out) == "-" and sys.stdout is None) or ("-" in inputs and sys.stdin is None):
+        raise UserError("Standard input or output (-) is closed: name files.")
     given: dict[str, Any] = {
         "models": models,
         "input_format": input_format,

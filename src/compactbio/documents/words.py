@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from compactbio.documents import Document
 
@@ -16,6 +16,7 @@ _LETTERS = rf"(?:[^\W_]{_MARK}*)+"
 # Letters and digits together, every other character on its own, as BioBERT's data sets are tokenised.
 _WORD = re.compile(rf"{_LETTERS}(?:{_INVISIBLE}+{_LETTERS})*|(?!{_INVISIBLE})\S{_MARK}*")
 _UNSEEN = re.compile(_INVISIBLE)
+_MOST_MARKS = 30  # that stand in a row in any script, by the Unicode Standard Annex 15
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # A sentence ends at a full stop, question or exclamation mark, closing brackets and quotes included, before a blank and
 # what can begin a sentence.
@@ -57,8 +58,22 @@ def words(document: Document, joined: frozenset[str] = frozenset()) -> list[tupl
 
 
 def visible(word: str) -> str:
-    """A word as a tokenizer is to read it: composed (NFC), without invisible characters."""
-    return word if word.isascii() else unicodedata.normalize("NFC", _UNSEEN.sub("", word))
+    """A word as a tokenizer is to read it: composed (NFC), without invisible characters.
+
+    A word with more marks in a row than any script has is not composed, which would take time that grows as the square
+    of their number.
+    """
+    if word.isascii():
+        return word
+    seen = _UNSEEN.sub("", word)
+    return seen if _marks_in_a_row(seen) > _MOST_MARKS else unicodedata.normalize("NFC", seen)
+
+
+def _marks_in_a_row(word: str) -> int:
+    if len(word) <= _MOST_MARKS:
+        return 0
+    runs = groupby(word, key=lambda character: unicodedata.combining(character) > 0)
+    return max((sum(1 for _ in run) for marks, run in runs if marks), default=0)
 
 
 def joined_signs(documents: Iterable[Document]) -> frozenset[str]:
