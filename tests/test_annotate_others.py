@@ -59,7 +59,7 @@ def test_a_mention_outside_its_text_is_refused_by_its_document(relations, span):
     "marks", [("@X$", "@X$"), ("@X$",), ("@X$", "@Y$", "@Z$"), ("@X$", ""), ("@X$", 3), None, "ab"]
 )
 def test_marks_that_are_not_two_are_refused(start, marks):
-    with pytest.raises(UserError, match="[Mm]ark"):
+    with pytest.raises(UserError, match=r"[Mm]ark"):
         RelationAnnotator.from_pretrained(start, Marking("A", "B", marks))
 
 
