@@ -227,6 +227,6 @@ def write(evaluation: Evaluation, path: str | Path) -> None:
         # All questions of the gold: the official evaluator stops at one without an entry.
         write_answers(path, ranked, evaluation.golden or qa.questions(documents))
     else:
-        found = ner.document_spans(documents, ner.split(documents), predictions)
+        found = ner.document_spans(documents, evaluation.sentences, predictions)
         annotated = (replace(d, spans=tuple(s), relations=()) for d, s in zip(documents, found, strict=True))
         formats.write(annotated, path, _FORMATS[path.suffix.lower()])
