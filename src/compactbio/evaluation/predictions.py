@@ -67,7 +67,8 @@ def evaluate_file(
     check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=True)
-    golden = found.golden() if split == "test" else None
+    golden = found.golden(split)
+    found.check_answers(documents, split)
     if found.task == "ner":
         outcome = _score_mentions(documents, predicted, untyped=untyped)
     elif found.task == "relation":

@@ -126,7 +126,7 @@ def evaluate(
         documents = found.read(split, whole=not in_part)
     if untyped:
         documents = ner.with_type(documents, "")
-    golden = found.golden() if split == "test" else None
+    golden = found.golden(split)
     _check_head(source, kind, found.task)
     if calibrate:
         _check_calibrated(source, model, found, split, seen, untyped=untyped)
