@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import TrainerState
 
 from compactbio import recipes
 from compactbio.errors import UserError
-from compactbio.training import run_folder
+from compactbio.training import reporting, run_folder
 from compactbio.training.finetuning import finetune
 from compactbio.training.pretraining import train
 from conftest import SMALL, TINY
@@ -195,6 +196,54 @@ def test_a_record_of_a_run_that_is_damaged_is_a_sentence(content, runs, tmp_path
     (out / "run.json").write_bytes(content)
     with pytest.raises(UserError, match=r"run\.json is not a record of compactbio"):
         run_folder.begin(out, known, resume=True)
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"\xff\xfe{", b'{"note": "caf\xc3', b"\0\0", b"5\n", b'{"loss": 1}\n', b'{"step": null}\n', b"[" * 9999]
+)
+def test_metrics_are_read_up_to_a_line_that_is_damaged(damaged, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 2.5}\n' + damaged + b'\n{"step": 3}\n')
+    reporting.Metrics(path).on_train_begin(None, TrainerState(global_step=2), None)
+    assert path.read_text() == '{"step": 1, "loss": 2.5}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("checkpoints", "folder"), ("tensorboard", "folder"), ("metrics.jsonl", "file"), ("model.safetensors", "file")],
+)
+def test_a_file_in_the_place_of_a_folder_or_the_other_way_round_is_named(name, kind, tmp_path):
+    run_folder.begin(tmp_path, {"seed": 0}, resume=False)
+    (tmp_path / "checkpoints").mkdir()
+    place = tmp_path / name
+    if kind == "file":
+        place.mkdir()
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+        place.write_text("")
+    with pytest.raises(UserError, match=f"{name} is not a {kind}, which a run writes there"):
+        run_folder.begin(tmp_path, {"seed": 0}, resume=True)
+
+
+def test_a_finished_run_whose_model_is_damaged_is_not_called_finished(tmp_path):
+    def begun():
+        return run_folder.begin(tmp_path, {"seed": 0}, resume=False)
+
+    begun()
+    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
+    config.write_text("{}")
+    save_file({"weight": torch.zeros(8)}, weights)
+    run_folder.finish(tmp_path, {"seed": 0}, {"step": 1})
+    assert begun().result == {"step": 1, "state": "already finished", "out": str(tmp_path)}
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"model\.safetensors is cut off or damaged.*delete this folder"):
+        begun()
+    weights.unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors is missing"):
+        begun()
+    config.write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is missing or damaged"):
+        begun()
 
 
 def test_refused_checkpoints_are_not_counted_as_the_newest_when_old_ones_are_deleted(runs, tmp_path):

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from compactbio.comparison import runs
+from compactbio.comparison.suite import load as load_suite
+from compactbio.comparison.table import build
 from compactbio.deploy import profile
 from conftest import one_sentence
 from interruptions import stopping_at
@@ -112,6 +114,24 @@ def test_a_model_that_cannot_be_read_is_reported_and_its_speed_named_as_not_meas
     shutil.copy(suite.parent / "small" / "model.safetensors", weights)
     status, _, messages = cli("compare", tmp_path / "suite.yaml", "--out", tmp_path / "table")
     assert status == 0 and "failed" not in messages, messages
+
+
+def test_the_score_of_a_model_that_is_damaged_since_is_kept_and_that_is_said(suite, tmp_path):
+    content = yaml.safe_load(suite.read_text())
+    content |= {"models": {"small": str(suite.parent / "small")}, "teacher": "small"}
+    content |= {"data": {"pairs": str(suite.parent / "pairs" / "1")}, "settings": {"epochs": 1, "max_length": 32}}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content))
+    one, out = load_suite(tmp_path / "suite.yaml"), tmp_path / "table"
+    (before,) = runs.run_suite(one, out, report=lambda _: None)
+    (weights,) = out.glob("runs/*/seed-0/model/model.safetensors")
+    whole = weights.read_bytes()
+    weights.unlink()
+    note = "The score of small, seed 0, is kept, but its model is damaged (model.safetensors is missing)."
+    for found in (*runs.run_suite(one, out, report=lambda _: None), *runs.kept_runs(one, out)):
+        assert (found.state, found.main, found.scored["notes"][-1]) == ("done", before.main, note)
+    assert build([found], "small", None).columns[0].notes[-1] == note
+    weights.write_bytes(whole)
+    assert runs.kept_runs(one, out) == [before]
 
 
 @pytest.mark.slow

@@ -165,6 +165,24 @@ def test_documents_of_test_and_devel_are_left_out_by_id_and_by_text(tagger, star
     assert finetune(data, start, tmp_path / "all", **trained).unlabelled["excluded by text"] == 6
 
 
+def test_texts_that_enter_the_test_split_are_not_trained_on_unseen(tagger, start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    texts = ["the dose of insulin was in the study", "the daily dose of aspirin was in the group"]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    given = {"teachers": [tagger], "unlabelled": [tmp_path / "texts.txt"], "overrides": QUICK}
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):  # after the teachers
+        patched.setattr("compactbio.training.engine.fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        finetune(data, start, tmp_path / "out", **given)
+    with (data / "test.tsv").open("a") as file:
+        file.write("\n" + "".join(f"{word}\tO\n" for word in texts[0].split()))
+    found = finetune(data, start, tmp_path / "out", **given)
+    assert found.unlabelled["used"] == found.unlabelled["rows"] == 1
+    with (data / "test.tsv").open("a") as file:
+        file.write("\n" + "".join(f"{word}\tO\n" for word in texts[1].split()))
+    with pytest.raises(UserError, match="another test or devel split"):
+        finetune(data, start, tmp_path / "out", **given)
+
+
 def test_what_is_held_out_is_known_by_id_text_and_long_sentences():
     long = "Mutations of the p53 gene were found in human and mouse cells."
     known = HeldOut.of("ner", [Document("12345", f"{long} Methods ."), Document("3", "A dose", tokenised=True)])

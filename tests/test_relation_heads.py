@@ -85,6 +85,22 @@ def test_where_no_output_is_likely_there_is_no_relation(model):
     assert not any(found)
 
 
+@pytest.mark.parametrize(
+    ("labels", "gold", "none"),
+    [(["binds", "treats"], "none", "no relation"), (["CPR:3", "CPR:4", "CPR:5"], "CPR:false", "false")],
+)
+def test_outputs_for_themselves_are_right_where_none_is_likely_and_there_is_no_relation(
+    model, labels, gold, none, tmp_path
+):
+    shown = [labels[0], gold, labels[1], gold]
+    lines = [f"{i}\tthe @GENE$ {label} @DISEASE$ .\t{label}" for i, label in enumerate(shown)]
+    (tmp_path / "test.tsv").write_text("index\tsentence\tlabel\n" + "\n".join(lines) + "\n")
+    folder = model(labels, bias=-100.0, problem_type="multi_label_classification")
+    found = evaluate(str(folder), tmp_path / "test.tsv").outcome
+    assert found.scores["accuracy"] == 0.5 and found.scheme["negative"] == [none]
+    assert found.errors == {"missed": 2} and not any("does not have" in note for note in found.notes)
+
+
 def test_a_single_output_is_scored_as_the_class_1_of_gad(model, tmp_path):
     data = relation_folder(tmp_path / "gad", {"train": 10, "test": 30})
     always = evaluate(str(model(["LABEL_0"], bias=100.0)), data).outcome.scores

@@ -85,6 +85,27 @@ def test_wrong_offsets_in_the_training_data_are_counted_and_shown(cli, start, tm
     )
 
 
+def _bioasq(kind, answers):
+    asked = [
+        {"id": f"{i:024x}", "type": kind, "body": f"the drug {i}", "snippets": [{"text": "the aspirin"}]}
+        | {"exact_answer": answers} for i in range(4)
+    ]  # fmt: skip
+    return {"questions": asked}
+
+
+def test_questions_that_cannot_be_scored_are_refused_before_training(cli, start, tmp_path):
+    data = tmp_path / "made"
+    data.mkdir()
+    (data / "train.json").write_text(json.dumps(_bioasq("factoid", [["aspirin"]])))
+    blank = {"context": "the aspirin", "qas": [{"id": "x", "question": "the drug", "answers": []}]}
+    squad = {"version": "1", "data": [{"title": "t", "paragraphs": [blank]}]}
+    for devel in (squad, _bioasq("list", [["aspirin"]]), _bioasq("factoid", [])):
+        (data / "devel.json").write_text(json.dumps(devel))
+        refused = cli("finetune", data, "--model", start, "--out", tmp_path / "out", "--set", "epochs=1")
+        one_sentence(refused, "made: its devel split has no factoid question with an answer", "leave this split out")
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_submission_without_all_questions(cli, tmp_path):
     data = qa_folder(tmp_path / "made", {"train": 2, "devel": 2, "test": 4})
     asked = json.loads((data / "golden.json").read_text())["questions"]
@@ -197,7 +218,15 @@ def test_a_suite_that_names_what_is_not_there_is_refused_before_the_first_run(cl
     (relations / "dev.tsv").unlink()
     unanswered = qa_folder(tmp_path / "unanswered", SIZES)
     (unanswered / "golden.json").unlink()
-    relations, unanswered = str(relations), str(unanswered)
+    foreign = qa_folder(tmp_path / "foreign", SIZES)
+    golden = json.loads((foreign / "golden.json").read_text())
+    (foreign / "golden.json").write_text(
+        json.dumps({"questions": [{**one, "id": f"9{one['id']}"} for one in golden["questions"]]})
+    )
+    listed = qa_folder(tmp_path / "listed", SIZES)
+    golden["questions"] = [{**one, "type": "list"} for one in golden["questions"]]
+    (listed / "golden.json").write_text(json.dumps(golden))
+    relations, unanswered, foreign, listed = map(str, (relations, unanswered, foreign, listed))
     cases = [
         ({"models": models, "data": {"x": data, "y": str(tmp_path / "gone")}}, ["data.y", "gone"]),
         ({"models": {**models, "b": "./gone"}, "data": {"x": data}}, ["models.b", "gone"]),
@@ -206,7 +235,15 @@ def test_a_suite_that_names_what_is_not_there_is_refused_before_the_first_run(cl
         ({"models": models, "data": {"x": data}, "sedes": [1]}, ["sedes", "seeds"]),
         ({"models": models, "data": {"x": data}, "settings": {"seed": 3}}, ["the suite", "under seeds"]),
         ({"models": models, "data": {"x": relations}, "train_on": "train+devel"}, ["x", "no devel file"]),
-        ({"models": models, "data": {"x": unanswered}}, ["x", "no answers", "gold"]),
+        (
+            {"models": models, "data": {"x": unanswered}},
+            ["x", "test split", "no factoid question with an answer", "gold"],
+        ),
+        ({"models": models, "data": {"x": foreign}}, ["No question of the gold file is in the data"]),
+        (
+            {"models": models, "data": {"x": listed}},
+            ["x: its gold file", "golden.json has no factoid question with an answer"],
+        ),
     ]
     for suite, parts in cases:
         done = cli("compare", _suite(tmp_path / "suites", **suite), "--out", tmp_path / "table")

@@ -108,6 +108,12 @@ def test_mentions_survive_tags_and_back():
     assert found == set(document.spans)
 
 
+def test_tags_of_other_words_than_a_sentence_has_are_refused():
+    (sentence,) = ner.split([Document("1", "IL-2 rises")])
+    with pytest.raises(ValueError, match="4 words has 2 tags"):
+        ner.spans(sentence, ["B", "O"])
+
+
 def _tokenised(text, tags):
     own = words(Document("x", text, tokenised=True))
     spans = tuple(Span(own[a][0], own[b - 1][1], kind) for a, b, kind in chunks(tags))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from compactbio import Annotator, formats
 from compactbio.documents import Document
 from compactbio.documents.words import joined_signs, visible, words
+from compactbio.evaluation.predictions import write
 from compactbio.evaluation.scoring import evaluate
 from compactbio.training.finetuning import finetune
 from task_data import FILL, start_folder
@@ -112,6 +113,16 @@ def test_raw_text_is_cut_as_the_training_data_were(cut_by_blanks):
     assert scores.main > 0.9 and sum(right) / len(right) >= scores.main
     raw = [replace(document, tokenised=False) for document in documents]
     assert evaluate_raw(tagger, raw) == scores.main
+
+
+def test_written_predictions_for_raw_text_have_the_offsets_of_the_models_words(cut_by_blanks, tmp_path):
+    tagger, data = cut_by_blanks
+    raw = [replace(document, tokenised=False) for document in formats.read(data / "test.tsv")]
+    formats.write(raw, tmp_path / "raw.jsonl", "jsonl")
+    write(evaluate(str(tagger), tmp_path / "raw.jsonl"), tmp_path / "found.jsonl")
+    found = Annotator.from_pretrained(tagger)([document.text for document in raw])
+    written = [[(s.start, s.end) for s in document.spans] for document in formats.read(tmp_path / "found.jsonl")]
+    assert written == [[(e.start, e.end) for e in own] for own in found] and any(written)
 
 
 def evaluate_raw(tagger, documents):

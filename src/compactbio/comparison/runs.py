@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +61,10 @@ class _Planned:
         return Run(self.model, self.name, self.seed, self.fold, state, error, evaluation, calibration)
 
     def finished(self) -> Run | None:
-        """The kept result, where it is of the model and the test data as they are now."""
+        """The kept result, where it is of the model and the test data as they are now.
+
+        A model that is damaged since keeps its result, with a note.
+        """
         try:
             record = read_json(self.folder / EVALUATION)
         except (OSError, ValueError):
@@ -69,9 +72,14 @@ class _Planned:
         if not isinstance(record, dict) or not record.keys() >= _KEYS:
             return None
         digests = _find(self.data, self.fold, self.name).digests
-        scored = (record["model"]["sha256"], record["data"]["sha256"], record["data"].get("gold_sha256"))
-        now = (loading.find(self.trained).digest, digests["test"], digests.get("gold"))
-        return self.result("done", evaluation=record) if scored == now else None
+        if (record["data"]["sha256"], record["data"].get("gold_sha256")) != (digests["test"], digests.get("gold")):
+            return None
+        if lost := run_folder.damage(self.trained):
+            run = self.result("done", evaluation=record)
+            note = f"The score of {run.model}, {run.label}, is kept, but its model is damaged ({lost})."
+            return replace(run, evaluation={**record, "notes": [*record["notes"], note]})
+        same = record["model"]["sha256"] == loading.find(self.trained).digest
+        return self.result("done", evaluation=record) if same else None
 
     def unfinished(self) -> Run:
         failure = self.folder / FAILURE
@@ -232,6 +240,8 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
     try:
         begun = run_folder.record(planned.trained)
         if begun is not None:
+            if begun["result"] is not None and run_folder.damage(planned.trained) and (kept := planned.finished()):
+                return kept
             # It may have been begun on another machine: it keeps its precision and batch size.
             precision, tokens = begun["identity"]["precision"], begun["identity"]["tokens_per_batch"]
         common: dict[str, Any] = {

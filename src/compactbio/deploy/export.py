@@ -260,9 +260,10 @@ def _part(source: loading.Source, task: str, found: Data, split: Split | None) -
             setting="split" if split else "data",
         )
     documents = found.read(chosen, whole=not in_part)
+    found.check_answers(documents, chosen)
     labels = TASKS[task].model_labels(source.config, source.name, documents)
     encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, scoring.settings_of(source, task))
-    golden = found.golden() if chosen == "test" else None
+    golden = found.golden(chosen)
     described = scoring.described(found, chosen, documents, whole=found.single and not in_part)
     return _Part(documents, encoded, labels, scoring.counted_types(found, documents, labels), golden, described)
 

@@ -67,7 +67,8 @@ def evaluate_file(
     check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=True)
-    golden = found.golden() if split == "test" else None
+    golden = found.golden(split)
+    found.check_answers(documents, split)
     if found.task == "ner":
         outcome = _score_mentions(documents, predicted, untyped=untyped)
     elif found.task == "relation":
@@ -227,6 +228,6 @@ def write(evaluation: Evaluation, path: str | Path) -> None:
         # All questions of the gold: the official evaluator stops at one without an entry.
         write_answers(path, ranked, evaluation.golden or qa.questions(documents))
     else:
-        found = ner.document_spans(documents, ner.split(documents), predictions)
+        found = ner.document_spans(documents, evaluation.sentences, predictions)
         annotated = (replace(d, spans=tuple(s), relations=()) for d, s in zip(documents, found, strict=True))
         formats.write(annotated, path, _FORMATS[path.suffix.lower()])

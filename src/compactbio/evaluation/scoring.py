@@ -50,6 +50,7 @@ class Evaluation:
         train_on: likewise, the splits that it was trained on.
         golden: QA answers that are not in the documents.
         predictions: the model's, as of the task; None for another system's.
+        sentences: those that the predictions are the tags of (NER).
     """
 
     task: str
@@ -63,6 +64,7 @@ class Evaluation:
     train_on: str | None = None
     golden: Mapping[str, Question] | None = None
     predictions: Any = None
+    sentences: Sequence[ner.Sentence] = ()
 
     def record(self) -> dict[str, Any]:
         """As a JSON value, the main scores at its top level too."""
@@ -124,7 +126,7 @@ def evaluate(
         documents = found.read(split, whole=not in_part)
     if untyped:
         documents = ner.with_type(documents, "")
-    golden = found.golden() if split == "test" else None
+    golden = found.golden(split)
     _check_head(source, kind, found.task)
     if calibrate:
         _check_calibrated(source, model, found, split, seen, untyped=untyped)
@@ -143,7 +145,6 @@ def evaluate(
         logits, found.task, documents, encoded, labels, source.config, protocol=protocol, golden=golden, types=types
     )
     about = described(found, split, documents, whole=found.single and not in_part)
-
     notes = [*outcome.notes, *left_out]
     if found.task == "ner":
         notes += _notes_on_types(source.config, encoded, logits, labels, types)
@@ -170,6 +171,7 @@ def evaluate(
         documents=documents,
         golden=golden,
         predictions=predictions,
+        sentences=encoded.sentences if found.task == "ner" else (),
     )
 
 
@@ -342,8 +344,7 @@ def _notes_on_types(
     """Sentences on types of a model that the data are not labelled for, or do not tell apart."""
     if types is not None and (foreign := _kinds(labels) - types):
         mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(config))
-        number = sum(span.type in foreign for _, span in mentions.places)
-        if number:
+        if number := sum(span.type in foreign for _, span in mentions.places):
             yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
     own = _kinds(ner_encoding.model_labels(config, ""))
     if len(own) > 1 and _kinds(labels) == {""}:

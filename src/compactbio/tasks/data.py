@@ -111,18 +111,21 @@ class Data:
             )
         return ner.with_type(documents, kind)
 
-    def golden(self) -> dict[str, Question] | None:
-        """The answers of a test split that are in a file of their own, by question."""
-        return read_questions(self.gold) if self.gold else None
+    def golden(self, split: Split) -> dict[str, Question] | None:
+        """The answers of a split that are in a file of their own, by question; None but for a test split."""
+        return read_questions(self.gold) if self.gold and split == "test" else None
 
     def check_answers(self, documents: Sequence[Document], split: Split) -> None:
-        """Raise UserError where the questions of a split have no answers to compare with."""
-        answered = any(question.answers for document in documents for question in document.questions)
-        if self.task == "qa" and not answered and not (self.gold and split == "test"):
-            raise UserError(
-                f"{self.name}: its {split} questions have no answers to compare with; put BioASQ's golden file (with "
-                "'golden' in its name) into the folder, or name it as gold."
-            )
+        """Raise UserError where no factoid question of a split has an answer to compare with (QA)."""
+        golden = self.golden(split)
+        if self.task != "qa" or qa.answered(qa.questions(documents), golden):
+            return
+        place, fix = f"{split} split", "correct it, or leave this split out"
+        if golden is not None:
+            place, fix = f"gold file {self.gold}", "give that of this test set"
+        elif split == "test":
+            fix = "put BioASQ's golden file (with 'golden' in its name) into the folder, or name it as gold"
+        raise UserError(f"{self.name}: its {place} has no factoid question with an answer to score; {fix}.")
 
 
 def find(

@@ -62,7 +62,12 @@ def tags(sentence: Sentence, spans: Sequence[Span]) -> list[str]:
 
 
 def spans(sentence: Sentence, predicted: Sequence[str]) -> list[Span]:
-    """The mentions that a sentence's tags stand for, by conlleval's rules, as offsets into its document."""
+    """The mentions that a sentence's tags stand for, by conlleval's rules, as offsets into its document.
+
+    Raises ValueError where there is not one tag per word.
+    """
+    if len(predicted) != len(sentence.words):
+        raise ValueError(f"A sentence of {len(sentence.words)} words has {len(predicted)} tags; give one per word.")
     return [
         Span(sentence.words[start][0], sentence.words[end - 1][1], kind) for start, end, kind in chunks(list(predicted))
     ]

@@ -190,7 +190,7 @@ def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np
 def _folds(units: Units) -> list[NDArray[np.float64]]:
     folds = [units] if isinstance(units, np.ndarray) else list(units)
     if not folds or any(fold.shape[1] == 0 for fold in folds):
-        raise UserError("The test set holds nothing to score; check that it is the right file.")
+        raise UserError("The data hold nothing to score; check that they are the right file.")
     return folds
 
 

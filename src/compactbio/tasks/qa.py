@@ -87,10 +87,8 @@ def outcome(
     from all their snippets. Raises UserError where it shares no question with the documents.
     """
     found = questions(documents)
-    if golden is not None and found.keys().isdisjoint(golden):
-        raise UserError("No question of the gold file is in the data: give the gold file of the same test batch.")
-    gold = dict(golden) if golden is not None else found
-    scored = {key: question for key, question in gold.items() if question.kind == "factoid" and question.answers}
+    gold = found if golden is None else golden
+    scored = answered(found, golden)
     texts = {key: [text for text, _ in predictions.get(key, ())] for key in scored}
     ranks = {key: _rank(question.answers, texts[key]) for key, question in scored.items()}
     return Outcome(
@@ -101,6 +99,17 @@ def outcome(
         mistakes=tuple(_mistake(scored[key], texts[key], rank) for key, rank in ranks.items() if rank != 1),
         notes=_notes(found, gold, scored),
     )
+
+
+def answered(found: Mapping[str, Question], golden: Mapping[str, Question] | None = None) -> dict[str, Question]:
+    """The questions that are scored, the factoid ones with an answer: of `golden`, or of the data's own `found`.
+
+    Raises UserError where `golden` shares no question with the data.
+    """
+    if golden is not None and found.keys().isdisjoint(golden):
+        raise UserError("No question of the gold file is in the data: give the gold file of the same test batch.")
+    gold = found if golden is None else golden
+    return {key: question for key, question in gold.items() if question.kind == "factoid" and question.answers}
 
 
 def _rank(gold: Sequence[Answer], predicted: Sequence[Answer]) -> int:

@@ -31,7 +31,7 @@ class Task:
         none for QA. Raises UserError where its configuration does not name them, or the documents have none of them.
     encode: documents to rows; the result has `.rows`, and in `.notes` sentences on what had to be cut.
     decode: the logits of the rows to predictions.
-    outcome: predictions to scores, by a protocol; the last argument are QA answers that are not in the documents.
+    outcome: predictions to scores, by a protocol, with QA answers that are not in the documents.
     """
 
     auto: Any
@@ -40,7 +40,9 @@ class Task:
     protocol: str
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
     decode: Callable[[Sequence[Document], Any, Logits, Sequence[str], PretrainedConfig], Any]
-    outcome: Callable[[Sequence[Document], Any, Any, Sequence[str], str, Mapping[str, Question] | None], Outcome]
+    outcome: Callable[
+        [Sequence[Document], Any, Any, Sequence[str], str, Mapping[str, Question] | None, PretrainedConfig], Outcome
+    ]
     labels: Callable[[Sequence[Document], Settings], list[str]] = lambda documents, settings: []
     scheme: Callable[[Sequence[Document], Settings], Scheme | None] = lambda documents, settings: None
     model_labels: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]] = lambda config, name, documents: []
@@ -64,7 +66,7 @@ TASKS = {
         decode=lambda documents, encoded, logits, labels, config: ner_encoding.decode_as(
             encoded, logits, ner_encoding.model_labels(config, ""), labels, valid=trained_on_iob2(config)
         ),
-        outcome=lambda documents, encoded, predictions, labels, protocol, golden: ner_encoding.outcome(
+        outcome=lambda documents, encoded, predictions, labels, protocol, golden, config: ner_encoding.outcome(
             documents, encoded, predictions, labels, protocol
         ),
     ),
@@ -86,8 +88,8 @@ TASKS = {
         decode=lambda documents, encoded, logits, labels, config: relation.decode(
             np.stack(logits), labels, encoded.scheme, independent=has_independent_outputs(config)
         ),
-        outcome=lambda documents, encoded, predictions, labels, protocol, golden: relation.outcome(
-            documents, predictions, encoded.scheme
+        outcome=lambda documents, encoded, predictions, labels, protocol, golden, config: relation.outcome(
+            documents, predictions, relation.scheme_scored(encoded.scheme, config)
         ),
     ),
     "qa": Task(
@@ -99,7 +101,7 @@ TASKS = {
             documents, tokenizer, settings.max_length, settings.stride
         ),
         decode=lambda documents, encoded, logits, labels, config: qa.decode(encoded, logits, documents),
-        outcome=lambda documents, encoded, predictions, labels, protocol, golden: qa.outcome(
+        outcome=lambda documents, encoded, predictions, labels, protocol, golden, config: qa.outcome(
             documents, predictions, golden
         ),
     ),
@@ -127,5 +129,5 @@ def score(
     predictions = kind.decode(documents, encoded, logits, labels, config)
     if types is not None:
         predictions = ner_encoding.only_types(predictions, types)
-    outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden)
+    outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden, config)
     return predictions, replace(outcome, notes=(*outcome.notes, *encoded.notes))

@@ -15,7 +15,7 @@ from compactbio.modeling.packing import NO_LABEL, Row, softmax
 from compactbio.modeling.tokenizers import WordPieces, template, word_pieces
 from compactbio.tasks.outcome import Mistake, Outcome, counted, listed, rates
 from compactbio.tasks.relation_classes import Scheme, looks_negative, scheme
-from compactbio.tasks.settings import Settings, named_labels, stored_settings
+from compactbio.tasks.settings import Settings, has_independent_outputs, named_labels, stored_settings
 
 __all__ = ["Scheme", "label_of", "outcome", "scheme", "score"]
 
@@ -40,6 +40,14 @@ def scheme_of(documents: Sequence[Document], settings: Settings) -> Scheme:
     return scheme(map(label_of, documents), settings.negative, settings.scheme)
 
 
+def scheme_scored(own: Scheme, config: PretrainedConfig) -> Scheme:
+    """The scheme that a model is scored by: its own, with a class of no relation where its outputs are independent and
+    none is that class, as none of them may be likely."""
+    if own.negative is not None or not has_independent_outputs(config):
+        return own
+    return scheme([*own.classes, NO_RELATION], [NO_RELATION], own.memory()["scheme"])
+
+
 def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Document] = ()) -> list[str]:
     """The classes of a model by id; of a single output the second of two, the first being no relation.
 
@@ -58,7 +66,7 @@ def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Docume
     if not wanted or (wanted <= {"0", "1"} and labels == ["0", "1"]):
         return labels
     stored = stored_settings(config, "relation")
-    classes = scheme(labels, stored.get("negative"), stored.get("scheme"))
+    classes = scheme_scored(scheme(labels, stored.get("negative"), stored.get("scheme")), config)
     known = {classes.find(label) for label in wanted} - {None}
     if not known or (known <= set(classes.negatives) and len(wanted) > len(known)):
         raise UserError(

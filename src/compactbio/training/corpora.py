@@ -124,6 +124,8 @@ def read(
 def _read(data: Data, train_on: str) -> Corpus:
     train = data.read("train") + (data.read("devel") if train_on == "train+devel" else [])
     devel = data.read("devel") if train_on == "train" and "devel" in data.files else []
+    if devel:
+        data.check_answers(devel, "devel")
     return Corpus(data, tuple(train), tuple(devel), _types((*train, *devel)))
 
 

@@ -59,6 +59,7 @@ def search(
         raise UserError(f"{out} holds no search to resume: begin one without resuming.", setting="resume")
     with run_folder.held(out):
         if _finished(out, wanted):
+            run_folder.check_model(out)
             return Finetuned(**{**_record(out)["result"], "state": "already finished", "out": str(out)})
         trials: list[tuple[dict[str, Any], Finetuned]] = []
         for values in product(*grid.values()):

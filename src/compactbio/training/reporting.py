@@ -18,6 +18,7 @@ from compactbio.files import write_text
 from compactbio.progress import time_left
 
 METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]
@@ -53,15 +54,18 @@ class Metrics(Reporter):
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The lines of a `metrics.jsonl`; a last line that a kill cut off is passed over."""
+    """The lines of a `metrics.jsonl`, up to the first that a kill cut off or that is damaged otherwise."""
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            break
+        lines.append(line)
     return lines
 
 
@@ -133,7 +137,7 @@ def reporters(out: Path, label: str) -> Iterator[list[Reporter]]:
     """What reports on a run into its folder, closed afterwards; TensorBoard only where it is installed."""
     found: list[Reporter] = [Metrics(out / METRICS), Bar(label)]
     if find_spec("tensorboard"):
-        found.append(TensorBoard(out / "tensorboard"))
+        found.append(TensorBoard(out / TENSORBOARD))
     elif PartialState().is_main_process:
         sys.stderr.write("No TensorBoard curves, metrics.jsonl has them: pip install 'compactbio[tensorboard]'\n")
     try:

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple, TypeVar
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import atomic_folder, file_digest, locked, read_json, recover, refuse_foreign, write_json
-from compactbio.modeling import hardware
-from compactbio.training.reporting import METRICS
+from compactbio.modeling import hardware, loading
+from compactbio.training.reporting import METRICS, TENSORBOARD
 
 RUN = "run.json"
 CHECKPOINTS = "checkpoints"
@@ -26,7 +27,7 @@ BEST = "best"
 _SEAL = "complete.json"
 _WEIGHTS = "model.safetensors"
 _STATE = (_WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json")
-_NOT_PUBLISHED = (f"{CHECKPOINTS}/*", "tensorboard/*", ".*")
+_NOT_PUBLISHED = (f"{CHECKPOINTS}/*", f"{TENSORBOARD}/*", ".*")
 
 T = TypeVar("T")
 
@@ -55,8 +56,8 @@ def open_run(out: Path, inputs: dict[str, Any], *, resume: bool) -> Iterator[Beg
 def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
     """Begin the run in `out`, or resume it; `inputs`, a JSON value, must be the same for a run to be resumed.
 
-    Raises UserError where the folder holds another run, this one unfinished without `resume`, no run to resume, no
-    complete checkpoint, or something else.
+    Raises UserError where the folder holds another run, this one unfinished without `resume` or finished with a model
+    that is damaged, no run to resume, no complete checkpoint, or something else.
     """
     known = record(out)
     if known is None:
@@ -73,11 +74,13 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
                 setting="out",
             )
         if known["result"] is not None:
+            check_model(out)
             return Begun({**known["result"], "state": "already finished", "out": str(out)})
         if not resume:
             raise UserError(
                 f"{out} holds this run unfinished: resume it, or choose another output folder.", setting="resume"
             )
+        _check_places(out)
         checkpoint, passed_over = newest(out / CHECKPOINTS, processes().num_processes)
         sys.stderr.writelines(f"{out}: {note}\n" for note in passed_over)
         notes = tuple(dict.fromkeys([*known.get("notes", ()), *passed_over]))
@@ -87,6 +90,43 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
     # A run that was refused before its first step can be begun again, with other inputs too.
     write_json(out / RUN, {"identity": inputs, "result": None})
     return Begun(None)
+
+
+def _check_places(out: Path) -> None:
+    """Raise UserError where a file is in the place of a folder that a run writes, or a folder in that of a file."""
+    for name, kind in {CHECKPOINTS: "folder", TENSORBOARD: "folder", METRICS: "file", _WEIGHTS: "file"}.items():
+        place = out / name
+        if place.exists() and place.is_dir() != (kind == "folder"):
+            raise UserError(f"{place} is not a {kind}, which a run writes there: move it away.")
+
+
+def check_model(out: Path) -> None:
+    """Raise UserError where the model of a finished run is damaged, as of `damage`."""
+    if lost := damage(out):
+        raise UserError(
+            f"{out} holds this run finished, but its model is damaged ({lost}): delete this folder to run it again, or "
+            "choose another output folder.",
+            setting="out",
+        )
+
+
+def damage(out: Path) -> str | None:
+    """What is wrong with the model of a finished run, None where its files are there in their full length."""
+    try:
+        read_json(out / "config.json")
+    except (OSError, ValueError):
+        return "config.json is missing or damaged"
+    weights = loading.weights_in(out)
+    if not weights:
+        return f"{_WEIGHTS} is missing"
+    for file in weights:
+        try:
+            # Only the header is read, which says how long the file is.
+            if file.suffix == ".safetensors":
+                safe_open(file, framework="pt")
+        except (OSError, SafetensorError):
+            return f"{file.name} is cut off or damaged"
+    return None
 
 
 def finish(out: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:

@@ -60,7 +60,10 @@ class Teaching:
 
     def record(self) -> dict[str, Any]:
         """What they are, for the record of a run."""
-        return {"teachers": [teacher.record() for teacher in self.teachers], "unlabelled": self.digests or None}
+        # What is held out decides which of the texts are learned from.
+        held_out = {"test_or_devel_split": self.texts.held_out.digest} if self.texts else {}
+        teachers = [teacher.record() for teacher in self.teachers]
+        return {"teachers": teachers, "unlabelled": self.digests or None, **held_out}
 
     def check_workers(self) -> None:
         """Raise UserError for workers or a cluster that have nothing to compute, or share it with other processes."""

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from compactbio import formats
 from compactbio.documents import Document
 from compactbio.documents.words import has_surrogates, sentences, without_surrogates
 from compactbio.errors import UserError
+from compactbio.files import value_digest
 from compactbio.modeling.packing import NO_LABEL, Row, SoftLabels
 from compactbio.tasks import units
 from compactbio.tasks.settings import Settings
@@ -40,6 +42,12 @@ class HeldOut:
             frozenset(name for document in documents for name in _names(task, document)),
             frozenset(text for document in documents for text in _texts(document)),
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """A fingerprint of what is known."""
+        # In ASCII, as half a surrogate pair cannot be encoded.
+        return value_digest([sorted(map(ascii, known)) for known in (self.ids, self.texts)])
 
     def why(self, task: str, document: Document) -> str:
         """Why a document is one of them, "id" or "text"; "" where it is not."""
