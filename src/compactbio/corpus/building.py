@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from compactbio.corpus import citation_rows
 from compactbio.corpus.citation_rows import Overflow, RowSettings, Source, TokenisedSource, fingerprint
 from compactbio.corpus.deduplication import Selection
-from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, manifest
+from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, check_shards, manifest
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError
 from compactbio.files import locked, read_json, refuse_foreign, value_digest, write_json
@@ -215,6 +215,7 @@ def _finished(digest: str, job: _Job) -> dict[str, Any]:
     if job.strict and record["failed_sources"]:
         first = record["failed_sources"][0]
         raise UserError(f"{first['name']}: {first['reason']}.")
+    check_shards(job.out, record, job.listener)
     shutil.rmtree(job.folder, ignore_errors=True)
     job.listener.note(f"{job.out}: this corpus is already built; nothing to do.")
     return record
