@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,23 @@ def test_a_stopped_run_resumes_behind_the_files_and_parts_that_are_finished(tagg
     assert any(note.startswith("resuming: ") for note in listener.notes)
     assert listener.counts[-1] == (300, 300) and not made.exists()
     assert stopped.read_bytes() == straight.read_bytes()
+
+
+def test_an_output_of_another_tokenizer_is_not_taken_and_old_records_name_none(tagger, tmp_path):
+    model, out = Path(shutil.copytree(tagger, tmp_path / "tagger")), tmp_path / "out.jsonl"
+    source = lines(tmp_path / "in.jsonl", ["Aspirin", "insulin"])
+
+    def annotated():
+        return annotate_files(source, out, models=model, runtime="torch-fp32", workers=1).state
+
+    assert [annotated(), annotated()] == ["finished", "already finished"]
+    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": false}')
+    with pytest.raises(UserError, match=r"out\.jsonl exists and is not the output of this run"):
+        annotated()
+    record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
+    del record["identity"]["tokenizers"]
+    (tmp_path / "out.jsonl.run.json").write_text(json.dumps(record))
+    assert annotated() == "already finished"
 
 
 def test_a_run_that_died_after_its_output_was_written_ends_when_it_is_run_again(cli, tagger, tmp_path):

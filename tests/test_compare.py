@@ -11,6 +11,8 @@ from compactbio.comparison import runs
 from compactbio.comparison.suite import load as load_suite
 from compactbio.comparison.table import build
 from compactbio.deploy import profile
+from compactbio.errors import UserError
+from compactbio.training.finetuning import collect
 from conftest import one_sentence
 from interruptions import stopping_at
 from task_data import ner_folder, relation_folder, start_folder
@@ -173,6 +175,24 @@ def test_an_error_names_no_option_that_the_command_does_not_have(cli, suite, tmp
     failed = cli("compare", other, "--out", tmp_path / "out")
     one_sentence(failed, "'docx' is not a format")
     assert "option" not in failed[2]
+
+
+def test_a_run_of_another_tokenizer_is_refused_and_old_records_name_none(suite, tokenizer_folder, tmp_path):
+    model = start_folder(tmp_path / "small", tokenizer_folder, 1)
+    content = {"models": {"small": str(model)}, "data": {"tags": str(suite.parent / "tags")}, "seeds": [0]}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(content | {"settings": {"epochs": 1, "max_length": 32}}))
+    one, out = load_suite(tmp_path / "one.yaml"), tmp_path / "table"
+    (planned,) = runs._planned(one, out)
+    made = collect(suite.parent / "tags", model, name="tags", overrides={"epochs": 1, "max_length": 32})
+    planned.trained.mkdir(parents=True)
+    (planned.trained / "run.json").write_text(json.dumps({"identity": made.record(), "result": {}}))
+    runs.check(one, out)
+    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": false}')
+    with pytest.raises(UserError, match="holds a run of small on tags with other tokenizer than the suite says"):
+        runs.check(one, out)
+    identity = {key: value for key, value in made.record().items() if key != "tokenizer"}
+    (planned.trained / "run.json").write_text(json.dumps({"identity": identity, "result": {}}))
+    runs.check(one, out)
 
 
 def test_what_no_run_could_use_is_refused_before_the_first(cli, suite, tmp_path):

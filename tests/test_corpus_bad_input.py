@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import BertTokenizerFast
 from typer.testing import CliRunner
@@ -21,7 +22,9 @@ import forked
 from citation_files import abstracts, article_set, digests, json_lines, record, rows, write
 from compactbio import corpus
 from compactbio.cli.corpus import app
+from compactbio.corpus import reading
 from compactbio.errors import UserError
+from compactbio.files import file_digest
 from compactbio.processes import unordered_results
 from conftest import one_sentence
 from interruptions import Interrupt, Notes, wait_for_end
@@ -229,6 +232,59 @@ def test_a_folder_that_is_not_a_corpus_cannot_be_opened(tmp_path, good, tokenize
         write(tmp_path / "out" / "manifest.json", text)
         with pytest.raises(UserError, match=r"not a .*manifest"):
             corpus.tokenizer(tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", [b"\x08\x00" * 8, b"\xff" * 16])
+def test_a_shard_that_is_not_as_it_was_written_is_refused(tmp_path, good, tokenizer_folder, damage):
+    corpus.build([good], tokenizer_folder, tmp_path / "out")
+    whole = corpus.open(tmp_path / "out")["train"]["input_ids"][:]
+    shard = tmp_path / "out" / "train-00000.arrow"
+    content = shard.read_bytes()
+    at = content.index(np.array(whole[0], dtype=np.uint16).tobytes())
+    shard.write_bytes(content[:at] + damage + content[at + len(damage) :])
+    sentence = r"a shard of train is missing or damaged \(train-00000\.arrow\); delete the folder"
+    with pytest.raises(UserError, match=sentence):
+        corpus.open(tmp_path / "out")
+    with pytest.raises(UserError, match=sentence):
+        corpus.build([good], tokenizer_folder, tmp_path / "out")
+
+
+def test_shards_that_were_found_whole_are_read_again_only_where_they_changed(
+    tmp_path, good, tokenizer_folder, monkeypatch
+):
+    corpus.build([good], tokenizer_folder, tmp_path / "out", holdout=2)
+    read = []
+    monkeypatch.setattr(reading, "file_digest", lambda path: read.append(path.name) or file_digest(path))
+    for _ in range(2):
+        corpus.open(tmp_path / "out")
+    assert read == ["train-00000.arrow", "holdout-00000.arrow"]
+    os.utime(tmp_path / "out" / "train-00000.arrow", ns=(1, 1))
+    corpus.open(tmp_path / "out")
+    assert len(read) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"settings": {}}, "settings.max_length"),
+        ({"tokenizer": None}, "tokenizer"),
+        ({"rows": "x"}, "rows"),
+        ({"rows": {"train": 0, "holdout": 0}}, "rows.train"),
+        ({"counts": {}}, "counts.read"),
+        ({"sha256": []}, "sha256"),
+    ],
+)
+def test_a_manifest_that_is_not_whole_is_refused(cli, tmp_path, good, tokenizer_folder, change, place):
+    made = corpus.build([good], tokenizer_folder, tmp_path / "out")
+    write(tmp_path / "out" / "manifest.json", json.dumps(made | change))
+    one_sentence(cli("corpus", "stats", tmp_path / "out"), f"not a whole manifest, its {place} is missing")
+
+
+def test_a_manifest_without_shards_is_refused(tmp_path, good, tokenizer_folder):
+    made = corpus.build([good], tokenizer_folder, tmp_path / "out")
+    write(tmp_path / "out" / "manifest.json", json.dumps(made | {"sha256": {}}))
+    with pytest.raises(UserError, match="a shard of train is missing"):
+        corpus.open(tmp_path / "out")
 
 
 # The machine

@@ -70,6 +70,12 @@ def test_a_model_with_a_decoder_is_refused(tagger, tmp_path):
         loading.find(_changed(tagger("roberta"), tmp_path / "both", is_encoder_decoder=True))
 
 
+def test_positions_that_follow_padding_need_its_id(tagger, tmp_path):
+    with pytest.raises(UserError, match="pad_token_id is null, and a roberta counts its positions from it"):
+        loading.find(_changed(tagger("roberta"), tmp_path / "roberta", pad_token_id=None))
+    assert loading.find(_changed(tagger("albert"), tmp_path / "albert", pad_token_id=None)).weights
+
+
 @pytest.mark.parametrize("family", ["roberta", "deberta-v2", "modernbert"])
 def test_a_tokenizer_of_another_model_is_refused(family, tagger, tmp_path):
     folder = shutil.copytree(tagger(family), tmp_path / "mixed")

@@ -198,6 +198,23 @@ def test_a_killed_run_resumes_to_the_same_bits_and_is_not_done_again(cli, start,
     assert status == 0 and json.loads(printed)["state"] == "already finished"
 
 
+def test_a_run_of_another_tokenizer_is_not_this_one_and_old_records_name_none(start, tmp_path):
+    data, model = ner_folder(tmp_path / "made", {"train": 8, "devel": 4, "test": 4}), tmp_path / "model"
+    shutil.copytree(start, model)
+
+    def tuned():
+        return finetune(data, str(model), tmp_path / "out", overrides=QUICK | {"epochs": 1}).state
+
+    assert [tuned(), tuned()] == ["finished", "already finished"]
+    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": false}')
+    with pytest.raises(UserError, match="out holds a run of another tokenizer; choose another output folder"):
+        tuned()
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    del record["identity"]["tokenizer"]
+    (tmp_path / "out" / "run.json").write_text(json.dumps(record))
+    assert tuned() == "already finished"
+
+
 def test_a_single_file_is_split_and_scored_on_its_own_test_part(start, tmp_path):
     data = ner_folder(tmp_path / "made", {"train": 200}) / "train.tsv"
     finetune(data, str(start), tmp_path / "out", overrides=QUICK)

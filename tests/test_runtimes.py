@@ -270,6 +270,22 @@ def test_what_cannot_be_served_is_one_sentence_at_load(kind, models, tmp_path, c
     )
 
 
+def test_logits_that_are_not_finite_are_refused_wherever_they_come_up(models, tmp_path):
+    def edit(model: onnx.ModelProto) -> None:
+        [table] = [t for t in model.graph.initializer if t.name.endswith("token_type_embeddings.weight")]
+        values = onnx.numpy_helper.to_array(table).copy()
+        values[1] = np.nan
+        table.CopyFrom(onnx.numpy_helper.from_array(values, table.name))
+
+    folder, file = models("qa")
+    place = only_onnx(folder, tmp_path / "theirs")
+    edited(file, place / "model.onnx", edit)
+    runtime, row = loaded(place), rows_of("ner", [8])[0]  # of one segment
+    assert np.isfinite(runtime.logits([row])[0]).all()
+    with pytest.raises(UserError, match=r"model\.onnx: it computes NaN or infinite logits"):
+        runtime.logits([replace(row, segments=np.ones(8, dtype=np.int64))])
+
+
 def test_files_that_are_no_model_are_one_sentence(models, tmp_path):
     folder, _ = models("ner")
     place = only_onnx(folder, tmp_path / "theirs")

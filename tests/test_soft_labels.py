@@ -277,6 +277,19 @@ def test_teachers_that_mark_the_two_texts_of_a_row_otherwise_do_not_share_rows(d
     assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
 
 
+def test_a_teacher_with_another_tokenizer_is_another_teacher(data, tmp_path):
+    folder = model(tmp_path / "m", "ner")
+    found = []
+    for lower in ("true", "false"):
+        (folder / "tokenizer_config.json").write_text(
+            f'{{"tokenizer_class": "BertTokenizer", "do_lower_case": {lower}}}'
+        )
+        (teacher,) = teachers_of([folder], "ner")
+        found.append((folder_of(teacher), teacher.record()))
+    (place, record), (other_place, other) = found
+    assert place != other_place and {key for key in record if record[key] != other[key]} == {"tokenizer", "cache"}
+
+
 def test_a_cache_of_another_teacher_is_refused_and_named(data, tmp_path):
     (one,) = teachers_of([model(tmp_path / "one", "ner")], "ner")
     (two,) = teachers_of([model(tmp_path / "two", "ner", seed=1)], "ner")

@@ -96,6 +96,57 @@ def test_added_tokens_in_a_tokenizer_json_are_kept(folder):
     assert "@GENE$" in load_tokenizer(place).tokenize("the @GENE$ dose")
 
 
+def added(**tokens):
+    flags = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    return {str(id): {"content": content, **flags} for content, id in tokens.items()}
+
+
+@pytest.mark.parametrize("class_name", ["BertTokenizer", "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config": {"added_tokens_decoder": added(E1=len(CASED), dose=CASED.index("dose"))}},
+        {"tokenizer_config": {"additional_special_tokens": ["E1", "dose"]}},
+        {"special_tokens_map": {"additional_special_tokens": ["E1", "dose"]}},
+        {"added_tokens": {"E1": len(CASED), "dose": CASED.index("dose")}},
+    ],
+    ids=["decoder", "special in the configuration", "special in the map", "added_tokens.json"],
+)
+def test_added_tokens_beside_a_tokenizer_json_are_those_of_transformers(folder, tmp_path, class_name, files):
+    place = saved(folder(), lower=False)
+    named = {"tokenizer_class": class_name, "pad_token": "[PAD]", "do_lower_case": False}
+    files = {**files, "tokenizer_config": {**named, **files.get("tokenizer_config", {})}}
+    for name, content in files.items():
+        (place / f"{name}.json").write_text(json.dumps(content))
+    text = "the E1xdosed Aspirin"
+    plain, loaded = AutoTokenizer.from_pretrained(place), load_tokenizer(place)
+    assert loaded(text).tokens() == plain(text).tokens() and {"E1", "dose"} <= set(loaded.tokenize(text))
+    assert loaded.get_vocab() == plain.get_vocab()
+    loaded.save_pretrained(tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again")(text).tokens() == plain(text).tokens()
+
+
+def test_added_tokens_with_rules_of_their_own_keep_both(folder):
+    place = saved(folder(), lower=False)
+    whole = json.loads((place / "tokenizer.json").read_text())
+    whole["pre_tokenizer"] = {"type": "WhitespaceSplit"}
+    (place / "tokenizer.json").write_text(json.dumps(whole))
+    (place / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    (place / "added_tokens.json").write_text(json.dumps({"E1": len(CASED)}))
+    assert load_tokenizer(place).tokenize("E1the-dose dose") == ["E1", "[UNK]", "dose"]
+
+
+def test_an_added_token_whose_files_differ_in_its_id_is_refused(folder):
+    place = saved(folder(), lower=False)
+    whole = json.loads((place / "tokenizer.json").read_text())
+    whole["added_tokens"].append({"id": len(CASED), **added(E1=len(CASED))[str(len(CASED))]})
+    (place / "tokenizer.json").write_text(json.dumps(whole))
+    config = {"tokenizer_class": "BertTokenizer", "added_tokens_decoder": added(E2=len(CASED), E1=len(CASED) + 1)}
+    (place / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"the added token E2 the id {len(CASED) + 1}, the files beside it say"):
+        load_tokenizer(place)
+
+
 def test_rules_that_the_class_would_lose_are_kept_and_saved(folder, tmp_path):
     place = folder()
     own = Tokenizer(WordPiece({piece: i for i, piece in enumerate(CASED)}, unk_token="[UNK]"))
@@ -141,6 +192,7 @@ def test_special_tokens_that_nobody_names_are_refused(folder, cli, tmp_path):
     "files, sentence",
     [
         ({"tokenizer_config": {"do_lower_case": "false"}}, "do_lower_case must be true or false"),
+        ({"tokenizer_config": {"model_max_length": "512"}}, "model_max_length must be a number, not '512'"),
         ({"tokenizer_config": ["a list"]}, "must hold one JSON object"),
         ({"tokenizer": {"model": {"type": "WordPiece"}}}, "tokenizer.json cannot be loaded"),
         ({"tokenizer_config": {"tokenizer_class": "BertJapaneseTokenizer"}}, "BertJapaneseTokenizer"),

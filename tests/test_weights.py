@@ -147,6 +147,29 @@ def test_weights_that_are_not_finite_are_refused(ner_model, key, value):
     refused(ner_model, key, "not finite")
 
 
+@pytest.mark.parametrize("saved", [lambda folder: folder, as_bin])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool])
+def test_weights_that_are_not_floating_point_numbers_are_refused(ner_model, dtype, saved):
+    key = "bert.encoder.layer.0.attention.self.query.weight"
+    change_weights(ner_model, lambda weights: weights.update({key: weights[key].to(dtype)}))
+    saved(ner_model)
+    refused(ner_model, key, "not floating-point numbers", "before it was quantised")
+
+
+def test_logits_that_are_not_finite_are_refused(ner_model):
+    change_weights(ner_model, lambda weights: weights["bert.encoder.layer.1.output.LayerNorm.weight"].fill_(3e38))
+    with pytest.raises(UserError, match=r"model: it computes NaN or infinite logits; compute it in fp32"):
+        Annotator.from_pretrained(ner_model, runtime="torch-fp32")(["aspirin daily"])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_adapter_is_refused_with_the_model_beside_it_and_alone(ner_model, whole):
+    (ner_model / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    if not whole:
+        (ner_model / "config.json").unlink()
+    refused(ner_model, "it holds a PEFT adapter", "merge_and_unload()")
+
+
 @pytest.mark.parametrize(
     "values, words",
     [
@@ -162,7 +185,13 @@ def test_weights_that_are_not_finite_are_refused(ner_model, key, value):
         ({"id2label": {"O": "0", "B-Drug": "1"}}, "config.json"),
         ({"hidden_dropout_prob": "0.1"}, "hidden_dropout_prob"),
         ({"max_position_embeddings": None}, "max_position_embeddings"),
-        ({"pad_token_id": 10_000}, "weights cannot be read"),
+        ({"pad_token_id": 10_000}, "pad_token_id is 10000, which is not one of its"),
+        ({"pad_token_id": -1}, "pad_token_id is -1"),
+        ({"architectures": [None]}, "architectures must be a list of names, not [None]"),
+        ({"architectures": 3}, "architectures must be a list of names, not 3"),
+        ({"architectures": "BertForTokenClassification"}, "architectures must be a list of names"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps must be a finite number"),
+        ({"initializer_range": float("inf")}, "initializer_range must be a finite number"),
         ({"hidden_size": -24}, "hidden_size must be 1 or more"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"model_type": None}, "config.json"),

@@ -33,7 +33,8 @@ from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
 from compactbio.formats.sources import visible
 from compactbio.modeling import hardware, runtimes
-from compactbio.modeling.loading import Source
+from compactbio.modeling.loading import Source, tokenizer_of
+from compactbio.modeling.tokenizers import reading_digest
 from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Silent
 from compactbio.tasks import calibration_file
@@ -269,6 +270,7 @@ class _Run:
         calibrations = [source.folder / calibration_file.NAME for source in self.job.sources]
         return {
             "models": [runtimes.digest(*one) for one in zip(self.job.sources, settings.runtimes, strict=True)],
+            "tokenizers": [reading_digest(tokenizer_of(source)) for source in self.job.sources],
             "types": [split_type(name)[0] for name in settings.models],
             "runtimes": list(settings.runtimes),
             "inputs": [[path.name, _digest(path)] for path in self.job.files],
@@ -288,7 +290,9 @@ class _Run:
             # With its shards still there, a run died after it wrote the output and before it wrote its record.
             return None
         record = self.output.recorded()
-        if record.get("identity") != identity:
+        # Older versions recorded no tokenizers.
+        older = {key: value for key, value in identity.items() if key != "tokenizers"}
+        if record.get("identity") not in (identity, older):
             raise UserError(
                 f"{out} exists and is not the output of this run; remove it, or choose another output.", setting="out"
             )

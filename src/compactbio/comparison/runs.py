@@ -20,6 +20,7 @@ from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import longest
+from compactbio.modeling.tokenizers import reading_digest
 from compactbio.processes import cores, ordered_results
 from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
@@ -124,8 +125,7 @@ def check(suite: Suite, out: str | Path) -> None:
     out = Path(out)
     refuse_foreign(out, "comparison", RUNS)
     sources = {name: loading.find(where) for name, where in suite.models.items()}
-    for source in sources.values():
-        loading.tokenizer_of(source)
+    readings = {name: reading_digest(loading.tokenizer_of(source)) for name, source in sources.items()}
     for name, data in suite.data.items():
         for fold in data.folds or ("",):
             found = _find(data, fold, name)
@@ -140,11 +140,11 @@ def check(suite: Suite, out: str | Path) -> None:
                 chosen = settings(found.task, int(source.config.hidden_size), suite.settings_for(name))
                 settings_of_teaching(chosen, teachers=False, texts=False)
     for planned in _planned(suite, out):
-        _check_same(suite, planned, sources[planned.model])
+        _check_same(suite, planned, sources[planned.model], readings[planned.model])
 
 
-def _check_same(suite: Suite, planned: _Planned, source: loading.Source) -> None:
-    """Refuse a folder whose run was made with other settings, data or weights than the suite's."""
+def _check_same(suite: Suite, planned: _Planned, source: loading.Source, reading: str) -> None:
+    """Refuse a folder whose run was made with other settings, data, weights or tokenizer than the suite's."""
     record = run_folder.record(planned.trained)
     if record is None or not run_folder.has_begun(planned.trained):
         return
@@ -156,6 +156,7 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source) -> None
         "settings": chosen.record() == had["settings"],
         "train_on": suite.train_on == had["train_on"],
         "weights": source.digest == had["model"]["sha256"],
+        "tokenizer": reading == had.get("tokenizer", reading),  # which records of older versions lack
         "data": all(found.digests.get(split) == had["data"].get(split) for split in ("train", "devel")),
     }
     if differs := [key for key, alike in same.items() if not alike]:

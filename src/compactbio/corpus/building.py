@@ -4,18 +4,21 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compactbio.corpus import citation_rows
 from compactbio.corpus.citation_rows import Overflow, RowSettings, Source, TokenisedSource, fingerprint
 from compactbio.corpus.deduplication import Selection
-from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, manifest
+from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, check_shards, manifest
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError
 from compactbio.files import locked, read_json, refuse_foreign, value_digest, write_json
 from compactbio.formats import find_citations
 from compactbio.processes import unordered_results
 from compactbio.progress import Listener, Silent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _STARTED = "build.json"
 # The share of unknown tokens that a corpus may have. BERT's vocabularies leave 0.004 % of PubMed's tokens unknown, a
@@ -124,9 +127,9 @@ def build(
         if max_length <= special:
             what = f"A length of {max_length} tokens: it must be more than the {special} special ones of a row."
             raise UserError(what, setting="max_length")
-        digest, wide = tokenizers.tokenizer_digest(loaded), tokenizers.is_wide(loaded)
+        digest, wide = tokenizers.tokenizer_digest(loaded), max(loaded.get_vocab().values(), default=0) >= 1 << 16
         rows = RowSettings(digest, max_length, overflow, wide, published, loaded.unk_token_id)
-        job = _Job(out, rows, selection, tokenizers.as_record(loaded, tokenizer), workers, strict, listener)
+        job = _Job(out, rows, selection, _tokenizer_record(loaded, digest, tokenizer), workers, strict, listener)
         sources = _sources(found.files, job)
         made_of = _fingerprint(sources, job)
         if (out / MANIFEST).exists():
@@ -142,6 +145,20 @@ def build(
         write_json(out / MANIFEST, record)
         shutil.rmtree(job.folder, ignore_errors=True)
         return record
+
+
+def _tokenizer_record(tokenizer: "PreTrainedTokenizerFast", digest: str, name: str | Path) -> dict[str, Any]:
+    """A tokenizer as a record in the manifest of a corpus; of a local path only the last part is named."""
+    path = Path(name)
+    return {
+        "name": path.resolve().name if path.exists() else str(name),
+        "sha256": digest,
+        "vocab_size": len(tokenizer),
+        "pad_id": tokenizer.pad_token_id,
+        "cls_id": tokenizer.cls_token_id,
+        "sep_id": tokenizer.sep_token_id,
+        "mask_id": tokenizer.mask_token_id,
+    }
 
 
 def _read_exclude(path: Path) -> frozenset[str]:
@@ -198,6 +215,7 @@ def _finished(digest: str, job: _Job) -> dict[str, Any]:
     if job.strict and record["failed_sources"]:
         first = record["failed_sources"][0]
         raise UserError(f"{first['name']}: {first['reason']}.")
+    check_shards(job.out, record, job.listener)
     shutil.rmtree(job.folder, ignore_errors=True)
     job.listener.note(f"{job.out}: this corpus is already built; nothing to do.")
     return record

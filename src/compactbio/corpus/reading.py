@@ -1,15 +1,19 @@
 """A finished corpus: opened for training, and its manifest for a reader at a terminal."""
 
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from pydantic import BaseModel, PositiveInt, ValidationError
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from compactbio.errors import UserError
-from compactbio.files import read_json
+from compactbio.files import file_digest, read_json, value_digest
+from compactbio.progress import Listener, Reporter
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -19,6 +23,58 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TOKENISED = ".parts"  # the sources that are tokenised already, until the corpus is finished
 TOKENIZER = "tokenizer"
+_QUICK = 2.0  # seconds of work that need no progress
+
+
+class _Tokenizer(BaseModel):
+    name: str
+    vocab_size: int
+    pad_id: int | None
+
+
+class _Settings(BaseModel):
+    max_length: int
+    overflow: str
+    require_abstract: bool
+
+
+class _Source(BaseModel):
+    name: str
+    bytes: int
+
+
+class _BySplit(BaseModel):
+    train: PositiveInt
+    holdout: int
+
+
+class _Counts(BaseModel):
+    read: int
+    kept: int
+    without_abstract: int
+    updated: int
+    deleted: int
+    empty: int
+    duplicate: int
+    excluded: int
+    failed: int
+    failed_reasons: dict[str, int]
+
+
+class _Manifest(BaseModel):
+    """What a manifest must hold for its corpus to be trained on and shown."""
+
+    fingerprint: str
+    tokenizer: _Tokenizer
+    settings: _Settings
+    sources: list[_Source]
+    failed_sources: list[dict[str, Any]]
+    counts: _Counts
+    unknown_share: float
+    rows: _BySplit
+    tokens: _BySplit
+    length_histogram: dict[str, int]
+    sha256: dict[str, str]
 
 
 def manifest(folder: str | Path) -> dict[str, Any]:
@@ -35,14 +91,57 @@ def manifest(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a corpus manifest; build the corpus again in an empty folder.") from error
     if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
         raise UserError(f"{path}: not a manifest of a corpus that this version reads (format {FORMAT_VERSION}).")
+    try:
+        _Manifest.model_validate(record)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(
+            f"{path}: not a whole manifest, its {place} is missing or of another kind; build the corpus again in an "
+            "empty folder."
+        ) from None
     return record
+
+
+def check_shards(folder: Path, record: dict[str, Any], listener: Listener) -> None:
+    """Raise UserError where a shard of a corpus is not as it was written, by the SHA-256 in its manifest `record`.
+
+    What was found whole is not read again until a file changes.
+    """
+    from compactbio.modeling.runtimes import cache
+
+    began, digests = time.monotonic(), record["sha256"]
+    state = [str(folder.resolve()), digests]
+    for name in digests:
+        with suppress(OSError):
+            status = (folder / name).stat()
+            state.append([name, status.st_size, status.st_mtime_ns])
+    whole = cache() / "corpora" / value_digest(state)
+    if whole.exists():
+        return
+    for number, name in enumerate(digests, 1):
+        found = None
+        with suppress(OSError):
+            found = file_digest(folder / name)
+        if found != digests[name]:
+            split = name.rpartition("-")[0]
+            raise UserError(
+                f"{folder}: a shard of {split} is missing or damaged ({name}); delete the folder, and build the corpus "
+                "again."
+            )
+        if time.monotonic() - began > _QUICK:
+            listener.step("checking shards", number, len(digests))
+    # Where the cache cannot be written, they are read again the next time.
+    with suppress(OSError):
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        whole.touch()
 
 
 def open_corpus(folder: str | Path) -> "DatasetDict":
     """The token rows, mapped into memory: the split `train` and, where rows were set aside, `holdout`.
 
     Columns: `input_ids`, a row's tokens with the special ones (16-bit integers, 32-bit for a vocabulary over 65,536
-    tokens), and `pmid`, "" where there is none. Raises UserError as `manifest` does, and where a shard is damaged.
+    tokens), and `pmid`, "" where there is none. Raises UserError as `manifest` does, and where a shard is not as it was
+    written.
 
     Examples:
         >>> open_corpus("corpora/pubmed")["train"][0]["input_ids"]
@@ -50,10 +149,12 @@ def open_corpus(folder: str | Path) -> "DatasetDict":
     from datasets import Dataset, DatasetDict, concatenate_datasets
 
     record = manifest(folder)
+    with Reporter(Console(stderr=True)) as listener:
+        check_shards(Path(folder), record, listener)
     splits = DatasetDict()
     for split, rows in record["rows"].items():
         names = [name for name in record["sha256"] if name.startswith(f"{split}-")]
-        if not names:
+        if not names and rows == 0:
             continue
         try:
             splits[split] = concatenate_datasets([Dataset.from_file(str(Path(folder) / name)) for name in names])

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import ACT2FN
 
@@ -94,6 +96,11 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     """
     name = str(name)
     folder = hub.resolve(name, kind="model", more=more)
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"{name}: it holds a PEFT adapter (adapter_config.json), which is not read; merge it into its model with "
+            "merge_and_unload(), and name the folder that you save that in."
+        )
     if not (folder / "config.json").is_file():
         raise UserError(f"{name}: not a model folder, as it has no config.json.")
     try:
@@ -118,8 +125,20 @@ def _check_config(config: PretrainedConfig, name: str) -> None:
     position = getattr(config, "position_embedding_type", None)
     # XLNet has -1 positions, which means any number of them.
     small = [key for key in _SIZES if getattr(config, key, 1) < 1 and getattr(config, key) != -1]
+    infinite = [key for key, value in vars(config).items() if isinstance(value, float) and not math.isfinite(value)]
+    named, pad, vocabulary = config.architectures, config.pad_token_id, getattr(config, "vocab_size", None)
     wrong = {
         f"{', '.join(small)} must be 1 or more": bool(small),
+        f"{', '.join(infinite)} must be a finite number": bool(infinite),
+        f"architectures must be a list of names, not {named!r}": not (
+            named is None or (isinstance(named, list) and all(isinstance(name, str) for name in named))
+        ),
+        f"pad_token_id is {pad}, which is not one of its {vocabulary} ids": (
+            pad is not None and vocabulary is not None and not 0 <= pad < vocabulary
+        ),
+        f"pad_token_id is null, and a {config.model_type} counts its positions from it": (
+            pad is None and families.packs(config) and families.first_position(config) > 0
+        ),
         "is_decoder is true, which hides later words from earlier ones": bool(getattr(config, "is_decoder", False)),
         "add_cross_attention is true": bool(getattr(config, "add_cross_attention", False)),
         f"a {config.model_type} has a decoder beside its encoder": bool(config.is_encoder_decoder),
@@ -215,11 +234,29 @@ def _read(
         ) from None
     assert isinstance(model, PreTrainedModel)
     model.to(dtype)  # some modules ask for a type of their own
+    _refuse_whole_numbers(source)
     _refuse_unused(source, report["unexpected_keys"], model, new_head=seed is not None)
     for key, weight in model.state_dict().items():
         if weight.is_floating_point() and not bool(weight.isfinite().all()):
             raise UserError(f"{source.name}: its weight {key} holds values that are not finite (NaN or infinity).")
     return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+
+
+def _refuse_whole_numbers(source: Source) -> None:
+    """Refuse weights that are saved as whole numbers or truth values, which the library only converts to floats."""
+    for file in source.weights:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as opened:
+                floating = {key: "F" in opened.get_slice(key).get_dtype() for key in opened.keys()}  # noqa: SIM118
+        else:
+            saved = torch.load(file, map_location="meta", weights_only=True)
+            floating = {key: value.is_floating_point() for key, value in saved.items() if torch.is_tensor(value)}
+        wrong = [key for key, is_floating in floating.items() if not is_floating and key.endswith((".weight", ".bias"))]
+        if wrong:
+            raise UserError(
+                f"{source.name}: its weights are not floating-point numbers ({wrong[0]}, {len(wrong)} in all), and "
+                "what they stand for is not known; take the model as it was before it was quantised."
+            )
 
 
 def _refuse_absent(source: Source, lost: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from compactbio.errors import UserError
 from compactbio.files import file_digest, read_json, value_digest
 from compactbio.modeling.families import first_position, longest
 from compactbio.modeling.loading import Source
-from compactbio.modeling.packing import NO_LABEL, Row
+from compactbio.modeling.packing import NO_LABEL, Row, check_finite
 
 RECORD = "export.json"
 # By runtime; the first that is there is taken. `export` writes the first of each, optimum and transformers.js the rest.
@@ -168,6 +168,8 @@ class OnnxRuntime:
         found: dict[int, NDArray[np.float32]] = {}
         for places in batches([len(row) for row in rows], _TOKENS, self._rows, padded=self._pads):
             found.update(zip(places, self._run([rows[place] for place in places]), strict=True))
+        for logits in found.values():
+            check_finite(logits, str(self._path))
         return [found[place] for place in range(len(rows))]
 
     def _run(self, batch: Sequence[Row], padding: int | None = None) -> list[NDArray[np.float32]]:

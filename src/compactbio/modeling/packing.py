@@ -292,7 +292,14 @@ def row_logits(model: PreTrainedModel, task: str, batch: Packed) -> list[NDArray
     They are copied off the device together, once per batch.
     """
     found = task_logits(model, task, batch).float().cpu().numpy()
+    check_finite(found, model.name_or_path or type(model).__name__)
     return list(found) if task == "relation" else np.split(found, batch.borders[1:-1])
+
+
+def check_finite(logits: NDArray[np.float32], name: str) -> None:
+    """Raise UserError where the logits that the model `name` computed hold NaN or infinity."""
+    if not np.isfinite(logits).all():
+        raise UserError(f"{name}: it computes NaN or infinite logits; compute it in fp32, or take another model.")
 
 
 # What the largest logit may change by, as a share of it, when its row is padded.

@@ -4,7 +4,7 @@ import copy
 import json
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -79,6 +79,12 @@ def tokenizer_digest(tokenizer: "PreTrainedTokenizerFast") -> str:
     return value_digest(json.loads(tokenizer.backend_tokenizer.to_str()))
 
 
+def reading_digest(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """A fingerprint of how texts are read: their ids, the special tokens of a row, and its token types."""
+    templates = [asdict(template(tokenizer, texts)) for texts in (1, 2)]
+    return value_digest([tokenizer_digest(tokenizer), templates])
+
+
 def tokenizer_rules(backend: "Tokenizer") -> dict[str, Any]:
     """What decides the ids of a text, as a JSON value: two tokenizers with equal rules give equal ids."""
     whole = json.loads(backend.to_str())
@@ -93,25 +99,6 @@ def tokenizer_rules(backend: "Tokenizer") -> dict[str, Any]:
         "normalizer": normalizer,
         "pre-tokenizer": whole["pre_tokenizer"],
         "added tokens": sorted((token["id"], token["content"]) for token in whole["added_tokens"]),
-    }
-
-
-def is_wide(tokenizer: "PreTrainedTokenizerFast") -> bool:
-    """Whether an id of the vocabulary needs more than 16 bits."""
-    return max(tokenizer.get_vocab().values(), default=0) >= 1 << 16
-
-
-def as_record(tokenizer: "PreTrainedTokenizerFast", name: str | Path) -> dict[str, Any]:
-    """A tokenizer as a record in the manifest of a corpus; of a local path only the last part is named."""
-    path = Path(name)
-    return {
-        "name": path.resolve().name if path.exists() else str(name),
-        "sha256": tokenizer_digest(tokenizer),
-        "vocab_size": len(tokenizer),
-        "pad_id": tokenizer.pad_token_id,
-        "cls_id": tokenizer.cls_token_id,
-        "sep_id": tokenizer.sep_token_id,
-        "mask_id": tokenizer.mask_token_id,
     }
 
 
@@ -141,6 +128,8 @@ def _config(path: Path) -> dict[str, Any]:
     for key in _NORMALIZER:
         if not isinstance(stated.get(key, True), bool):
             raise UserError(f"{path}: {key} must be true or false, not {stated[key]!r}.")
+    if type(longest := stated.get("model_max_length", 0)) not in (int, float):
+        raise UserError(f"{path}: model_max_length must be a number, not {longest!r}.")
     return stated
 
 
@@ -156,16 +145,27 @@ def _from_json(folder: Path, config: dict[str, Any], name: str) -> "PreTrainedTo
         # Whether texts begin with a blank: its class follows the configuration.
         pre_tokenizer["add_prefix_space"] = own.add_prefix_space
     backend = Tokenizer.from_str(json.dumps(whole))
+    unknown = [token for token in tokenizer.special_tokens_map.values() if backend.token_to_id(token) is None]
+    if unknown:
+        raise UserError(f"{name}: its tokenizer.json lacks the special tokens {', '.join(unknown)}.")
+    _add_tokens(backend, tokenizer, name)
     if tokenizer_rules(tokenizer.backend_tokenizer) == tokenizer_rules(backend):
         return tokenizer
     # Its class makes the tokenizer from the vocabulary alone, and so loses rules that the file has.
-    special = tokenizer.special_tokens_map.values()
-    unknown = [token for token in special if backend.token_to_id(token) is None]
-    if unknown:
-        raise UserError(f"{name}: its tokenizer.json lacks the special tokens {', '.join(unknown)}.")
     if backend.post_processor is None:
         backend.post_processor = tokenizer.backend_tokenizer.post_processor
     return _without_class(backend, tokenizer)
+
+
+def _add_tokens(backend: "Tokenizer", tokenizer: "PreTrainedTokenizerFast", name: str) -> None:
+    """Add the added tokens that the files beside a tokenizer.json name and it lacks."""
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    lacking = {id: token for id, token in tokenizer.added_tokens_decoder.items() if token.content not in known}
+    backend.add_tokens([token for _, token in sorted(lacking.items())])
+    for id, token in lacking.items():
+        if (own := backend.token_to_id(token.content)) != id:
+            where = f"leaves the added token {token.content} the id {own}, the files beside it say {id}"
+            raise UserError(f"{name}: its tokenizer.json {where}; add the token to tokenizer.json.")
 
 
 def _by_class(folder: Path, name: str, undescribed: Any, **options: Any) -> "PreTrainedTokenizerFast":

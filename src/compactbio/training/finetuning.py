@@ -26,7 +26,7 @@ from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, longest, set_dropout
 from compactbio.modeling.packing import NO_LABEL, Row
 from compactbio.modeling.students import with_fewer_layers
-from compactbio.modeling.tokenizers import for_words
+from compactbio.modeling.tokenizers import for_words, reading_digest
 from compactbio.tasks import calibration_file, units
 from compactbio.tasks.outcome import interval_of
 from compactbio.tasks.registry import TASKS, Task
@@ -86,6 +86,8 @@ class Inputs:
     corpora: Corpora
     source: loading.Source
     tokenizer: PreTrainedTokenizerFast
+    # The digest of how the source's own tokenizer reads texts.
+    reading: str
     settings: Settings
     labels: tuple[str, ...]
     # How labels become classes (relations).
@@ -160,6 +162,7 @@ class Inputs:
             "task": self.corpora.task,
             "data": self.corpora.record(),
             "model": {"name": self.source.public_name(), "sha256": self.source.digest},
+            "tokenizer": self.reading,
             "settings": self.settings.record(),
             "train_on": self.corpora.train_on,
             "labels": list(self.labels),
@@ -230,6 +233,7 @@ def collect(
     corpora = read_corpora(data, task, name, format=format, train_on=train_on)
     source = loading.find(model)
     tokenizer = loading.tokenizer_of(source)
+    reading = reading_digest(tokenizer)
     task, train = corpora.task, corpora.train
     kind = TASKS[task]
     if task == "ner":
@@ -247,6 +251,7 @@ def collect(
         corpora=corpora,
         source=source,
         tokenizer=tokenizer,
+        reading=reading,
         settings=chosen,
         labels=head.labels,
         scheme=scheme,

@@ -66,11 +66,12 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
         refuse_foreign(out, "run", RUN)
         out.mkdir(parents=True, exist_ok=True)
     elif has_begun(out):
-        differing = [key for key, value in inputs.items() if known["identity"].get(key) != value]
+        # Records of older versions name no tokenizer.
+        had = {"tokenizer": inputs.get("tokenizer"), **known["identity"]}
+        differing = [key for key, value in inputs.items() if had.get(key) != value]
         if differing:
             raise UserError(
-                f"{out} holds a run of {_different(known['identity'], inputs, differing)}; choose another output "
-                "folder.",
+                f"{out} holds a run of {_different(had, inputs, differing)}; choose another output folder.",
                 setting="out",
             )
         if known["result"] is not None:

@@ -7,7 +7,7 @@ computes what is missing, and every later run with the same teacher and texts co
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, islice, pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ from compactbio.files import atomic_file, clean, value_digest
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.modeling.runtimes import Runtime
-from compactbio.modeling.tokenizers import template
+from compactbio.modeling.tokenizers import reading_digest
 from compactbio.tasks import units
 from compactbio.tasks.outcome import listed
 from compactbio.tasks.registry import TASKS
@@ -67,6 +67,7 @@ class Teacher:
         return {
             "name": self.source.public_name(),
             "sha256": runtimes.digest(self.source, self.runtime),
+            "tokenizer": reading_digest(self.tokenizer),
             "runtime": self.runtime,
             "cache": self.digest,
             "columns": list(self.columns),
@@ -77,7 +78,8 @@ class Teacher:
         """The fingerprint of what its outputs for a text depend on."""
         read = self.settings.model_dump(include={"max_length", "stride", "joined_signs"})
         weights = runtimes.digest(self.source, self.runtime)
-        return value_digest([weights, self.runtime, self.task, read, compactbio.__version__])
+        tokenizer = reading_digest(self.tokenizer)
+        return value_digest([weights, tokenizer, self.runtime, self.task, read, compactbio.__version__])
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -86,10 +88,7 @@ class Teacher:
     @cached_property
     def reading(self) -> str:
         """The fingerprint of how it encodes documents; teachers with the same one have the same rows."""
-        rules = self.tokenizer.backend_tokenizer.to_str()
-        # Token types are not in the rules.
-        templates = [asdict(template(self.tokenizer, texts)) for texts in (1, 2)]
-        return value_digest([rules, templates, self.task, list(self.labels), self.settings.record()])
+        return value_digest([reading_digest(self.tokenizer), self.task, list(self.labels), self.settings.record()])
 
     def types(self, labels: Sequence[str]) -> set[str]:
         """The types of mentions that it teaches a student with `labels`."""
