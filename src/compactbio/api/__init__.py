@@ -61,7 +61,7 @@ class Run:
         Args:
             task: The task of the model: "ner", "relation" or "qa".
             marking: For relations: the pairs that the model was trained on, and their marks.
-            options: runtime, device, threads, tokens_per_batch, as for `Annotator.from_pretrained`.
+            options: runtime, device, threads, tokens_per_batch, min_precision, as for `Annotator.from_pretrained`.
 
         Raises:
             UserError: For a model of another task, and for one that was not fine-tuned.
