@@ -40,6 +40,12 @@ def output(out: str | Path) -> Path:
     return Path(out)
 
 
+def check_has_name(out: Path) -> None:
+    """Raise UserError for a path that does not end in a name, as ".", ".." and "/": nothing can be put beside it."""
+    if out.name in ("", ".."):
+        raise UserError(f"{out} has no name of its own: name a new file or folder.", setting="out")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success it is renamed to `path`, on failure removed."""
@@ -147,8 +153,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value to `path`, indented, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON value to `path`, indented, whole or not at all; bytes of a path that are not UTF-8 are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def read_json(path: Path) -> Any:
@@ -207,7 +214,7 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 def value_digest(value: Any) -> str:
     """The SHA-256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def refuse_foreign(out: Path, kind: str, *marks: str) -> None:

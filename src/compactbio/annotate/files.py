@@ -13,6 +13,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from compactbio.annotate import ray_cluster, shards
 from compactbio.annotate.annotator import find_tagger
 from compactbio.annotate.models import (
@@ -28,16 +30,17 @@ from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.documents.names import split_type
 from compactbio.errors import UserError, check_count, check_counts
-from compactbio.files import clean, file_digest, locked, refuse_inside, value_digest, write_json, write_text
+from compactbio.files import check_has_name, clean, file_digest, locked, refuse_inside, write_json
 from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
-from compactbio.formats.sources import visible
+from compactbio.formats.file_names import shown
 from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source, tokenizer_of
 from compactbio.modeling.tokenizers import reading_digest
 from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Silent
 from compactbio.tasks import calibration_file
+from compactbio.tasks.data import digest
 from compactbio.tasks.settings import unknown_words
 
 _QUICKLY_COUNTED = 30_000_000  # bytes of input that are counted beforehand
@@ -114,6 +117,7 @@ def annotate_files(
         (2, {'Drug': 2})
     """
     place = output_path(out)
+    check_has_name(place)
     output = OutputFiles(place, format_of(place, format))
     reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
     named = _listed(inputs, "input")
@@ -156,6 +160,9 @@ def stream(
         job.note_unknown_words()
 
     return results()
+
+
+_RESULT = TypeAdapter(AnnotatedFile)
 
 
 @dataclass(frozen=True)
@@ -214,7 +221,7 @@ def _prepare(
     if not names:
         raise UserError("Name at least one model to annotate with.", setting="model")
     listener = listener or Silent()
-    found = find_texts(_listed(inputs, "input"))
+    found = find_texts(_listed(inputs, "input"), reading.format)
     for note in found.notes():
         listener.note(note)
     processors = cores()
@@ -273,7 +280,7 @@ class _Run:
             "tokenizers": [reading_digest(tokenizer_of(source)) for source in self.job.sources],
             "types": [split_type(name)[0] for name in settings.models],
             "runtimes": list(settings.runtimes),
-            "inputs": [[path.name, _digest(path)] for path in self.job.files],
+            "inputs": [[shown(path.name), digest(path)] for path in self.job.files],
             "text_field": self.job.reading.field,
             "input_format": self.job.reading.format,
             "min_score": settings.min_score,
@@ -292,11 +299,14 @@ class _Run:
         record = self.output.recorded()
         # Older versions recorded no tokenizers.
         older = {key: value for key, value in identity.items() if key != "tokenizers"}
-        if record.get("identity") not in (identity, older):
-            raise UserError(
-                f"{out} exists and is not the output of this run; remove it, or choose another output.", setting="out"
-            )
-        return AnnotatedFile(**{**record["result"], "state": "already finished", "out": str(out)})
+        try:
+            if record.get("identity") in (identity, older):
+                return replace(_RESULT.validate_python(record.get("result")), state="already finished", out=str(out))
+        except ValidationError:
+            pass
+        raise UserError(
+            f"{out} exists and is not the output of this run; remove it, or choose another output.", setting="out"
+        )
 
     def make(self, identity: dict[str, Any]) -> AnnotatedFile:
         """Annotate what no finished shard holds, then put the shards together."""
@@ -306,9 +316,11 @@ class _Run:
         versions = job.versions()
         reading = replace(job.reading, passed_over=versions.passed_over)
         progress = _Progress(groups, reading, job.listener)
-        if kept := sum(map(_line_count, done.files)):
-            job.listener.note(f"resuming: {kept:,} documents are done already")
-            progress.add(kept, sum(group.bytes for group in groups if done.complete(group)))
+        if done.damaged:
+            job.listener.note(f"damaged files of finished work, which are made again: {done.damaged:,}")
+        if done.documents:
+            job.listener.note(f"resuming: {done.documents:,} documents are done already")
+            progress.add(done.documents, sum(group.bytes for group in groups if done.complete(group)))
         left = [group for group in groups if not done.complete(group)]
         made: Iterator[tuple[int, Shard | None]]
         if self.on_cluster:
@@ -330,10 +342,11 @@ class _Run:
         """Open the folder of shards; gives those that are finished."""
         folder = self.output.shards
         # A run that was refused before its first shard can be begun again as another.
-        if self.output.unfinished() not in (None, identity) and FinishedShards(folder).files:
+        if self.output.unfinished() != identity and shards.shard_files(folder):
             raise UserError(
                 f"{self.output.out}: {folder.name} beside it holds an unfinished run of other models, inputs or "
-                "settings; resume it with those, choose another output, or remove that folder.",
+                f"settings, or its {self.output.identity.name} is damaged; resume it with those, choose another "
+                "output, or remove that folder.",
                 setting="out",
             )
         folder.mkdir(exist_ok=True)
@@ -362,16 +375,5 @@ class _Run:
             for _, batch in results:
                 lines += [shards.to_line(result, self.output.format) for result in batch]
                 yield len(batch), None
-            write_text(self.output.shards / shard.file_name, "".join(lines))
+            shards.write_shard(self.output.shards / shard.file_name, lines)
             yield 0, shard
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():
-        return value_digest([[file.name, file_digest(file)] for file in sorted(visible(path))])
-    return file_digest(path)
-
-
-def _line_count(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)

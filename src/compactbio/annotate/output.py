@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compactbio import formats
-from compactbio.annotate.shards import Failure, FinishedShards, from_line, none_annotated
+from compactbio.annotate.shards import Failure, none_annotated, read_shard, shard_files
 from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.files import read_json, write_text
@@ -45,15 +45,11 @@ class OutputFiles:
 
     def recorded(self) -> dict[str, Any]:
         """The record of a finished run, {} where there is none or it is damaged."""
-        try:
-            found = read_json(self.record)
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return _object(self.record)
 
-    def unfinished(self) -> Any:
-        """The identity of an unfinished run, None where there is none."""
-        return read_json(self.identity) if self.identity.exists() else None
+    def unfinished(self) -> dict[str, Any]:
+        """The identity of an unfinished run, {} where there is none or it is damaged."""
+        return _object(self.identity)
 
     def write(self) -> tuple[int, int, Counter[str]]:
         """Write the output and the failures from the finished shards; nothing, and UserError, where none was annotated.
@@ -88,13 +84,21 @@ class OutputFiles:
         formats.write(kept(), self.out, self.format)
         if failures:
             write_text(self.failures, "".join(json.dumps(asdict(one)) + "\n" for one in failures))
+        else:
+            self.failures.unlink(missing_ok=True)  # of a run whose output was removed
         return documents, len(failures), types
 
     def _results(self) -> Iterator[Document | Failure]:
-        for path in FinishedShards(self.shards).files:
-            with path.open(encoding="utf-8") as file:
-                for line in file:
-                    yield from_line(json.loads(line))
+        for path in shard_files(self.shards):
+            yield from read_shard(path)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _file_name(name: str) -> str:

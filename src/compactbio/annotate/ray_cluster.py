@@ -13,7 +13,6 @@ from compactbio.annotate import shards
 from compactbio.annotate.shards import Entry, FileGroup, FinishedShards, Settings, Shard
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.files import write_text
 from compactbio.formats import Reading
 from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.streams import Rejected
@@ -137,6 +136,6 @@ class _Actor:
             with tries.open("ab") as file:
                 file.write(b".")
             batches = shards.batches_of([_from_json(text) for text in row["entries"]], self._batch_size)
-            lines = (shards.to_line(result, self._format) for batch in batches for result in self._annotate(batch))
-            write_text(path, "".join(lines))
+            lines = [shards.to_line(result, self._format) for batch in batches for result in self._annotate(batch)]
+            shards.write_shard(path, lines)
         return {**shard._asdict(), "documents": len(row["entries"])}

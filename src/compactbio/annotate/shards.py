@@ -4,10 +4,12 @@ A shard is what one process annotates and writes at once, and what is lost where
 alone, so that a run can be resumed with another number of processes.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +18,15 @@ from compactbio.annotate.annotator import Annotator, Entity, load_tagger
 from compactbio.documents import Document, Span
 from compactbio.documents.names import key
 from compactbio.errors import UserError
+from compactbio.files import write_text
 from compactbio.formats import Reading, read_texts
+from compactbio.formats.file_names import shown, standoff_texts
 from compactbio.formats.json_lines import document_of, serialise
-from compactbio.formats.sources import visible
 from compactbio.formats.streams import Rejected, rejected
 from compactbio.modeling import hardware
 
-# Shards that were cut in another way must not be resumed from: raise it when the cut changes.
-CUT_VERSION = 2
+# Raise it when the cut or the form of a shard's file changes: shards of another must not be resumed from.
+CUT_VERSION = 3
 SHARD_DOCUMENTS = 2048
 _SHARD_CHARACTERS = 16_000_000
 _GROUP_BYTES = 8 << 20  # smaller files are read together
@@ -59,7 +62,7 @@ def group_files(files: Sequence[Path]) -> list[FileGroup]:
     groups, waiting, size = list[FileGroup](), list[Path](), 0
     for path in files:
         waiting.append(path)
-        size += sum(file.stat().st_size for file in (visible(path) if path.is_dir() else [path]))
+        size += sum(file.stat().st_size for file in (standoff_texts(path) if path.is_dir() else [path]))
         if size >= _GROUP_BYTES or path is files[-1]:
             groups.append(FileGroup(len(groups), tuple(waiting), size))
             waiting, size = [], 0
@@ -69,15 +72,15 @@ def group_files(files: Sequence[Path]) -> list[FileGroup]:
 def read_entries(files: Sequence[Path], reading: Reading | None) -> Iterator[Entry]:
     """Every text of the files with its file's name; a file that is cut off or malformed ends with a rejection."""
     for path in files:
-        read = 0
+        name, read = shown(path.name), 0
         try:
             for entry in read_texts(path, reading):
-                yield path.name, entry
+                yield name, entry
                 read += 1
         except UserError as error:
             found = rejected(error, path)
             lost = f"; what follows its first {read:,} records is lost" if read else ""
-            yield path.name, replace(found, reason=found.reason + lost)
+            yield name, replace(found, reason=found.reason + lost)
 
 
 def read_shards(
@@ -105,16 +108,28 @@ def batches_of(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]
     return (entries[at : at + size] for at in range(0, max(len(entries), 1), size))
 
 
+def shard_files(folder: Path) -> list[Path]:
+    """The files of shards in a folder, in the order of the documents."""
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.exists() else []
+
+
 class FinishedShards:
-    """The shards whose files a folder holds; `files` in the order of the documents."""
+    """The shards that a folder holds; the file of one that is damaged is removed, so that it is made again.
+
+    `documents` are those in them, `damaged` is the number of files that were removed.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.files: list[Path] = []
+        self.documents = self.damaged = 0
         self._numbers: dict[int, set[int]] = {}
         self._last: dict[int, int] = {}
-        for path in sorted(folder.iterdir()):
-            if match := _NAME.fullmatch(path.name):
-                self.files.append(path)
+        for path in shard_files(folder):
+            count = _count(path)
+            if count is None:
+                path.unlink()
+                self.damaged += 1
+            elif match := _NAME.fullmatch(path.name):
+                self.documents += count
                 group, number = int(match[1]), int(match[2])
                 self._numbers.setdefault(group, set()).add(number)
                 if match[3]:
@@ -224,13 +239,39 @@ def checked(result: Document | Failure, format: str) -> Document | Failure:
     return result if reason is None else Failure("", result.id, reason.removeprefix(f"Document {result.id!r} "))
 
 
+def write_shard(path: Path, lines: Sequence[str]) -> None:
+    """Write the file of a shard: a line of `to_line` for each document, and one that tells whether these are whole."""
+    text = "".join(lines)
+    write_text(path, text + _end(text.encode()))
+
+
+def read_shard(path: Path) -> Iterator[Document | Failure]:
+    """The results in the file of a shard."""
+    with path.open(encoding="utf-8") as file:
+        for line, _ in pairwise(file):
+            yield _from_line(json.loads(line))
+
+
+def _count(path: Path) -> int | None:
+    """How many documents the file of a shard holds; None for a file that is not as `write_shard` wrote it."""
+    content = path.read_bytes()
+    end = content.rfind(b"\n", 0, -1) + 1
+    lines = content[:end]
+    return lines.count(b"\n") if content[end:] == _end(lines).encode() else None
+
+
+def _end(lines: bytes) -> str:
+    """The last line of a shard's file."""
+    return json.dumps({"sha256": hashlib.sha256(lines).hexdigest()}) + "\n"
+
+
 def to_line(result: Document | Failure, format: str) -> str:
     """A result as one line of a shard's file; see `checked`."""
     result = checked(result, format)
     return serialise(result) if isinstance(result, Document) else json.dumps({"failure": asdict(result)}) + "\n"
 
 
-def from_line(value: dict[str, Any]) -> Document | Failure:
+def _from_line(value: dict[str, Any]) -> Document | Failure:
     """What `to_line` wrote, of the line's JSON value."""
     return Failure(**value["failure"]) if "failure" in value else document_of(value)
 

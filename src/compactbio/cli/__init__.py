@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -67,6 +68,9 @@ def main() -> None:
     """Run the command line; the exit status is 0 done, 2 the user's mistake, 1 an error of ours, 130 interrupted."""
     # Word pieces are made in worker processes; the tokenizers' own threads would warn at each fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A name or text that the terminal's encoding lacks must not end the command, as it does not on stderr.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from compactbio.documents import Citation, Deletion, Document
 from compactbio.errors import UserError
-from compactbio.files import atomic_file, atomic_folder
+from compactbio.files import atomic_file, atomic_folder, check_has_name
 from compactbio.formats import bigbio, bioc, brat, conll, json_lines, parquet, pubmed, pubtator, questions, records
 from compactbio.formats import relation_sentences as marked
 from compactbio.formats.checks import Found, inconsistency
 from compactbio.formats.recognise import FORMATS, READABLE, recognise, recognise_citations, recognise_texts
 from compactbio.formats.records import Reading
-from compactbio.formats.sources import find_citations, find_texts
+from compactbio.formats.sources import check_regular, find_citations, find_texts
 from compactbio.formats.streams import RecordError, Rejected, SourceError, rejected
 
 __all__ = [
@@ -110,6 +110,7 @@ def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
         _check_known(format, READABLE, "annotated documents")
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder.")
+    check_regular(path)
     return _raising(_entries(path, format or recognise(path)))
 
 
@@ -191,6 +192,7 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
     """
     _check_known(format, FORMATS, "annotated documents that can be written")
     path, known = Path(path), _TABLE[format]
+    check_has_name(path)
     checked = _checked(documents)
     if format == "brat" and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: there is something already; name a new folder.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compactbio.documents import Document, Relation, Span
 from compactbio.formats.checks import MISPLACED, Found, check_one_line, check_only, fits, left_out, not_writable, number
-from compactbio.formats.sources import annotations_of, standoff_texts
+from compactbio.formats.file_names import annotations_of, shown, standoff_texts, text_of
 from compactbio.formats.streams import WHOLE_FILE, RecordError, attempt, content, lines, named_errors
 
 MENTION = re.compile(r"(T[^\t ]*)\t([^ \t]+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL | re.ASCII)
@@ -37,13 +37,13 @@ def read(path: Path) -> Iterator[Found]:
     cannot be read, or has a line that is not of the format is given as a RecordError.
     """
     if not path.is_dir():
-        yield attempt(_document, path.with_suffix(".txt"), path.stem)
+        yield attempt(_document, text_of(path), shown(path.stem))
         return
-    stems = sorted({file.with_suffix("") for file in standoff_texts(path)})
-    names = Counter(stem.name for stem in stems)
-    for stem in stems:
-        name = stem.name if names[stem.name] == 1 else stem.relative_to(path).as_posix()
-        yield attempt(_document, stem.with_name(f"{stem.name}.txt"), name)
+    texts = sorted(set(map(text_of, standoff_texts(path))), key=lambda text: text.with_suffix(""))
+    stems = Counter(text.stem for text in texts)
+    for text in texts:
+        name = text.stem if stems[text.stem] == 1 else text.relative_to(path).with_suffix("").as_posix()
+        yield attempt(_document, text, shown(name))
 
 
 def write(documents: Iterable[Document], folder: Path) -> None:

@@ -70,7 +70,7 @@ def documents_of_values(
 
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
     with named_errors(path):
-        if head(path).startswith(parquet.MAGIC):
+        if parquet.begins(head(path)):
             yield from parquet.rows(path)
             return
         stream = each_line(path)
@@ -200,7 +200,7 @@ def named(path: Path, place: str, key: str, tags: Sequence[int], names: Sequence
 def feature_names(path: Path, key: str) -> Sequence[str] | None:
     """The names of the numbers under a key, by the description of the columns in a table, or beside the file."""
     with named_errors(path):
-        table = parquet.description(path) if head(path).startswith(parquet.MAGIC) else None
+        table = parquet.description(path) if parquet.begins(head(path)) else None
     if names := _names_below(table, key):
         return names
     for name in _FEATURES:

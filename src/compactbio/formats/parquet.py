@@ -5,6 +5,7 @@ The columns of data sets on the Hugging Face hub are named in `json_lines`, `big
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -18,13 +19,19 @@ from compactbio.documents import Document, Span
 from compactbio.formats.checks import BrokenFieldError, Found, check_only, identifier, inconsistency, string
 from compactbio.formats.streams import RecordError, SourceError, named_errors
 
-MAGIC = b"PAR1"
+# A control character of a page's or the footer's header, or a length, follows; PAR1 is a gene too.
+_MAGIC = re.compile(rb"PAR1[\x00-\x08\x0e-\x1f]")
 _NUMBER, _STRING = pa.int64(), pa.string()
 _ENTITY = pa.struct(
     {"start": _NUMBER, "end": _NUMBER, "text": _STRING, "type": _STRING, "identifier": _STRING, "score": pa.float64()}
 )
 _SCHEMA = pa.schema({"id": _STRING, "text": _STRING, "entities": pa.list_(_ENTITY)})
 _ROWS = 1_000  # that are read or written together
+
+
+def begins(start: bytes) -> bool:
+    """Whether the beginning of a file is that of a table."""
+    return _MAGIC.match(start) is not None
 
 
 def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:

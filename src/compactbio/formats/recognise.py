@@ -14,7 +14,7 @@ from pathlib import Path
 from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
 from compactbio.formats import brat, conll, json_lines, parquet, pubtator, relation_sentences
-from compactbio.formats.sources import extension, is_standoff
+from compactbio.formats.file_names import extension, is_standoff, is_text
 from compactbio.formats.streams import BLOCK, SourceError, head, named_errors
 
 # Formats of annotated documents that can be written.
@@ -44,7 +44,7 @@ def recognise(path: str | Path) -> str:
     Raises UserError for a file that is empty, holds citations without annotations, or shows no format.
     """
     path = Path(path)
-    if is_standoff(path) or any(path.glob("*.txt")):
+    if is_standoff(path) or (path.is_dir() and any(map(is_text, path.iterdir()))):
         return "brat"
     if path.is_dir():
         raise UserError(f"{path}: no .txt and .ann files of BRAT are in this folder; name a file in it.")
@@ -115,7 +115,7 @@ def recognise_citations(path: str | Path) -> str:
 def _container(path: Path, start: bytes, found: str) -> str:
     """What records a file can hold: of PubMed XML, JSON lines, a Parquet table or, where nothing shows these, text."""
     suffix = extension(path)
-    if start.startswith(parquet.MAGIC):
+    if parquet.begins(start):
         return "parquet"
     if suffix == ".parquet":
         raise SourceError("is named .parquet and is not a Parquet file")
@@ -161,7 +161,7 @@ def _detect(path: Path, raw: bytes) -> str:
     """The format that a beginning shows: of `READABLE`, "pubmed", "parquet", "citations" for JSON of these, or ""."""
     if not raw:
         return ""
-    if raw.startswith(parquet.MAGIC):
+    if parquet.begins(raw):
         columns = parquet.schema(path)
         return "parquet" if parquet.holds_documents(columns) else _table_format(frozenset(columns.names))
     start = _decoded(raw)

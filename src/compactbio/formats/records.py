@@ -10,6 +10,7 @@ from compactbio.documents import Citation, Document, Passage
 from compactbio.errors import UserError
 from compactbio.formats import parquet, pubmed
 from compactbio.formats.checks import BrokenFieldError, identifier, string
+from compactbio.formats.file_names import shown
 from compactbio.formats.json_lines import document_of_line, json_object
 from compactbio.formats.recognise import TEXTS
 from compactbio.formats.streams import RecordError, Rejected, SourceError, attempt, each_line, named_errors, rejected
@@ -99,6 +100,7 @@ def _rows(path: Path, wanted: Sequence[str], also: Sequence[str]) -> Iterator[tu
 
 def texts_of_lines(path: Path, _: Reading) -> Iterator[Document | Rejected]:
     """Give each line that is not blank as a document."""
+    name = shown(path.name)
     with named_errors(path):
         for line in each_line(path):
             if line.problem:
@@ -106,7 +108,7 @@ def texts_of_lines(path: Path, _: Reading) -> Iterator[Document | Rejected]:
             elif "\0" in line.text:
                 yield Rejected(f"line {line.number}", "a NUL character, which text does not hold")
             else:
-                yield Document(f"{path.name}:{line.number}", line.text)
+                yield Document(f"{name}:{line.number}", line.text)
 
 
 def texts_of_objects(path: Path, reading: Reading) -> Iterator[Document | Rejected]:
@@ -141,7 +143,7 @@ def texts_of_pubmed(path: Path, reading: Reading) -> Iterator[Document | Rejecte
             yield entry
         elif isinstance(entry, Citation):
             if not passed_over[place : place + 1].strip(b"\0"):
-                yield _document_of(entry, entry.pmid or f"{path.name}:{number}")
+                yield _document_of(entry, entry.pmid or f"{shown(path.name)}:{number}")
             place += 1
 
 
@@ -156,8 +158,10 @@ def _document_of(citation: Citation, name: str) -> Document:
 def _text_of(value: Mapping[str, Any], field: str | None, place: str, path: Path) -> Document | Rejected:
     try:
         names = (identifier(value.get(key), key) for key in _IDS)
-        name = next(filter(None, names), f"{path.name}:{place.rpartition(' ')[2]}")
+        name = next(filter(None, names), f"{shown(path.name)}:{place.rpartition(' ')[2]}")
         key = field or "text"
+        if field is not None and field not in value:
+            return Rejected(place, f"no {field}")
         text = string(value.get(key), key)
     except BrokenFieldError as error:
         return Rejected(place, str(error))

@@ -3,22 +3,26 @@
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from compactbio.errors import UserError, check_named
-
-# By extension; a folder's .json files are as often settings as records, so they count only where they are named.
-KINDS = {".xml": "xml", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text"}
-# Further kinds that hold texts to annotate.
-_TEXT_KINDS = ("pubtator", "conll", "json")
-# Of BRAT and, in two files per document, of the BioNLP shared tasks.
-ANNOTATIONS = (".ann", ".a1", ".a2")
-_DOCUMENTATION = re.compile(
-    r"[0-9_]*(?:read[-_ ]?me|licen[cs]e|copying|changelog|citation|contributing)(?![a-z]).*", re.IGNORECASE
+from compactbio.formats.file_names import (
+    KINDS,
+    TEXT_KINDS,
+    is_annotation,
+    is_documentation,
+    is_text,
+    kind_of,
+    standoff_texts,
+    visible,
 )
+from compactbio.formats.recognise import recognise_texts
+from compactbio.formats.streams import SourceError
+
 _NAMED = 5
 
 
@@ -34,7 +38,7 @@ class Sources:
         found = []
         if self.passed_over:
             found.append(f"passed over, not sources: {_names(self.passed_over)}")
-        texts = [path for path in self.files if _kind(path) == "text"]
+        texts = [path for path in self.files if kind_of(path) == "text"]
         if 0 < len(texts) < len(self.files):
             found.append(f"read as plain text, a document per line, beside records: {_names(texts)}")
         return found
@@ -56,30 +60,34 @@ def find_citations(inputs: Iterable[str | Path]) -> Sources:
     return Sources(_ordered(found), _ordered(passed_over - found))
 
 
-def find_texts(inputs: Iterable[str | Path]) -> Sources:
+def find_texts(inputs: Iterable[str | Path], format: str | None = None) -> Sources:
     """The files of texts that the inputs name, in their order, and folders of `.txt` files, which are read as one.
 
-    Raises UserError as `find_citations` does, and for a folder, or the files of a pattern, of several kinds.
+    The files of a folder are read one by one where they hold records (PubTator, XML, JSON lines), or where another
+    format than BRAT is named. Raises UserError as `find_citations` does, and for a folder, or the files of a pattern,
+    of several kinds.
     """
     found, passed_over = list[Path](), list[Path]()
     for name in inputs:
         check_named(name, "The name of an input")
         path = Path(name)
-        files, others = _texts_in(path) if path.is_dir() else _texts_named(str(name))
+        files, others = _texts_in(path, format) if path.is_dir() else _texts_named(str(name))
         found += files
         passed_over += others
     return Sources(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(passed_over)))
 
 
-def _texts_in(folder: Path) -> tuple[Sequence[Path], Sequence[Path]]:
+def _texts_in(folder: Path, format: str | None) -> tuple[Sequence[Path], Sequence[Path]]:
     """The files of a folder that are read, or the folder itself, and those that are passed over."""
     kinds, passed_over = defaultdict[str, list[Path]](list), list[Path]()
-    standoff = set(standoff_texts(folder)) if is_standoff(folder) else set()
-    for file in visible(folder):
+    found = list(visible(folder))
+    annotated = format in (None, "brat") and any(map(is_annotation, found))
+    standoff = set(standoff_texts(folder)) if annotated else set()
+    for file in found:
         if file in standoff:
             kinds["brat"].append(file)
-        elif _kind(file) in (*KINDS.values(), *_TEXT_KINDS) and not _is_documentation(file):
-            kinds[_kind(file)].append(file)
+        elif kind_of(file) in (*KINDS.values(), *TEXT_KINDS) and not is_documentation(file):
+            kinds[kind_of(file)].append(file)
         else:
             passed_over.append(file)
     if len(kinds) > 1:
@@ -89,9 +97,22 @@ def _texts_in(folder: Path) -> tuple[Sequence[Path], Sequence[Path]]:
         known = ", ".join((*KINDS, ".pubtator", ".conll", ".json", ".txt with .ann, .a1 or .a2"))
         raise UserError(f"{folder}: no file of texts in it ({known}; also .gz).")
     [(kind, files)] = kinds.items()
-    if kind in ("brat", "text") and not any(file.suffix == ".gz" for file in files):
+    if kind == "brat" or (kind == "text" and all(map(is_text, files)) and _are_documents(folder, files, format)):
         return [folder], _ordered(passed_over)
     return _ordered(files), _ordered(passed_over)
+
+
+def _are_documents(folder: Path, files: Sequence[Path], format: str | None) -> bool:
+    """Whether each of a folder's `.txt` files is a text, and not a file of records; UserError where only some are."""
+    if format is not None:
+        return format == "brat"
+    formats = defaultdict[str, list[Path]](list)
+    for file in files:
+        # One that cannot be read is set aside when its turn comes.
+        with suppress(SourceError):
+            formats[recognise_texts(file)].append(file)
+    _check_one_kind(folder, formats)
+    return set(formats) <= {"text"}
 
 
 def _texts_named(name: str) -> tuple[Sequence[Path], Sequence[Path]]:
@@ -99,7 +120,7 @@ def _texts_named(name: str) -> tuple[Sequence[Path], Sequence[Path]]:
     if not Path(name).exists():
         kinds = defaultdict[str, list[Path]](list)
         for file in found.files:
-            kinds[_kind(file)].append(file)
+            kinds[kind_of(file)].append(file)
         _check_one_kind(Path(name), kinds)
     return found.files, found.passed_over
 
@@ -108,21 +129,6 @@ def _check_one_kind(place: Path, kinds: Mapping[str, Sequence[Path]]) -> None:
     if len(kinds) > 1:
         counts = (f"{len(files):,} {kind} ({_names(_ordered(files))})" for kind, files in sorted(kinds.items()))
         raise UserError(f"{place}: it holds files of several kinds: {', '.join(counts)}; name those that you mean.")
-
-
-def _kind(path: Path) -> str:
-    """The kind of a file by its extension: "xml", "jsonl", "parquet", "text", or the extension itself."""
-    return KINDS.get(extension(path), extension(path).removeprefix(".") or "other")
-
-
-def extension(path: Path) -> str:
-    """The extension in small letters, that before .gz of a packed file."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
-def _is_documentation(path: Path) -> bool:
-    """Whether a file describes the folder that it is in: a README, a licence and the like."""
-    return _DOCUMENTATION.fullmatch(path.name) is not None and _kind(path) in ("text", "md", "rst", "other")
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -136,31 +142,6 @@ def _ordered(paths: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(paths, key=lambda path: (path.name, str(path))))
 
 
-def visible(folder: Path) -> Iterator[Path]:
-    """The files in and below a folder, without hidden ones and those in hidden folders."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder).parts):
-            yield path
-
-
-def is_standoff(path: Path) -> bool:
-    """Whether a path is a folder with BRAT annotations in it or below, or one of the files of such a document."""
-    if path.is_dir():
-        return any(file.suffix in ANNOTATIONS for file in visible(path))
-    return path.suffix in ANNOTATIONS or (path.suffix == ".txt" and bool(annotations_of(path)))
-
-
-def standoff_texts(folder: Path) -> list[Path]:
-    """The files in and below a folder of texts that documents are made of, annotations among them."""
-    files = [file for file in visible(folder) if file.suffix in (".txt", *ANNOTATIONS)]
-    return [file for file in files if not _is_documentation(file) or annotations_of(file)]
-
-
-def annotations_of(text: Path) -> list[Path]:
-    """The annotation files beside a text."""
-    return [file for suffix in ANNOTATIONS if (file := text.with_suffix(suffix)).exists()]
-
-
 def _expand(name: str) -> tuple[list[Path], list[Path]]:
     """The sources that a name stands for, and the files that were passed over."""
     path = Path(name)
@@ -170,7 +151,8 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
             raise UserError(f"{path}: no file of citations in it (.xml, .jsonl, .ndjson, .parquet, .txt; also .gz).")
         return files, others
     if path.exists():
-        return ([], []) if path.suffix == ".md5" else ([path], [])
+        check_regular(path)
+        return ([], []) if _is_digest(path) else ([path], [])
     if not glob.has_magic(name):
         raise UserError(f"{name}: no such file or folder.")
     matched, passed_over = list[Path](), list[Path]()
@@ -183,14 +165,33 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
     return matched, passed_over
 
 
+def check_regular(path: Path) -> None:
+    """Raise UserError for what is neither a file nor a folder, which cannot be read more than once."""
+    if _is_special(path):
+        raise UserError(
+            f"{path}: it is a pipe or a device; save its content to a file (`annotate` also reads standard input: -)."
+        )
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
 def _divided(paths: Iterable[Path], kinds: Collection[str] = ()) -> tuple[list[Path], list[Path]]:
-    """The sources, of any kind or of these, and documentation and other files; `.md5` files are neither."""
+    """The sources, of any kind or of these, and what is passed over: documentation, pipes and files of other kinds.
+
+    `.md5` files are neither.
+    """
     sources, others = list[Path](), list[Path]()
     for path in paths:
-        if path.suffix != ".md5":
-            passed_over = _is_documentation(path) or (kinds and _kind(path) not in kinds)
+        if not _is_digest(path):
+            passed_over = _is_special(path) or is_documentation(path) or (kinds and kind_of(path) not in kinds)
             (others if passed_over else sources).append(path)
     return sources, others
+
+
+def _is_digest(path: Path) -> bool:
+    return path.suffix.lower() == ".md5"
 
 
 Role = Literal["train", "devel", "test", "gold"]
@@ -250,8 +251,7 @@ def folds(folder: Path) -> list[Path]:
 def _candidates(folder: Path) -> dict[Role, list[Path]]:
     found: dict[Role, list[Path]] = {role: [] for role in _SPLIT_WORDS}
     for path in sorted(folder.iterdir()):
-        texts = (file for file in visible(path) if file.suffix == ".txt")
-        if (role := _role(path)) and (any(texts) if path.is_dir() else path.stat().st_size):
+        if (role := _role(path)) and (any(map(is_text, visible(path))) if path.is_dir() else path.stat().st_size):
             found[role].append(path)
     return found
 

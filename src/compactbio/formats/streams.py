@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 from lxml import etree
 
 from compactbio.errors import UserError
+from compactbio.formats.file_names import shown
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -70,7 +71,7 @@ class Rejected:
 def rejected(error: UserError, path: Path) -> Rejected:
     """What is set aside of `path`, a file or a folder of files, for an error in it."""
     if isinstance(error, RecordError):
-        place = error.place if error.file == path else f"{error.file.name}, {error.place}"
+        place = error.place if error.file == path else f"{shown(error.file.name)}, {error.place}"
         return Rejected(place, error.reason)
     return Rejected(WHOLE_FILE, str(error).removeprefix(f"{path}: "))
 
@@ -95,27 +96,49 @@ def named_errors(path: Path) -> Iterator[None]:
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 BLOCK = 65_536  # bytes
+_UNPACKED = "unpack it, or pack it with gzip"
+# What no reader reads, by its first bytes; in many of these some lines would pass for text.
+_FOREIGN = {
+    rb"%PDF-": ("is a PDF", "give its text"),
+    rb"\{\\rtf": ("is an RTF document", "give its text"),
+    rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("is an old Office document", "give its text"),
+    rb"PK\x03\x04": ("is a ZIP archive or an Office document", "unpack it, or give its text"),
+    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*": ("is an image", "give its text"),
+    rb"\xfd7zXZ\0": ("is packed with xz", _UNPACKED),
+    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": ("is packed with bzip2", _UNPACKED),
+    rb"\x28\xb5\x2f\xfd": ("is packed with zstd", _UNPACKED),
+    rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|.{257}ustar(?:\0|  \0)": ("is an archive", "unpack it"),
+}
+_LONGEST = 265  # bytes
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file for reading, unpacking gzip by its magic bytes whatever the name says.
 
-    Raises SourceError for a file that is truncated, damaged or cannot be read, within the block too.
+    Raises SourceError for a file that is truncated, damaged or cannot be read, within the block too, and for one that
+    begins as an archive, an image or a document of another program does.
     """
     try:
         with io.BufferedReader(io.FileIO(path), BLOCK) as raw:
+            stream = cast(io.BufferedReader, raw)
             if raw.peek(2)[:2] == _GZIP:
                 # GzipFile is not a RawIOBase to the type checker, but has all that a buffer needs.
-                yield io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), BLOCK)
-            else:
-                yield cast(io.BufferedReader, raw)
+                stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), BLOCK)
+            _check_readable(stream.peek(_LONGEST))
+            yield stream
     except EOFError as error:
         raise SourceError("is truncated: the .gz ends too early") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise SourceError(f"is damaged: {error}") from error
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _check_readable(start: bytes) -> None:
+    for magic, (problem, fix) in _FOREIGN.items():
+        if re.match(magic, start, re.DOTALL):
+            raise SourceError(problem, fix)
 
 
 class Line(NamedTuple):

@@ -13,16 +13,9 @@ from compactbio import formats
 from compactbio.documents import Document, Question, names
 from compactbio.errors import UserError, check_named
 from compactbio.files import file_digest, value_digest
+from compactbio.formats.file_names import annotations_of, is_annotation, is_standoff, standoff_texts, text_of
 from compactbio.formats.questions import read_questions
-from compactbio.formats.sources import (
-    ANNOTATIONS,
-    annotations_of,
-    folds,
-    has_splits,
-    is_standoff,
-    splits,
-    standoff_texts,
-)
+from compactbio.formats.sources import check_regular, folds, has_splits, splits
 from compactbio.tasks import ner, qa
 
 Split = Literal["train", "devel", "test"]
@@ -173,6 +166,7 @@ def find(
     path, gold = Path(place), Path(gold) if gold else None
     if not path.exists():
         raise UserError(f"{path}: there is no such data set.")
+    check_regular(path)
     called = name or (path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0])
     if path.is_file() or _is_brat(path) or (is_standoff(path) and not has_splits(path)):
         single: dict[str, Path] = {"train": path, "devel": path, "test": path}
@@ -246,6 +240,7 @@ def _data(
     for path in (*files.values(), *([gold] if gold else [])):
         if not path.exists():
             raise UserError(f"{path}: there is no such file.")
+        check_regular(path)
     if format is None and not single:
         _check_alike(name, files)
     named = task or _task(next(iter(files.values())), format)
@@ -278,15 +273,15 @@ def _task(path: Path, format: str | None) -> str:
 
 
 def _is_brat(path: Path) -> bool:
-    return any(file.suffix in ANNOTATIONS for file in path.iterdir())
+    return any(map(is_annotation, path.iterdir()))
 
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file, or of the names and contents of the files of a folder or a BRAT document that are read."""
     if path.is_file() and not is_standoff(path):
         return file_digest(path)
-    text = path.with_suffix(".txt")
-    place, files = (path, standoff_texts(path)) if path.is_dir() else (path.parent, [text, *annotations_of(path)])
+    files = standoff_texts(path) if path.is_dir() else [text_of(path), *annotations_of(path)]
+    place = path if path.is_dir() else path.parent
     return value_digest([[p.relative_to(place).as_posix(), file_digest(p)] for p in sorted(files) if p.exists()])
 
 
