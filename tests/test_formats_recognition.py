@@ -103,6 +103,9 @@ def test_the_name_decides_where_the_content_does_not(tmp_path):
 # What is malformed
 
 
+TWICE = '[{"start": 0, "end": 9, "end": 5}]'
+
+
 def jsonl(**more) -> str:
     return JSONL + "\n" + json.dumps({"id": "8", "text": "Zinc.", **more}) + "\n"
 
@@ -145,7 +148,7 @@ def jsonl(**more) -> str:
         ("jsonl", jsonl(spans=[[0, 2, "X"]]), "line 3: spans.0"),
         ("jsonl", jsonl(spans=[{"start": 0, "end": 2, "kind": "", "type": ""}]), "line 3: a document has no spans.k"),
         ("jsonl", JSONL + '{"id": "8", "text": "a", "text": "b"}\n', "line 2: a key is there twice"),
-        ("jsonl", jsonl(passages=[]).replace("[]", '[{"end": 9, "end": 5}]'), "line 3: a key is there twice"),
+        ("jsonl", jsonl(passages=[]).replace("[]", TWICE), "line 3: a key is there twice"),
         ("hf-jsonl", '{"tokens": ["a"], "tags": ["O"], "tags": ["B-X"]}\n', "a key is there twice"),
         ("jsonl", jsonl(entities=[]), "line 3: a document has no entities"),
         ("jsonl", jsonl(relations=[{"head": 0, "tail": "x", "type": ""}]), "line 3: a relation names mention 0 of 0"),
