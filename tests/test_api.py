@@ -173,7 +173,29 @@ def test_numbers_and_names_that_cannot_be_meant_are_refused_before_any_work(work
         compactbio.finetune(None, start, out)
     with pytest.raises(UserError, match="out is None: name the path"):
         compactbio.finetune(data, start, None)
+    with pytest.raises(UserError, match="out is empty: name it"):
+        compactbio.finetune(data, start, "")
+    for wrong_recipe in ({"steps": -1}, {"foo": 1}):
+        with pytest.raises(UserError, match=f"Recipe distil-biobert: .*{next(iter(wrong_recipe))}"):
+            compactbio.distil(recipes.load("distil-biobert"), workspace / "corpus", out, **wrong_recipe)
+    with pytest.raises(UserError, match="'train' is not a split to score"):
+        compactbio.evaluate(data, workspace / "tagger", split="train")
+    with pytest.raises(UserError, match="'foo' is not a task"):
+        compactbio.Run(workspace / "tagger", None).annotator("foo")
+    with pytest.raises(UserError, match="max_loss is '1'; it must be a number"):
+        compactbio.export(workspace / "tagger", out, format="onnx-int8", data=data, max_loss="1")
+    with pytest.raises(UserError, match="A data set is named twice"):
+        compactbio.export(workspace / "tagger", out, format="onnx-int8", data=[data, data])
     assert not out.exists()
+    words = tmp_path / "words.jsonl"
+    words.write_text('{"tokens": ["aspirin"], "ner_tags": [1]}\n')
+    with pytest.raises(UserError, match="1 rejected, most for ner_tags holds numbers without names"):
+        compactbio.finetune(data, start, out, **taught, unlabelled=words)
+
+
+def test_two_scores_of_one_model_are_equal(workspace):
+    one, other = (compactbio.evaluate(workspace / "NER" / "made", workspace / "tagger") for _ in range(2))
+    assert one == other and one != compactbio.evaluate(workspace / "NER" / "made", workspace / "tagger", split="devel")
 
 
 def test_one_path_counts_as_one_and_any_iterable_as_several(workspace, tmp_path):

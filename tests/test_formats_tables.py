@@ -66,6 +66,37 @@ def test_numbered_tags_without_names_are_refused_by_row(tmp_path):
         list(compactbio.read(path))
 
 
+def test_configurations_that_name_the_numbers_differently_are_refused(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"tokens": ["a"], "ner_tags": [1]}\n')
+    described = {
+        name: {"features": tags(["O", f"B-{kind}"])} for name, kind in (("gene", "Gene"), ("chem", "Chemical"))
+    }
+    (tmp_path / "dataset_infos.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r"its configurations name ner_tags differently; keep that of train\.jsonl"):
+        list(compactbio.read(path))
+    (tmp_path / "dataset_infos.json").write_text(json.dumps({**described, "gene": described["chem"]}))
+    assert [document.spans[0].type for document in compactbio.read(path)] == ["Chemical"]
+
+
+def test_mentions_whose_text_is_not_at_their_offsets_are_left_out_and_counted(tmp_path, caplog):
+    path = tmp_path / "a.parquet"
+    formats.write([Document("1", "Zinc and iron", (Span(0, 4, "C"), Span(9, 13, "C")))], path, "parquet")
+    rows = pq.read_table(path)
+    pq.write_table(rows.set_column(1, "text", pa.array(["Some and iron"])), path)
+    [document] = formats.read(path)
+    assert document.spans == (Span(9, 13, "C"),)
+    assert "1 left out: mentions whose text is not at their offsets" in caplog.text
+
+
+def test_a_date_that_python_has_not_is_named_as_such(tmp_path):
+    path = tmp_path / "a.parquet"
+    days = pa.array([4_000_000], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"tokens": [["a"]], "tags": [["O"]], "made": days}), path)
+    with pytest.raises(UserError, match=r"holds a value that Python has none for .*; leave its column out"):
+        list(compactbio.read(path))
+
+
 def test_a_folder_of_the_hub_is_a_data_set(tmp_path):
     rows = [{"id": str(i), "tokens": ["Zinc", "is"], "ner_tags": [1, 0]} for i in range(3)]
     for split in ("train", "validation", "test"):

@@ -37,6 +37,8 @@ def output(out: str | Path) -> Path:
     """A folder or file to write. Raises UserError for what is not a path."""
     if not isinstance(out, str | os.PathLike):
         raise UserError(f"out is {out!r}: name the path to write.", setting="out")
+    if not str(out).strip():
+        raise UserError("out is empty: name it, or check that the variable it comes from is set.", setting="out")
     return Path(out)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
+from pydantic import ValidationError
+
 from compactbio import corpus as corpora
 from compactbio import recipes
 from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
@@ -16,7 +18,7 @@ from compactbio.annotate.files import annotate_files
 from compactbio.annotate.models import LoadOptions
 from compactbio.api.evaluation import compare, evaluate, export
 from compactbio.corpus.citation_rows import Overflow
-from compactbio.errors import UserError
+from compactbio.errors import UserError, validation_problem
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.files import output, several
 from compactbio.modeling import hardware
@@ -66,6 +68,8 @@ class Run:
         Raises:
             UserError: For a model of another task, and for one that was not fine-tuned.
         """
+        if task not in ("ner", "relation", "qa"):
+            raise UserError(f"{task!r} is not a task: take ner, relation or qa.", setting="task")
         if task == "qa":
             return QuestionAnnotator.from_pretrained(self.folder, **options)
         if task == "relation":
@@ -252,7 +256,10 @@ def pretrain(
 def _recipe(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
     if not isinstance(recipe, Recipe):
         return recipes.load(recipe, **overrides)
-    return Recipe.model_validate({**recipe.model_dump(), **overrides}) if overrides else recipe
+    try:
+        return Recipe.model_validate({**recipe.model_dump(), **overrides}) if overrides else recipe
+    except ValidationError as error:
+        raise UserError(f"Recipe {recipe.name}: {validation_problem(error, lambda _: Recipe.model_fields)}.") from None
 
 
 def finetune(

@@ -72,6 +72,8 @@ def evaluate(
         raise UserError("Name either a model or a file of predictions.")
     if calibrate and model is None:
         raise UserError("Only a model's scores can be calibrated: leave calibrate out.")
+    if split not in (None, "test", "devel"):
+        raise UserError(f"{split!r} is not a split to score: take test or devel.", setting="split")
     asked: dict[str, Any] = {
         "task": task,
         "format": format,

@@ -183,8 +183,8 @@ def export(
     out, listener = Path(out), listener or Silent()
     if format not in FORMATS:
         raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
-    if math.isnan(max_loss):
-        raise UserError("max_loss is nan; it must be a number.", setting="max_loss")
+    if not isinstance(max_loss, int | float) or math.isnan(max_loss):
+        raise UserError(f"max_loss is {max_loss!r}; it must be a number.", setting="max_loss")
     source = loading.find(model)
     task = runtimes.task_of(source)
     if format == "onnx-int8" and data in (None, [], ()):
@@ -243,8 +243,10 @@ def export(
 
 def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | Path], split: Split | None) -> _Gate:
     """The data sets that a user names, encoded for a model. Raises UserError as `tasks.data.find` does."""
-    paths = several(data)
-    return _Gate(source, task, tuple(_part(source, task, datasets.find(path, task), split) for path in paths))
+    parts = tuple(_part(source, task, datasets.find(path, task), split) for path in several(data))
+    if len({part.described["sha256"] for part in parts}) < len(parts):
+        raise UserError("A data set is named twice: name each once.", setting="data")
+    return _Gate(source, task, parts)
 
 
 def _part(source: loading.Source, task: str, found: Data, split: Split | None) -> _Part:

@@ -198,28 +198,36 @@ def named(path: Path, place: str, key: str, tags: Sequence[int], names: Sequence
 
 
 def feature_names(path: Path, key: str) -> Sequence[str] | None:
-    """The names of the numbers under a key, by the description of the columns in a table, or beside the file."""
+    """The names of the numbers under a key, by the description of the columns in a table, or beside the file.
+
+    Raises UserError where the file beside it describes several configurations, which name them differently.
+    """
     with named_errors(path):
         table = parquet.description(path) if parquet.begins(head(path)) else None
-    if names := _names_below(table, key):
+    if names := next(_names_below(table, key), None):
         return names
     for name in _FEATURES:
         try:
             value = json.loads((path.parent / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
-        if names := _names_below(value, key):
-            return names
+        found = list(_names_below(value, key))
+        if any(names != found[0] for names in found):
+            where = f"{path.parent / name}: its configurations name {key} differently"
+            raise UserError(f"{where}; keep that of {path.name} alone in it.")
+        if found:
+            return found[0]
     return None
 
 
-def _names_below(value: Any, key: str) -> Sequence[str] | None:
-    """The first list of names below a key."""
+def _names_below(value: Any, key: str) -> Iterator[Sequence[str]]:
+    """The lists of names below a key."""
     if not isinstance(value, Mapping):
-        return None
+        return
     if key in value and (names := _list_of_names(value[key])):
-        return names
-    return next((names for inner in value.values() if (names := _names_below(inner, key))), None)
+        yield names
+    for inner in value.values():
+        yield from _names_below(inner, key)
 
 
 def _list_of_names(value: Any) -> Sequence[str] | None:

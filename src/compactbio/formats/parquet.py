@@ -7,7 +7,7 @@ The columns of data sets on the Hugging Face hub are named in `json_lines`, `big
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compactbio.documents import Document, Span
-from compactbio.formats.checks import BrokenFieldError, Found, check_only, identifier, inconsistency, string
+from compactbio.formats.checks import (
+    MISPLACED,
+    BrokenFieldError,
+    Found,
+    check_only,
+    identifier,
+    inconsistency,
+    left_out,
+    string,
+)
 from compactbio.formats.streams import RecordError, SourceError, named_errors
 
 # A control character of a page's or the footer's header, or a length, follows; PAR1 is a gene too.
@@ -43,9 +52,10 @@ def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str
                 yield f"row {number}", row
     except UnicodeDecodeError as error:
         raise SourceError(f"is not UTF-8: byte 0x{error.object[error.start]:02x} in a string column") from error
-    # ValueError, OverflowError: a date or decimal that Python has no value for.
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise _damaged(error) from error
+    except (ValueError, OverflowError) as error:  # a date or decimal
+        raise SourceError(f"holds a value that Python has none for ({error})", "leave its column out") from error
 
 
 def schema(path: Path) -> pa.Schema:
@@ -78,7 +88,11 @@ def holds_documents(columns: pa.Schema) -> bool:
 
 
 def read(path: Path) -> Iterator[Found]:
-    """Give each row's document, or a RecordError. Raises UserError for a table of other columns or that is damaged."""
+    """Give each row's document, or a RecordError.
+
+    Mentions whose text is not at their offsets are left out and counted. Raises UserError for a table of other columns,
+    or that is damaged.
+    """
     with named_errors(path):
         if not holds_documents(schema(path)):
             raise SourceError(f"has no columns {', '.join(_SCHEMA.names[:-1])} and {_SCHEMA.names[-1]}", "name them so")
@@ -95,8 +109,17 @@ def _document(path: Path, place: str, row: dict[str, Any]) -> Found:
         )
     except BrokenFieldError as error:
         return RecordError(path, place, str(error))
-    reason = inconsistency(found)
-    return RecordError(path, place, reason) if reason else found
+    if reason := inconsistency(found):
+        return RecordError(path, place, reason)
+    stated = [entity.get("text") for entity in row["entities"] or ()]
+    spans = [
+        span
+        for span, text in zip(found.spans, stated, strict=True)
+        if text in (None, found.text[span.start : span.end])
+    ]
+    misplaced = [span.type for span in found.spans if span not in spans]
+    left_out(path, found.id, len(found.spans) - len(spans), MISPLACED, misplaced)
+    return replace(found, spans=tuple(spans))
 
 
 def _span(entity: dict[str, Any] | None) -> Span:

@@ -54,7 +54,7 @@ class Outcome:
 
     metric: str
     scores: dict[str, float]
-    units: NDArray[np.float64]
+    units: NDArray[np.float64] = field(compare=False)
     unit: str
     per_type: dict[str, dict[str, float]] = field(default_factory=dict)
     mistakes: tuple[Mistake, ...] = ()

@@ -131,6 +131,10 @@ def count(texts: Texts) -> Counter[str]:
         pass
     if not counts["used"]:
         out = ", ".join(f"{number:,} {what}" for what, number in counts.items() if what != "read") or "all are empty"
+        reasons = Counter(
+            one.reason for path in texts.files for one in formats.read_texts(path) if not isinstance(one, Document)
+        )
+        out += "".join(f", most for {reason}" for reason, _ in reasons.most_common(1))
         raise UserError(
             f"The unlabelled texts have nothing to learn from ({counts['read']:,} documents read: {out}): name texts "
             f"with {_UNITS[texts.task]} that are not in the test or devel split.",
