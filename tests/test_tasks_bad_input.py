@@ -7,6 +7,8 @@ import pytest
 import yaml
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertConfig
 
+from compactbio.tasks import data as datasets
+from compactbio.training import corpora
 from compactbio.training.finetuning import finetune
 from conftest import bert, one_sentence
 from task_data import ner_folder, qa_folder, relation_folder
@@ -104,6 +106,36 @@ def test_questions_that_cannot_be_scored_are_refused_before_training(cli, start,
         refused = cli("finetune", data, "--model", start, "--out", tmp_path / "out", "--set", "epochs=1")
         one_sentence(refused, "made: its devel split has no factoid question with an answer", "leave this split out")
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "text", "what"),
+    [(ner_folder, "the\tO\ngroup\tO\n", "mention"), (relation_folder, "1\tthe @GENE$ and @DISEASE$\t0\n", "relation")],
+)
+def test_a_devel_split_that_cannot_choose_an_epoch_is_refused(cli, start, tmp_path, make, text, what):
+    data = make(tmp_path / "made", {"train": 12, "devel": 4, "test": 4})
+    [devel] = data.glob("dev*")
+    devel.write_text(text)
+    refused = cli("finetune", data, "--model", start, "--out", tmp_path / "out", "--set", "epochs=1")
+    one_sentence(refused, f"made: its devel split has no {what} to choose an epoch by", "leave it out")
+
+
+def test_the_devel_tenth_of_a_small_file_that_has_no_mention_chooses_nothing(tmp_path):
+    path, words = tmp_path / "single.tsv", [f"group{number}" for number in range(20)]
+    path.write_text("\n".join(f"{word}\tO\n" for word in words))
+    [mention, *_] = datasets.find(path, "ner").read("train")
+    path.write_text("\n".join(f"{word}\t{'B' if word == mention.text else 'O'}\n" for word in words))
+    assert (
+        datasets.find(path).read("devel")
+        and not corpora.read(path, None, None, format=None, train_on="train").parts[0].devel
+    )
+
+
+def test_data_without_mentions_say_so_beside_their_score(cli, tagger, tmp_path):
+    data = ner_folder(tmp_path / "made", {"train": 4, "test": 4}, kind="Drug")
+    (data / "test.tsv").write_text("the\tO\ngroup\tO\n")
+    status, out, _ = cli("evaluate", data, "--model", tagger)
+    assert status == 0 and "The data have no mention" in out
 
 
 def test_a_submission_without_all_questions(cli, tmp_path):

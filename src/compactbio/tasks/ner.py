@@ -163,7 +163,7 @@ def outcome(
             "count as missed": lost
         }
     )
-    return replace(result, scores={**result.scores, **over_words}, notes=notes)
+    return replace(result, scores={**result.scores, **over_words}, notes=(*result.notes, *notes))
 
 
 def outcome_of_spans(documents: Sequence[Document], found: Sequence[set[Span]]) -> Outcome:
@@ -178,6 +178,7 @@ def outcome_of_spans(documents: Sequence[Document], found: Sequence[set[Span]]) 
         scores=rates(*units.sum(0).tolist()),
         units=units,
         unit="sentence" if all(document.tokenised for document in documents) else "document",
+        notes=() if any(wanted) else ("The data have no mention, so F1 is 0 whatever is found.",),
         per_type=_per_type(wanted, found),
         mistakes=tuple(
             mistake
@@ -207,7 +208,8 @@ def outcome_of_documents(
     ]
     strays = sum(map(len, stray))
     notes += _notes_on_predicted(documents, found, sum(map(len, placed)) + strays, strays)
-    return replace(outcome_of_spans(documents, found), notes=notes)
+    result = outcome_of_spans(documents, found)
+    return replace(result, notes=(*result.notes, *notes))
 
 
 def _typed_alike(documents: Sequence[Document], predicted: Sequence[Document]) -> Sequence[Document]:
