@@ -46,8 +46,7 @@ class HeldOut:
     @cached_property
     def digest(self) -> str:
         """A fingerprint of what is known."""
-        # In ASCII, as half a surrogate pair cannot be encoded.
-        return value_digest([sorted(map(ascii, known)) for known in (self.ids, self.texts)])
+        return value_digest([sorted(self.ids), sorted(self.texts)])
 
     def why(self, task: str, document: Document) -> str:
         """Why a document is one of them, "id" or "text"; "" where it is not."""
