@@ -201,6 +201,8 @@ _SPLIT_WORDS: dict[Role, set[str]] = {
     "test": {"test", "testing"},
     "gold": {"gold", "golden", "goldstandard"},
 }
+# As the `datasets` library names the files of one split.
+_PART = re.compile(r"-\d+-of-\d+\.")
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,9 @@ def splits(folder: Path) -> Splits:
     found = _candidates(folder)
     for role, paths in found.items():
         if len(paths) > 1:
-            names = ", ".join(path.name for path in paths)
-            raise UserError(f"{folder}: {names} are all {role} files; leave one of them in the folder.")
+            parts = all(_PART.search(path.name) for path in paths)
+            advice = "join these parts into one file" if parts else "leave one of them in the folder"
+            raise UserError(f"{folder}: {_names(paths)} are all {role} files; {advice}.")
     if not found["train"] and not found["test"]:
         raise UserError(f"{folder}: none of its files has train or test in its name; name them so.")
     return Splits(**{role: paths[0] for role, paths in found.items() if paths})
