@@ -175,6 +175,28 @@ def test_int8_is_never_scored_on_what_the_model_was_trained_on(cli, tagger, data
     assert part.described["split"] == "test" and len(part.documents) == 6
 
 
+def test_int8_of_a_single_file_is_accepted_on_its_devel_part_where_that_holds_a_mention(tagger, tmp_path):
+    model, file = shutil.copytree(tagger, tmp_path / "copy"), tmp_path / "one.jsonl"
+
+    def documents(without=()):
+        spans = [{"start": 0, "end": 7, "type": "Drug"}]
+        lines = ({"id": str(i), "text": "aspirin", "spans": [] if str(i) in without else spans} for i in range(40))
+        return "\n".join(map(json.dumps, lines))
+
+    def split():
+        run = json.loads((model / "run.json").read_text())
+        run["identity"] |= {"train_on": "train", "data": {"single": True, "train": find(file).digests["train"]}}
+        (model / "run.json").write_text(json.dumps(run))
+        (part,) = _gate(loading.find(model), "ner", file, None).parts
+        assert list(part.documents) == find(file).read(part.described["split"])
+        return part.described["split"]
+
+    file.write_text(documents())
+    assert split() == "devel"
+    file.write_text(documents({document.id for document in find(file).read("devel")}))
+    assert split() == "test"
+
+
 def test_an_exported_model_is_scored_like_any_other(cli, exported, data, tagger):
     own = cli("evaluate", data, "--model", tagger, "--runtime", "torch-fp32", "--json")
     other = cli("evaluate", data, "--model", exported[0], "--runtime", "onnx-fp32", "--json")

@@ -251,7 +251,8 @@ def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | P
 
 def _part(source: loading.Source, task: str, found: Data, split: Split | None) -> _Part:
     seen, in_part = scoring.trained_on(source.folder, found)
-    order: tuple[Split, ...] = ("test",) if found.single else ("devel", "test")
+    has_devel = found.scorable(found.read("devel")) if in_part else not found.single
+    order: tuple[Split, ...] = ("devel", "test") if has_devel else ("test",)
     # Where the model was trained on all, the first is named.
     unseen = [one for one in order if one in found.files and one not in seen]
     chosen = split or (unseen or order)[0]

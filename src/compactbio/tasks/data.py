@@ -17,6 +17,8 @@ from compactbio.formats.file_names import annotations_of, is_annotation, is_stan
 from compactbio.formats.questions import read_questions
 from compactbio.formats.sources import check_regular, folds, has_splits, splits
 from compactbio.tasks import ner, qa
+from compactbio.tasks.relation import label_of
+from compactbio.tasks.relation_classes import looks_negative
 
 Split = Literal["train", "devel", "test"]
 _SPLITS = ("train", "devel", "test")
@@ -107,6 +109,14 @@ class Data:
     def golden(self, split: Split) -> dict[str, Question] | None:
         """The answers of a split that are in a file of their own, by question; None but for a test split."""
         return read_questions(self.gold) if self.gold and split == "test" else None
+
+    def scorable(self, documents: Sequence[Document]) -> bool:
+        """Whether documents hold what the task's main score counts, which else is 0 whatever a model finds."""
+        if self.task == "qa":
+            return bool(qa.answered(qa.questions(documents)))
+        if self.task == "relation":
+            return not all(looks_negative(label_of(document)) for document in documents)
+        return any(document.spans for document in documents)
 
     def check_answers(self, documents: Sequence[Document], split: Split) -> None:
         """Raise UserError where no factoid question of a split has an answer to compare with (QA)."""

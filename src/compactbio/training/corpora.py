@@ -14,12 +14,10 @@ from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.formats.checks import counting_left_out
 from compactbio.tasks import data as datasets
-from compactbio.tasks import qa
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.ner_encoding import Encoded
 from compactbio.tasks.outcome import counted, listed
 from compactbio.tasks.relation import label_of
-from compactbio.tasks.relation_classes import looks_negative
 from compactbio.training.unlabelled import HeldOut
 
 TRAIN_ON = ("train", "train+devel")
@@ -126,7 +124,7 @@ def read(
 def _read(data: Data, train_on: str) -> Corpus:
     train = data.read("train") + (data.read("devel") if train_on == "train+devel" else [])
     devel = data.read("devel") if train_on == "train" and "devel" in data.files else []
-    if devel and not _can_choose(data.task, devel):
+    if devel and not data.scorable(devel):
         if not data.single:
             data.check_answers(devel, "devel")
             what = "mention" if data.task == "ner" else "relation"
@@ -135,15 +133,6 @@ def _read(data: Data, train_on: str) -> Corpus:
             )
         devel = []  # the tenth of a small file
     return Corpus(data, tuple(train), tuple(devel), _types((*train, *devel)))
-
-
-def _can_choose(task: str, devel: Sequence[Document]) -> bool:
-    """Whether a split has what its main score counts, which would be 0 whatever a model finds."""
-    if task == "qa":
-        return bool(qa.answered(qa.questions(devel)))
-    if task == "relation":
-        return not all(looks_negative(label_of(document)) for document in devel)
-    return any(document.spans for document in devel)
 
 
 def _types(documents: Iterable[Document]) -> frozenset[str]:
