@@ -29,8 +29,9 @@ _LLAMA_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3
 _CHARACTERS = [chr(code) for code in range(33, 127)]
 
 
-def _wordpiece() -> PreTrainedTokenizerFast:
-    """As BERT's, lower case: [CLS] A [SEP] B [SEP], types 0 and 1."""
+@cache
+def _wordpieces() -> dict[str, int]:
+    """The vocabulary of BERT's kind; its training breaks ties by chance, so one serves all models of a session."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     own = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     own.normalizer, own.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
@@ -40,7 +41,12 @@ def _wordpiece() -> PreTrainedTokenizerFast:
             vocab_size=400, special_tokens=special, initial_alphabet=_CHARACTERS, show_progress=False
         ),
     )
-    return BertTokenizerFast(vocab=own.get_vocab())
+    return own.get_vocab()
+
+
+def _wordpiece() -> PreTrainedTokenizerFast:
+    """As BERT's, lower case: [CLS] A [SEP] B [SEP], types 0 and 1."""
+    return BertTokenizerFast(vocab=_wordpieces())
 
 
 @cache

@@ -261,7 +261,7 @@ def test_a_type_that_never_reaches_the_precision_is_left_out_and_reported(copy, 
     [note] = caplog.messages
     assert (
         "copy gives no Drug at a precision of 0.95" in note
-        and "of 150 found the surest 40 have the best precision, 0.875" in note
+        and "of 150 found the 40 of the highest scores have the best precision, 0.875" in note
     )
     text = tmp_path / "in.txt"
     text.write_text("the study patients of the daily aspirin and cancer\n")

@@ -229,7 +229,7 @@ class InputAnnotator(ABC, Generic[Input, Found]):
             batch_size: Inputs that are read and computed together, 1 or more.
 
         Raises:
-            UserError: Where an input is of another type, at its turn. For a score that none can have.
+            UserError: Where an input is of another type, when it is reached. For a score that none can have.
         """
         check_score(min_score, self._highest)
         given = batched(elements_of(inputs, self._types, self._noun), batch_size)
@@ -246,8 +246,8 @@ class InputAnnotator(ABC, Generic[Input, Found]):
 def elements_of(given: Iterable[Input], types: tuple[type, ...], noun: str) -> Iterator[Input]:
     """The elements of a list, a generator, a column of a table or an array of one axis, each checked as it is read.
 
-    Raises UserError at once for what holds no elements and for a mapping, and at its turn for an element of none of the
-    `types`, which is named by its place; `noun` says what an element is ("text").
+    Raises UserError at once for what holds no elements and for a mapping, and for an element of none of the `types`
+    when it is reached, named by its place; `noun` says what an element is ("text").
     """
     wanted = f"Give a list of {noun}s, not {_with_article(given)}"
     if isinstance(given, (str, bytes, Mapping)) or getattr(given, "ndim", 1) != 1:

@@ -32,7 +32,7 @@ __all__ = ["Run", "annotate_files", "build_corpus", "compare", "distil", "evalua
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: the folder with its model, and what it came to.
+    """A training run: the folder with its model, and its result.
 
     Attributes:
         folder: The folder of the model: configuration, weights, tokenizer and model card.

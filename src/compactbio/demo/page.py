@@ -52,11 +52,11 @@ def exported(result: Result) -> str:
 
 def shown(text: Text) -> str:
     """The text with what was found in brackets, for a terminal."""
-    return "".join(f"[{piece} {kind}]" if kind else piece for piece, kind in pieces(text.text, text.found))
+    return "".join(f"[{piece} {kind}]" if kind else piece for piece, kind in segments(text.text, text.found))
 
 
-def pieces(text: str, spans: Sequence[Span]) -> list[tuple[str, str]]:
-    """The text in pieces with the type of the mention that each is, "" for what is none."""
+def segments(text: str, spans: Sequence[Span]) -> list[tuple[str, str]]:
+    """The text in segments with the type of the mention that each is, "" for what is none."""
     found, end = [], 0
     for span in spans:
         found += [(text[end : span.start], ""), (text[span.start : span.end], span.type)]
@@ -78,7 +78,7 @@ def write(result: Result, path: Path) -> None:
         cells=cells(result),
         plots=[_curves(result), *plots.draw(result.scores, profiles)],
         exported=exported(result),
-        pieces=pieces,
+        segments=segments,
         max_length=MAX_LENGTH,
     )
     write_text(path, page)

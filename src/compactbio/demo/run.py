@@ -130,7 +130,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo came to. `scores` are those of all models on all tasks, with intervals; `curves` (step, held-out
+    """The demo's result. `scores` are those of all models on all tasks, with intervals; `curves` (step, held-out
     loss) by model; `exported` is the record of the export, with the F1 of both models on test."""
 
     rows: tuple[Row, ...]

@@ -247,7 +247,7 @@ def deviations(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def _number(value: Any) -> Any:
-    """A number that YAML 1.1 reads as text, such as 5e-4 (it wants 5.0e-4); any other value as it is."""
+    """A number that YAML 1.1 reads as text, such as 5e-4 (YAML needs 5.0e-4); any other value as it is."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

@@ -144,7 +144,8 @@ class Calibration:
             return f"{where}, {curve.found:,} were found, and a precision is measured on at least {FEWEST}"
         best = curve.points[-1]
         return (
-            f"{where}, of {curve.found:,} found the surest {best.kept:,} have the best precision, {best.precision:.3f}"
+            f"{where}, of {curve.found:,} found the {best.kept:,} of the highest scores have the best precision, "
+            f"{best.precision:.3f}"
         )
 
 

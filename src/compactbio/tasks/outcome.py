@@ -1,4 +1,4 @@
-"""What a model's predictions on a data set came to, and how sure a score is: intervals, paired tests, many tests.
+"""The scores of a model's predictions on a data set, and how sure they are: intervals, paired tests, many tests.
 
 The bootstrap draws test units (sentences, documents, questions) with replacement; a score is computed again from the
 sums over each draw, because F1 is not a mean over sentences. Sources: Efron and Tibshirani, An Introduction to the

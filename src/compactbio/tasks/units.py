@@ -16,20 +16,13 @@ from numpy.typing import NDArray
 from compactbio.documents import Document, Relation
 from compactbio.documents.words import words
 from compactbio.modeling.packing import Row, SoftLabels, softmax
-from compactbio.tasks import ner, ner_encoding, qa, relation
+from compactbio.tasks import ner_encoding, qa, relation
 
 # What a model says of the units of a group, (units, columns): the logarithms of the probabilities of labels or classes;
 # of a passage's words those of the odds that the answer starts, and ends, there and not outside the passage. NaN where
 # a unit has no piece in the model's vocabulary.
 Scores = NDArray[np.floating[Any]]
 Logits = Sequence[NDArray[np.float32]]
-
-
-def count(task: str, documents: Sequence[Document], joined: frozenset[str]) -> int:
-    """The number of groups in documents; `joined` as of `documents.words`."""
-    if task == "ner":
-        return len(ner.split(documents, joined))
-    return len(documents) if task == "relation" else len(_asked(documents))
 
 
 def without_labels(task: str, documents: Sequence[Document], label: str) -> list[Document]:
@@ -119,10 +112,10 @@ def _word_scores(encoded: ner_encoding.Encoded, logits: Logits) -> list[Scores]:
 
 def _with_words(window: ner_encoding.Window, targets: NDArray[np.float32]) -> Row:
     """A window's row with the targets (words of the sentence, labels) of its words."""
-    own = targets[list(window.words)]
-    known = ~np.isnan(own).any(-1)
+    read = targets[list(window.words)]
+    known = ~np.isnan(read).any(-1)
     pieces = window.first_pieces[known]
-    return replace(window.row, soft=SoftLabels(pieces, np.arange(len(pieces)), own[known]))
+    return replace(window.row, soft=SoftLabels(pieces, np.arange(len(pieces)), read[known]))
 
 
 # -- the words of a passage for a question

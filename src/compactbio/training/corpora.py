@@ -91,8 +91,8 @@ def read(
 ) -> Corpora:
     """Find and read data sets; the arguments are those of `finetuning.finetune`.
 
-    Types are one whose names differ in case alone. Of several data sets, training documents are left out that another
-    one holds in its devel or test split.
+    Types whose names differ only in case are one type. Of several data sets, training documents are left out that
+    another one holds in its devel or test split.
 
     Raises UserError as `tasks.data.find_all` does, for data that hold nothing to learn from, and where mentions of
     several data sets have no type.

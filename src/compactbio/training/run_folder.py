@@ -136,7 +136,7 @@ def finish(out: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:
 
 
 def has_begun(out: Path) -> bool:
-    """Whether the run in a folder came to its first step: one that was refused before may be begun again as another."""
+    """Whether the run in a folder reached its first step: one that was refused before may be begun again as another."""
     known = record(out)
     done = known is not None and known["result"] is not None
     return known is not None and (done or any((out / name).exists() for name in (METRICS, CHECKPOINTS)))

@@ -1,7 +1,7 @@
 """What teachers say of texts: computed once for each chunk of documents, and kept in half precision in the cache.
 
 The cache holds a folder per teacher, named by the digest of its weights and of how it reads texts, and in it an Arrow
-file per chunk, named by the digest of the texts. A file is there whole or not at all, so a run that was stopped
+file per chunk, named by the digest of the texts. A file is either complete or absent, so a run that was stopped
 computes what is missing, and every later run with the same teacher and texts computes nothing.
 """
 
@@ -154,11 +154,11 @@ def _check_types(teachers: Sequence[Teacher], labels: Sequence[str]) -> None:
             "TYPE=TAGGER where it calls the type otherwise.",
             setting="teacher",
         )
-    for (one, own), (other, its) in combinations(zip(teachers, taught, strict=True), 2):
-        if own & its and own != its:
+    for (first, types), (second, others) in combinations(zip(teachers, taught, strict=True), 2):
+        if types & others and types != others:
             raise UserError(
-                f"{one.source.public_name()!r} and {other.source.public_name()!r} know {listed(own & its)}, and one of "
-                "them more: name what each is to teach, as in TYPE=TAGGER, once for each type.",
+                f"{first.source.public_name()!r} and {second.source.public_name()!r} know {listed(types & others)}, "
+                "and one of them more: name what each is to teach, as in TYPE=TAGGER, once for each type.",
                 setting="teacher",
             )
 
@@ -172,9 +172,9 @@ def _teacher(
             f"{kind}={name}: a type is for mentions, the data are of {task}: leave it out.", setting="teacher"
         )
     source = runtimes.find(name)
-    if (own := runtimes.task_of(source)) != task:
+    if (trained := runtimes.task_of(source)) != task:
         raise UserError(
-            f"{name} is fine-tuned for {own}, the data are of {task}: name a teacher that is fine-tuned for {task}.",
+            f"{name} is fine-tuned for {trained}, the data are of {task}: name a teacher that is fine-tuned for that.",
             setting="teacher",
         )
     if task == "relation" and has_independent_outputs(source.config):
@@ -246,6 +246,13 @@ def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Sch
         found = [places.get(key(scheme.find(label) or label), -1) for label in named]
         wanted = list(labels)
     lacking = [label for label in wanted if places[key(label)] not in found]
+    if lacking and scheme is not None:
+        groups = f", or set scheme=labels where the data have the classes of {name} alone"
+        raise UserError(
+            f"{name} does not know {listed(set(lacking))}, it knows {listed(set(named))}: name a teacher of the "
+            f"classes that are trained{groups if scheme.name == 'ChemProt' else ''}.",
+            setting="teacher",
+        )
     if lacking:
         raise UserError(
             f"{name} does not know {listed(set(lacking))} of the data, it knows {listed(set(named))}: name a teacher "

@@ -168,7 +168,8 @@ def taught_rows(
 
 def _sentence(counts: Counter[str]) -> str:
     excluded = counts["excluded by id"] + counts["excluded by text"]
-    left = {"could not be read": counts["rejected"], "held nothing for the task": counts["without units"]}
+    empty = counts["without anything for the task"]
+    left = {"could not be read": counts["rejected"], "held nothing for the task": empty}
     more = "".join(f"; {number:,} {what}" for what, number in left.items() if number)
     return (
         f"Of {counts['read']:,} unlabelled documents {excluded:,} were left out because they are in the test or devel "

@@ -106,7 +106,7 @@ class Texts:
                 elif why := self.held_out.why(self.task, document):
                     counts[f"excluded by {why}"] += 1
                 elif not units.has_units(self.task, document):
-                    counts["without units"] += 1
+                    counts["without anything for the task"] += 1
                 else:
                     counts["used"] += 1
                     yield _readable(document)
@@ -215,12 +215,12 @@ class StoredRows:
         at = place - (self._ends[number - 1] if number else 0)
         found = {name: values[ends[at] : ends[at + 1]] for name, (values, ends) in self._columns[number].items()}
         names = ("input_ids", "segments", "pieces", "units")
-        ids, segments, pieces, own = (found[name].astype(np.int64) for name in names)
-        values = found["targets"].astype(np.float32).reshape(int(own.max()) + 1, -1)
+        ids, segments, pieces, units_of = (found[name].astype(np.int64) for name in names)
+        values = found["targets"].astype(np.float32).reshape(int(units_of.max()) + 1, -1)
         # Rounded to half precision, they no longer have the sum 1.
         targets = values / values.sum(0 if self._task == "qa" else 1, keepdims=True)
         labels = np.full(len(ids), NO_LABEL)
-        return Row(ids, labels, segments if len(segments) else None, SoftLabels(pieces, own, targets))
+        return Row(ids, labels, segments if len(segments) else None, SoftLabels(pieces, units_of, targets))
 
 
 class ChosenRows:
