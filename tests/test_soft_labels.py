@@ -23,7 +23,7 @@ from compactbio.objectives.terms import probabilities_kl
 from compactbio.tasks import relation_classes, units
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings
-from compactbio.training import soft_labels
+from compactbio.training import array_files, soft_labels
 from compactbio.training.soft_labels import Ensemble, find_teachers
 from compactbio.training.task_model import TaskModel
 from conftest import randomize
@@ -298,6 +298,50 @@ def test_a_cache_of_another_teacher_is_refused_and_named(data, tmp_path):
         Ensemble([two]).scores(data["ner"])
 
 
+def _flipped(content):
+    """A byte of the values is another."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def _of_another_width(content):
+    column = pa.array([[0.0] * 5], pa.list_(pa.float16()))
+    table = pa.table({"scores": column}, metadata=pa.ipc.open_stream(content).schema.metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-9],
+        lambda content: b"",
+        _flipped,
+        lambda content: content.replace(b"scores", b"others"),
+        lambda content: content.replace(b"sha256", b"sha255"),
+        _of_another_width,
+    ],
+)
+def test_outputs_in_a_damaged_file_are_computed_again(damaged, data, tmp_path):
+    (teacher,) = teachers_of([model(tmp_path / "m", "ner")], "ner")
+    (mapped,) = Ensemble([teacher], tmp_path / "cache").scores(data["ner"])
+    wanted = [scores.copy() for scores in mapped]
+    (file,) = (tmp_path / "cache").rglob("*.arrow")
+    whole = file.read_bytes()
+    file.unlink()
+    file.write_bytes(damaged(whole))
+    assert file.read_bytes() != whole
+    (found,) = Ensemble([teacher], tmp_path / "cache").scores(data["ner"])
+    assert all(map(np.array_equal, wanted, found)) and file.read_bytes() == whole
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(UserError, match=r"\.arrow: it is damaged; delete it, and what it held is computed again"):
+        Ensemble([teacher], tmp_path / "cache").scores(data["ner"])
+
+
 def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypatch):
     (teacher,) = teachers_of([model(tmp_path / "m", "ner")], "ner")
     Ensemble([teacher]).scores(data["ner"][:5])
@@ -306,7 +350,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(soft_labels.pa.ipc, "new_stream", full)
+        patched.setattr(array_files.pa.ipc, "new_stream", full)
         with pytest.raises(UserError, match=r"no space is left on the device; free some space.*is kept"):
             Ensemble([teacher]).scores(data["ner"][5:])
     assert len(list(folder_of(teacher).iterdir())) == 1

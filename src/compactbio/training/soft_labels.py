@@ -5,8 +5,8 @@ file per chunk, named by the digest of the texts. A file is either complete or a
 computes what is missing, and every later run with the same teacher and texts computes nothing.
 """
 
-import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, islice, pairwise
@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 import compactbio
 from compactbio.documents import Document
 from compactbio.documents.names import key, split_type
 from compactbio.documents.tags import in_iob2, parse
-from compactbio.errors import UserError, sentence_for
-from compactbio.files import atomic_file, clean, value_digest
+from compactbio.errors import UserError
+from compactbio.files import clean, value_digest
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.modeling.runtimes import Runtime
@@ -34,10 +33,10 @@ from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme
 from compactbio.tasks.settings import Settings, has_independent_outputs
 from compactbio.tasks.units import Scores
+from compactbio.training.array_files import DamagedError, columns_of, read, write
 
 # Documents that are computed, and lost where a run is killed, together.
 CHUNK = 256
-_OWNER = b"compactbio"
 
 
 @dataclass(frozen=True)
@@ -298,12 +297,22 @@ class Ensemble:
         """
         content, found = _content(documents), []
         for teacher in self._teachers:
-            table = read(self._filled(teacher, documents, content), teacher.digest, teacher.source.name)
+            table = self._table(teacher, documents, content)
             values, borders = columns_of(table)["scores"]
             width = len(teacher.labels) or 2
             groups = [values[a:b].reshape(-1, width) for a, b in pairwise(borders.tolist())]
             found.append([teacher.arranged(group) for group in groups])
         return found
+
+    def _table(self, teacher: Teacher, documents: Sequence[Document], content: str) -> pa.Table:
+        """A teacher's outputs; those of a damaged file are computed again."""
+        path = self._filled(teacher, documents, content)
+        try:
+            return read(path, teacher.digest, teacher.source.name)
+        except DamagedError:
+            with suppress(OSError):
+                path.unlink()
+            return read(self._filled(teacher, documents, content), teacher.digest, teacher.source.name)
 
     def _filled(self, teacher: Teacher, documents: Sequence[Document], content: str) -> Path:
         path = self.folder(teacher) / f"{content[:32]}.arrow"
@@ -338,58 +347,3 @@ def _content(documents: Sequence[Document]) -> str:
         questions = [[question.id, question.text, question.kind] for question in document.questions]
         read.append([document.text, document.tokenised, related, questions])
     return value_digest(read)
-
-
-# -- files of arrays
-
-
-def write(path: Path, columns: Mapping[str, Sequence[NDArray[Any]]], owner: str) -> None:
-    """Write columns of arrays, one array a row, to an Arrow file that names its `owner`; whole or not at all.
-
-    Raises UserError where the disk is full or may not be written.
-    """
-    arrays = {}
-    for name, rows in columns.items():
-        borders = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-        values = np.concatenate(rows) if rows else np.empty(0, dtype=np.float16)
-        arrays[name] = pa.ListArray.from_arrays(pa.array(borders), pa.array(values))
-    table = pa.table(arrays, metadata={_OWNER: owner})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            atomic_file(path) as partial,
-            pa.OSFile(str(partial), "wb") as file,
-            pa.ipc.new_stream(file, table.schema) as stream,
-        ):
-            stream.write_table(table)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full and sentence_for(error) is None:
-            raise
-        problem = "no space is left on the device" if full else "it cannot be written"
-        raise UserError(
-            f"{path.parent}: {problem}; free some space, or fix that, and run the same command again: what the "
-            "teachers computed is kept (COMPACTBIO_CACHE names the folder of the cache)."
-        ) from error
-
-
-def read(path: Path, owner: str, name: str) -> pa.Table:
-    """The table of a file, memory-mapped. Raises UserError for one of another owner than that of `name`."""
-    try:
-        with pa.memory_map(str(path)) as file:
-            table = pa.ipc.open_stream(file).read_all()
-    except pa.ArrowInvalid:
-        raise UserError(f"{path}: it cannot be read; delete it, and what it held is computed again.") from None
-    if (table.schema.metadata or {}).get(_OWNER) != owner.encode():
-        raise UserError(
-            f"{path}: it holds the outputs of another teacher than {name}; delete it, and they are computed again."
-        )
-    return table
-
-
-def columns_of(table: pa.Table) -> dict[str, tuple[NDArray[Any], NDArray[np.int32]]]:
-    """Of each column the values of its arrays, end to end, and where each array begins and the last one ends."""
-    # A file has one batch, or none where it has no row; joined, they would be copied into memory.
-    columns = zip(table.column_names, table.columns, strict=True)
-    arrays = {name: column.chunk(0) if len(table) else column.combine_chunks() for name, column in columns}
-    return {name: (array.values.to_numpy(), array.offsets.to_numpy()) for name, array in arrays.items()}

@@ -20,7 +20,7 @@ from compactbio.files import value_digest
 from compactbio.modeling.packing import NO_LABEL, Row, SoftLabels
 from compactbio.tasks import units
 from compactbio.tasks.settings import Settings
-from compactbio.training import soft_labels
+from compactbio.training import array_files, soft_labels
 
 # Characters, blanks not counted, from which on a sentence says where it is from.
 _OWN_SENTENCE = 40
@@ -170,7 +170,7 @@ class RowWriter:
         path = self.path(number)
         if not path.exists():
             kept = [row for row in self.rows(documents) if row.soft is not None and len(row.soft.targets)]
-            soft_labels.write(path, self._columns(kept), self.owner)
+            array_files.write(path, self._columns(kept), self.owner)
 
     def _columns(self, rows: Sequence[Row]) -> dict[str, list[NDArray[Any]]]:
         soft = [row.soft for row in rows if row.soft is not None]
@@ -198,9 +198,9 @@ class StoredRows:
 
     def __init__(self, writer: RowWriter, files: int) -> None:
         self._task = writer.task
-        tables = [soft_labels.read(writer.path(number), writer.owner, "this run") for number in range(files)]
+        tables = [array_files.read(writer.path(number), writer.owner, "this run") for number in range(files)]
         # Views of the mapped files, which are sliced a hundred times as fast as tables are.
-        self._columns = [soft_labels.columns_of(table) for table in tables]
+        self._columns = [array_files.columns_of(table) for table in tables]
         self._ends = np.cumsum([len(table) for table in tables]).tolist()
 
     def facts(self) -> NDArray[np.float32]:
