@@ -220,7 +220,7 @@ def test_scores_are_of_logits_divided_by_the_temperature(copy):
 def test_calibration_changes_no_f1(copy):
     data, model = copy
     before = evaluate(data, model).record()
-    calibration_file.keep(model, "torch-fp32", loading.find(model).digest, replaced(stored(model), 7.5))
+    calibration_file.keep(loading.find(model), "torch-fp32", replaced(stored(model), 7.5))
     assert evaluate(data, model).record() == before
     (model / calibration_file.NAME).unlink()
     assert evaluate(data, model).record() == before
@@ -255,7 +255,7 @@ def test_a_type_that_never_reaches_the_precision_is_left_out_and_reported(copy, 
     drug = Curve(150, 120, (Point(0.0, 0.8, 0.9, 150), Point(0.7, 0.875, 0.5, 40)))
     disease = Curve(200, 200, (Point(0.0, 1.0, 1.0, 200),))
     changed = replaced(stored(model), 1.0, Drug=drug, Disease=disease)
-    calibration_file.keep(model, "torch-fp32", loading.find(model).digest, changed)
+    calibration_file.keep(loading.find(model), "torch-fp32", changed)
     found = Annotator.from_pretrained(model, min_precision=0.95)(list(read(data / "devel.tsv")))
     assert {entity.type for one in found for entity in one} == {"Disease"}
     [note] = caplog.messages
@@ -284,13 +284,30 @@ def test_a_precision_needs_a_calibration_of_these_weights_and_this_runtime(copy,
     text.write_text("aspirin\n")
     given = ("annotate", text, "--model", model, "--min-precision", "0.9", "--out", tmp_path / "out.jsonl")
     (model / calibration_file.NAME).rename(model / "kept.json")
-    one_sentence(
-        cli(*given), "no calibration of its weights on torch-fp32", "evaluate DATA --model copy", "--calibrate"
-    )
+    one_sentence(cli(*given), "no calibration on torch-fp32", "evaluate DATA --model copy", "--calibrate")
     (model / "kept.json").rename(model / calibration_file.NAME)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "id2label": {**config["id2label"], "0": "B-Other"}}))
-    one_sentence(cli(*given), "no calibration of its weights")
+    one_sentence(cli(*given), "is of other weights than torch-fp32 reads", "--calibrate")
+
+
+def test_a_calibration_of_another_tokenizer_is_not_used(copy, cli, tmp_path):
+    _, model = copy
+    assert scoring_of(loading.find(model), "torch-fp32").temperature != 1.0
+    # One of an earlier version does not say of which tokenizer it is.
+    kept = json.loads((model / calibration_file.NAME).read_text())
+    (model / calibration_file.NAME).write_text(json.dumps({k: {**v, "reading": None} for k, v in kept.items()}))
+    assert scoring_of(loading.find(model), "torch-fp32").temperature != 1.0
+    (model / calibration_file.NAME).write_text(json.dumps(kept))
+    rules, names = (json.loads((model / f"{name}.json").read_text()) for name in ("tokenizer", "tokenizer_config"))
+    lower = rules["normalizer"]["lowercase"] = not rules["normalizer"]["lowercase"]
+    (model / "tokenizer.json").write_text(json.dumps(rules))
+    (model / "tokenizer_config.json").write_text(json.dumps({**names, "do_lower_case": lower}))
+    found = scoring_of(loading.find(model), "torch-fp32")
+    assert found.temperature == 1.0 and "is of another tokenizer than its own" in found.notes[0]
+    (tmp_path / "text.jsonl").write_text('{"id": "1", "text": "aspirin"}')
+    given = ("annotate", tmp_path / "text.jsonl", "--model", model, "--min-precision", "0.9", "--out", "-")
+    one_sentence(cli(*given), "is of another tokenizer than its own", "--calibrate` first")
 
 
 def test_a_calibration_of_other_weights_or_a_damaged_one_is_ignored_with_a_note(copy, caplog):

@@ -163,9 +163,10 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
     if min_precision is None:
         return Scoring(found.temperature if found else 1.0, {}, (note,) if note else ())
     if found is None:
+        why = note or f"{name} has no calibration on {runtime}, so no score is known to keep a precision."
         raise UserError(
-            f"{name} has no calibration of its weights on {runtime}, so no score is known to keep a precision: run "
-            f"`compactbio evaluate DATA --model {name} --split devel --runtime {runtime} --calibrate` first.",
+            f"{why.removesuffix('.')}: run `compactbio evaluate DATA --model {name} --split devel --runtime {runtime} "
+            "--calibrate` first.",
             setting=_PRECISION,
         )
     labels = TASKS[task].model_labels(source.config, source.name, [])

@@ -237,7 +237,7 @@ def export(
         )
         _write(result, source, folder / file, out)
         if fitted:
-            calibration_file.keep(out, name, runtimes.digest(runtimes.find(out), name), fitted)
+            calibration_file.keep(runtimes.find(out), name, fitted)
     return result
 
 

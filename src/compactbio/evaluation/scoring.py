@@ -226,7 +226,7 @@ def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibrat
                 "data of all its types, or delete its calibration first.",
                 setting="calibrate",
             )
-        calibration_file.keep(source.folder, about["runtime"], about["sha256"], fitted)
+        calibration_file.keep(source, about["runtime"], fitted)
     if source.weights:
         add_to_card(source.folder, None)
     return (

@@ -1,4 +1,4 @@
-"""`calibration.json` in a model's folder: the calibration of each runtime, and of which weights it is."""
+"""`calibration.json` in a model's folder: the calibration of each runtime, and of which weights and tokenizer it is."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from compactbio.cards import plots
 from compactbio.files import atomic_file, write_json
 from compactbio.modeling import runtimes
-from compactbio.modeling.loading import Source
+from compactbio.modeling.loading import Source, tokenizer_of
+from compactbio.modeling.tokenizers import reading_digest
 from compactbio.tasks.calibration import Calibration, Point
 
 NAME = "calibration.json"
@@ -21,10 +22,11 @@ _PRECISIONS = (0.9, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Kept:
-    """A calibration, and the digest of what its runtime reads (`runtimes.digest`)."""
+    """A calibration, and the digests of what its runtime reads (`runtimes.digest`), and of how texts are read."""
 
     digest: str
     calibration: Calibration
+    reading: str | None = None  # in a file of an earlier version
 
 
 _FILE = TypeAdapter(dict[str, Kept])
@@ -67,11 +69,13 @@ def without_curves(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def keep(folder: Path, runtime: str, digest: str, calibration: Calibration) -> None:
-    """Write a calibration into a folder, beside those of other runtimes, and a picture where matplotlib is there."""
+def keep(source: Source, runtime: str, calibration: Calibration) -> None:
+    """Write a model's calibration on a runtime into its folder, beside those of other runtimes, and a picture where
+    matplotlib is there."""
+    folder = source.folder
     known: Mapping[str, Kept] = read(folder) or {}
     kept: dict[str, Any] = {name: asdict(one) for name, one in known.items()}
-    kept[runtime] = asdict(Kept(digest, calibration))
+    kept[runtime] = asdict(Kept(runtimes.digest(source, runtime), calibration, _reading(source)))
     write_json(folder / NAME, kept)
     drawn = {name: one["calibration"] for name, one in kept.items() if one["calibration"]["bins_after"]}
     # One of other figures must not be left.
@@ -93,4 +97,10 @@ def find(source: Source, runtime: str) -> tuple[Calibration | None, str | None]:
         return None, f"{name}: its {NAME} is of {', '.join(known)}, so its scores on {runtime} are not calibrated."
     if known[runtime].digest != runtimes.digest(source, runtime):
         return None, f"{name}: its {NAME} is of other weights than {runtime} reads, so its scores are not calibrated."
+    if known[runtime].reading not in (None, _reading(source)):
+        return None, f"{name}: its {NAME} is of another tokenizer than its own, so its scores are not calibrated."
     return known[runtime].calibration, None
+
+
+def _reading(source: Source) -> str:
+    return reading_digest(tokenizer_of(source))

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from compactbio.files import value_digest
-from compactbio.modeling import loading, runtimes
+from compactbio.modeling import loading
 from compactbio.modeling.packing import predictor_of
 from compactbio.modeling.runtimes import TorchRuntime
 from compactbio.tasks import calibration_file
@@ -109,5 +109,4 @@ class Devel:
         digest = digests[0] if len(digests) == 1 else value_digest(digests)
         calibration = calibrate(together(found), {"name": name, "split": "devel", "sha256": digest})
         if calibration is not None:
-            own = runtimes.digest(loading.find(folder), RUNTIME)
-            calibration_file.keep(folder, RUNTIME, own, calibration)
+            calibration_file.keep(loading.find(folder), RUNTIME, calibration)
