@@ -79,8 +79,14 @@ def test_a_role_is_a_whole_word_of_the_name(tmp_path, name, role):
 def test_parts_of_one_split_are_to_be_joined(tmp_path):
     for part in range(2):
         (tmp_path / f"train-0000{part}-of-00002.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"are all train files; join these parts into one file"):
-        splits(tmp_path)
+        with pytest.raises(
+            UserError, match=r"its train split is in parts \(train-00000-of.*\); join all of them into one"
+        ):
+            splits(tmp_path)
+    for part in range(2):
+        (tmp_path / f"train-0000{part}-of-00002.parquet").unlink()
+    whole = put(tmp_path, "x", "train-00000-of-00001.parquet")
+    assert splits(tmp_path) == Splits(train=whole)
 
 
 def test_nested_brat_folders_are_splits(tmp_path):

@@ -11,7 +11,7 @@ from annotated_files import CONLL, MARKED_JSONL
 from compactbio import formats
 from compactbio.documents import Document, Question, Span
 from compactbio.errors import UserError
-from compactbio.formats import recognise, recognise_citations
+from compactbio.formats import parquet, recognise, recognise_citations
 from compactbio.formats.streams import SourceError
 from compactbio.tasks import data as datasets
 from task_data import ner_folder
@@ -89,11 +89,34 @@ def test_mentions_whose_text_is_not_at_their_offsets_are_left_out_and_counted(tm
     assert "1 left out: mentions whose text is not at their offsets" in caplog.text
 
 
-def test_a_date_that_python_has_not_is_named_as_such(tmp_path):
+FAR = pa.array([1 << 62], pa.timestamp("us"))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([4_000_000], pa.int32()).cast(pa.date32()),
+        FAR,
+        FAR.cast(pa.timestamp("us", "Nowhere/Land")),
+        pa.array([1 << 62], pa.duration("s")),
+        pa.StructArray.from_arrays([FAR], ["at"]),
+    ],
+    ids=["day", "time", "zone", "duration", "struct"],
+)
+def test_a_column_of_dates_that_python_does_not_know_is_left_out_where_nothing_reads_it(tmp_path, column):
     path = tmp_path / "a.parquet"
-    days = pa.array([4_000_000], pa.int32()).cast(pa.date32())
-    pq.write_table(pa.table({"tokens": [["a"]], "tags": [["O"]], "made": days}), path)
-    with pytest.raises(UserError, match=r"holds a value that Python has none for .*; leave its column out"):
+    pq.write_table(pa.table({"tokens": [["a"]], "tags": [["B-Drug"]], "made": column}), path)
+    assert [document.spans for document in compactbio.read(path)] == [(Span(0, 1, "Drug"),)]
+
+
+def test_a_column_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"id": FAR, "text": ["a"]}), path)
+    with pytest.raises(SourceError, match=r"holds a value in the column 'id' that Python has none for"):
+        list(parquet.rows(path, ["id", "text"]))
+    text = pa.array([b"\xe9"]).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"tokens": [["a"]], "tags": [["O"]], "note": text}), path)
+    with pytest.raises(UserError, match=r"is not UTF-8: byte 0xe9 in the column 'note'"):
         list(compactbio.read(path))
 
 

@@ -1,6 +1,7 @@
 """Another system's files: what is right counts whatever its blanks and letters, what is wrong always costs."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -241,6 +242,20 @@ def test_a_folder_of_texts_without_annotations_finds_nothing(scored, cli, tmp_pa
     (tmp_path / "found" / "2.txt").write_text("Gold and pain. ")
     record = json.loads(cli("evaluate", tmp_path / "gold.pubtator", "--predictions", tmp_path / "found", "--json")[1])
     assert sums(record) == [0, 0, 5] and record["model"]["name"] == "found"
+
+
+def test_predictions_in_a_pipe_are_refused_whatever_the_task(cli, tmp_path):
+    """A record names the SHA-256 of what was scored, and a pipe is read once."""
+    os.mkfifo(tmp_path / "predicted.txt")
+    for name, content in (
+        ("gold.tsv", "Zinc\tB\n"),
+        ("pairs.tsv", "@DISEASE$ and @GENE$ here\t1\n@DISEASE$ or @GENE$ there\t0\n"),
+        ("asked.json", '{"data": [{"paragraphs": [{"context": "Zinc", "qas": [{"id": "1", "question": "?", '
+         '"answers": [{"text": "Zinc", "answer_start": 0}]}]}]}]}'),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(content)
+        done = cli("evaluate", tmp_path / name, "--predictions", tmp_path / "predicted.txt")
+        one_sentence(done, "predicted.txt: it is a pipe or a device")
 
 
 def test_empty_cut_and_other_predictions_are_refused(refused):

@@ -194,6 +194,7 @@ def test_an_adapter_is_refused_with_the_model_beside_it_and_alone(ner_model, who
         ({"initializer_range": float("inf")}, "initializer_range must be a finite number"),
         ({"hidden_size": -24}, "hidden_size must be 1 or more"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        *(({size: -1}, f"{size} must be 1") for size in ("num_attention_heads", "hidden_size", "vocab_size")),
         ({"model_type": None}, "config.json"),
         ({"vocab_size": 100}, "another shape"),
     ],

@@ -163,10 +163,10 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
     if min_precision is None:
         return Scoring(found.temperature if found else 1.0, {}, (note,) if note else ())
     if found is None:
-        why = note or f"{name} has no calibration on {runtime}, so no score is known to keep a precision."
+        lacking = note or f"{name} has no calibration on {runtime}, so no score is known to keep a precision."
         raise UserError(
-            f"{why.removesuffix('.')}: run `compactbio evaluate DATA --model {name} --split devel --runtime {runtime} "
-            "--calibrate` first.",
+            f"{lacking.removesuffix('.')}: run `compactbio evaluate DATA --model {name} --split devel "
+            f"--runtime {runtime} --calibrate` first.",
             setting=_PRECISION,
         )
     labels = TASKS[task].model_labels(source.config, source.name, [])

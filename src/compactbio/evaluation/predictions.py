@@ -16,6 +16,7 @@ from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, de
 from compactbio.files import refuse_inside, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.formats.questions import read_answers, write_answers
+from compactbio.formats.sources import check_regular
 from compactbio.formats.streams import lines, named_errors
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
@@ -58,6 +59,7 @@ def evaluate_file(
     predicted = Path(predicted)
     if not predicted.exists():
         raise UserError(f"{predicted}: there is no such file of predictions.")
+    check_regular(predicted)
     if protocol != "word":
         raise UserError(
             "Only a model can be scored by the published protocol: a file does not say its word pieces.",

@@ -44,18 +44,36 @@ def begins(start: bytes) -> bool:
 
 
 def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row's place and its values in these columns, or in all. Raises SourceError for a table that is damaged."""
+    """Each row's place and its values in these columns, or in all that Python has values for, whatever their dates.
+
+    Raises SourceError for a table that is damaged, and for a column that cannot be read.
+    """
     try:
         with pq.ParquetFile(path) as table:
-            batches = table.iter_batches(batch_size=_ROWS, columns=columns)
-            for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-                yield f"row {number}", row
-    except UnicodeDecodeError as error:
-        raise SourceError(f"is not UTF-8: byte 0x{error.object[error.start]:02x} in a string column") from error
+            number = 0
+            for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
+                values = _values(batch, all_read=columns is not None)
+                for at in range(len(batch)):
+                    number += 1
+                    yield f"row {number}", {name: column[at] for name, column in values.items()}
     except (pa.ArrowException, OSError) as error:
         raise _damaged(error) from error
-    except (ValueError, OverflowError) as error:  # a date or decimal
-        raise SourceError(f"holds a value that Python has none for ({error})", "leave its column out") from error
+
+
+def _values(batch: pa.RecordBatch, *, all_read: bool) -> dict[str, list[Any]]:
+    """The values of each column, without those of dates and numbers that Python has none for, unless all are read."""
+    found = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            found[name] = column.to_pylist()
+        except UnicodeDecodeError as error:
+            byte = f"0x{error.object[error.start]:02x}"
+            raise SourceError(f"is not UTF-8: byte {byte} in the column {name!r}") from error
+        except (ValueError, OverflowError) as error:
+            if all_read:
+                what = f"holds a value in the column {name!r} that Python has none for ({error})"
+                raise SourceError(what, "leave that column out") from error
+    return found
 
 
 def schema(path: Path) -> pa.Schema:

@@ -201,8 +201,6 @@ _SPLIT_WORDS: dict[Role, set[str]] = {
     "test": {"test", "testing"},
     "gold": {"gold", "golden", "goldstandard"},
 }
-# As the `datasets` library names the files of one split.
-_PART = re.compile(r"-\d+-of-\d+\.")
 
 
 @dataclass(frozen=True)
@@ -220,16 +218,18 @@ def splits(folder: Path) -> Splits:
 
     A word may end in "set"; one that only contains such a word ("latest") does not count. Files of training and
     development together (`train_dev`), hidden ones and empty ones are passed over. Raises UserError for two files of
-    one split, and where there is neither a train nor a test file.
+    one split, for a part of one (`train-00000-of-00002`), and where there is neither a train nor a test file.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
     found = _candidates(folder)
     for role, paths in found.items():
+        if any(map(_is_part, paths)):
+            raise UserError(
+                f"{folder}: its {role} split is in parts ({_names(paths)}); join all of them into one file."
+            )
         if len(paths) > 1:
-            parts = all(_PART.search(path.name) for path in paths)
-            advice = "join these parts into one file" if parts else "leave one of them in the folder"
-            raise UserError(f"{folder}: {_names(paths)} are all {role} files; {advice}.")
+            raise UserError(f"{folder}: {_names(paths)} are all {role} files; leave one of them in the folder.")
     if not found["train"] and not found["test"]:
         raise UserError(f"{folder}: none of its files has train or test in its name; name them so.")
     return Splits(**{role: paths[0] for role, paths in found.items() if paths})
@@ -257,6 +257,12 @@ def _candidates(folder: Path) -> dict[Role, list[Path]]:
         if (role := _role(path)) and (any(map(is_text, visible(path))) if path.is_dir() else path.stat().st_size):
             found[role].append(path)
     return found
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file is one of several of a split, as the `datasets` library names them."""
+    found = re.search(r"-\d+-of-(\d+)\.", path.name)
+    return found is not None and int(found[1]) > 1
 
 
 def _role(path: Path) -> Role | None:

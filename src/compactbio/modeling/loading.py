@@ -124,7 +124,8 @@ def _check_config(config: PretrainedConfig, name: str) -> None:
     activation = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
     position = getattr(config, "position_embedding_type", None)
     # XLNet has -1 positions, which means any number of them.
-    small = [key for key in _SIZES if getattr(config, key, 1) < 1 and getattr(config, key) != -1]
+    unbounded = ("max_position_embeddings", -1)
+    small = [key for key in _SIZES if (size := getattr(config, key, 1)) < 1 and (key, size) != unbounded]
     infinite = [key for key, value in vars(config).items() if isinstance(value, float) and not math.isfinite(value)]
     named, pad, vocabulary = config.architectures, config.pad_token_id, getattr(config, "vocab_size", None)
     wrong = {
