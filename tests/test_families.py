@@ -13,7 +13,7 @@ from compactbio.errors import UserError
 from compactbio.modeling.attention import packed_attention
 from compactbio.modeling.families import FAMILIES, depth, longest, mlm_logits, packs, set_dropout
 from compactbio.modeling.hardware import flops_per_token
-from compactbio.modeling.packing import NO_LABEL, Packed, check_padding, encode, row_logits, task_logits
+from compactbio.modeling.packing import NO_LABEL, Packed, check_runs, encode, row_logits, task_logits
 from compactbio.objectives import labelled
 from compactbio.training.fast_steps import frozen_key_biases
 from compactbio.training.task_model import LOSSES
@@ -172,8 +172,16 @@ def test_a_type_whose_results_change_by_padding_is_refused(tokenizer):
     """ConvBERT's convolution reads padding."""
     model = small_models.model_of("convbert", "ner", tokenizer("convbert"))
     with pytest.raises(UserError, match="convbert-ner is of type 'convbert', whose results change where rows are"):
-        check_padding(model, "convbert-ner")
-    check_padding(small_models.model_of("rembert", "ner", tokenizer("rembert")), "rembert-ner")
+        check_runs(model, "convbert-ner")
+    check_runs(small_models.model_of("rembert", "ner", tokenizer("rembert")), "rembert-ner")
+
+
+def test_a_model_that_its_configuration_makes_impossible_is_refused(tokenizer):
+    model = small_models.model_of("mobilebert", "ner", tokenizer("mobilebert"), key_query_shared_bottleneck=False)
+    with pytest.raises(
+        UserError, match=r"tagger: the model that its config\.json describes cannot be run \(RuntimeError"
+    ):
+        check_runs(model, "tagger")
 
 
 @pytest.mark.parametrize("family", ALL)

@@ -15,6 +15,7 @@ SHA = "0" * 40
 BESIDE = {"config.json": b"{}", "vocab.txt": b"[PAD]\n"}
 REPOSITORIES = {
     "owner/old": {**BESIDE, "pytorch_model.bin": b"B" * 3000, "tf_model.h5": b"T"},
+    "owner/variant": {**BESIDE, "pytorch_model.bin": b"B" * 3000, "model.fp16.safetensors": b"S" * 3000},
     "owner/new": {**BESIDE, "pytorch_model.bin": b"B" * 3000, "model.safetensors": b"S" * 3000},
 }
 SCRIPT = """
@@ -96,9 +97,10 @@ def hub(tmp_path):
 
 
 def test_weights_that_torch_saved_are_fetched_where_there_are_no_others(hub):
-    assert hub("owner/old:tokenizer", "owner/old:model", "owner/new:model") == [
+    assert hub("owner/old:tokenizer", "owner/old:model", "owner/variant:model", "owner/new:model") == [
         "config.json vocab.txt",
         "config.json pytorch_model.bin vocab.txt",
+        "config.json model.fp16.safetensors pytorch_model.bin vocab.txt",
         "config.json model.safetensors vocab.txt",
     ]
     assert not {"owner/new:pytorch_model.bin", "owner/old:tf_model.h5"} & set(hub.server.fetched)

@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import pytest
 import sentencepiece
-from tokenizers import Tokenizer, models, processors
+from tokenizers import AddedToken, Tokenizer, models, processors
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast, XLMRobertaTokenizer
 
 from compactbio import corpus
@@ -342,6 +342,22 @@ def test_a_corpus_of_another_kind_is_refused_in_a_sentence(folders, model, made,
     with pytest.raises(UserError) as refused:
         loading.check_tokenizer(source, other, {"tokenizer": {"name": made, "vocab_size": len(other)}})
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("flag", ["single_word", "lstrip", "rstrip"])
+def test_a_corpus_whose_added_tokens_are_found_in_other_places_is_refused(folders, tmp_path, flag):
+    found = []
+    for name, flags in (("plain", {}), (flag, {flag: True})):
+        tokenizer = load_tokenizer(folders["wordpiece"])
+        tokenizer.add_tokens([AddedToken("@GENE$", **flags)])
+        tokenizer.save_pretrained(tmp_path / name)
+        found.append(load_tokenizer(tmp_path / name))
+    assert found[0].tokenize("a @GENE$b @GENE$ c") == found[0].tokenize("a @GENE$ b @GENE$ c")
+    source = loading.Source("m", tmp_path / "plain", BertConfig(vocab_size=1000))
+    record = {"tokenizer": {"name": "n", "vocab_size": len(found[0])}}
+    loading.check_tokenizer(source, found[0], record)
+    with pytest.raises(UserError, match="differ in added tokens"):
+        loading.check_tokenizer(source, found[1], record)
 
 
 def test_a_corpus_with_other_special_tokens_is_refused(folders):

@@ -76,7 +76,30 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(ner_model, tmp_path, legac
     refused(ner_model, "pytorch_model.bin", "safetensors")
     weights.write_bytes(pickle.dumps(whole["more"]))
     refused(ner_model, "pytorch_model.bin")
+    # Of several files that one is named which is hostile.
+    first, second = (ner_model / f"pytorch_model-0000{number}-of-00002.bin" for number in (1, 2))
+    weights.unlink()
+    torch.save({"classifier.bias": whole["classifier.bias"]}, first)
+    torch.save(whole, second, _use_new_zipfile_serialization=not legacy)
+    places = dict.fromkeys(whole, second.name) | {"classifier.bias": first.name}
+    (ner_model / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    refused(ner_model, f"{second.name} holds more than tensors")
     assert not harm.exists()
+
+
+def test_weights_that_torch_saved_as_pairs_are_refused(ner_model):
+    weights = as_bin(ner_model) / "pytorch_model.bin"
+    torch.save(list(torch.load(weights).items()), weights)
+    refused(ner_model, "pytorch_model.bin is not a dictionary of tensors")
+
+
+def test_weights_of_another_variant_are_not_those_that_are_read(ner_model):
+    shutil.copy(ner_model / "model.safetensors", ner_model / "model.fp16.safetensors")
+    source = loading.find(as_bin(ner_model))
+    assert [file.name for file in source.weights] == ["pytorch_model.bin"]
+    before, weights = source.digest, torch.load(ner_model / "pytorch_model.bin")
+    torch.save({**weights, "classifier.bias": weights["classifier.bias"] + 1}, ner_model / "pytorch_model.bin")
+    assert loading.find(ner_model).digest != before
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -196,6 +219,7 @@ def test_an_adapter_is_refused_with_the_model_beside_it_and_alone(ner_model, who
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         *(({size: -1}, f"{size} must be 1") for size in ("num_attention_heads", "hidden_size", "vocab_size")),
         ({"model_type": None}, "config.json"),
+        ({"inner_group_num": 2}, "inner_group_num must be 1"),
         ({"vocab_size": 100}, "another shape"),
     ],
 )

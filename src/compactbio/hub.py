@@ -10,6 +10,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from compactbio.errors import UserError, check_named
 
 # The files of a model or tokenizer; weights that torch saved are fetched only where there are no others.
+# The weights that transformers reads first; not those of another variant (model.fp16.safetensors).
+SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
 _PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
 _SAVED_BY_TORCH = "pytorch_model*.bin"
 # The base class of the errors of the HTTP client that the installed hub library uses.
@@ -42,7 +44,7 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
 
     try:
         folder = fetch(*_PATTERNS, *more)
-        if kind == "model" and not any(folder.glob("model*.safetensors")):
+        if kind == "model" and not any(any(folder.glob(name)) for name in SAFETENSORS):
             folder = fetch(*_PATTERNS, *more, _SAVED_BY_TORCH)
     except (LocalEntryNotFoundError, FileNotFoundError):
         raise UserError(

@@ -22,7 +22,7 @@ from compactbio import hub
 from compactbio.errors import UserError
 from compactbio.files import file_digest, value_digest
 from compactbio.modeling import families
-from compactbio.modeling.packing import AUTO, check_padding
+from compactbio.modeling.packing import AUTO, check_runs
 from compactbio.modeling.sharing import building, held
 from compactbio.modeling.tokenizers import load_tokenizer, reason, template, tokenizer_rules
 
@@ -35,6 +35,7 @@ _CLASSIFIER = ("classifier.", "pre_classifier.")
 # Buffers that older versions of transformers saved.
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+_WEIGHTS = (*hub.SAFETENSORS, "pytorch_model.bin", "pytorch_model-*-of-*.bin")
 # How results are returned, which changes none of them.
 _RETURNED = {
     "return_dict": True, "torchscript": False, "output_attentions": False, "output_hidden_states": False,
@@ -74,7 +75,7 @@ class Source:
 
 def weights_in(folder: Path) -> list[Path]:
     """The files of a model's weights: safetensors where there are any, else what torch saved."""
-    return sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    return next((found for name in _WEIGHTS if (found := sorted(folder.glob(name)))), [])
 
 
 def find(name: str | Path) -> Source:
@@ -140,6 +141,7 @@ def _check_config(config: PretrainedConfig, name: str) -> None:
         f"pad_token_id is null, and a {config.model_type} counts its positions from it": (
             pad is None and families.packs(config) and families.first_position(config) > 0
         ),
+        "inner_group_num must be 1": getattr(config, "inner_group_num", 1) != 1,
         "is_decoder is true, which hides later words from earlier ones": bool(getattr(config, "is_decoder", False)),
         "add_cross_attention is true": bool(getattr(config, "add_cross_attention", False)),
         f"a {config.model_type} has a decoder beside its encoder": bool(config.is_encoder_decoder),
@@ -201,8 +203,8 @@ def load_for(
         config.problem_type = None
     model, absent = _read(source, auto, config, seed if new_head else None, dtype)
     _refuse_absent(source, [key for key in absent if not new_head or _is_of_encoder(key, model)])
-    if auto in AUTO.values() and not families.is_known(config):
-        check_padding(model, source.name)
+    if auto in AUTO.values():
+        check_runs(model, source.name)
     return model
 
 
@@ -219,8 +221,8 @@ def _read(
             model, report = auto.from_pretrained(source.folder, config=config, dtype=dtype, **_READING)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{source.name}: {source.weights[0].name} holds more than tensors, and that could run code, so it is not "
-            "opened; take weights in safetensors."
+            f"{source.name}: {_with_code(source.weights)} holds more than tensors, and that could run code, so it is "
+            "not opened; take weights in safetensors."
         ) from None
     except Exception as error:  # of many kinds, from three libraries, all about the user's files
         if str(error).startswith("Unrecognized configuration class"):
@@ -243,6 +245,16 @@ def _read(
     return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
 
 
+def _with_code(files: Sequence[Path]) -> str:
+    """The name of the first file that holds more than tensors."""
+    for file in files:
+        try:
+            torch.load(file, map_location="meta", weights_only=True)
+        except pickle.UnpicklingError:
+            break
+    return file.name
+
+
 def _refuse_whole_numbers(source: Source) -> None:
     """Refuse weights that are saved as whole numbers or truth values, which the library only converts to floats."""
     for file in source.weights:
@@ -251,6 +263,8 @@ def _refuse_whole_numbers(source: Source) -> None:
                 floating = {key: "F" in opened.get_slice(key).get_dtype() for key in opened.keys()}  # noqa: SIM118
         else:
             saved = torch.load(file, map_location="meta", weights_only=True)
+            if not isinstance(saved, dict):
+                raise UserError(f"{source.name}: {file.name} is not a dictionary of tensors; save the model again.")
             floating = {key: value.is_floating_point() for key, value in saved.items() if torch.is_tensor(value)}
         wrong = [key for key, is_floating in floating.items() if not is_floating and key.endswith((".weight", ".bias"))]
         if wrong:

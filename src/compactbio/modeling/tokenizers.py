@@ -27,10 +27,9 @@ _STALE = (
 )  # fmt: skip
 # The keys of a tokenizer_config.json that a BertNormalizer has under other names.
 _NORMALIZER = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
+    "do_lower_case": "lowercase", "strip_accents": "strip_accents", "tokenize_chinese_chars": "handle_chinese_chars",
+}  # fmt: skip
+_FOUND = ("single_word", "lstrip", "rstrip", "normalized")  # where in a text an added token is found
 # Classes that read a bare vocab.txt as BERT does.
 _WORDPIECE = ("Bert", "DistilBert", "MobileBert", "Electra")
 WITH_MASK = ("pad_token", "mask_token")
@@ -88,7 +87,7 @@ def reading_digest(tokenizer: "PreTrainedTokenizerFast") -> str:
 def tokenizer_rules(backend: "Tokenizer") -> dict[str, Any]:
     """What decides the ids of a text, as a JSON value: two tokenizers with equal rules give equal ids."""
     whole = json.loads(backend.to_str())
-    normalizer = whole["normalizer"]
+    normalizer, added = whole["normalizer"], whole["added_tokens"]
     if normalizer and normalizer.get("strip_accents", False) is None:
         normalizer["strip_accents"] = normalizer["lowercase"]  # what None means to a BertNormalizer
     if whole["model"]["type"] == "Unigram":
@@ -98,7 +97,7 @@ def tokenizer_rules(backend: "Tokenizer") -> dict[str, Any]:
         "vocabulary": whole["model"],
         "normalizer": normalizer,
         "pre-tokenizer": whole["pre_tokenizer"],
-        "added tokens": sorted((token["id"], token["content"]) for token in whole["added_tokens"]),
+        "added tokens": sorted([t["id"], t["content"], *(t[key] for key in _FOUND if not t["special"])] for t in added),
     }
 
 
