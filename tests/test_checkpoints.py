@@ -201,7 +201,9 @@ def test_a_best_student_that_is_damaged_is_named(file, how, runs, tmp_path):
         works["finetune"](out, resume=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b'{"identity": 3, "result": null}', b"{"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"[]", b'{"identity": 3, "result": null}', b"{", b'{"identity": {}, "result": 3}']
+)
 def test_a_record_of_a_run_that_is_damaged_is_a_sentence(content, runs, tmp_path):
     place, _ = runs
     out = shutil.copytree(place / "train" / "stopped", tmp_path / "out")

@@ -152,7 +152,8 @@ def record(out: Path) -> dict[str, Any] | None:
         found = read_json(path)
     except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or "result" not in found or not isinstance(found.get("identity"), dict):
+    has_identity = isinstance(found, dict) and isinstance(found.get("identity"), dict)
+    if not has_identity or not isinstance(found.get("result", ""), dict | None):
         raise UserError(f"{path} is not a record of compactbio: choose another output folder.", setting="out")
     return found
 
