@@ -162,8 +162,9 @@ def test_every_command_refuses_an_output_that_another_run_writes(cli, out, tagge
     assert hidden(out) == [] and ".out.lock" not in hidden(out.parent)
 
 
-def test_an_output_without_a_name_or_that_is_a_link_to_nothing_is_one_sentence(cli, tagger, tokenizer_folder,
-                                                                               token_corpus, teacher_folder, tmp_path):  # fmt: skip
+def test_an_output_without_a_name_or_that_is_a_link_to_nothing_is_one_sentence(
+    cli, tagger, tokenizer_folder, token_corpus, teacher_folder, tmp_path
+):
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nothing")
     for out, words in ((Path("/"), r"has no name of its own|the same place or holds it"), (link, "leads nowhere")):
