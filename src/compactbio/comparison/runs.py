@@ -3,7 +3,7 @@
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
@@ -101,7 +101,7 @@ class _Planned:
         return self.result("failed", failure.read_text(encoding="utf-8", errors="replace").partition("\n")[0])
 
 
-def _has(value: Any, keys: dict[str, type]) -> bool:
+def _has(value: Any, keys: Mapping[str, type]) -> bool:
     """Whether a JSON value maps these keys to values of these types."""
     return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in keys.items())
 

@@ -152,8 +152,11 @@ def record(out: Path) -> dict[str, Any] | None:
         found = read_json(path)
     except (ValueError, RecursionError):
         found = None
-    has_identity = isinstance(found, dict) and isinstance(found.get("identity"), dict)
-    if not has_identity or not isinstance(found.get("result", ""), dict | None):
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("result", ""), dict | None)
+        or not isinstance(found.get("identity"), dict)
+    ):
         raise UserError(f"{path} is not a record of compactbio: choose another output folder.", setting="out")
     return found
 
