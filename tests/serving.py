@@ -75,12 +75,12 @@ def serving(model, *options: str):
 @contextmanager
 def here(app):
     """A client of an application that is served in a thread of this process."""
-    import uvicorn
+    from compactbio.annotate.server import http_server
 
     client = Client()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         client.port = listening.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = http_server(app, log_level="warning")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -165,15 +165,28 @@ def test_folders_beside_the_checkpoints_are_not_taken_for_one(runs, tmp_path):
     assert begun.checkpoint == newest and begun.notes == ()
 
 
+def test_a_checkpoint_under_the_number_of_another_step_is_passed_over(runs, tmp_path):
+    place, _ = runs
+    out = shutil.copytree(place / "train" / "stopped", tmp_path / "out")
+    older, newest = (out / "checkpoints" / name for name in saved(out))
+    for number in ("7", "9999"):
+        shutil.copytree(newest, newest.with_name(f"checkpoint-{number}"))
+    begun = run_folder.begin(out, identity(out), resume=True)
+    assert begun.checkpoint == newest and len(begun.notes) == 2
+    assert begun.notes[0].startswith(f"checkpoint-9999 is not complete (it was saved at step {newest.name[11:]})")
+    shutil.rmtree(newest)
+    assert run_folder.begin(out, identity(out), resume=True).checkpoint == older
+
+
 def test_weights_of_another_model_under_a_true_record_are_refused(runs, tmp_path):
     place, works = runs
     out = shutil.copytree(place / "train" / "stopped", tmp_path / "out")
     strange = place / "finetune" / "stopped"
-    for name in saved(out):
-        shutil.rmtree(out / "checkpoints" / name)
-        shutil.copytree(strange / "checkpoints" / saved(strange)[-1], out / "checkpoints" / name)
-        shutil.copy(place / "train" / "stopped" / "checkpoints" / name / "projection.safetensors",
-                    out / "checkpoints" / name)  # fmt: skip
+    projection = (out / "checkpoints" / saved(out)[-1] / "projection.safetensors").read_bytes()
+    shutil.rmtree(out / "checkpoints")
+    [*_, name] = saved(strange)
+    shutil.copytree(strange / "checkpoints" / name, out / "checkpoints" / name)
+    (out / "checkpoints" / name / "projection.safetensors").write_bytes(projection)
     with pytest.raises(UserError, match="weights of another model"):
         works["train"](out, resume=True)
 
@@ -188,7 +201,9 @@ def test_a_best_student_that_is_damaged_is_named(file, how, runs, tmp_path):
         works["finetune"](out, resume=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b'{"identity": 3, "result": null}', b"{"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"[]", b'{"identity": 3, "result": null}', b"{", b'{"identity": {}, "result": 3}']
+)
 def test_a_record_of_a_run_that_is_damaged_is_a_sentence(content, runs, tmp_path):
     place, _ = runs
     out = shutil.copytree(place / "train" / "stopped", tmp_path / "out")

@@ -134,6 +134,43 @@ def test_the_score_of_a_model_that_is_damaged_since_is_kept_and_that_is_said(sui
     assert build([found], "small", None).columns[0].notes[-1] == note
     weights.write_bytes(whole)
     assert runs.kept_runs(one, out) == [before]
+    record = weights.with_name("run.json")
+    made = json.loads(record.read_text())
+    record.unlink()
+    note = "The score of small, seed 0, is kept, but the record of its training (run.json) is missing."
+    for found in (*runs.run_suite(one, out, report=lambda _: None), *runs.kept_runs(one, out)):
+        assert (found.state, found.main, found.scored["notes"][-1]) == ("done", before.main, note)
+    for identity in ({}, {**made["identity"], "model": None}):
+        record.write_text(json.dumps({**made, "identity": identity}))
+        with pytest.raises(
+            UserError, match=r"run\.json is not a record of fine-tuning: delete .*seed-0 to run it again"
+        ):
+            runs.check(one, out)
+    record.write_text(json.dumps(made))
+    runs.check(one, out)
+    # An evaluation that lacks something is made again.
+    scored = weights.parents[1] / "evaluation.json"
+    whole_evaluation = json.loads(scored.read_text())
+    for lacking in ({"data": None}, {"model": 3}, {"units": None}):
+        scored.write_text(json.dumps({**whole_evaluation, **lacking}))
+        assert [run.state for run in runs.kept_runs(one, out)] == ["not run"]
+        assert runs.run_suite(one, out, report=lambda _: None) == [before]
+    scored.unlink()
+    (scored.parent / "failure.txt").write_bytes(b"caf\xe9\n\nlines")
+    assert [(run.state, run.error) for run in runs.kept_runs(one, out)] == [("failed", "caf\ufffd")]
+
+
+def test_a_file_in_the_place_of_a_run_is_one_sentence(cli, suite, tmp_path):
+    content = yaml.safe_load(suite.read_text())
+    content |= {"models": {"small": str(suite.parent / "small")}, "teacher": "small"}
+    content["data"] = {"pairs": str(suite.parent / "pairs" / "1")}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content))
+    (planned,) = runs._planned(load_suite(tmp_path / "suite.yaml"), tmp_path / "table")
+    planned.folder.parent.mkdir(parents=True)
+    planned.folder.write_text("a file")
+    status, printed, messages = cli("compare", tmp_path / "suite.yaml", "--out", tmp_path / "table")
+    assert (status, printed) == (2, "") and "Traceback" not in messages
+    assert messages.splitlines()[-1].startswith(f"{planned.folder}: this path is a file or a link that leads nowhere")
 
 
 @pytest.mark.slow

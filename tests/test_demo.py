@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,14 @@ def test_a_demo_that_was_stopped_three_times_gives_the_same(straight, tmp_path):
     with pytest.raises(Killed):
         run.demo(out, SMALL, say=until("5/6"))
     assert known(out) == known(straight[0]) and len(known(out)) == 3 + 9
+
+
+def test_a_demo_is_repeated_where_its_folder_is_now(straight, tmp_path, monkeypatch):
+    shutil.copytree(straight[0], tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    again = run.demo(Path("moved"), SMALL, say=lambda _: None)
+    assert again.exported["out"] == "moved/exported" and again.exported["test"] == straight[1].exported["test"]
+    assert again.annotated == straight[1].annotated and again.verdicts == straight[1].verdicts
 
 
 def test_a_student_that_did_worse_is_said_to_have_done_worse(straight):

@@ -1,6 +1,7 @@
 """One run at a time writes an output, whatever ends it; and what a dead one was writing is cleaned up."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,22 +115,22 @@ def test_threads_are_runs_of_their_own(out):
         pass
 
 
-def test_every_command_refuses_an_output_that_another_run_writes(cli, out, tagger, tokenizer_folder, token_corpus,
-                                                                 teacher_folder, tmp_path):  # fmt: skip
+def commands_of(out, tagger, tokenizer_folder, token_corpus, teacher_folder, tmp_path) -> dict[str, tuple]:
+    """Every command that writes, by name, with `out` as its output."""
     data = ner_folder(tmp_path / "data", {"train": 20, "devel": 5, "test": 5})
     start = start_folder(tmp_path / "start", tokenizer_folder)
     source = tmp_path / "in.jsonl"
     source.write_text('{"pmid": "1", "title": "Aspirin in rats."}\n')
     suite = tmp_path / "suite.yaml"
     suite.write_text(yaml.safe_dump({"models": {"a": str(start)}, "data": {"b": str(data)}, "seeds": [0]}))
-    commands = {
+    return {
         "corpus": ("corpus", "build", source, "--tokenizer", tokenizer_folder, "--out", out),
         "train": command(out, token_corpus, teacher_folder)[3:],
         "finetune": ("finetune", data, "--model", start, "--out", out),
         "search": ("finetune", data, "--model", start, "--out", out, "--search"),
         "compare": ("compare", suite, "--out", out),
         "export": ("export", tagger, "--out", out),
-        "evaluate": ("evaluate", data, "--model", tagger, "--write-predictions", out.with_suffix(".tsv")),
+        "evaluate": ("evaluate", data, "--model", tagger, "--write-predictions", f"{out}.tsv"),
         "annotate": (
             "annotate",
             "--model",
@@ -144,7 +145,12 @@ def test_every_command_refuses_an_output_that_another_run_writes(cli, out, tagge
         ),
         "demo": ("demo", "--out", out),
     }
-    with Holder(out), Holder(out.with_suffix(".tsv")):
+
+
+def test_every_command_refuses_an_output_that_another_run_writes(cli, out, tagger, tokenizer_folder, token_corpus,
+                                                                 teacher_folder, tmp_path):  # fmt: skip
+    commands = commands_of(out, tagger, tokenizer_folder, token_corpus, teacher_folder, tmp_path)
+    with Holder(out), Holder(Path(f"{out}.tsv")):
         for name, arguments in commands.items():
             status, printed, messages = cli(*arguments)
             assert (status, printed) == (2, ""), (name, messages)
@@ -154,6 +160,23 @@ def test_every_command_refuses_an_output_that_another_run_writes(cli, out, tagge
     # Not only a word: afterwards the same command does its work, and leaves nothing hidden behind.
     assert cli(*commands["corpus"])[0] == 0
     assert hidden(out) == [] and ".out.lock" not in hidden(out.parent)
+
+
+def test_an_output_without_a_name_or_that_is_a_link_to_nothing_is_one_sentence(
+    cli, tagger, tokenizer_folder, token_corpus, teacher_folder, tmp_path
+):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nothing")
+    for out, words in ((Path("/"), r"has no name of its own|the same place or holds it"), (link, "leads nowhere")):
+        place = tmp_path / words[:5]
+        place.mkdir()
+        commands = commands_of(out, tagger, tokenizer_folder, token_corpus, teacher_folder, place)
+        # These write a file, or see it late.
+        others = {"evaluate", *({"annotate", "compare", "export"} if out == link else ())}
+        for name in (name for name in commands if name not in others):
+            status, printed, messages = cli(*commands[name])
+            assert (status, printed) == (2, ""), (name, messages)
+            assert re.search(words, messages.strip().splitlines()[-1]) and "Traceback" not in messages, (name, messages)
 
 
 @pytest.mark.slow

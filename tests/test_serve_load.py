@@ -2,10 +2,12 @@
 
 import asyncio
 import concurrent.futures
+import http.client
 import json
 import os
 import socket
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -220,6 +222,9 @@ def test_a_body_that_comes_too_slowly_is_left_and_its_connection_closed(annotato
         ("PUT", "/v1/models", 405),
         ("DELETE", "/health", 405),
         ("PATCH", "/SECRET", 404),
+        ("POST", "/v1/annotate/", 404),
+        ("GET", "/health/", 404),
+        ("GET", "/openapi.json/", 404),
     ],
 )
 def test_every_refusal_has_the_same_form(client, method, path, status):
@@ -242,6 +247,29 @@ def test_head_has_the_status_and_no_body_and_what_is_compressed_is_refused(clien
     assert status == 415 and "compressed" in json.loads(content)["error"]
     for plain in ("identity", "Identity", ""):
         assert client.annotate({"text": "aspirin"}, Content_Encoding=plain)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n"
+        b"Sec-WebSocket-Version: 13\r\n",
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        b"Upgrade: TLS/1.2\r\n",
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_request_that_offers_another_protocol_is_answered_in_http(client, offer, at_once):
+    body = b'{"text": "aspirin"}'
+    head = b"POST /v1/annotate HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n" % (offer, len(body))
+    with socket.create_connection(("127.0.0.1", client.port), timeout=5) as wire:
+        for part in [head + body] if at_once else [head, body]:
+            wire.sendall(part)
+            time.sleep(0.05)
+        answer = http.client.HTTPResponse(wire)
+        answer.begin()
+        assert answer.status == 200 and json.loads(answer.read())["entities"][0]["text"] == "aspirin"
 
 
 @pytest.mark.parametrize("token", ["sesame", "schlüssel", "ключ 🙂"])

@@ -54,6 +54,7 @@ _DISK = {
     errno.ENOENT: "there is no such file or folder",
     errno.EPERM: "no permission to write or read it",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EEXIST: "this path is a file or a link that leads nowhere, not a folder",
     errno.EISDIR: "this path is a folder, not a file",
     errno.ENAMETOOLONG: "its name, or what is put beside it, is longer than the file system takes",
 }

@@ -252,9 +252,10 @@ def locked(path: Path, *, seconds: float = _MOMENT) -> Iterator[None]:
 
     The lock is `.NAME.lock` beside `path`, or a temporary file of the system where nothing may be written there; it is
     removed afterwards, and free once its process has ended, however it ended. Raises UserError where another run holds
-    it for longer than `seconds`, and OSError where the folder of `path` cannot be made.
+    it for longer than `seconds` and for "/", and OSError where the folder of `path` cannot be made.
     """
     place = path.resolve()
+    check_has_name(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(_lock_file(place))
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Any, TypeVar
 
+import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -84,6 +85,7 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.add_middleware(_Measured, metrics=metrics)
     _handle_errors(app)
@@ -151,6 +153,12 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
     for path, (name, kind) in _PAGE.items():
         app.get(path, include_in_schema=False)(_page(name, f"text/{kind}"))
     return app
+
+
+def http_server(app: FastAPI, *, log_level: str = "info") -> uvicorn.Server:
+    """The server of an application, to be run on sockets: HTTP/1.1 alone, whatever else a request offers to speak."""
+    # Not httptools, which stops reading at such an offer: the body would be lost.
+    return uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_level=log_level, access_log=False))
 
 
 class _Metrics:

@@ -181,9 +181,7 @@ def serve(
     from compactbio.errors import UserError
 
     try:
-        import uvicorn
-
-        from compactbio.annotate.server import Limits, create
+        from compactbio.annotate.server import Limits, create, http_server
     except ImportError:
         raise UserError("The server is not installed: pip install 'compactbio[serve]'.") from None
     if token is not None and not token.strip():
@@ -199,7 +197,7 @@ def serve(
     where = f"[{host}]" if ":" in host else host
     typer.echo(f"Serving {serving}, running on http://{where}:{sockets[0].getsockname()[1]}. Ctrl-C stops.", err=True)
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(uvicorn.Config(app, log_level="info", access_log=False)).run(sockets=sockets)
+        http_server(app).run(sockets=sockets)
 
 
 def _listening(host: str, port: int) -> list[socket.socket]:

@@ -3,7 +3,7 @@
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
@@ -32,8 +32,14 @@ from compactbio.training.teaching import settings_of_teaching
 RUNS = "runs"
 EVALUATION = "evaluation.json"
 FAILURE = "failure.txt"
-# The keys of an evaluation; another file of that name is ignored.
-_KEYS = {"task", "metric", "scores", "statistic", "unit", "units", "per_type", "mistakes", "notes", "data", "model"}
+# The keys of an evaluation and their types; another file of that name is ignored.
+_KEYS = {
+    **dict.fromkeys(("task", "metric", "statistic", "unit"), str),
+    **dict.fromkeys(("scores", "per_type", "data", "model"), dict),
+    **dict.fromkeys(("units", "mistakes", "notes"), list),
+}
+# Those of the identity of a run of fine-tuning.
+_IDENTITY = {"settings": dict, "data": dict, "model": dict, "train_on": str, "precision": str, "tokens_per_batch": int}
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -64,29 +70,40 @@ class _Planned:
     def finished(self) -> Run | None:
         """The kept result, where it is of the model and the test data as they are now.
 
-        A model that is damaged since keeps its result, with a note.
+        A model that is damaged since, or whose training has no record any more, keeps its result, with a note.
         """
         try:
             record = read_json(self.folder / EVALUATION)
         except (OSError, ValueError):
             return None
-        if not isinstance(record, dict) or not record.keys() >= _KEYS:
+        if not _has(record, _KEYS):
             return None
         digests = _find(self.data, self.fold, self.name).digests
-        if (record["data"]["sha256"], record["data"].get("gold_sha256")) != (digests["test"], digests.get("gold")):
+        scored = (record["data"].get("sha256"), record["data"].get("gold_sha256"))
+        if scored != (digests["test"], digests.get("gold")):
             return None
-        if lost := run_folder.damage(self.trained):
-            run = self.result("done", evaluation=record)
-            note = f"The score of {run.model}, {run.label}, is kept, but its model is damaged ({lost})."
-            return replace(run, evaluation={**record, "notes": [*record["notes"], note]})
-        same = record["model"]["sha256"] == loading.find(self.trained).digest
-        return self.result("done", evaluation=record) if same else None
+        run, lost = self.result("done", evaluation=record), ""
+        if damage := run_folder.damage(self.trained):
+            lost = f"its model is damaged ({damage})"
+        elif record["model"].get("sha256") != loading.find(self.trained).digest:
+            return None
+        elif run_folder.record(self.trained) is None:
+            lost = f"the record of its training ({run_folder.RUN}) is missing"
+        if not lost:
+            return run
+        note = f"The score of {run.model}, {run.label}, is kept, but {lost}."
+        return replace(run, evaluation={**record, "notes": [*record["notes"], note]})
 
     def unfinished(self) -> Run:
         failure = self.folder / FAILURE
         if not failure.exists():
             return self.result("not run")
-        return self.result("failed", failure.read_text(encoding="utf-8").partition("\n")[0])
+        return self.result("failed", failure.read_text(encoding="utf-8", errors="replace").partition("\n")[0])
+
+
+def _has(value: Any, keys: Mapping[str, type]) -> bool:
+    """Whether a JSON value maps these keys to values of these types."""
+    return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in keys.items())
 
 
 def _planned(suite: Suite, out: Path) -> Iterator[_Planned]:
@@ -149,13 +166,19 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source, reading
     if record is None or not run_folder.has_begun(planned.trained):
         return
     had = record["identity"]
+    if not _has(had, _IDENTITY):
+        raise UserError(
+            f"{planned.trained / run_folder.RUN} is not a record of fine-tuning: delete {planned.folder} to run it "
+            "again, or choose another folder.",
+            setting="out",
+        )
     found = _find(planned.data, planned.fold, planned.name)
     overrides = {**suite.settings_for(planned.name), "seed": planned.seed}
     chosen = settings(found.task, int(source.config.hidden_size), overrides).within(longest(source.config))
     same = {
         "settings": chosen.record() == had["settings"],
         "train_on": suite.train_on == had["train_on"],
-        "weights": source.digest == had["model"]["sha256"],
+        "weights": source.digest == had["model"].get("sha256"),
         "tokenizer": reading == had.get("tokenizer", reading),  # which records of older versions lack
         "data": all(found.digests.get(split) == had["data"].get(split) for split in ("train", "devel")),
     }
@@ -240,9 +263,11 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
     data, place = planned.data, _place(planned.data, planned.fold)
     try:
         begun = run_folder.record(planned.trained)
+        unrecorded = begun is None and planned.trained.exists()
+        damaged = begun is not None and begun["result"] is not None and run_folder.damage(planned.trained)
+        if (unrecorded or damaged) and (kept := planned.finished()):
+            return kept
         if begun is not None:
-            if begun["result"] is not None and run_folder.damage(planned.trained) and (kept := planned.finished()):
-                return kept
             # It may have been begun on another machine: it keeps its precision and batch size.
             precision, tokens = begun["identity"]["precision"], begun["identity"]["tokens_per_batch"]
         common: dict[str, Any] = {

@@ -275,10 +275,9 @@ def _mean(scores: Scores, model: str) -> float:
 
 def _export(best: str, tagger: Path, tasks: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Export the tagger of the best student to int8 where the gate lets it through, else to fp32; gives the record."""
-    record = out / "export.json"
+    record, refused, place = out / "export.json", "", out / "exported"
     if record.exists():
-        return read_json(record)  # type: ignore[no-any-return]
-    refused, place = "", out / "exported"
+        return {**read_json(record), "out": str(place)}  # the folder may have had another name then
     try:
         made = export(tagger, "onnx-int8", place, data=tasks, split="devel")
     except UserError as error:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -124,10 +124,15 @@ class Recipe(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_truth_for_a_number_or_text(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        kinds = {annotation, *get_args(annotation)}
         values = value.values() if isinstance(value, dict) else [value]
-        if cls.model_fields[str(info.field_name)].annotation is not bool and any(type(one) is bool for one in values):
-            raise ValueError("true and false are not numbers")
+        if any(type(one) is bool for one in values):
+            if kinds & {int, float}:
+                raise ValueError("true and false are not numbers")
+            if str in kinds:
+                raise ValueError("this must be text; put a word that YAML reads as true or false in quotes")
         return value
 
     @field_validator("layer_map", mode="before")

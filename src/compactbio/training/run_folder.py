@@ -26,7 +26,8 @@ BEST = "best"
 # Written last into a checkpoint: what it consists of.
 _SEAL = "complete.json"
 _WEIGHTS = "model.safetensors"
-_STATE = (_WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json")
+_TRAINER_STATE = "trainer_state.json"
+_STATE = (_WEIGHTS, "optimizer.pt", "scheduler.pt", _TRAINER_STATE)
 _NOT_PUBLISHED = (f"{CHECKPOINTS}/*", f"{TENSORBOARD}/*", ".*")
 
 T = TypeVar("T")
@@ -151,7 +152,11 @@ def record(out: Path) -> dict[str, Any] | None:
         found = read_json(path)
     except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or "result" not in found or not isinstance(found.get("identity"), dict):
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("result", ""), dict | None)
+        or not isinstance(found.get("identity"), dict)
+    ):
         raise UserError(f"{path} is not a record of compactbio: choose another output folder.", setting="out")
     return found
 
@@ -251,7 +256,7 @@ def newest(folder: Path, processes: int) -> tuple[Path | None, tuple[str, ...]]:
     refused: dict[str, str] = {}
     states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     for checkpoint in reversed(checkpoints(folder)):
-        problem = _problem(checkpoint, (*_STATE, *states), processes)
+        problem = _problem(checkpoint, (*_STATE, *states), processes) or _misnamed(checkpoint)
         if problem is None:
             resumed = f"the run was resumed from {checkpoint.name}."
             return checkpoint, tuple(f"{name} is not complete ({why}): {resumed}" for name, why in refused.items())
@@ -280,6 +285,12 @@ def _problem(checkpoint: Path, needed: tuple[str, ...], processes: int) -> str |
         if file_digest(checkpoint / name) != sealed.files.get(name):
             return f"{name} is cut off or damaged"
     return None
+
+
+def _misnamed(checkpoint: Path) -> str | None:
+    """What is wrong with the name of a complete checkpoint, None where it is that of its step."""
+    step = read_json(checkpoint / _TRAINER_STATE)["global_step"]
+    return None if step == step_of(checkpoint) else f"it was saved at step {step}"
 
 
 def checkpoints(folder: Path) -> list[Path]:
