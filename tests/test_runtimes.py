@@ -7,17 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
 import torch
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
+import small_models
 from compactbio import Annotator
 from compactbio.deploy.export import export
-from compactbio.deploy.onnx_programs import program_of, save_program
+from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.errors import UserError
-from compactbio.modeling import runtimes
+from compactbio.modeling import loading, runtimes
 from compactbio.modeling.loading import find as find_weights
+from compactbio.modeling.onnx_files import config_digest
 from conftest import one_sentence
 from onnx_variants import (
     CLASSES,
@@ -130,6 +134,7 @@ SERVED = {
     "int32 inputs": [fed_as(TensorProto.INT32, "input_ids", "attention_mask", "token_type_ids")],
     "a float mask": [fed_as(TensorProto.FLOAT, "attention_mask")],
     "a half-precision mask": [fed_as(TensorProto.FLOAT16, "attention_mask")],
+    "a mask of bytes": [fed_as(TensorProto.INT8, "attention_mask"), fed_as(TensorProto.UINT8, "token_type_ids")],
     "a boolean mask": [fed_as(TensorProto.BOOL, "attention_mask")],
     "TensorFlow's names": [
         renamed(input_ids="input_ids:0", attention_mask="input_mask:0", token_type_ids="segment_ids:0")
@@ -186,10 +191,30 @@ def without_mask(model: onnx.ModelProto) -> None:
     model.graph.node.insert(0, shape)
 
 
-def with_softmax(model: onnx.ModelProto) -> None:
+def ended_by(operation: str, *outputs: str, by: float | None = None, **options: int):
+    """Outputs of a further operation on the logits, with a number as its second input where there is one."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        for output in outputs or ("logits",):
+            before = f"{output}_before_{operation}"
+            for node in model.graph.node:
+                node.output[:] = [before if name == output else name for name in node.output]
+            inputs = [before] if by is None else [before, f"{before}_number"]
+            model.graph.node.append(helper.make_node(operation, inputs, [output], **options))
+            if by is not None:
+                model.graph.initializer.append(helper.make_tensor(inputs[1], TensorProto.FLOAT, [], [by]))
+
+    return edit
+
+
+def softmax_of_parts(model: onnx.ModelProto) -> None:
+    """A softmax as it is without an operation of its own."""
     given_as(TensorProto.FLOAT, "logits")(model)
     cast = model.graph.node.pop()
-    model.graph.node.append(helper.make_node("Softmax", list(cast.input), list(cast.output), axis=-1))
+    model.graph.node.append(helper.make_node("Exp", list(cast.input), ["powers"]))
+    model.graph.node.append(helper.make_node("ReduceSum", ["powers", "last"], ["their_sum"], keepdims=1))
+    model.graph.node.append(helper.make_node("Div", ["powers", "their_sum"], list(cast.output)))
+    model.graph.initializer.append(helper.make_tensor("last", TensorProto.INT64, [1], [-1]))
 
 
 def without_head(model: onnx.ModelProto) -> None:
@@ -250,7 +275,9 @@ REFUSED = {
     "a newer opset": ([lambda model: setattr(model.opset_import[0], "version", 99)], "newer"),
     "a newer format": ([lambda model: setattr(model, "ir_version", 99)], "newer"),
     "a traced length": ([as_baked], "tokens"),
-    "probabilities": ([with_softmax], "probabilities"),
+    "probabilities": ([ended_by("Softmax", axis=-1)], "probabilities"),
+    "probabilities of several labels": ([ended_by("Sigmoid")], "probabilities"),
+    "ids in bytes": ([fed_as(TensorProto.INT8, "input_ids")], "int8"),
     "a fixed length without a mask": ([without_mask, fixed(length=32)], "padding"),
     "a length that is too short": ([fixed(length=2)], "2 tokens"),
 }
@@ -268,6 +295,44 @@ def test_what_cannot_be_served_is_one_sentence_at_load(kind, models, tmp_path, c
         "model.onnx",
         word,
     )
+
+
+PROBABILITIES = {
+    "softmax of relations": ("relation", [ended_by("Softmax", axis=-1)]),
+    "softmax of parts": ("relation", [softmax_of_parts]),
+    "sigmoid of relations": ("relation", [ended_by("Sigmoid")]),
+    "half-precision sigmoid": ("relation", [ended_by("Sigmoid"), given_as(TensorProto.FLOAT16, "logits")]),
+    "softmax of questions": ("qa", [ended_by("Softmax", "start_logits", "end_logits", axis=1)]),
+    "softmax of questions of a fixed length": (
+        "qa",
+        [ended_by("Softmax", "start_logits", "end_logits", axis=1), fixed(rows=1, length=32)],
+    ),
+    "sigmoid of questions": ("qa", [ended_by("Sigmoid", "start_logits", "end_logits")]),
+}
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model_quantized.onnx"])
+@pytest.mark.parametrize("kind", PROBABILITIES)
+def test_probabilities_are_refused_in_each_task(kind, file, models, tmp_path):
+    task, edits = PROBABILITIES[kind]
+    folder, original = models(task)
+    place = only_onnx(folder, tmp_path / "theirs")
+    edited(original, place / file, *edits)
+    with pytest.raises(UserError, match="holds probabilities, not logits"):
+        loaded(place, LAYOUTS.get(file, "onnx-fp32"))
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_logits_that_happen_to_lie_between_0_and_1_are_served(task, models, tmp_path):
+    """As those of an untrained model may."""
+    folder, file = models(task)
+    place = only_onnx(folder, tmp_path / "theirs")
+    names = ("start_logits", "end_logits") if task == "qa" else ("logits",)
+    edited(file, place / "model.onnx", ended_by("Mul", *names, by=0.05), ended_by("Add", *names, by=0.4))
+    rows = rows_of(task)
+    found = loaded(place).logits(rows)
+    assert all(((values >= 0) & (values <= 1)).all() for values in found)
+    equal(found, [values * np.float32(0.05) + np.float32(0.4) for values in plain(folder, task, rows)])
 
 
 def test_logits_that_are_not_finite_are_refused_wherever_they_come_up(models, tmp_path):
@@ -293,6 +358,17 @@ def test_files_that_are_no_model_are_one_sentence(models, tmp_path):
         (place / "model.onnx").write_bytes(content)
         with pytest.raises(UserError, match=r"model\.onnx.*cannot read"):
             loaded(place)
+
+
+def test_ids_in_half_precision_are_refused_where_it_cannot_hold_them(models, tmp_path):
+    folder, file = models("ner")
+    place = only_onnx(folder, tmp_path / "theirs")
+    edited(file, place / "model.onnx", fed_as(TensorProto.FLOAT16, "input_ids"))
+    assert loaded(place).logits(rows_of("ner"))
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | {"vocab_size": 30_000}))
+    with pytest.raises(UserError, match=r"float16.*below 30,000.*int64"):
+        loaded(place)
 
 
 def test_labels_of_another_number_are_refused_at_load(models, tmp_path):
@@ -357,7 +433,7 @@ def test_weights_in_another_file_are_read_and_missed_by_name(name, models, tmp_p
 # What auto takes, and files that are not of the weights beside them.
 
 
-NEW = ("model", "weights", "sha256")  # what each export says since they are told apart
+NEW = ("model", "weights", "config", "sha256")  # what each export says since they are told apart
 
 
 def retrained(folder: Path) -> None:
@@ -454,6 +530,53 @@ def test_an_export_keeps_its_weights_when_labels_are_named_anew(own_export, tmp_
     (place / "config.json").write_text(config.replace("Drug", "Medicine"))
     assert runtimes.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
     assert Annotator.from_pretrained(place).taggers[0].types == ["Medicine"]
+
+
+def test_an_export_of_another_computation_is_stale(own_export, tmp_path):
+    place = copy(own_export, tmp_path / "own")
+    record, config = place / "export.json", json.loads((place / "config.json").read_text())
+    config = {"layer_norm_eps": 1e-12, **dict(reversed(config.items()))}  # a default written out, another order
+    config |= {"problem_type": "x", "joined_signs": ["-"], "tag_scheme": "IOB2", "dtype": "float64"}
+    (place / "config.json").write_text(json.dumps(config))
+    assert runtimes.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
+    (place / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    source = runtimes.find(str(place))
+    assert runtimes.chosen(source, "auto") == "torch-fp32"
+    with pytest.raises(UserError, match=r"model\.onnx.*another configuration.*export"):
+        runtimes.load(source, "onnx-fp32")
+    # Records of before say nothing of it.
+    record.write_text(json.dumps(without_config(json.loads(record.read_text()))))
+    assert runtimes.chosen(source, "auto") == "onnx-fp32"
+
+
+def without_config(record: dict) -> dict:
+    del record["exports"]["model.onnx"]["config"]
+    return record
+
+
+@pytest.mark.parametrize("family", [*small_models.FAMILIES, *small_models.OTHERS])
+def test_a_configuration_that_is_read_and_saved_again_is_the_same(family, tmp_path):
+    config = AutoConfig.for_model(family, num_hidden_layers=2, num_labels=5)
+    config.save_pretrained(tmp_path)
+    first = loading.configured(tmp_path).config
+    first.save_pretrained(tmp_path)
+    wanted = config_digest(first)
+    assert config_digest(loading.configured(tmp_path).config) == wanted
+    (tmp_path / "config.json").write_text(json.dumps(first.to_dict()))
+    assert config_digest(loading.configured(tmp_path).config) == wanted
+    first.num_hidden_layers = 3
+    assert config_digest(first) != wanted
+
+
+def test_int8_from_elsewhere_beside_weights_is_of_them(own_export, tmp_path):
+    place = copy(own_export, tmp_path / "own")
+    model = loading.load_for(find_weights(place), CLASSES["ner"]).eval()
+    for per_channel in (False, True):
+        Quantiser(onnx_ir.load(place / "model.onnx"), model, "ner", place).make(per_channel=per_channel)
+        assert loaded(place, "onnx-int8").logits(rows_of("ner"))
+    retrained(place)
+    with pytest.raises(UserError, match=r"model_int8\.onnx.*other logits than the weights"):
+        loaded(place, "onnx-int8")
 
 
 def test_a_file_from_elsewhere_beside_weights_is_used_when_asked_and_equal(own_export, tmp_path):

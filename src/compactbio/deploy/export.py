@@ -21,7 +21,7 @@ from compactbio.documents.tags import parse
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
 from compactbio.files import atomic_file, several, value_digest, write_json, write_text
-from compactbio.modeling import loading, onnx, runtimes
+from compactbio.modeling import loading, onnx_files, runtimes
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import ONNX_FILES, Runtime
@@ -297,7 +297,7 @@ def _check_out(out: Path, source: loading.Source) -> None:
         raise UserError(f"{out} is a file; name another folder.", setting="out")
     if not out.is_dir() or not any(out.iterdir()) or out.resolve() == source.folder.resolve():
         return
-    earlier = onnx.exports(out) or {}
+    earlier = onnx_files.exports(out) or {}
     if not any(record["model"] == source.digest for record in earlier.values()):
         raise UserError(
             f"{out}: the folder holds something other than an export of this model; name a new one.", setting="out"
@@ -387,13 +387,14 @@ def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> N
     record = {
         **asdict(replace(result, out=out.name)),
         "model": source.digest,
-        "weights": onnx.weights_digest(source),
-        "sha256": onnx.onnx_digest(out / result.file),
+        "weights": onnx_files.weights_digest(source),
+        "config": onnx_files.config_digest(source.config),
+        "sha256": onnx_files.onnx_digest(out / result.file),
     }
-    models = {**(onnx.exports(out) or {}), result.file: record}
+    models = {**(onnx_files.exports(out) or {}), result.file: record}
     if not in_place:
         public, tags = source.public_name(), ["biomedical", "compactbio", "onnx"]
         data = ModelCardData(library_name="onnx", tags=tags, base_model=public if "/" in public else None)
         card = cards.render("exported", data, name=out.resolve().name, source=public, exports=models)
         write_text(out / "README.md", card)
-    write_json(out / onnx.RECORD, {"model": source.digest, "exports": models})
+    write_json(out / onnx_files.RECORD, {"model": source.digest, "exports": models})

@@ -1,105 +1,20 @@
-"""ONNX files: those of a model's folder, and one as a runtime, whatever exported it."""
+"""An ONNX file as a runtime, whatever exported it."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
 from compactbio.errors import UserError
-from compactbio.files import file_digest, read_json, value_digest
 from compactbio.modeling.families import first_position, longest
-from compactbio.modeling.loading import Source
+from compactbio.modeling.onnx_files import ends_in_probabilities, external
 from compactbio.modeling.packing import NO_LABEL, Row, check_finite
-
-RECORD = "export.json"
-# By runtime; the first that is there is taken. `export` writes the first of each, optimum and transformers.js the rest.
-FILES = {
-    "onnx-fp32": ("model.onnx", "model_optimized.onnx", "onnx/model.onnx", "onnx/model_optimized.onnx"),
-    "onnx-int8": ("model_int8.onnx", "model_quantized.onnx", "onnx/model_int8.onnx", "onnx/model_quantized.onnx"),
-}
-# Where an ONNX file is from: exported from the weights beside it (or with none beside it), from other weights, from
-# weights that a damaged record does not name, or made elsewhere.
-Origin = Literal["own", "stale", "unclear", "elsewhere"]
-
-
-def find(source: Source, name: str) -> Path | None:
-    """The ONNX file that a runtime reads, None where there is none."""
-    return next((source.folder / file for file in FILES[name] if (source.folder / file).is_file()), None)
-
-
-def others(source: Source) -> list[str]:
-    """The ONNX files of a folder that no runtime reads, by their paths in it."""
-    found = {path.relative_to(source.folder).as_posix() for path in source.folder.rglob("*.onnx")}
-    return sorted(found.difference(*FILES.values()))
-
-
-def exports(folder: Path) -> dict[str, dict[str, Any]] | None:
-    """The folder's record of each exported file; None for a damaged record, {} where there is none."""
-    try:
-        found = read_json(folder / RECORD)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        return None
-    made = found.get("exports") if isinstance(found, dict) else None
-    if not isinstance(made, dict) or not all(isinstance(record, dict) for record in made.values()):
-        return None
-    # Older records name the weights once for all exports of the folder.
-    return {file: {"model": found.get("model"), **record} for file, record in made.items()}
-
-
-def origin(source: Source, path: Path) -> Origin:
-    """Where the ONNX file `path` of a source is from."""
-    made, beside = exports(source.folder), bool(source.weights)
-    if made is None:
-        return "unclear" if beside else "elsewhere"
-    record = made.get(path.relative_to(source.folder).as_posix())
-    if record is None:
-        return "elsewhere"
-    if not beside:
-        return "own"
-    if "sha256" in record and record["sha256"] != onnx_digest(path):
-        return "elsewhere"
-    same = record["weights"] == weights_digest(source) if "weights" in record else record["model"] == source.digest
-    return "own" if same else "stale"
-
-
-def weights_digest(source: Source) -> str:
-    """A fingerprint of a source's weights, whatever its configuration says."""
-    return value_digest([onnx_digest(file) for file in source.weights])
-
-
-def external(path: Path) -> list[str]:
-    """The files beside an ONNX file that hold weights of it; none for one that cannot be read."""
-    try:
-        import onnx_ir
-    except ImportError:
-        return sorted(file.name for file in path.parent.glob(f"{path.name}*") if file != path)
-    try:
-        graphs = onnx_ir.load(str(path)).graphs()
-    except Exception:
-        # What is wrong with it is reported where it is loaded.
-        return []
-    values = (value.const_value for graph in graphs for value in graph.initializers.values())
-    return sorted({str(value.location) for value in values if isinstance(value, onnx_ir.ExternalTensor)})
-
-
-def onnx_digest(path: Path) -> str:
-    """The SHA-256 of a file, read again only where the file has changed."""
-    status = path.stat()
-    return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, size: int, changed: int) -> str:
-    return file_digest(path)
-
 
 # The names of a model's inputs in exports of PyTorch and TensorFlow, without the number that some append.
 _ROLES = {
@@ -111,17 +26,22 @@ _ROLES = {
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
     "tensor(bool)": np.bool_,
 }
+# The largest number up to which a type holds all whole ones, where models may need more.
+_LARGEST = {np.int8: 127, np.uint8: 255, np.float16: 2048, np.bool_: 1}
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _LOGITS = {"ner": "logits", "relation": "logits", "qa": "start_logits and end_logits"}
 # The names of the outputs of starts and ends in exports of transformers, older and newer.
 _PAIRS = ((r"(.*_)?start(_logits|s)?", r"(.*_)?end(_logits|s)?"), ("output_0", "output_1"))
 # Tokens per batch: more do not fit the processor's caches.
 _TOKENS = 1024
+_ROUNDING = 1e-3  # of probabilities, in half precision too
 _SHORTEST = 8  # tokens that a row must be able to have
 _LONG = 512  # tokens of the longest row that a file is tried on
 # The largest change of a logit, as a share of the largest logit, by other rows in the batch and by padding. In fp32 it
@@ -197,8 +117,9 @@ class OnnxRuntime:
         return {given.name: values[given.role].astype(given.type) for given in self._inputs}
 
     def _find_inputs(self) -> list[_Input]:
-        given = self._session.get_inputs()
-        found = []
+        given, found = self._session.get_inputs(), []
+        positions = first_position(self._config) + longest(self._config)
+        counts = {"ids": int(self._config.vocab_size), "positions": positions}
         for value in given:
             role = _ROLES.get(re.sub(r"[:.]\d+$", "", value.name), "ids" if len(given) == 1 else "")
             if not role:
@@ -211,6 +132,11 @@ class OnnxRuntime:
                 raise UserError(
                     f"{self._path}: its input {value.name!r} is a {value.type} of shape {shape}, not of numbers of "
                     "shape (rows, tokens); export the model again."
+                )
+            if counts.get(role, 2) - 1 > _LARGEST.get(_TYPES[value.type], math.inf):
+                raise UserError(
+                    f"{self._path}: its input {value.name!r} is a {value.type}, which cannot hold all numbers below "
+                    f"{counts[role]:,}; export the model with int64 as its type."
                 )
             rows, tokens = (size if isinstance(size, int) and size > 0 else None for size in shape)
             found.append(_Input(role, value.name, _TYPES[value.type], rows, tokens))
@@ -264,7 +190,7 @@ class OnnxRuntime:
         draw, vocabulary = np.random.default_rng(0), int(self._config.vocab_size)
         some = [Row(draw.integers(0, vocabulary, n), np.full(n, NO_LABEL)) for n in (3, _SHORTEST, _SHORTEST, most)]
         alone = [self._alone(row) for row in some]
-        if self._task == "ner" and all((row >= 0).all() and np.allclose(row.sum(-1), 1, atol=1e-3) for row in alone):
+        if self._are_probabilities(alone):
             raise UserError(f"{self._path}: its output holds probabilities, not logits; export it without a softmax.")
         # MobileBERT's embedding of a token (trigram_input) includes its neighbours, padding too.
         has_mask = any(value.role == "mask" for value in self._inputs)
@@ -280,6 +206,15 @@ class OnnxRuntime:
         if not self._change(some[1:3], alone[1:3]) <= _BY_ROWS[self.name]:
             self._rows = self._rows or 1
         return masks and self._change(some[:2], alone[:2]) <= _BY_PADDING[self.name]
+
+    def _are_probabilities(self, outputs: Sequence[NDArray[np.float32]]) -> bool:
+        """Whether what the file gives for some rows went through a softmax or a sigmoid."""
+        if any((values < 0).any() or (values > 1 + _ROUNDING).any() for values in outputs):
+            return False
+        axis = 0 if self._task == "qa" else -1
+        # Logits of an untrained model may all happen to lie between 0 and 1: their sums, or the file, decide.
+        summed = all(np.allclose(values.sum(axis), 1, atol=_ROUNDING) for values in outputs)
+        return summed or ends_in_probabilities(self._path, self._outputs[0])
 
     def _alone(self, row: Row) -> NDArray[np.float32]:
         """The logits of one row. Raises UserError where they are not those of the model."""

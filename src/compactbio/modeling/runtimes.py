@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
 from compactbio.files import read_json, value_digest, write_json
-from compactbio.modeling import families, hardware, onnx
+from compactbio.modeling import families, hardware, onnx_files
 from compactbio.modeling.loading import Source, configured, load_for, quiet
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import ARCHITECTURES, AUTO, NO_LABEL, Row, predict
@@ -25,14 +25,15 @@ from compactbio.processes import processor
 
 TORCH = ("torch-fp32", "torch-bf16")
 # The files that `export` writes.
-ONNX_FILES = {name: files[0] for name, files in onnx.FILES.items()}
+ONNX_FILES = {name: files[0] for name, files in onnx_files.FILES.items()}
 NAMES = (*TORCH, *ONNX_FILES)
 # Tokens per batch: more do not fit the processor's caches.
 _TORCH_TOKENS = 2048
 SENTENCE = 63  # tokens of a long sentence
 _RANDOM_ROWS = 48
 _ROUNDS = 3  # of timing
-_OTHER_WEIGHTS = 0.05  # of the largest logit: logits that differ by more are of other weights
+# Logits that differ by more of the largest one are of other weights. Int8 of these was off by at most 0.12.
+_OTHER_WEIGHTS = {"onnx-fp32": 0.05, "onnx-int8": 0.4}
 
 
 class Runtime(Protocol):
@@ -69,13 +70,13 @@ def find(name: str | Path, runtime: str = "auto") -> Source:
     Raises UserError where there is no model, or no weights at all.
     """
     source = configured(name)
-    exported = runtime not in TORCH and (not source.weights or onnx.exports(source.folder))
-    wanted = [runtime] if runtime in onnx.FILES else list(onnx.FILES) if exported else []
+    exported = runtime not in TORCH and (not source.weights or onnx_files.exports(source.folder))
+    wanted = [runtime] if runtime in onnx_files.FILES else list(onnx_files.FILES) if exported else []
     if wanted and not Path(name).exists():
         # ONNX files of the hub, and the weights in files beside them, are fetched only where they may be used.
-        source = configured(name, [f"{file}*" for each in wanted for file in onnx.FILES[each]])
+        source = configured(name, [f"{file}*" for each in wanted for file in onnx_files.FILES[each]])
     if not source.weights and not available(source):
-        others = onnx.others(source)
+        others = onnx_files.others(source)
         hint = (
             f"rename {others[0]} to model.onnx where it is the model"
             if others
@@ -83,7 +84,7 @@ def find(name: str | Path, runtime: str = "auto") -> Source:
         )
         raise UserError(
             f"{name}: it has neither weights for PyTorch nor an ONNX file of a known name "
-            f"({', '.join(file for files in onnx.FILES.values() for file in files)}); {hint}."
+            f"({', '.join(file for files in onnx_files.FILES.values() for file in files)}); {hint}."
         )
     return source
 
@@ -107,17 +108,20 @@ def available(source: Source) -> list[str]:
     """
     beside = bool(source.weights)
     found = ["torch-fp32"] * beside + ["torch-bf16"] * (beside and hardware.precision("auto") == "bf16")
-    files = {name: onnx.find(source, name) for name in onnx.FILES}
-    return found + [name for name, path in files.items() if path and (not beside or onnx.origin(source, path) == "own")]
+    for name in onnx_files.FILES:
+        path = onnx_files.find(source, name)
+        if path and (not beside or onnx_files.origin(source, path) == "own"):
+            found.append(name)
+    return found
 
 
 def digest(source: Source, name: str) -> str:
     """A fingerprint of what the runtime `name` reads of a source."""
-    path = onnx.find(source, name) if name in onnx.FILES else None
+    path = onnx_files.find(source, name) if name in onnx_files.FILES else None
     if path is None:
         return source.digest
-    files = [path, *(path.parent / weights for weights in onnx.external(path)), source.folder / "config.json"]
-    return value_digest([onnx.onnx_digest(file) for file in files if file.is_file()])
+    files = [path, *(path.parent / weights for weights in onnx_files.external(path)), source.folder / "config.json"]
+    return value_digest([onnx_files.onnx_digest(file) for file in files if file.is_file()])
 
 
 def load(source: Source, name: str, threads: int | None = None) -> Runtime:
@@ -131,7 +135,7 @@ def load(source: Source, name: str, threads: int | None = None) -> Runtime:
             f"{name!r} is not a runtime: take auto, fastest or one of {', '.join(NAMES)}.", setting="runtime"
         )
     task = task_of(source)
-    if name in onnx.FILES:
+    if name in onnx_files.FILES:
         return _load_onnx(source, task, name, threads)
     if not source.weights:
         raise UserError(f"{source.name}: it is an exported model; take one of {', '.join(available(source))}.")
@@ -147,19 +151,23 @@ def _load_torch(source: Source, task: str, name: str) -> TorchRuntime:
 
 
 def _load_onnx(source: Source, task: str, name: str, threads: int | None) -> OnnxRuntime:
-    path = onnx.find(source, name)
+    path = onnx_files.find(source, name)
     if path is None:
         raise _unusable(source, f"{source.name}: it has no {ONNX_FILES[name]} for {name}; export the model")
-    if (origin := onnx.origin(source, path)) == "stale":
-        raise _unusable(source, f"{path}: it was exported from other weights than those beside it; export it again")
+    if (origin := onnx_files.origin(source, path)) == "stale":
+        raise _unusable(
+            source,
+            f"{path}: it was exported from other weights, or with another configuration, than those beside it; export "
+            "it again",
+        )
     if origin == "unclear":
         raise _unusable(
             source,
-            f"{path}: {onnx.RECORD} beside it cannot be read, so it is unknown whether it is of the weights beside it; "
-            "export it again",
+            f"{path}: {onnx_files.RECORD} beside it cannot be read, so it is unknown whether it is of the weights "
+            "beside it; export it again",
         )
     loaded = OnnxRuntime(path, task, name, source.config, threads)
-    if origin == "elsewhere" and source.weights and name == "onnx-fp32":
+    if origin == "elsewhere" and source.weights:
         _check_of_weights(source, task, path, loaded)
     return loaded
 
@@ -175,7 +183,7 @@ def _check_of_weights(source: Source, task: str, path: Path, loaded: OnnxRuntime
     found = loaded.logits(rows)
     worst = max(float(np.abs(a - b).max()) for a, b in zip(wanted, found, strict=True))
     # Weights in half precision differ by far less, other weights by far more.
-    if not worst <= _OTHER_WEIGHTS * max(float(np.abs(logits).max()) for logits in wanted):
+    if not worst <= _OTHER_WEIGHTS[loaded.name] * max(float(np.abs(logits).max()) for logits in wanted):
         raise _unusable(
             source,
             f"{path}: it gives other logits than the weights beside it (by up to {worst:.2g}); export the model again",
@@ -209,7 +217,7 @@ def chosen(source: Source, runtime: str, threads: int | None = None) -> str:
     if runtime != "auto":
         return runtime
     names = available(source)
-    made = onnx.exports(source.folder) or {}
+    made = onnx_files.exports(source.folder) or {}
     exported = [name for name in ("onnx-int8", "onnx-fp32") if name in names and ONNX_FILES[name] in made]
     return (exported or names)[0]
 
