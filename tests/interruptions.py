@@ -87,10 +87,10 @@ _KILLED_AT_FILE = """
 import signal, sys
 from contextlib import contextmanager
 from compactbio.cli import main
-from compactbio.training import soft_labels
+from compactbio.training import array_files
 
 number, *sys.argv[1:] = sys.argv[1:]
-left, atomic_file = [int(number)], soft_labels.atomic_file
+left, atomic_file = [int(number)], array_files.atomic_file
 
 @contextmanager
 def dying(path):
@@ -100,7 +100,7 @@ def dying(path):
         if not left[0]:
             signal.raise_signal(signal.SIGKILL)
 
-soft_labels.atomic_file = dying
+array_files.atomic_file = dying
 main()
 """
 

@@ -66,8 +66,8 @@ def test_a_small_bert_is_counted_as_by_hand(tmp_path):
 
 
 def test_stored_parameters_add_up_over_shards_and_leave_indices_out(tmp_path):
-    save_file({"a": torch.zeros(3, 5), "positions": torch.arange(7)}, tmp_path / "model-1.safetensors")
-    save_file({"b": torch.zeros(4, dtype=torch.bfloat16)}, tmp_path / "model-2.safetensors")
+    save_file({"a": torch.zeros(3, 5), "positions": torch.arange(7)}, tmp_path / "model-00001-of-00002.safetensors")
+    save_file({"b": torch.zeros(4, dtype=torch.bfloat16)}, tmp_path / "model-00002-of-00002.safetensors")
     (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 1000)
     assert stored_parameters(weights_in(tmp_path)) == 19
     assert disk_bytes(weights_in(tmp_path)) == sum(len(file.read_bytes()) for file in tmp_path.glob("*.safetensors"))
