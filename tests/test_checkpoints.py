@@ -173,7 +173,7 @@ def test_a_checkpoint_under_the_number_of_another_step_is_passed_over(runs, tmp_
         shutil.copytree(newest, newest.with_name(f"checkpoint-{number}"))
     begun = run_folder.begin(out, identity(out), resume=True)
     assert begun.checkpoint == newest and len(begun.notes) == 2
-    assert begun.notes[0].startswith(f"checkpoint-9999 is not complete (it was saved at step {newest.name[11:]})")
+    assert begun.notes[0].startswith(f"checkpoint-9999 was passed over (it was saved at step {newest.name[11:]})")
     shutil.rmtree(newest)
     assert run_folder.begin(out, identity(out), resume=True).checkpoint == older
 

@@ -103,10 +103,12 @@ FAR = pa.array([1 << 62], pa.timestamp("us"))
     ],
     ids=["day", "time", "zone", "duration", "struct"],
 )
-def test_a_column_of_dates_that_python_does_not_know_is_left_out_where_nothing_reads_it(tmp_path, column):
+def test_a_column_of_dates_that_python_does_not_know_is_left_out_and_logged(tmp_path, column, caplog):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"tokens": [["a"]], "tags": [["B-Drug"]], "made": column}), path)
     assert [document.spans for document in compactbio.read(path)] == [(Span(0, 1, "Drug"),)]
+    assert "a value in the column 'made' that Python has none for" in caplog.text
+    assert "the column is left out" in caplog.text
 
 
 def test_a_column_that_cannot_be_read_is_named(tmp_path):

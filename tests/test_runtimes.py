@@ -22,6 +22,7 @@ from compactbio.errors import UserError
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.loading import find as find_weights
 from compactbio.modeling.onnx_files import config_digest
+from compactbio.tasks import settings
 from conftest import one_sentence
 from onnx_variants import (
     CLASSES,
@@ -433,7 +434,7 @@ def test_weights_in_another_file_are_read_and_missed_by_name(name, models, tmp_p
 # What auto takes, and files that are not of the weights beside them.
 
 
-NEW = ("model", "weights", "config", "sha256")  # what each export says since they are told apart
+NEW = ("model", "weights", "config", "sha256")  # of each export; records of earlier versions lack them
 
 
 def retrained(folder: Path) -> None:
@@ -536,7 +537,12 @@ def test_an_export_of_another_computation_is_stale(own_export, tmp_path):
     place = copy(own_export, tmp_path / "own")
     record, config = place / "export.json", json.loads((place / "config.json").read_text())
     config = {"layer_norm_eps": 1e-12, **dict(reversed(config.items()))}  # a default written out, another order
-    config |= {"problem_type": "x", "joined_signs": ["-"], "tag_scheme": "IOB2", "dtype": "float64"}
+    config |= {"problem_type": "x", "dtype": "float64"}
+    config |= {
+        settings.JOINED_SIGNS: ["-"],
+        settings.TAG_SCHEME: settings.IOB2,
+        settings.RELATION_CLASSES: {"negative": []},
+    }
     (place / "config.json").write_text(json.dumps(config))
     assert runtimes.chosen(runtimes.find(str(place)), "auto") == "onnx-fp32"
     (place / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))

@@ -9,9 +9,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from compactbio.errors import UserError, check_named
 
-# The files of a model or tokenizer; weights that torch saved are fetched only where there are no others.
 # The weights that transformers reads first; not those of another variant (model.fp16.safetensors).
 SAFETENSORS = ("model.safetensors", "model-*-of-*.safetensors")
+# The files of a model or tokenizer; weights that torch saved are fetched only where there are no others.
 _PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
 _SAVED_BY_TORCH = "pytorch_model*.bin"
 # The base class of the errors of the HTTP client that the installed hub library uses.

@@ -35,8 +35,7 @@ from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
 from compactbio.formats.file_names import shown
 from compactbio.modeling import hardware, runtimes
-from compactbio.modeling.loading import Source, tokenizer_of
-from compactbio.modeling.tokenizers import reading_digest
+from compactbio.modeling.loading import Source
 from compactbio.processes import cores, ordered_results
 from compactbio.progress import Listener, Silent
 from compactbio.tasks import calibration_file
@@ -277,7 +276,7 @@ class _Run:
         calibrations = [source.folder / calibration_file.NAME for source in self.job.sources]
         return {
             "models": [runtimes.digest(*one) for one in zip(self.job.sources, settings.runtimes, strict=True)],
-            "tokenizers": [reading_digest(tokenizer_of(source)) for source in self.job.sources],
+            "tokenizers": [source.reading for source in self.job.sources],
             "types": [split_type(name)[0] for name in settings.models],
             "runtimes": list(settings.runtimes),
             "inputs": [[shown(path.name), digest(path)] for path in self.job.files],

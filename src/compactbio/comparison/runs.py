@@ -20,7 +20,6 @@ from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import longest
-from compactbio.modeling.tokenizers import reading_digest
 from compactbio.processes import cores, ordered_results
 from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
@@ -142,7 +141,7 @@ def check(suite: Suite, out: str | Path) -> None:
     out = Path(out)
     refuse_foreign(out, "comparison", RUNS)
     sources = {name: loading.find(where) for name, where in suite.models.items()}
-    readings = {name: reading_digest(loading.tokenizer_of(source)) for name, source in sources.items()}
+    readings = {name: source.reading for name, source in sources.items()}
     for name, data in suite.data.items():
         for fold in data.folds or ("",):
             found = _find(data, fold, name)

@@ -216,10 +216,9 @@ def _keep_calibration(source: Source, about: Mapping[str, Any], fitted: Calibrat
     if fitted is None:
         return "The model finds nothing of the data's types, so its scores are not calibrated."
     with locked(source.folder / calibration_file.NAME, seconds=_CARD_SECONDS):
-        kept = (calibration_file.read(source.folder) or {}).get(about["runtime"])
-        before = kept.calibration.types if kept and kept.digest == about["sha256"] else {}
+        before, _ = calibration_file.find(source, about["runtime"])
         held = {kind for kind, curve in fitted.types.items() if curve.gold}
-        lost = {kind for kind, curve in before.items() if curve.gold} - held
+        lost = {kind for kind, curve in (before.types if before else {}).items() if curve.gold} - held
         if lost:
             raise UserError(
                 f"{source.name} is calibrated for {listed(lost)} too, which these data do not hold: calibrate it on "

@@ -5,6 +5,7 @@ The columns of data sets on the Hugging Face hub are named in `json_lines`, `big
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ from compactbio.formats.checks import (
 )
 from compactbio.formats.streams import RecordError, SourceError, named_errors
 
+_LOGGER = logging.getLogger("compactbio.formats")
 # A control character of a page's or the footer's header, or a length, follows; PAR1 is a gene too.
 _MAGIC = re.compile(rb"PAR1[\x00-\x08\x0e-\x1f]")
 _NUMBER, _STRING = pa.int64(), pa.string()
@@ -52,7 +54,7 @@ def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str
         with pq.ParquetFile(path) as table:
             number = 0
             for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
-                values = _values(batch, all_read=columns is not None)
+                values = _values(path, batch, all_read=columns is not None)
                 for at in range(len(batch)):
                     number += 1
                     yield f"row {number}", {name: column[at] for name, column in values.items()}
@@ -60,8 +62,9 @@ def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str
         raise _damaged(error) from error
 
 
-def _values(batch: pa.RecordBatch, *, all_read: bool) -> dict[str, list[Any]]:
-    """The values of each column, without those of dates and numbers that Python has none for, unless all are read."""
+def _values(path: Path, batch: pa.RecordBatch, *, all_read: bool) -> dict[str, list[Any]]:
+    """The values of each column; one with dates that Python has no value for is left out and logged, unless all are
+    read."""
     found = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -70,9 +73,10 @@ def _values(batch: pa.RecordBatch, *, all_read: bool) -> dict[str, list[Any]]:
             byte = f"0x{error.object[error.start]:02x}"
             raise SourceError(f"is not UTF-8: byte {byte} in the column {name!r}") from error
         except (ValueError, OverflowError) as error:
+            what = f"holds a value in the column {name!r} that Python has none for ({error})"
             if all_read:
-                what = f"holds a value in the column {name!r} that Python has none for ({error})"
                 raise SourceError(what, "leave that column out") from error
+            _LOGGER.warning("%s: it %s; the column is left out", path, what)
     return found
 
 

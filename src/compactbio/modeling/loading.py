@@ -24,7 +24,7 @@ from compactbio.files import file_digest, value_digest
 from compactbio.modeling import families
 from compactbio.modeling.packing import AUTO, check_runs
 from compactbio.modeling.sharing import building, held
-from compactbio.modeling.tokenizers import load_tokenizer, reason, template, tokenizer_rules
+from compactbio.modeling.tokenizers import load_tokenizer, reading_digest, reason, template, tokenizer_rules
 
 _LFS = b"version https://git-lfs"
 # Weights beside encoder and head that no output depends on: poolers, the heads of pre-training and of other tasks, the
@@ -67,6 +67,11 @@ class Source:
         # An exported model beside the weights does not make it another model.
         weights = self.weights or sorted(self.folder.glob("*.onnx"))
         return value_digest([file_digest(file) for file in [*weights, self.folder / "config.json"]])
+
+    @cached_property
+    def reading(self) -> str:
+        """A fingerprint of how its tokenizer reads texts. Raises UserError as `tokenizer_of` does."""
+        return reading_digest(tokenizer_of(self))
 
     def public_name(self) -> str:
         """The name as it can be published: of a local path only its last part."""

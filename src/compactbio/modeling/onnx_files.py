@@ -97,7 +97,7 @@ def external(path: Path) -> list[str]:
 
 
 def ends_in_probabilities(path: Path, output: str) -> bool:
-    """Whether the last operation of an ONNX file on an output is a softmax or a sigmoid; True if unreadable."""
+    """Whether the last operation of an ONNX file on an output is a softmax or a sigmoid; True without onnx_ir."""
     try:
         import onnx_ir
     except ImportError:

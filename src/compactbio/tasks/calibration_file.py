@@ -10,8 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from compactbio.cards import plots
 from compactbio.files import atomic_file, write_json
 from compactbio.modeling import runtimes
-from compactbio.modeling.loading import Source, tokenizer_of
-from compactbio.modeling.tokenizers import reading_digest
+from compactbio.modeling.loading import Source
 from compactbio.tasks.calibration import Calibration, Point
 
 NAME = "calibration.json"
@@ -75,7 +74,7 @@ def keep(source: Source, runtime: str, calibration: Calibration) -> None:
     folder = source.folder
     known: Mapping[str, Kept] = read(folder) or {}
     kept: dict[str, Any] = {name: asdict(one) for name, one in known.items()}
-    kept[runtime] = asdict(Kept(runtimes.digest(source, runtime), calibration, _reading(source)))
+    kept[runtime] = asdict(Kept(runtimes.digest(source, runtime), calibration, source.reading))
     write_json(folder / NAME, kept)
     drawn = {name: one["calibration"] for name, one in kept.items() if one["calibration"]["bins_after"]}
     # One of other figures must not be left.
@@ -97,10 +96,6 @@ def find(source: Source, runtime: str) -> tuple[Calibration | None, str | None]:
         return None, f"{name}: its {NAME} is of {', '.join(known)}, so its scores on {runtime} are not calibrated."
     if known[runtime].digest != runtimes.digest(source, runtime):
         return None, f"{name}: its {NAME} is of other weights than {runtime} reads, so its scores are not calibrated."
-    if known[runtime].reading not in (None, _reading(source)):
+    if known[runtime].reading not in (None, source.reading):
         return None, f"{name}: its {NAME} is of another tokenizer than its own, so its scores are not calibrated."
     return known[runtime].calibration, None
-
-
-def _reading(source: Source) -> str:
-    return reading_digest(tokenizer_of(source))

@@ -259,7 +259,7 @@ def newest(folder: Path, processes: int) -> tuple[Path | None, tuple[str, ...]]:
         problem = _problem(checkpoint, (*_STATE, *states), processes) or _misnamed(checkpoint)
         if problem is None:
             resumed = f"the run was resumed from {checkpoint.name}."
-            return checkpoint, tuple(f"{name} is not complete ({why}): {resumed}" for name, why in refused.items())
+            return checkpoint, tuple(f"{name} was passed over ({why}): {resumed}" for name, why in refused.items())
         refused[checkpoint.name] = problem
     if refused:
         listed = "; ".join(f"{name}: {why}" for name, why in refused.items())
