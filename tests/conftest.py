@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import multiprocessing
 import os
 import sys
 from collections import Counter
@@ -35,8 +36,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from compactbio import corpus
+import forked
+from compactbio import corpus, processes
+from compactbio.cards import plots
 from compactbio.cli import main
+from compactbio.deploy import profile
 
 transformers.logging.disable_progress_bar()
 # How long an example takes is the machine's affair.
@@ -311,6 +315,41 @@ def kept_programs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "program_of", program_of)
         yield program_of
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_processes():
+    """Processes for a pool, or to measure memory, are forked from one that has imported the libraries.
+
+    They are as new as spawned ones, and all is pickled to them; a command that a test starts spawns its own.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(forked.IMPORTED))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "_CONTEXT", context)
+        patch.setattr(profile, "subprocess", forked)
+        yield
+
+
+DRAWING = {name: getattr(plots, name) for name in ("calibration_figure", "png")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pictures():
+    """The picture of a calibration, which costs as much as training a small model, is an empty file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "calibration_figure", lambda _: None)
+        patch.setattr(plots, "png", lambda _: b"")
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures(no_pictures):
+    """In modules that use it pictures are drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, function in DRAWING.items():
+            patch.setattr(plots, name, function)
+        yield
 
 
 @pytest.fixture(autouse=True)

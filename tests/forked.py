@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-_IMPORTED = (
+IMPORTED = (
     "compactbio.annotate.server", "compactbio.cli", "compactbio.deploy.export", "compactbio.training.finetuning",
     "compactbio.training.pretraining", "transformers.models.bert.modeling_bert",
     "transformers.models.distilbert.modeling_distilbert", "transformers.models.mobilebert.modeling_mobilebert",
@@ -94,6 +94,11 @@ def run(command: list[str], *, input: Any = None, capture_output: bool = False, 
     if check:
         done.check_returncode()
     return done
+
+
+def check_output(command: list[str], *, start_new_session: bool = False) -> bytes:
+    """As `subprocess.check_output`; the process is not of this one's session anyway."""
+    return run(command, stdout=subprocess.PIPE, check=True).stdout
 
 
 @cache
@@ -179,7 +184,7 @@ def _run(kind: str, what: str, *rest: str) -> None:
 
 if __name__ == "__main__":
     asked = socket.socket(fileno=int(sys.argv[1]))
-    for name in _IMPORTED:
+    for name in IMPORTED:
         import_module(name)
     gc.collect()
     gc.freeze()

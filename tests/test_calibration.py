@@ -20,6 +20,7 @@ from compactbio.training.finetuning import finetune
 from conftest import one_sentence
 from task_data import DRUGS, FILL, start_folder
 
+pytestmark = pytest.mark.usefixtures("pictures")
 WRONG = 0.3  # the share of drugs that the noisy data do not annotate
 
 

@@ -179,17 +179,6 @@ def test_an_output_without_a_name_or_that_is_a_link_to_nothing_is_one_sentence(
             assert re.search(words, messages.strip().splitlines()[-1]) and "Traceback" not in messages, (name, messages)
 
 
-@pytest.mark.slow
-def test_a_second_run_of_several_ranks_is_refused_in_one_sentence(token_corpus, teacher_folder, out):
-    ranks = command(out, token_corpus, teacher_folder, "--steps", "4")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *ranks[1:]]
-    with Holder(out):
-        refused = subprocess.run(launch, capture_output=True, text=True)
-        sentences = [line for line in refused.stderr.splitlines() if "another run is writing it" in line]
-        assert refused.returncode != 0 and len(sentences) == 1 and "Traceback" not in sentences[0]
-        assert not out.exists()
-
-
 def test_a_run_that_died_before_its_first_file_can_begin_again(cli, out, tmp_path, tokenizer_folder):
     data = ner_folder(tmp_path / "data", {"train": 20, "devel": 5, "test": 5})
     start = start_folder(tmp_path / "start", tokenizer_folder)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 
@@ -138,7 +139,8 @@ def test_medians_and_percentile_are_those_of_the_seconds_taken():
     assert times.slow_sentence == pytest.approx(95.05)
 
 
-def test_memory_is_that_of_a_fresh_process_whatever_this_one_holds(tmp_path):
+def test_memory_is_that_of_a_fresh_process_whatever_this_one_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(profile, "subprocess", subprocess)
     bert(layers=1, hidden=120, vocab=100_000).save_pretrained(tmp_path)
     weights = disk_bytes(weights_in(tmp_path))
     held = torch.ones(200_000_000)

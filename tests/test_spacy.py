@@ -73,7 +73,8 @@ def started_by(request):
     multiprocessing.set_start_method(before, force=True)
 
 
-@pytest.mark.parametrize("started_by", ["fork", "spawn"], indirect=True)
+# To a process of the fork server all is pickled, as to a spawned one.
+@pytest.mark.parametrize("started_by", ["fork", "forkserver"], indirect=True)
 def test_processes_started_after_a_first_use_find_the_same(nlp, started_by):
     wanted = found(map(nlp, TEXTS))
     # Enough work that PyTorch starts its threads.

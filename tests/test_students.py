@@ -232,6 +232,8 @@ def test_heads_must_divide_the_width():
 
 
 def test_a_type_without_a_known_head_is_refused_by_name():
-    config = RemBertConfig(num_hidden_layers=2, hidden_size=24, num_attention_heads=4, intermediate_size=32)
+    config = RemBertConfig(
+        num_hidden_layers=2, hidden_size=24, num_attention_heads=4, intermediate_size=32, vocab_size=90
+    )
     with pytest.raises(UserError, match=r"'rembert', whose MLM head compactbio does not know: take one of bert"):
         build_student(recipes.load("distil-biobert", layers=2), RemBertForMaskedLM(config))

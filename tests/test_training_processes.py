@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 import small_models
 from compactbio import corpus
 from compactbio.errors import UserError
+from compactbio.files import locked
 from compactbio.training import run_folder
 from conftest import TINY, bert, command
 from small_tokenizers import SENTENCES
@@ -89,6 +90,7 @@ def runs(token_corpus, teacher_folder, tokenizer_folder, tmp_path_factory):
         "tiny-biobert": line("tiny-biobert", *tiny, name="tiny-biobert"),
         "relation-biobert": line("relation-biobert", *tiny, name="relation-biobert"),
         "crowded": line("crowded", "--set", "batch_size=1"),
+        "held": line("held"),
         "taught": _taught_line(tokenizer_folder, place),
     } | {family: _family_line(family, place) for family in FAMILIES}
     environment = {**os.environ, "COMPACTBIO_CACHE": str(place / "cache")}
@@ -97,7 +99,8 @@ def runs(token_corpus, teacher_folder, tokenizer_folder, tmp_path_factory):
     for launcher, words in LAUNCHERS.items():
         own = [line for name, line in lines.items() if FAMILIES.get(name, "torchrun") == launcher]
         todo = [*words, str(place / "run.py"), json.dumps(own)]
-        done = subprocess.run(todo, env=environment, capture_output=True, text=True)
+        with locked(place / "held"):  # by this process, which is another one
+            done = subprocess.run(todo, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         messages += done.stderr
     return lines, messages, place
@@ -147,8 +150,10 @@ def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
         run_folder.begin(out, record["identity"], resume=True)
 
 
-def test_more_processes_than_citations_a_step_are_refused_in_one_sentence(runs):
-    _, messages, _ = runs
+def test_what_is_refused_is_one_sentence_of_all_processes(runs):
+    """More processes than citations in a step, and a folder that another run is writing."""
+    _, messages, place = runs
     ends = [json.loads(line) for line in messages.splitlines() if line.startswith('["')]
-    assert sorted(ends) == [*[["0", 0]] * 7, ["0", 2], *[["1", 0]] * 7, ["1", 2]]
+    assert sorted(ends) == [*[["0", 0]] * 7, *[["0", 2]] * 2, *[["1", 0]] * 7, *[["1", 2]] * 2]
     assert messages.count("cannot share a step of 1") == 1 and "Traceback" not in messages
+    assert messages.count("held: another run is writing it") == 1 and not (place / "held").exists()
