@@ -6,7 +6,7 @@ OUT ?= compactbio-demo
 # Two processes, each a file at a time; tests/conftest.py puts the slow files first.
 SHARED_OUT := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick check format docs clean
+.PHONY: demo test quick exhaustive check format docs clean
 
 demo: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/compactbio demo --out $(OUT)
@@ -15,7 +15,10 @@ test: check
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SHARED_OUT)
 
 quick: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SHARED_OUT) -m "not slow"
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SHARED_OUT) -m "not slow and not exhaustive"
+
+exhaustive: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SHARED_OUT) -m exhaustive
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+import forked
 import small_models
 from compactbio import corpus
 from compactbio.errors import UserError
@@ -100,7 +100,7 @@ def runs(token_corpus, teacher_folder, tokenizer_folder, tmp_path_factory):
         own = [line for name, line in lines.items() if FAMILIES.get(name, "torchrun") == launcher]
         todo = [*words, str(place / "run.py"), json.dumps(own)]
         with locked(place / "held"):  # by this process, which is another one
-            done = subprocess.run(todo, env=environment, capture_output=True, text=True)
+            done = forked.run(todo, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         messages += done.stderr
     return lines, messages, place
