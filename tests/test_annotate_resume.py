@@ -127,7 +127,7 @@ def test_an_output_without_a_name_is_refused_at_once(cli, tmp_path, monkeypatch,
     (tmp_path / "x.txt").write_text("aspirin")
     arguments = ("annotate", "x.txt", "--model", "m", "--format", "brat", "--out", out)
     one_sentence(cli(*arguments), "has no name of its own: name a new file or folder. (option --out)")
-    with pytest.raises(UserError, match="has no name of its own"):
+    with pytest.raises(UserError, match=r"has no name of its own|path is empty: name it"):
         formats.write([Document("1", "aspirin")], out, "brat")
     assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
 

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import compactbio
@@ -191,6 +193,33 @@ def test_numbers_and_names_that_cannot_be_meant_are_refused_before_any_work(work
     words.write_text('{"tokens": ["aspirin"], "ner_tags": [1]}\n')
     with pytest.raises(UserError, match="1 rejected, most for ner_tags holds numbers without names"):
         compactbio.finetune(data, start, out, **taught, unlabelled=words)
+
+
+def test_numbers_of_other_libraries_count_as_the_same_plain_numbers(workspace, tmp_path):
+    data, start, notes, tagger = (workspace / name for name in ("NER/made", "start", "notes.txt", "tagger"))
+    given = {"workers": np.int64(1), "batch_size": np.int32(3), "min_score": Fraction(1, 4), "keep": np.bool_(False)}
+    for precision in (np.float32(0.5), Fraction(1, 2), 0.5):
+        found = compactbio.annotate_files(notes, tmp_path / "a.jsonl", models=tagger, min_precision=precision, **given)
+    assert found.state == "already finished"
+    corpus = {"tokenizer": start, "max_length": np.int64(32), "holdout": np.int64(1), "published": np.bool_(True)}
+    made = compactbio.build_corpus(notes, tmp_path / "corpus", workers=np.int64(1), **corpus)
+    corpus |= {"max_length": 32, "holdout": 1, "published": True}
+    assert compactbio.build_corpus(notes, tmp_path / "corpus", workers=1, **corpus) == made
+    tuned = {**QUICK, "epochs": 1, "batch_size": 60, "layers": 1, "tokens_per_batch": 512, "warmup": 0.5}
+    numbers = {name: np.int64(value) if isinstance(value, int) else np.float64(value) for name, value in tuned.items()}
+    compactbio.finetune(data, start, tmp_path / "run", **{**numbers, "warmup": Fraction(1, 2)})
+    assert compactbio.finetune(data, start, tmp_path / "run", **tuned).result.state == "already finished"
+    with pytest.raises(UserError, match="name a data set"):
+        compactbio.export(tagger, tmp_path / "int8", format="onnx-int8", max_loss=np.float32(5))
+
+
+def test_no_input_at_all_is_said(workspace, tmp_path):
+    for work in (
+        lambda: compactbio.annotate_files([], tmp_path / "a.jsonl", models=workspace / "tagger"),
+        lambda: compactbio.build_corpus([], tmp_path / "corpus", tokenizer=workspace / "start"),
+    ):
+        with pytest.raises(UserError, match="No input is named: name at least one"):
+            work()
 
 
 def test_two_scores_of_one_model_are_equal(workspace):

@@ -133,16 +133,18 @@ def test_an_empty_corpus(tmp_path, tokenizer_folder, name, content, sentence):
     [
         ({"inputs": ["{tmp}/missing.xml"]}, "missing.xml: no such file or folder"),
         ({"inputs": ["{tmp}/*.nothing"]}, "no file of citations matches this pattern"),
-        ({"inputs": []}, "No citation"),
+        ({"inputs": []}, "No input is named: name at least one"),
         ({"tokenizer": "{tmp}/in"}, "in: no tokenizer could be loaded from it"),
         ({"tokenizer": "{tmp}/in/good1.jsonl.gz"}, "not a vocabulary"),
         ({"tokenizer": "{tmp}/words.txt"}, r"not a BERT vocabulary, \[UNK\]"),
         ({"tokenizer": "./nowhere"}, "nowhere: there is no such tokenizer"),
         ({"tokenizer": "nobody/nothing"}, "nobody/nothing: .*HF_HUB_OFFLINE"),
         ({"max_length": 2}, "2 tokens: it must be more than the 2 special ones"),
-        ({"holdout": -1}, "-1 rows to hold out"),
+        ({"holdout": -1}, "holdout is -1; it must be 0 or more"),
         ({"holdout": 6}, "6 rows to hold out: the corpus has 6 rows in all"),
-        ({"workers": 0}, "0 workers"),
+        ({"workers": 0}, "workers is 0; it must be 1 or more"),
+        ({"max_length": "32"}, "max_length is '32'"),
+        ({"holdout": 0.5}, "holdout is 0.5; it must be 0 or more"),
         ({"overflow": "wrap"}, "wrap: overflow is drop or keep"),
         ({"exclude": "{tmp}/missing.txt"}, "missing.txt: no such file"),
         ({"exclude": "{tmp}/words.txt"}, "words.txt, line 2: one PMID per line"),
@@ -415,7 +417,9 @@ def test_workers_import_nothing_heavy():
 
 def test_the_command_names_the_option_that_is_wrong(cli, tmp_path, good, tokenizer_folder):
     given = ("corpus", "build", good, "--tokenizer", tokenizer_folder, "--out", tmp_path / "out")
-    one_sentence(cli(*given, "--workers", "0"), "0 workers: there must be 1 or more. (option --workers)")
+    one_sentence(
+        cli(*given, "--workers", "0"), "workers is 0; it must be 1 or more, a whole number. (option --workers)"
+    )
     one_sentence(cli(*given, "--max-length", "2"), "(option --max-length)")
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -292,3 +293,53 @@ def test_line_formats_and_bioc_are_written_document_by_document(tmp_path):
         write(given_slowly(), out, format)
         assert sizes[1500] > 0
         assert sum(1 for _ in read(out)) == 2000
+
+
+# What is not a document
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "bioc", "brat", "pubtator"])
+def test_numbers_of_other_libraries_are_written_as_numbers(tmp_path, format):
+    score = np.float32(0.5) if format in ("jsonl", "bioc", "parquet") else None
+    span = Span(np.int64(0), np.int32(4), "C", score=score)
+    relations = (Relation(np.int64(0), np.int64(0), "x"),) if format in ("jsonl", "bioc", "brat") else ()
+    write([Document("1", "Zinc helps.", (span,), relations)], tmp_path / "a", format)
+    [found] = read(tmp_path / "a", format)
+    assert found == Document("1", "Zinc helps.", (span,), relations)
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [
+        (None, "documents is of type NoneType: give a list"),
+        (Document("1", "x"), "documents is of type Document: give a list"),
+        ("x", "documents is of type str: give a list"),
+        (["x"], r"Document 0 \(counted from 0\) is of type str; give a Document"),
+        ([Document(7, "x")], "Document 7 cannot be written: id: input should be a valid string"),
+        ([Document("1", None)], "text: input should be a valid string"),
+        ([Document("1", "x", (Span("a", 1, "C"),))], "spans.0.start: input should be a valid integer"),
+        ([Document("1", "x", (Span(0.5, 1, "C"),))], "spans.0.start: input should be a valid integer"),
+    ],
+)
+@pytest.mark.parametrize("format", ["jsonl", "bioc"])
+def test_what_is_not_a_document_is_said(tmp_path, documents, said, format):
+    with pytest.raises(UserError, match=said):
+        write(documents, tmp_path / "a", format)
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_is_not_a_path_is_said(tmp_path):
+    for path in (None, 3):
+        with pytest.raises(UserError, match=r"path is .*: give text or a path"):
+            read(path)
+        with pytest.raises(UserError, match=r"path is .*: give text or a path"):
+            write([], path, "jsonl")
+    with pytest.raises(UserError, match="path is empty"):
+        read("")
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "bioc", "pubtator"])
+def test_ids_keep_the_blanks_at_their_ends(tmp_path, format):
+    ids = ["x", "x ", "\u00a0x"] + [" x", " "] * (format != "pubtator")
+    write([Document(one, "Zinc") for one in ids], tmp_path / "a", format)
+    assert [document.id for document in read(tmp_path / "a")] == ids

@@ -1,5 +1,6 @@
 """Annotated documents in Parquet: the data sets of the Hugging Face hub, and what `annotate` and `evaluate` write."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -243,8 +244,20 @@ def test_tables_of_other_columns_are_refused_and_texts_stay_texts(tmp_path):
 def test_a_damaged_table_is_one_sentence(tmp_path):
     path = table(tmp_path / "a.parquet", [{"tokens": ["a"], "tags": ["O"]}])
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="is damaged"):
-        list(compactbio.read(path))
+    for reader in (compactbio.read, formats.read_texts):
+        with pytest.raises(UserError, match=r"is damaged: .* not a parquet file; fetch or write it again"):
+            list(reader(path))
+
+
+def test_a_table_packed_with_gzip_is_named(cli, tagger, tmp_path):
+    path = table(tmp_path / "a.parquet", [{"id": "1", "text": "Zinc"}])
+    packed = tmp_path / "a.parquet.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    for reader in (compactbio.read, formats.read_texts, formats.read_citations):
+        with pytest.raises(UserError, match="is a Parquet file packed with gzip; unpack it"):
+            list(reader(packed))
+    code, _, said = cli("annotate", packed, "--model", tagger, "--out", tmp_path / "out.jsonl")
+    assert code == 2 and said.endswith("packed with gzip; unpack it: Parquet is packed within.\n")
 
 
 def test_tags_as_strings_give_the_documents_of_the_token_file(tmp_path):

@@ -12,7 +12,7 @@ from annotated_files import BIOASQ, BIOC, CONLL, JSONL, MARKED, PUBTATOR, SQUAD,
 from citation_files import article_set, record
 from compactbio.documents import Document, Passage
 from compactbio.errors import UserError
-from compactbio.formats import Reading, find_texts, read_texts
+from compactbio.formats import Reading, find_texts, read_citations, read_texts
 from compactbio.formats.recognise import TEXTS, recognise_citations
 from compactbio.formats.streams import Rejected
 
@@ -51,6 +51,16 @@ def parted(found: list[Document | Rejected]) -> tuple[list[str], list[tuple[str,
         "<i>P. aeruginosa</i> was found",
         "{curly} text",
         "[18F]FDG was given",
+        "[Aspirin in angina].",
+        "[12]",
+        "[1, 2] and [3]",
+        '["Silent" angina].',
+        '["Silent angina"].',
+        "{} is the empty set",
+        "{'text': 'aspirin'}",
+        "{Zinc: a note}",
+        "[",
+        "{",
         '"Quoted" words',
         "a|t|b c",
         "Zinc\tO",
@@ -112,10 +122,49 @@ def test_a_table_of_unknown_columns_is_refused_and_can_be_named_text(tmp_path, n
     assert texts(path, "text") == content.splitlines()
 
 
-@pytest.mark.parametrize("content", ['[{"id": "1", "text": "Zinc."}]', "[]", "[1, 2]"])
-def test_an_array_of_records_is_refused_with_the_way_to_write_it(tmp_path, content):
-    with pytest.raises(UserError, match="one object per line"):
-        read(put(tmp_path, content, "a.json"))
+RECORDS = [{"pmid": "1", "title": "On zinc.", "abstract": "It cures."}, {"note": "Zinc", "tags": [{}]}]
+
+
+@pytest.mark.parametrize("name", ["stdin", "a.txt", "a.json", "a.note"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[1, 2]", "a JSON array"),
+        ("[]", "a JSON array"),
+        ('["Zinc", "Rash"]', "a JSON array"),
+        (json.dumps(["Zinc cures."] * 9_000, indent=1), "a JSON array"),
+        (json.dumps(RECORDS), "a JSON array"),
+        (json.dumps(RECORDS, indent=2), "a JSON array"),
+        (json.dumps(RECORDS * 900, indent=2), "a JSON array"),
+        (json.dumps(RECORDS, indent=2).replace("]", ",]"), "a JSON array"),
+        ("\n".join(json.dumps(one, indent=2) for one in RECORDS), "a JSON object on several lines"),
+        (json.dumps(RECORDS[1], indent="\t"), "a JSON object on several lines"),
+        (json.dumps({"all": RECORDS * 900}, indent=2), "a JSON object on several lines"),
+        (json.dumps(RECORDS[0], indent=2).replace("}", ",}"), "a JSON object on several lines"),
+    ],
+)
+def test_json_that_is_not_lines_is_refused_with_the_way_to_write_it(tmp_path, name, content, said):
+    path = put(tmp_path, content, name)
+    if content == "[1, 2]" and name != "a.json":  # numbers of references
+        assert texts(path) == [content]
+        return
+    for reader in (read_texts, read_citations):
+        with pytest.raises(UserError, match=f"{said}.*; write one object per line"):
+            list(reader(path))
+
+
+def test_lines_of_json_that_are_malformed_are_set_aside_whatever_the_name(tmp_path):
+    content = '{"text": "Zinc" "id": 1}\n{"text": "Rash"}\n'
+    for name in ("stdin", "a.jsonl"):
+        found, set_aside = parted(read(put(tmp_path, content, name)))
+        assert found == [f"{name}:2"] and set_aside == [("line 1", "not JSON")]
+
+
+def test_a_folder_of_texts_with_one_of_json_is_of_several_kinds(tmp_path):
+    put(tmp_path, "Zinc", "a.txt")
+    put(tmp_path, json.dumps(RECORDS, indent=2), "b.txt")
+    with pytest.raises(UserError, match=r"1 json \(b.txt\), 1 text \(a.txt\)"):
+        find_texts([tmp_path])
 
 
 def test_records_may_have_fields_that_other_formats_have(tmp_path):

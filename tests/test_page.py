@@ -139,6 +139,9 @@ def test_a_token_is_asked_for_on_the_page(browser, tagger):
         browser.get(f"http://127.0.0.1:{one.port}/")
         field = browser.find_element(By.ID, "token")
         WebDriverWait(browser, PATIENCE).until(lambda _: field.is_displayed())
+        message = browser.find_element(By.ID, "message")
+        WebDriverWait(browser, PATIENCE).until(lambda _: "bearer token is needed" in message.text)
         field.send_keys("sesame", Keys.TAB)
+        WebDriverWait(browser, PATIENCE).until(lambda _: not message.text)
         annotate(browser, "aspirin")
         assert marks(browser) == ["aspirin"]

@@ -1,5 +1,8 @@
 """Recipes hold the published numbers, refuse what they do not know, and can be overridden field by field."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -151,6 +154,20 @@ def test_settings_are_yaml_values_and_reach_into_the_loss():
 def test_the_warm_up_keeps_its_share_of_the_steps():
     assert recipes.load("distil-biobert", steps=200).warmup_steps == 10
     assert recipes.load("distil-biobert", steps=200, warmup_steps=3).warmup_steps == 3
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    given = {
+        "steps": np.int64(1000),
+        "learning_rate": np.float32(0.5),
+        "layers": np.int64(3),
+        "temperature": Fraction(2),
+    }
+    plain = {"steps": 1000, "learning_rate": 0.5, "layers": 3, "temperature": 2.0}
+    name = "distil-biobert"
+    assert recipes.load(name, **given).model_dump() == recipes.load(name, **plain).model_dump()
+    mapped = recipes.load(name, layer_map=np.array([1, 3, 5]), layers=3, loss={"mlm": np.float32(2)})
+    assert mapped.layer_map == (1, 3, 5) and mapped.loss["mlm"] == 2
 
 
 def test_a_recipe_is_frozen_and_lists_its_deviations():

@@ -3,8 +3,8 @@
 import difflib
 import errno
 import os
-from collections.abc import Callable, Iterable
-from numbers import Integral
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,10 +24,31 @@ class UserError(ValueError):
         self.setting = setting
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise UserError where the argument `name` is not a whole number, 1 or more."""
-    if type(value) is bool or not isinstance(value, Integral) or value < 1:
-        raise UserError(f"{name} is {value!r}; it must be 1 or more, a whole number.", setting=name)
+def plain(value: Any) -> Any:
+    """A value with Python's own numbers for those of NumPy and for fractions, which neither JSON nor records take.
+
+    Lists, mappings and arrays of them become lists and dictionaries.
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    convert = getattr(value, "tolist", None)
+    return convert() if callable(convert) else value
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """The argument `name` as an int. Raises UserError where it is not a whole number, `least` or more."""
+    found = plain(value)
+    if type(found) is not int or found < least:
+        raise UserError(f"{name} is {value!r}; it must be {least} or more, a whole number.", setting=name)
+    return found
 
 
 def check_named(name: object, what: str) -> None:
@@ -38,11 +59,9 @@ def check_named(name: object, what: str) -> None:
         raise UserError(f"{what} is empty: name it, or check that the variable it comes from is set.")
 
 
-def check_counts(**given: Any) -> None:
-    """Raise UserError for the first of some arguments, by name, that is neither None nor such a number."""
-    for name, value in given.items():
-        if value is not None:
-            check_count(name, value)
+def check_counts(**given: Any) -> list[int | None]:
+    """Arguments, by name, as such numbers or None. Raises UserError for the first that is neither."""
+    return [None if value is None else check_count(name, value) for name, value in given.items()]
 
 
 _DISK = {

@@ -29,7 +29,7 @@ from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards
 from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.documents.names import split_type
-from compactbio.errors import UserError, check_count, check_counts
+from compactbio.errors import UserError, check_count, check_counts, plain
 from compactbio.files import check_has_name, clean, file_digest, locked, refuse_inside, write_json
 from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
@@ -213,9 +213,8 @@ def _prepare(
     listener: Listener | None,
 ) -> _Job:
     """Find the inputs and the models, and choose runtimes, processes and threads; `lowest`: score and precision."""
-    check_score(lowest[0])
-    check_count("batch_size", batch_size)
-    check_counts(workers=workers)
+    score, precision = check_score(lowest[0]), plain(lowest[1])
+    batch_size, [workers] = check_count("batch_size", batch_size), check_counts(workers=workers)
     names = tuple(map(str, _listed(models, "model")))
     if not names:
         raise UserError("Name at least one model to annotate with.", setting="model")
@@ -232,11 +231,11 @@ def _prepare(
         chosen = tuple(runtimes.chosen(source, runtime, threads) for source in sources)
         gpus = hardware.gpus() if any(name in runtimes.TORCH for name in chosen) else ()
     for source, name in zip(sources, chosen, strict=True):
-        for note in scoring_of(source, name, lowest[1]).notes:
+        for note in scoring_of(source, name, precision).notes:
             listener.note(note)
     count = workers or len(gpus) or processors
     threads = max(1, processors // count)
-    settings = Settings(names, chosen, float(lowest[0]), keep, threads, count, batch_size, device, gpus, lowest[1])
+    settings = Settings(names, chosen, score, bool(keep), threads, count, batch_size, device, gpus, precision)
     return _Job(found.files, reading, sources, settings, listener)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents.tags import parse
-from compactbio.errors import UserError, check_count, check_counts
+from compactbio.errors import UserError, check_count, check_counts, plain
 from compactbio.evaluation import scoring
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.loading import Source
@@ -119,7 +119,7 @@ def load_model(
 
     Raises UserError for a model of another task, without labels, or that cannot be read.
     """
-    check_counts(threads=threads, tokens_per_batch=tokens_per_batch)
+    threads, tokens_per_batch = check_counts(threads=threads, tokens_per_batch=tokens_per_batch)
     source, labels = find_model(name, task, runtime)
     config, public_name = source.config, source.public_name()
     with hardware.on_device(device):
@@ -152,6 +152,7 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
     """
     if min_precision is not None and not (_is_in(min_precision, 0, 1) and min_precision > 0):
         raise UserError(f"min_precision is {min_precision!r}; it must be above 0 and at most 1.", setting=_PRECISION)
+    min_precision = plain(min_precision)
     task, name = runtimes.task_of(source), source.public_name()
     if task == "qa":
         if min_precision is None:
@@ -214,7 +215,7 @@ class InputAnnotator(ABC, Generic[Input, Found]):
         Raises:
             UserError: Where an input is of another type; it is named by its place. For a score that none can have.
         """
-        check_score(min_score, self._highest)
+        min_score = check_score(min_score, self._highest)
         if self._is_one(inputs):
             return self._find([inputs], min_score)[0]
         return self._find(list(elements_of(inputs, self._types, self._noun)), min_score)
@@ -232,7 +233,7 @@ class InputAnnotator(ABC, Generic[Input, Found]):
         Raises:
             UserError: Where an input is of another type, when it is reached. For a score that none can have.
         """
-        check_score(min_score, self._highest)
+        min_score = check_score(min_score, self._highest)
         given = batched(elements_of(inputs, self._types, self._noun), batch_size)
         return (found for batch in given for found in self._find(batch, min_score))
 
@@ -270,11 +271,12 @@ def check_type(element: Input, types: tuple[type, ...], name: str) -> Input:
     return element
 
 
-def check_score(lowest: Any, highest: float = 1.0) -> None:
-    """Raise UserError where the lowest score of a result is not a number from 0 to the highest that there is."""
+def check_score(lowest: Any, highest: float = 1.0) -> float:
+    """The lowest score of a result. Raises UserError where it is not a number from 0 to the highest that there is."""
     if not _is_in(lowest, 0, highest):
         limit = "0 or more" if highest == inf else f"from 0 to {highest:g}"
         raise UserError(f"min_score is {lowest!r}; it must be a number {limit}.", setting="min_score")
+    return float(lowest)
 
 
 def _is_in(value: Any, lowest: float, highest: float) -> bool:
@@ -283,7 +285,7 @@ def _is_in(value: Any, lowest: float, highest: float) -> bool:
 
 def batched(elements: Iterator[Input], size: int) -> Iterator[list[Input]]:
     """The elements in lists of `size`, the last one perhaps shorter. Raises UserError for a size below 1."""
-    check_count("batch_size", size)
+    size = check_count("batch_size", size)
     return iter(lambda: list(islice(elements, size)), [])
 
 

@@ -111,6 +111,7 @@ async function models() {
     at("models").textContent = body.models
       .map((model) => model.name + (model.types.join("") ? " (" + model.types.join(", ") + ")" : "") + " on " + model.runtime)
       .join("; ");
+    if (at("message").classList.contains("wrong")) say("");
   } catch (error) {
     say(error.message, true);
   }

@@ -278,4 +278,5 @@ def _from_line(value: dict[str, Any]) -> Document | Failure:
 
 def none_annotated(first: Failure | None) -> UserError:
     """The error of a run without a single annotated document; `first` is the first that was set aside."""
-    return UserError(f"No document in the inputs could be annotated{f': {first}' if first else ''}.")
+    why = f": {str(first).removesuffix('.')}" if first else ""
+    return UserError(f"No document in the inputs could be annotated{why}.")

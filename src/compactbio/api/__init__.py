@@ -18,7 +18,7 @@ from compactbio.annotate.files import annotate_files
 from compactbio.annotate.models import LoadOptions
 from compactbio.api.evaluation import compare, evaluate, export
 from compactbio.corpus.citation_rows import Overflow
-from compactbio.errors import UserError, validation_problem
+from compactbio.errors import UserError, plain, validation_problem
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.files import output, several
 from compactbio.modeling import hardware
@@ -121,7 +121,7 @@ def build_corpus(
     again with the same arguments; a finished one is left alone.
 
     Args:
-        inputs: Files, folders or patterns of PubMed XML, JSON lines, Parquet or plain text, each also as .gz.
+        inputs: Files, folders or patterns of PubMed XML, JSON lines, plain text, each also as .gz, or Parquet.
         out: The folder to make.
         tokenizer: A tokenizer's folder, a vocab.txt, or a hub name.
         max_length: Tokens of a row, special ones included.
@@ -257,7 +257,7 @@ def _recipe(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
     if not isinstance(recipe, Recipe):
         return recipes.load(recipe, **overrides)
     try:
-        return Recipe.model_validate({**recipe.model_dump(), **overrides}) if overrides else recipe
+        return Recipe.model_validate({**recipe.model_dump(), **plain(overrides)}) if overrides else recipe
     except ValidationError as error:
         raise UserError(f"Recipe {recipe.name}: {validation_problem(error, lambda _: Recipe.model_fields)}.") from None
 

@@ -15,7 +15,7 @@ import torch
 from compactbio.comparison.suite import FILES, DataSet, Suite
 from compactbio.comparison.table import Profile, Run, State
 from compactbio.deploy.profile import profile
-from compactbio.errors import UserError, check_counts
+from compactbio.errors import UserError, check_count
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
 from compactbio.modeling import hardware, loading
@@ -208,8 +208,7 @@ def run_suite(
     A run that fails is returned with its reason, its traceback in `failure.txt`, and is tried again the next time.
     `report` is called with a line per run. Raises Stopped where a signal ends a run.
     """
-    hardware.check_work(precision, tokens_per_batch)
-    check_counts(workers=workers)
+    tokens_per_batch, workers = hardware.check_work(precision, tokens_per_batch), check_count("workers", workers)
     all_planned, found = list(_planned(suite, Path(out))), list[Run]()
     device = "auto" if hardware.uses_gpu() else "cpu"
     shares = _Shares(device, max(1, cores() // workers), hardware.gpus() if workers > 1 else ())

@@ -11,7 +11,7 @@ from compactbio.corpus.citation_rows import Overflow, RowSettings, Source, Token
 from compactbio.corpus.deduplication import Selection
 from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, check_shards, manifest
 from compactbio.corpus.shards import finish
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_count
 from compactbio.files import locked, read_json, refuse_foreign, value_digest, write_json
 from compactbio.formats import find_citations
 from compactbio.processes import unordered_results
@@ -115,11 +115,9 @@ def build(
         listener.note(note)
     if overflow not in ("drop", "keep"):
         raise UserError(f"{overflow}: overflow is drop or keep.", setting="overflow")
-    if holdout < 0:
-        raise UserError(f"{holdout} rows to hold out: there must be 0 or more.", setting="holdout")
+    max_length, workers = check_count("max_length", max_length), check_count("workers", workers)
+    holdout, published, require_abstract = check_count("holdout", holdout, 0), bool(published), bool(require_abstract)
     selection = Selection(holdout, require_abstract, None if exclude is None else _read_exclude(Path(exclude)))
-    if workers < 1:
-        raise UserError(f"{workers} workers: there must be 1 or more.", setting="workers")
     with locked(out):
         refuse_foreign(out, "corpus", MANIFEST, TOKENISED)
         loaded = tokenizers.load_tokenizer(tokenizer, tokenizers.WITH_MASK)

@@ -18,7 +18,7 @@ from compactbio import cards
 from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.documents import Document
 from compactbio.documents.tags import parse
-from compactbio.errors import UserError
+from compactbio.errors import UserError, plain
 from compactbio.evaluation import scoring
 from compactbio.files import atomic_file, several, value_digest, write_json, write_text
 from compactbio.modeling import loading, onnx_files, runtimes
@@ -183,7 +183,7 @@ def export(
     out, listener = Path(out), listener or Silent()
     if format not in FORMATS:
         raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
-    if not isinstance(max_loss, int | float) or math.isnan(max_loss):
+    if not isinstance(most := plain(max_loss), int | float) or math.isnan(most):
         raise UserError(f"max_loss is {max_loss!r}; it must be a number.", setting="max_loss")
     source = loading.find(model)
     task = runtimes.task_of(source)
@@ -211,7 +211,7 @@ def export(
         before = scored.scores(scored.logits(original)) if scored else None
         if format == "onnx-int8" and scored and before:
             quantiser = Quantiser(program, torch_model, task, folder)
-            accepted = _quantised(quantiser, scored, fp32, before, max_loss, listener)
+            accepted = _quantised(quantiser, scored, fp32, before, most, listener)
         else:
             accepted = _Accepted(fp32, fmean(scored.scores(scored.logits(fp32))) if scored else None)
         listener.note("Timing ...")
@@ -229,7 +229,7 @@ def export(
             exported=Figures(name, accepted.score, (folder / file).stat().st_size, speeds[name]),
             way=accepted.way,
             tried=accepted.tried,
-            max_loss=max_loss,
+            max_loss=most,
             data=scored.described() if scored else None,
             machine=f"{processor()}, {torch.get_num_threads()} threads",
             calibration=calibration_file.without_curves(fitted) if fitted else None,

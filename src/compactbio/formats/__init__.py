@@ -5,12 +5,13 @@ annotate, which both of these hold; the table of formats says what serves each. 
 name a file's format; `find_citations` and `find_texts` turn what a user names into files.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from compactbio.documents import Citation, Deletion, Document
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named
 from compactbio.files import atomic_file, atomic_folder, check_has_name
 from compactbio.formats import bigbio, bioc, brat, conll, json_lines, parquet, pubmed, pubtator, questions, records
 from compactbio.formats import relation_sentences as marked
@@ -91,7 +92,7 @@ _TABLE = {
 def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
     """Give the annotated documents of a file, or a BRAT folder, in order; all but JSON files lazily.
 
-    gzip, a BOM and the line ends of all systems are read too.
+    gzip (but of Parquet), a BOM and the line ends of all systems are read too.
 
     Args:
         path: a file, or a BRAT folder.
@@ -105,6 +106,7 @@ def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
         >>> for document in read("NCBI-disease/test.tsv"):
         ...     print(document.id, [document.text[span.start : span.end] for span in document.spans])
     """
+    check_named(path, "path")
     path = Path(path)
     if format is not None:
         _check_known(format, READABLE, "annotated documents")
@@ -190,9 +192,12 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
     Examples:
         >>> write(read("corpus.xml"), "corpus.jsonl", "jsonl")
     """
+    check_named(path, "path")
     _check_known(format, FORMATS, "annotated documents that can be written")
     path, known = Path(path), _TABLE[format]
     check_has_name(path)
+    if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
+        raise UserError(f"documents is of type {type(documents).__name__}: give a list, or any iterable, of Document.")
     checked = _checked(documents)
     if format == "brat" and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: there is something already; name a new folder.")
@@ -227,8 +232,13 @@ def _check_known(format: str, formats: tuple[str, ...], what: str) -> None:
         raise UserError(f"{format!r} is not a format of {what}: take {', '.join(formats)}.", setting="format")
 
 
-def _checked(documents: Iterable[Document]) -> Iterator[Document]:
-    for document in documents:
-        if reason := inconsistency(document):
+def _checked(documents: Iterable[Any]) -> Iterator[Document]:
+    """The documents, with Python's own numbers. Raises UserError for what is not one, and for a wrong field."""
+    for number, document in enumerate(documents):
+        if not isinstance(document, Document):
+            kind = type(document).__name__
+            raise UserError(f"Document {number} (counted from 0) is of type {kind}; give a Document.")
+        found, wrong = json_lines.validated_document(document)
+        if reason := wrong or inconsistency(found):
             raise UserError(f"Document {document.id!r} cannot be written: {reason}; fix it first.")
-        yield document
+        yield found

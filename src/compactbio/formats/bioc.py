@@ -17,6 +17,7 @@ from compactbio.formats.streams import RecordError, attempt, elements, named_err
 _IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
 # What holds the two concepts of a relation.
 _ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
+_SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 # Blanks in the gaps between the passages of a document; no article leaves more.
 _MOST_BLANKS = 1_000_000
 
@@ -63,7 +64,9 @@ def write(documents: Iterable[Document], path: Path) -> None:
 
 
 def _id(element: Any) -> str:
-    return (element.findtext("id") or "").strip()
+    found = element.find("id")
+    text = "" if found is None else found.text or ""
+    return str(text if found is not None and found.get(_SPACE) == "preserve" else text.strip())
 
 
 def _document(path: Path, element: Any) -> Document:
@@ -199,7 +202,9 @@ def serialise(document: Document) -> Any:
         for place, span in enumerate(document.spans):
             parts[bisect_right(starts, span.start, 1) - 1].append(_annotation_element(text, place, span))
         relations = [_relation_element(place, relation) for place, relation in enumerate(document.relations)]
-        return _element("document", None, _element("id", document.id), *parts, *relations)
+        # Files of others have blanks around ids that mean nothing.
+        kept = {_SPACE: "preserve"} if document.id != document.id.strip() else {}
+        return _element("document", None, _element("id", document.id, **kept), *parts, *relations)
     except ValueError:
         raise not_writable(document, "bioc", "it has a character that XML does not allow") from None
 

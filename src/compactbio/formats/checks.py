@@ -49,7 +49,9 @@ def validated(adapter: TypeAdapter[T], text: str, path: Path, line: int | None =
         row = line or (int(at[1]) if at else 1)
         raise RecordError(path, row, f"it is not JSON ({_LINE.sub('', first['msg'])})")
     where = ".".join(str(part) for part in first["loc"]) or "the value"
-    reason = f"{where}, counted from 0, is not as the format has it ({first['msg']})"
+    counted = ", counted from 0," if any(isinstance(part, int) for part in first["loc"]) else ""
+    wrong = "is missing" if first["type"] == "missing" else f"is not as the format has it ({first['msg']})"
+    reason = f"{where}{counted} {wrong}"
     if line:
         raise RecordError(path, line, reason)
     raise UserError(f"{path}: {reason}; fix it there.")

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from compactbio.documents import Document, Passage, Question, Relation, Span
 from compactbio.documents.tags import is_tag
-from compactbio.errors import UserError
+from compactbio.errors import UserError, validation_problem
 from compactbio.formats import parquet
 from compactbio.formats.checks import BrokenFieldError, Found, identifier, inconsistency, validated
 from compactbio.formats.conll import tagged, unknown_tag
@@ -129,6 +129,18 @@ def document_of_line(path: Path, line: Line) -> Document:
 def document_of(value: dict[str, Any]) -> Document:
     """The document of an object that `serialise` wrote."""
     return _DOCUMENT.validate_python(value)
+
+
+def validated_document(document: Document) -> tuple[Document, str]:
+    """The document with fields of the right types, numbers of NumPy as Python's own; and what is wrong, "" for nothing.
+
+    Half surrogate pairs are left to `inconsistency`.
+    """
+    try:
+        return _DOCUMENT.validate_python(asdict(document)), ""
+    except ValidationError as error:
+        halves = error.errors()[0]["type"] == "string_unicode"
+        return document, "" if halves else validation_problem(error)
 
 
 def serialise(document: Document) -> str:

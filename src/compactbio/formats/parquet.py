@@ -8,6 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -27,7 +28,7 @@ from compactbio.formats.checks import (
     left_out,
     string,
 )
-from compactbio.formats.streams import RecordError, SourceError, named_errors
+from compactbio.formats.streams import GZIP, RecordError, SourceError, named_errors
 
 _LOGGER = logging.getLogger("compactbio.formats")
 # A control character of a page's or the footer's header, or a length, follows; PAR1 is a gene too.
@@ -50,16 +51,26 @@ def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str
 
     Raises SourceError for a table that is damaged, and for a column that cannot be read.
     """
+    with _table(path) as table:
+        number = 0
+        for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
+            values = _values(path, batch, all_read=columns is not None)
+            for at in range(len(batch)):
+                number += 1
+                yield f"row {number}", {name: column[at] for name, column in values.items()}
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[pq.ParquetFile]:
     try:
+        with path.open("rb") as file:
+            if file.read(len(GZIP)) == GZIP:
+                raise SourceError("is a Parquet file packed with gzip", "unpack it: Parquet is packed within")
         with pq.ParquetFile(path) as table:
-            number = 0
-            for batch in table.iter_batches(batch_size=_ROWS, columns=columns):
-                values = _values(path, batch, all_read=columns is not None)
-                for at in range(len(batch)):
-                    number += 1
-                    yield f"row {number}", {name: column[at] for name, column in values.items()}
+            yield table
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(error) from error
+        what = str(error).splitlines()[0].removesuffix(".")
+        raise SourceError(f"is damaged: {what}", "fetch or write it again") from error
 
 
 def _values(path: Path, batch: pa.RecordBatch, *, all_read: bool) -> dict[str, list[Any]]:
@@ -82,14 +93,8 @@ def _values(path: Path, batch: pa.RecordBatch, *, all_read: bool) -> dict[str, l
 
 def schema(path: Path) -> pa.Schema:
     """The columns of a table. Raises SourceError where it is damaged."""
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(error) from error
-
-
-def _damaged(error: Exception) -> SourceError:
-    return SourceError(f"is damaged: {str(error).splitlines()[0]}")
+    with _table(path) as table:
+        return table.schema.to_arrow_schema()
 
 
 def description(path: Path) -> Any:

@@ -15,8 +15,9 @@ from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
 from compactbio.formats import brat, conll, json_lines, parquet, pubtator, relation_sentences
 from compactbio.formats.file_names import extension, is_standoff, is_text
-from compactbio.formats.streams import BLOCK, SourceError, head, named_errors
+from compactbio.formats.streams import BLOCK, NotLinesError, SourceError, head, named_errors
 
+_DECODER = json.JSONDecoder()
 # Formats of annotated documents that can be written.
 FORMATS = ("conll", "pubtator", "bioc", "brat", "squad", "bioasq", "marked", "marked-jsonl", "jsonl", "parquet")
 # Those that can be read.
@@ -24,6 +25,8 @@ READABLE = (*FORMATS, "bioc-json", "bigbio", "hf-jsonl", "squad-rows")
 # Those that texts to annotate can have.
 TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed", "text")
 
+# An object with a key, perhaps the first one of an array.
+_KEYED = re.compile(r'(?:\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
 _JSON_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+)', re.DOTALL)
 _CITATION_KEYS = frozenset(("pmid", "title", "abstract", "text"))
 _TOKEN_FILES = (".conll", ".iob", ".iob2", ".bio")
@@ -35,7 +38,6 @@ _UTF16_XML = ("<".encode("utf-16-le"), "<".encode("utf-16-be"))
 _PUBTATOR = re.compile(r"[^|\s]+\|t\|")
 # A beginning that shows one of these is not that of text or of lines of citations.
 _CERTAIN = ("parquet", "pubmed", "bioc", "squad", "bioasq", "bioc-json", "bigbio", "hf-jsonl", "squad-rows")
-_ARRAY = ("holds one JSON array", "write one object per line")
 
 
 def recognise(path: str | Path) -> str:
@@ -57,8 +59,8 @@ def recognise(path: str | Path) -> str:
         raise UserError(
             f"{path} holds citations without annotations, not annotated documents; `corpus build` reads them."
         )
-    if start.startswith(b"[") and found in ("jsonl", "marked-jsonl"):
-        raise UserError(f"{path} {'; '.join(_ARRAY)}.")
+    if found in ("jsonl", "marked-jsonl") and (problem := _not_lines(start)):
+        raise UserError(f"{path} {problem}.")
     if found not in READABLE:
         raise UserError(
             f"{path}: its format is not recognised as one of {', '.join(READABLE)}; give it in one of these, or name "
@@ -123,10 +125,10 @@ def _container(path: Path, start: bytes, found: str) -> str:
         return "pubmed"
     if suffix == ".xml":
         raise SourceError("is named .xml and holds no XML")
-    if suffix not in _JSON and not _is_object(start):
+    if suffix not in _JSON and not _is_json(start):
         return "text"
-    if start.startswith(b"[") and found not in _CERTAIN:
-        raise SourceError(*_ARRAY)
+    if found not in _CERTAIN and (problem := _not_lines(start)):
+        raise problem
     return "jsonl"
 
 
@@ -145,16 +147,36 @@ def _begins_xml(path: Path, start: bytes) -> bool:
     return extension(path) == ".xml" or start.startswith((b"<?xml", b"<!")) or _root(_decoded(start)) is not None
 
 
-def _is_object(start: bytes) -> bool:
-    line, more, _ = _decoded(start).partition("\n")
-    if not line.startswith("{"):
+def _is_json(start: bytes) -> bool:
+    """Whether a beginning is that of JSON: an object with a key, or a value that is more than numbers in brackets."""
+    text = _decoded(start)
+    if not text.startswith(("{", "[")):
         return False
-    if not more and len(start) >= BLOCK:
-        return bool(_keys(line))
+    if _KEYED.match(text):
+        return True
     try:
-        return isinstance(json.loads(line), dict)
+        value, end = _DECODER.raw_decode(text)
+    except json.JSONDecodeError as error:
+        # The end of the block cuts JSON in a string, or where more should follow.
+        return len(start) >= BLOCK and (error.msg.startswith("Unterminated") or not text[error.pos :].strip())
     except (ValueError, RecursionError):
         return False
+    # "[12]" may be the number of a reference, and "[Zinc]." a title.
+    numbers = value and all(isinstance(member, int | float) for member in value)
+    return not numbers and re.match(r"\s*(?:\Z|\n\s*[\[{])", text[end:]) is not None
+
+
+def _not_lines(start: bytes) -> NotLinesError | None:
+    """Why JSON is not one object per line, as far as its beginning shows."""
+    text = _decoded(start)
+    if text.startswith("["):
+        return NotLinesError("holds a JSON array")
+    try:
+        _, end = _DECODER.raw_decode(text)
+        several = "\n" in text[:end]
+    except (ValueError, RecursionError):
+        several = re.match(r'\{\s*\n\s*"', text) is not None  # one that is longer than the block, or malformed
+    return NotLinesError("holds a JSON object on several lines") if several else None
 
 
 def _detect(path: Path, raw: bytes) -> str:
@@ -218,7 +240,7 @@ def _keys(text: str) -> frozenset[str]:
         at = 1
     while match := _JSON_TOKEN.match(text, at):
         token, at = match[1], match.end()
-        if token == ":" and depth == 1:
+        if token == ":" and depth == 1 and last.startswith('"'):
             keys.add(last[1:-1])
         depth += (token in ("{", "[")) - (token in ("}", "]"))
         if depth == 0:

@@ -4,7 +4,6 @@ import glob
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ from compactbio.formats.file_names import (
     visible,
 )
 from compactbio.formats.recognise import recognise_texts
-from compactbio.formats.streams import SourceError
+from compactbio.formats.streams import NotLinesError, SourceError
 
 _NAMED = 5
 
@@ -52,8 +51,7 @@ def find_citations(inputs: Iterable[str | Path]) -> Sources:
     of the NLM's. Raises UserError for a name of nothing, a pattern without a match, and a folder without a source.
     """
     found, passed_over = set[Path](), set[Path]()
-    for name in inputs:
-        check_named(name, "The name of an input")
+    for name in _named(inputs):
         files, others = _expand(str(name))
         found |= {path.resolve() for path in files}
         passed_over |= {path.resolve() for path in others}
@@ -68,13 +66,21 @@ def find_texts(inputs: Iterable[str | Path], format: str | None = None) -> Sourc
     of several kinds.
     """
     found, passed_over = list[Path](), list[Path]()
-    for name in inputs:
-        check_named(name, "The name of an input")
+    for name in _named(inputs):
         path = Path(name)
         files, others = _texts_in(path, format) if path.is_dir() else _texts_named(str(name))
         found += files
         passed_over += others
     return Sources(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(passed_over)))
+
+
+def _named(inputs: Iterable[str | Path]) -> list[str | Path]:
+    names = list(inputs)
+    if not names:
+        raise UserError("No input is named: name at least one file or folder.")
+    for name in names:
+        check_named(name, "The name of an input")
+    return names
 
 
 def _texts_in(folder: Path, format: str | None) -> tuple[Sequence[Path], Sequence[Path]]:
@@ -108,9 +114,12 @@ def _are_documents(folder: Path, files: Sequence[Path], format: str | None) -> b
         return format == "brat"
     formats = defaultdict[str, list[Path]](list)
     for file in files:
-        # One that cannot be read is set aside when its turn comes.
-        with suppress(SourceError):
+        try:
             formats[recognise_texts(file)].append(file)
+        except NotLinesError:
+            formats["json"].append(file)
+        except SourceError:
+            pass  # it is set aside when its turn comes
     _check_one_kind(folder, formats)
     return set(formats) <= {"text"}
 

@@ -30,6 +30,13 @@ class SourceError(UserError):
         self.fix = fix
 
 
+class NotLinesError(SourceError):
+    """A file of JSON that is not one object per line."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, "write one object per line")
+
+
 WHOLE_FILE = "the file"
 
 
@@ -93,7 +100,7 @@ def named_errors(path: Path) -> Iterator[None]:
         raise UnreadableError(path, error) from error
 
 
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 BLOCK = 65_536  # bytes
 _UNPACKED = "unpack it, or pack it with gzip"
@@ -122,7 +129,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     try:
         with io.BufferedReader(io.FileIO(path), BLOCK) as raw:
             stream = cast(io.BufferedReader, raw)
-            if raw.peek(2)[:2] == _GZIP:
+            if raw.peek(2)[:2] == GZIP:
                 # GzipFile is not a RawIOBase to the type checker, but has all that a buffer needs.
                 stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), BLOCK)
             _check_readable(stream.peek(_LONGEST))

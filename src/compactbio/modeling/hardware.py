@@ -62,11 +62,12 @@ def has_bf16() -> bool:
 _WITHOUT_AUTOCAST = ("deberta",)
 
 
-def check_work(precision: str, tokens_per_batch: int | None) -> None:
-    """Raise UserError for a precision that is none of PRECISIONS, and for a number of tokens below 1."""
+def check_work(precision: str, tokens_per_batch: int | None) -> int | None:
+    """The tokens as an int. Raises UserError for a precision that is none of PRECISIONS, and for less than 1 token."""
     if precision not in PRECISIONS:
         raise UserError(f"{precision!r} is not a precision: take {', '.join(PRECISIONS)}.", setting="precision")
-    check_counts(tokens_per_batch=tokens_per_batch)
+    [tokens] = check_counts(tokens_per_batch=tokens_per_batch)
+    return tokens
 
 
 def precision(wanted: str, *configs: PretrainedConfig) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from compactbio.errors import UserError, nearest, validation_problem
+from compactbio.errors import UserError, nearest, plain, validation_problem
 from compactbio.files import parse_yaml, read_yaml
 
 
@@ -205,6 +205,7 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     if not path.is_file():
         raise UserError(_unknown_recipe(name))
     values = {"name": path.stem} | {key: _number(value) for key, value in read_yaml(path, "Recipe").items()}
+    overrides = plain(overrides)
     if "steps" in overrides and "warmup_steps" not in overrides:
         overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
     restored = CORRECTIONS if overrides.get("published") is True else {}

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import PretrainedConfig
 
-from compactbio.errors import UserError, validation_problem
+from compactbio.errors import UserError, plain, validation_problem
 
 
 class Settings(BaseModel):
@@ -89,7 +89,7 @@ def settings(task: str, width: int, overrides: dict[str, Any]) -> Settings:
         overrides = {**overrides, "negative": [overrides["negative"]]}
     defaults = {**_DEFAULTS[task], "learning_rate": _learning_rate(task, width)}
     try:
-        return Settings(**{**defaults, **overrides})
+        return Settings(**{**defaults, **plain(overrides)})
     except ValidationError as error:
         problem = validation_problem(error, lambda _: Settings.model_fields)
         raise UserError(f"Settings of fine-tuning: {problem}.") from None

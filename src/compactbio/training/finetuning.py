@@ -228,8 +228,8 @@ def collect(
 
     The others are those of `compactbio.finetune`.
     """
-    hardware.check_work(precision, tokens_per_batch)
-    check_counts(layers=layers, workers=workers)
+    tokens_per_batch = hardware.check_work(precision, tokens_per_batch)
+    layers, workers = check_counts(layers=layers, workers=workers)
     corpora = read_corpora(data, task, name, format=format, train_on=train_on)
     source = loading.find(model)
     tokenizer = loading.tokenizer_of(source)

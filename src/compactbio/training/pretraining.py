@@ -112,7 +112,7 @@ def collect(
 
     Raises UserError for what is missing or does not fit together.
     """
-    hardware.check_work(precision, tokens_per_batch)
+    tokens_per_batch = hardware.check_work(precision, tokens_per_batch)
     manifest = corpora.manifest(corpus)
     longest = manifest["settings"]["max_length"]
     if longest > recipe.max_length:
