@@ -165,6 +165,14 @@ def test_depths_and_lengths_that_do_not_fit(begin, token_corpus, teacher_folder,
     one_sentence(begin(teacher=tmp_path / "short"), "20 positions", "max_length 20")
 
 
+def test_held_out_rows_without_a_masked_piece_choose_no_student(begin, cli, token_corpus, teacher_folder, tmp_path):
+    said = ("No piece of the 10 held-out rows is masked", "more held-out rows", "--corpus")
+    one_sentence(begin("--set", "mlm_probability=1e-9"), *said)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    arguments = ("--corpus", token_corpus, "--teacher", teacher_folder, "--set", "mlm_probability=1e-9")
+    one_sentence(cli("plan", "distil-biobert", *arguments, "--set", "layers=2", "--set", "max_length=32"), *said)
+
+
 def test_teacher_and_init_where_the_recipe_has_no_use_for_them(begin, cli, token_corpus, teacher_folder, tmp_path):
     one_sentence(begin("--init", teacher_folder), "--init")
     one_sentence(begin(name="bio-tinybert"), *["--teacher"])
