@@ -96,6 +96,10 @@ def test_what_differs_from_the_run_in_a_folder_is_named():
     wanted = {"teachers": [{"name": "a", "runtime": "torch-bf16"}], "labels": ["B", "O"]}
     found = run_folder._different(known, wanted, ["teachers", "labels"])
     assert found == "other teachers (runtime 'torch-fp32', not 'torch-bf16') and other labels"
+    found = run_folder._different(
+        {"settings": {"seed": 0, "distil_weight": 0.5}}, {"settings": {"seed": 0}}, ["settings"]
+    )
+    assert found == "another settings (distil_weight 0.5, not None)"
 
 
 def test_a_run_from_before_recipes_had_head_steps_is_the_same_run(begin, tmp_path):
