@@ -18,6 +18,7 @@ if hasattr(os, "sched_setaffinity") and (_worker := os.environ.get("PYTEST_XDIST
     os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ from compactbio import corpus, processes
 from compactbio.cards import plots
 from compactbio.cli import main
 from compactbio.deploy import profile
+from compactbio.tasks import calibration_file
 
 transformers.logging.disable_progress_bar()
 # How long an example takes is the machine's affair.
@@ -331,15 +333,15 @@ def quick_processes():
         yield
 
 
-DRAWING = {name: getattr(plots, name) for name in ("calibration_figure", "png")}
-
-
 @pytest.fixture(scope="session", autouse=True)
 def no_pictures():
-    """The picture of a calibration, which costs as much as training a small model, is an empty file."""
+    """The picture of a calibration, which costs as much as training a small model, is an empty file.
+
+    Only the models' own: replaced in its module, the function would be lost to what is imported later, too.
+    """
+    undrawn = SimpleNamespace(available=plots.available, calibration_figure=lambda _: None, png=lambda _: b"")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "calibration_figure", lambda _: None)
-        patch.setattr(plots, "png", lambda _: b"")
+        patch.setattr(calibration_file, "plots", undrawn)
         yield
 
 
@@ -347,8 +349,7 @@ def no_pictures():
 def pictures(no_pictures):
     """In modules that use it pictures are drawn."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, function in DRAWING.items():
-            patch.setattr(plots, name, function)
+        patch.setattr(calibration_file, "plots", plots)
         yield
 
 

@@ -178,6 +178,37 @@ def test_a_checkpoint_under_the_number_of_another_step_is_passed_over(runs, tmp_
     assert run_folder.begin(out, identity(out), resume=True).checkpoint == older
 
 
+def of_an_earlier_version(checkpoint: Path) -> None:
+    """A record that does not say of which run the checkpoint is."""
+    record = json.loads((checkpoint / "complete.json").read_text())
+    del record["run"]
+    (checkpoint / "complete.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("name", ["train", "finetune"])
+def test_checkpoints_and_the_best_student_of_another_run_are_refused_and_those_of_earlier_versions_taken(
+    name, runs, tmp_path
+):
+    place, _ = runs
+    out = shutil.copytree(place / name / "stopped", tmp_path / "out")
+    older, newest = (out / "checkpoints" / one for one in saved(out))
+    known = identity(out)
+    record = json.loads((newest / "complete.json").read_text())
+    (newest / "complete.json").write_text(json.dumps({**record, "run": "0" * 64}))
+    begun = run_folder.begin(out, known, resume=True)
+    assert begun.checkpoint == older and "it was saved by another run" in begun.notes[0]
+    # Its own, of a run with another identity, as all its checkpoints are then.
+    (out / "run.json").write_text(json.dumps({"identity": {**known, "seed": 1}, "result": None}))
+    with pytest.raises(UserError, match=r"best.* saved by another run.*delete"):
+        run_folder.begin(out, {**known, "seed": 1}, resume=True)
+    shutil.rmtree(out / "checkpoints" / "best")
+    with pytest.raises(UserError, match=r"checkpoint-.*saved by another run"):
+        run_folder.begin(out, {**known, "seed": 1}, resume=True)
+    for checkpoint in (older, newest):
+        of_an_earlier_version(checkpoint)
+    assert run_folder.begin(out, {**known, "seed": 1}, resume=True).checkpoint == newest
+
+
 def test_weights_of_another_model_under_a_true_record_are_refused(runs, tmp_path):
     place, works = runs
     out = shutil.copytree(place / "train" / "stopped", tmp_path / "out")
@@ -187,6 +218,7 @@ def test_weights_of_another_model_under_a_true_record_are_refused(runs, tmp_path
     [*_, name] = saved(strange)
     shutil.copytree(strange / "checkpoints" / name, out / "checkpoints" / name)
     (out / "checkpoints" / name / "projection.safetensors").write_bytes(projection)
+    of_an_earlier_version(out / "checkpoints" / name)
     with pytest.raises(UserError, match="weights of another model"):
         works["train"](out, resume=True)
 
@@ -245,8 +277,9 @@ def test_a_finished_run_whose_model_is_damaged_is_not_called_finished(tmp_path):
         return run_folder.begin(tmp_path, {"seed": 0}, resume=False)
 
     begun()
-    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
+    config, tokenizer, weights = (tmp_path / name for name in ("config.json", "tokenizer.json", "model.safetensors"))
     config.write_text("{}")
+    tokenizer.write_text("{}")
     save_file({"weight": torch.zeros(8)}, weights)
     run_folder.finish(tmp_path, {"seed": 0}, {"step": 1})
     assert begun().result == {"step": 1, "state": "already finished", "out": str(tmp_path)}
@@ -256,9 +289,13 @@ def test_a_finished_run_whose_model_is_damaged_is_not_called_finished(tmp_path):
     weights.unlink()
     with pytest.raises(UserError, match=r"model\.safetensors is missing"):
         begun()
-    config.write_text("{")
-    with pytest.raises(UserError, match=r"config\.json is missing or damaged"):
+    tokenizer.write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer\.json is missing or damaged"):
         begun()
+    for damaged in ("{", "[]"):
+        config.write_text(damaged)
+        with pytest.raises(UserError, match=r"config\.json is missing or damaged"):
+            begun()
 
 
 def test_refused_checkpoints_are_not_counted_as_the_newest_when_old_ones_are_deleted(runs, tmp_path):

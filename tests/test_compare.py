@@ -232,6 +232,21 @@ def test_a_run_of_another_tokenizer_is_refused_and_old_records_name_none(suite, 
     runs.check(one, out)
 
 
+def test_a_file_that_a_fold_lacks_is_looked_for_in_the_fold(suite, tmp_path):
+    content = yaml.safe_load(suite.read_text())
+    content = {**content, "models": {"large": str(suite.parent / "large")}, "data": {"pairs": str(tmp_path / "pairs")}}
+    for fold in ("1", "2"):
+        relation_folder(tmp_path / "pairs" / fold, SIZES)
+    (tmp_path / "pairs" / "2" / "test.tsv").rename(tmp_path / "test.tsv")
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"pairs: there is no test file in .*pairs/2; a comparison needs both"):
+        runs.check(load_suite(tmp_path / "suite.yaml"), tmp_path / "out")
+    (tmp_path / "test.tsv").rename(tmp_path / "pairs" / "2" / "test.tsv")
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump({**content, "train_on": "train+devel"}))
+    with pytest.raises(UserError, match=r"there is no devel file in .*pairs/1"):
+        runs.check(load_suite(tmp_path / "suite.yaml"), tmp_path / "out")
+
+
 def test_what_no_run_could_use_is_refused_before_the_first(cli, suite, tmp_path):
     for setting, value in (("distil_weight", 0.5), ("sample", 5)):
         content = yaml.safe_load(suite.read_text())

@@ -175,6 +175,27 @@ def test_the_share_is_of_the_teachers_score(runs, table):
     assert {row.share for row in build(runs, BASE).rows} == {None}
 
 
+def test_a_mean_over_some_folds_is_not_set_beside_one_over_all(runs, tmp_path):
+    lacking = [run for run in runs if (run.model, run.data, run.fold) != (TEACHER, "pairs", "1")]
+    table = build(lacking, BASE, TEACHER)
+    teacher, base, odd = (table.row(model, "pairs") for model in MODELS)
+    assert teacher.mean > base.mean and table.best("pairs") == base.mean
+    assert (teacher.share, base.share, odd.share) == (1.0, None, None)
+    assert table.row(BASE, "mentions_1").share is not None
+    assert [row.every_fold for row in (teacher, base, odd)] == [False, True, True]
+    assert table.overall(TEACHER) is None and table.overall(BASE) is not None
+    report.write("Folds", table, lacking, PROFILES, tmp_path)
+    for name, bold in (("table.md", "**{}**"), ("table.tex", "\\textbf{{{}}}"), ("index.html", "<strong>{}</strong>")):
+        text = (tmp_path / name).read_text()
+        assert bold.format(f"{100 * base.mean:.2f}") in text and bold.format(f"{100 * teacher.mean:.2f}") not in text
+        assert f"{TEACHER} on pairs." in text and "on some of the folds only" in text
+    assert f"| pairs | {BASE} |" not in (tmp_path / "table.md").read_text().partition("Share of the score")[2]
+    # Models of the same folds, if not of all, can be compared.
+    same = [run for run in lacking if (run.model, run.data, run.fold) != (BASE, "pairs", "1")]
+    table = build(same, BASE, TEACHER)
+    assert table.row(BASE, "pairs").share is not None and table.best("pairs") == table.row(ODD, "pairs").mean
+
+
 def test_each_model_is_tested_against_the_baseline_and_p_adjusted_over_the_table(runs, table):
     tested = {(row.model, row.data): row.test for row in table.rows if row.test is not None}
     wanted = {(m, d) for m in (TEACHER, ODD) for d in ("mentions_1", "pairs", "questions")} - {(ODD, "questions")}
@@ -316,7 +337,9 @@ def test_the_page_holds_the_table_the_tests_the_failures_and_three_plots(table, 
     for row in table.rows:
         if row.mean is not None:
             assert f"{100 * row.mean:.2f}" in page and f"[{100 * row.low:.2f}, {100 * row.high:.2f}]" in page
-    assert page.count("<svg") == 3 and "Left out, not scored on every data set or not measured: R&amp;D" in page
+    assert (
+        page.count("<svg") == 3 and "Left out, not scored on every data set and fold or not measured: R&amp;D" in page
+    )
     assert page.count("1 of 2 runs") == 1 and "seed 1: out of memory" in page and "Without the negative class." in page
     for heading in ("Paired tests against plain", "Share of the teacher", "Failed and missing runs", "a" * 12):
         assert heading in page

@@ -228,8 +228,9 @@ def test_a_folder_that_is_not_a_corpus_cannot_be_opened(tmp_path, good, tokenize
         with pytest.raises(UserError, match=r"a shard of holdout is missing or damaged|holdout has"):
             corpus.open(tmp_path / "out")
     shard.unlink()
-    with pytest.raises(UserError, match="a shard of holdout is missing or damaged"):
-        corpus.open(tmp_path / "out")
+    for reads in (corpus.open, corpus.manifest):
+        with pytest.raises(UserError, match="a shard of holdout is missing or damaged"):
+            reads(tmp_path / "out")
     for text in ("{", "[]", '{"format_version": 99}'):
         write(tmp_path / "out" / "manifest.json", text)
         with pytest.raises(UserError, match=r"not a .*manifest"):

@@ -73,6 +73,7 @@ def test_the_folder_is_whole_and_says_what_int8_cost(exported, data):
     assert int8.way.startswith("by ") and int8.data["split"] == "devel"
     assert 100 * (int8.original.score - int8.exported.score) <= 5.0
     assert int8.exported.bytes < plain.exported.bytes
+    assert int8.scores == ((int8.original.score, int8.exported.score),)
     record = json.loads((out / "export.json").read_text())
     assert set(record["exports"]) == {"model.onnx", "model_int8.onnx"}
     card = (out / "README.md").read_text()

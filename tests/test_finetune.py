@@ -373,6 +373,10 @@ def test_searching_tries_the_grid_and_keeps_the_best(cli, start, tmp_path):
     trials = json.loads((tmp_path / "out" / "search.json").read_text())["trials"]
     assert len(trials) == 3 and len({trial["learning_rate"] for trial in trials}) == 3
     assert status == 0 and json.loads(printed)["devel"] == max(trial["devel"] for trial in trials)
+    (kept,) = [trial for trial in trials if trial["kept"]]
+    run = json.loads((tmp_path / "out" / "run.json").read_text())["identity"]
+    assert kept["learning_rate"] == run["settings"]["learning_rate"] and json.loads(printed)["trials"] == trials
+    assert json.loads(printed)["seed"] == 0 and json.loads(printed)["data"] == run["data"]
     assert (tmp_path / "out" / "model.safetensors").exists()
     assert evaluate(str(tmp_path / "out"), data).seed == 0
     status, printed, _ = cli("finetune", data, "--model", start, "--out", tmp_path / "out", *sets)

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from compactbio.evaluation.scoring import evaluate
-from compactbio.training.finetuning import finetune
+from compactbio.training.finetuning import collect, finetune
 from conftest import bert, distilbert, mobilebert, randomize
 from task_data import ner_folder, qa_folder, relation_folder
 
@@ -131,6 +131,24 @@ def test_a_question_answering_head_is_continued_and_a_plain_encoder_needs_no_wor
         result = finetune(folder, str(tmp_path / "plain"), tmp_path / f"plain-{task}", overrides=STILL)
         assert not [note for note in result.notes if "head" in note]
     assert "head" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", [bert, distilbert, mobilebert])
+@pytest.mark.parametrize(
+    ("head", "own"), [("ner", ["B", "I", "O"]), ("relation", ["0", "1"]), ("relation", list("abcde"))]
+)
+def test_questions_draw_a_head_of_their_own_whatever_classifier_the_start_has(
+    family, head, own, data, tokenizer_folder, tmp_path
+):
+    start = source(tmp_path / "start", tokenizer_folder, head, own, family)
+    inputs = collect(data["qa"], start, overrides=STILL)
+    (note,) = [note for note in inputs.notes if "head" in note]
+    assert "fresh" in note and "start is not used" in note
+    drawn, again = inputs.start().qa_outputs.weight, inputs.start().qa_outputs.weight
+    assert drawn.shape[0] == 2 and torch.equal(drawn, again) and 0.01 < drawn.std() < 0.03
+    if family is bert and head == "ner":
+        finetune(data["qa"], start, tmp_path / "out", overrides=STILL)
+        assert evaluate(str(tmp_path / "out"), data["qa"]).task == "qa"
 
 
 def test_a_classifier_of_a_model_that_names_no_architecture_is_known_by_its_labels(data, tokenizer_folder, tmp_path):

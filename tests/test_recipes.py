@@ -151,6 +151,14 @@ def test_settings_are_yaml_values_and_reach_into_the_loss():
         recipes.parse_setting("steps=2026-13-45")
 
 
+def test_text_in_quotes_that_looks_like_a_number_stays_text(tmp_path):
+    content = recipes.text("distil-biobert").replace("teacher: dmis-lab/biobert-base-cased-v1.2", 'teacher: "2022"')
+    (tmp_path / "one.yaml").write_text(content.replace("name: distil-biobert", 'name: "1e3"'))
+    found = recipes.load(tmp_path / "one.yaml")
+    assert (found.name, found.teacher, found.learning_rate) == ("1e3", "2022", 5e-4)
+    assert recipes.parse_setting('init="1e3"') == {"init": "1e3"}
+
+
 def test_the_warm_up_keeps_its_share_of_the_steps():
     assert recipes.load("distil-biobert", steps=200).warmup_steps == 10
     assert recipes.load("distil-biobert", steps=200, warmup_steps=3).warmup_steps == 3

@@ -610,6 +610,25 @@ def test_a_file_put_in_the_place_of_an_export_is_not_taken_for_it(own_export, tm
         runtimes.load(source, "onnx-fp32")
 
 
+def test_without_weights_a_file_that_the_record_does_not_describe_is_refused(own_export, tmp_path, cli):
+    place = only_onnx(own_export, tmp_path / "exported")
+    assert runtimes.chosen(runtimes.find(place), "auto") == "onnx-fp32"
+    # Beside the export it is recorded as, a copy under the name of another precision is not taken.
+    shutil.copyfile(place / "model.onnx", place / "model_int8.onnx")
+    assert runtimes.available(runtimes.find(place)) == ["onnx-fp32"]
+    with pytest.raises(UserError, match=r"model_int8\.onnx: it is not the file that export\.json describes"):
+        loaded(place, "onnx-int8")
+    (place / "model.onnx").unlink()
+    with pytest.raises(UserError, match=r"model_int8\.onnx: it is not the file"):
+        runtimes.find(place)
+    (place / "model_int8.onnx").unlink()
+    edited(own_export / "model.onnx", place / "model.onnx", lambda model: setattr(model, "doc_string", "another"))
+    data = ner_folder(tmp_path / "made", {"test": 4}, kind="Drug")
+    one_sentence(cli("evaluate", data, "--model", place), "model.onnx: it is not the file", "delete export.json")
+    (place / "export.json").unlink()
+    assert runtimes.chosen(runtimes.find(place), "auto") == "onnx-fp32"
+
+
 def test_a_folder_of_unknown_onnx_files_says_what_to_name_them(models, tmp_path, cli):
     folder, file = models("ner")
     place = only_onnx(folder, tmp_path / "theirs")

@@ -79,6 +79,13 @@ def encoded_by(folder, task, documents, **more):
     return loaded, encoded, predictor_of(loaded, task, 512, "fp32")(encoded.rows)
 
 
+def test_a_question_with_an_empty_passage_has_nothing_to_learn_from():
+    asked = (Question("Which drug?", ()),)
+    assert units.has_units("qa", Document("1", "Aspirin.", questions=asked))
+    assert not units.has_units("qa", Document("1", " ", questions=asked))
+    assert not units.has_units("qa", Document("1", "Aspirin."))
+
+
 def test_the_kl_of_probabilities_is_hintons_formula():
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)

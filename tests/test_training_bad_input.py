@@ -96,6 +96,10 @@ def test_what_differs_from_the_run_in_a_folder_is_named():
     wanted = {"teachers": [{"name": "a", "runtime": "torch-bf16"}], "labels": ["B", "O"]}
     found = run_folder._different(known, wanted, ["teachers", "labels"])
     assert found == "other teachers (runtime 'torch-fp32', not 'torch-bf16') and other labels"
+    found = run_folder._different(
+        {"settings": {"seed": 0, "distil_weight": 0.5}}, {"settings": {"seed": 0}}, ["settings"]
+    )
+    assert found == "another settings (distil_weight 0.5, not None)"
 
 
 def test_a_run_from_before_recipes_had_head_steps_is_the_same_run(begin, tmp_path):
@@ -163,6 +167,14 @@ def test_depths_and_lengths_that_do_not_fit(begin, token_corpus, teacher_folder,
     short.config.max_position_embeddings = 20
     short.save_pretrained(tmp_path / "short")
     one_sentence(begin(teacher=tmp_path / "short"), "20 positions", "max_length 20")
+
+
+def test_held_out_rows_without_a_masked_piece_choose_no_student(begin, cli, token_corpus, teacher_folder, tmp_path):
+    said = ("No piece of the 10 held-out rows is masked", "more held-out rows", "--corpus")
+    one_sentence(begin("--set", "mlm_probability=1e-9"), *said)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    arguments = ("--corpus", token_corpus, "--teacher", teacher_folder, "--set", "mlm_probability=1e-9")
+    one_sentence(cli("plan", "distil-biobert", *arguments, "--set", "layers=2", "--set", "max_length=32"), *said)
 
 
 def test_teacher_and_init_where_the_recipe_has_no_use_for_them(begin, cli, token_corpus, teacher_folder, tmp_path):

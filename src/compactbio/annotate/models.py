@@ -167,7 +167,7 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
         lacking = note or f"{name} has no calibration on {runtime}, so no score is known to keep a precision."
         raise UserError(
             f"{lacking.removesuffix('.')}: run `compactbio evaluate DATA --model {name} --split devel "
-            f"--runtime {runtime} --calibrate` first.",
+            f"--runtime {runtime} --calibrate` first, with data that it was not trained on.",
             setting=_PRECISION,
         )
     labels = TASKS[task].model_labels(source.config, source.name, [])

@@ -8,6 +8,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 def cell(value: object) -> str:
     """A value as a cell of a Markdown table: six digits of a float; text on one line, its bars escaped."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return " ".join(text.split()).replace("|", "\\|")
 

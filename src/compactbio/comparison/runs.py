@@ -144,12 +144,13 @@ def check(suite: Suite, out: str | Path) -> None:
     readings = {name: source.reading for name, source in sources.items()}
     for name, data in suite.data.items():
         for fold in data.folds or ("",):
-            found = _find(data, fold, name)
+            found, where = _find(data, fold, name), data.path and data.path / fold
             for split in ("train", "test"):
                 if split not in found.files:
-                    raise UserError(f"{name}: there is no {split} file in {data.path}; a comparison needs both.")
+                    raise UserError(f"{name}: there is no {split} file in {where}; a comparison needs both.")
             if suite.train_on == "train+devel" and "devel" not in found.files:
-                raise UserError(f"{name}: train_on is train+devel, and there is no devel file in {data.path}.")
+                place = f" in {where}" if where else ""
+                raise UserError(f"{name}: train_on is train+devel, and there is no devel file{place}.")
             if found.task == "qa":
                 found.check_answers(found.read("test"), "test")
             for source in sources.values():

@@ -85,8 +85,9 @@ class Row:
     `state`: "done", or "partial", "failed" or "not run" where some or all runs are missing. `runs` are those scored,
     `failures` the reasons of those that failed, `missing` the number of those not run. `mean` is over folds of the
     mean over their seeds, `deviation` the standard deviation (n - 1) over the seeds that have every fold, `low` and
-    `high` the 95 % bootstrap interval of the mean, `share` the mean over the teacher's. `scores` are the means of all
-    scores of the task.
+    `high` the 95 % bootstrap interval of the mean, `share` the mean over the teacher's, None where the two were not
+    scored on the same folds. `scores` are the means of all scores of the task. `every_fold`: whether it was scored on
+    every fold that any model was, as means over other folds are not compared.
     """
 
     model: str
@@ -102,6 +103,7 @@ class Row:
     scores: dict[str, float] | None = None
     share: float | None = None
     test: PairedTest | None = None
+    every_fold: bool = False
 
     @property
     def planned(self) -> int:
@@ -146,21 +148,30 @@ class Table:
         return next(row for row in self.rows if (row.model, row.data) == (model, data))
 
     def best(self, data: str) -> float | None:
-        """The highest mean on a data set, None where no model was scored on it."""
-        return max((row.mean for row in self.rows if row.data == data and row.mean is not None), default=None)
+        """The highest mean on every fold of a data set, None where no model was scored on all."""
+        means = (row.mean for row in self.rows if row.data == data and row.every_fold)
+        return max((mean for mean in means if mean is not None), default=None)
+
+    def is_best(self, row: Row) -> bool:
+        """Whether a row has the highest mean of its data set."""
+        return row.every_fold and row.mean == self.best(row.data)
+
+    def some_folds(self) -> list[Row]:
+        """The rows that were scored on some of the folds only."""
+        return [row for row in self.rows if row.runs and not row.every_fold]
 
     def overall(self, model: str) -> float | None:
-        """The mean of a model's scores over the data sets, None where it lacks one."""
-        means = [row.mean for row in self.rows if row.model == model and row.mean is not None]
+        """The mean of a model's scores over the data sets, None where it lacks one or a fold of one."""
+        means = [row.mean for row in self.rows if row.model == model and row.every_fold and row.mean is not None]
         return fmean(means) if len(means) == len(self.columns) else None
 
 
 def build(runs: Sequence[Run], baseline: str, teacher: str | None = None) -> Table:
     """Make the table of all runs, done or not, tested against `baseline`; shares are of `teacher`'s scores.
 
-    A model is tested where it and the baseline were scored on the same folds. There are at least 2,000 draws, more
-    where there are more than 20 tests. Raises UserError where runs on one data set were not scored on the same
-    units in the same way.
+    A model is tested where it and the baseline were scored on the same folds, and has a share where it and the teacher
+    were. There are at least 2,000 draws, more where there are more than 20 tests. Raises UserError where runs on one
+    data set were not scored on the same units in the same way.
     """
     models, data = dict.fromkeys(run.model for run in runs), dict.fromkeys(run.data for run in runs)
     groups = {(m, d): [run for run in runs if (run.model, run.data) == (m, d)] for d in data for m in models}
@@ -171,8 +182,14 @@ def build(runs: Sequence[Run], baseline: str, teacher: str | None = None) -> Tab
     repeats = max(REPEATS, _REPEATS_PER_TEST * len(pairs))
     tests = _tests(done, pairs, baseline, repeats)
     plain = {key: _row(*key, group, repeats) for key, group in groups.items()}
+    every = {d: [run for run in runs if (run.data, run.state) == (d, "done")] for d in data}
+    shares = {
+        (m, d): _share(plain[m, d], plain[teacher, d])
+        for m, d in plain
+        if teacher and _same_folds(done[m, d], done.get((teacher, d)))
+    }
     rows = (
-        replace(row, test=tests.get(key), share=_share(row, plain.get((teacher or "", row.data))))
+        replace(row, test=tests.get(key), share=shares.get(key), every_fold=_same_folds(done[key], every[row.data]))
         for key, row in plain.items()
     )
     columns = (_column(name, [run for run in runs if run.data == name]) for name in data)
@@ -235,8 +252,8 @@ def _tests(
     }
 
 
-def _share(row: Row, teacher: Row | None) -> float | None:
-    return row.mean / teacher.mean if teacher is not None and row.mean is not None and teacher.mean else None
+def _share(row: Row, teacher: Row) -> float | None:
+    return row.mean / teacher.mean if row.mean is not None and teacher.mean else None
 
 
 def _row(model: str, data: str, runs: Sequence[Run], repeats: int) -> Row:

@@ -80,7 +80,7 @@ class _Manifest(BaseModel):
 def manifest(folder: str | Path) -> dict[str, Any]:
     """The record of how a corpus was made (keys: see `build`).
 
-    Raises UserError where the folder is missing, holds no corpus, or holds one that is not finished.
+    Raises UserError where the folder is missing, holds no corpus, one that is not finished, or one that lacks a shard.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -99,7 +99,17 @@ def manifest(folder: str | Path) -> dict[str, Any]:
             f"{path}: not a whole manifest, its {place} is missing or of another kind; build the corpus again in an "
             "empty folder."
         ) from None
+    for name in record["sha256"]:
+        if not (path.parent / name).is_file():
+            raise _damaged(path.parent, name)
     return record
+
+
+def _damaged(folder: Path, shard: str) -> UserError:
+    split = shard.rpartition("-")[0]
+    return UserError(
+        f"{folder}: a shard of {split} is missing or damaged ({shard}); delete the folder, and build the corpus again."
+    )
 
 
 def check_shards(folder: Path, record: dict[str, Any], listener: Listener) -> None:
@@ -123,11 +133,7 @@ def check_shards(folder: Path, record: dict[str, Any], listener: Listener) -> No
         with suppress(OSError):
             found = file_digest(folder / name)
         if found != digests[name]:
-            split = name.rpartition("-")[0]
-            raise UserError(
-                f"{folder}: a shard of {split} is missing or damaged ({name}); delete the folder, and build the corpus "
-                "again."
-            )
+            raise _damaged(folder, name)
         if time.monotonic() - began > _QUICK:
             listener.step("checking shards", number, len(digests))
     # Where the cache cannot be written, they are read again the next time.

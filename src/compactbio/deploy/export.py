@@ -70,6 +70,7 @@ class Exported:
     machine: str  # what speed was measured on
     calibration: dict[str, Any] | None = None  # of its scores on the data, without the curves (see `tasks.calibration`)
     not_compared: tuple[str, ...] = ()  # types of mentions that no data set is labelled for
+    scores: tuple[tuple[float, float], ...] = ()  # on each data set, in the order of `data`: original and exported
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,10 @@ class _Gate:
 
 @dataclass(frozen=True)
 class _Accepted:
-    """An exported model that is good enough; the fields as in Exported, and an int8 one's logits of the data."""
+    """An exported model that is good enough; its score on each data set, and an int8 one's logits of the data."""
 
     runtime: Runtime
-    score: float | None
+    scores: Sequence[float]
     logits: Logits | None = None
     way: str = ""
     tried: tuple[tuple[str, float], ...] = ()
@@ -208,17 +209,17 @@ def export(
         save_program(program, folder / ONNX_FILES["onnx-fp32"])
         fp32 = OnnxRuntime(folder / ONNX_FILES["onnx-fp32"], task, "onnx-fp32", source.config)
         _check_equal(original, fp32, _rows(source, task, scored), source)
-        before = scored.scores(scored.logits(original)) if scored else None
+        before = scored.scores(scored.logits(original)) if scored else []
         if format == "onnx-int8" and scored and before:
             quantiser = Quantiser(program, torch_model, task, folder)
             accepted = _quantised(quantiser, scored, fp32, before, most, listener)
         else:
-            accepted = _Accepted(fp32, fmean(scored.scores(scored.logits(fp32))) if scored else None)
+            accepted = _Accepted(fp32, scored.scores(scored.logits(fp32)) if scored else ())
         listener.note("Timing ...")
-        loaded = {"original": original, name: accepted.runtime}
-        speeds = runtimes.tokens_per_second(loaded, runtimes.random_rows(source.config, task))
+        rows = runtimes.random_rows(source.config, task)
+        speeds = runtimes.tokens_per_second({"original": original, name: accepted.runtime}, rows)
         weights = sum(path.stat().st_size for path in source.weights)
-        file = ONNX_FILES[name]
+        file, after = ONNX_FILES[name], fmean(accepted.scores) if accepted.scores else None
         fitted = _calibrated(source, task, scored, accepted, listener)
         result = Exported(
             out=str(out),
@@ -226,7 +227,7 @@ def export(
             task=task,
             metric=TASKS[task].metric,
             original=Figures("torch-fp32", fmean(before) if before else None, weights, speeds["original"]),
-            exported=Figures(name, accepted.score, (folder / file).stat().st_size, speeds[name]),
+            exported=Figures(name, after, (folder / file).stat().st_size, speeds[name]),
             way=accepted.way,
             tried=accepted.tried,
             max_loss=most,
@@ -234,6 +235,7 @@ def export(
             machine=f"{processor()}, {torch.get_num_threads()} threads",
             calibration=calibration_file.without_curves(fitted) if fitted else None,
             not_compared=not_compared,
+            scores=tuple(zip(before, accepted.scores, strict=True)),
         )
         _write(result, source, folder / file, out)
         if fitted:
@@ -297,8 +299,7 @@ def _check_out(out: Path, source: loading.Source) -> None:
         raise UserError(f"{out} is a file; name another folder.", setting="out")
     if not out.is_dir() or not any(out.iterdir()) or out.resolve() == source.folder.resolve():
         return
-    earlier = onnx_files.exports(out) or {}
-    if not any(record["model"] == source.digest for record in earlier.values()):
+    if not any(record["model"] == source.digest for record in (onnx_files.exports(out) or {}).values()):
         raise UserError(
             f"{out}: the folder holds something other than an export of this model; name a new one.", setting="out"
         )
@@ -311,8 +312,7 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
 def _rows(source: loading.Source, task: str, scored: _Gate | None) -> list[Row]:
     """Rows of the task to compare logits on: some of the data, where there are any, and random ones of all lengths."""
     longest = min(scoring.settings_of(source, task).max_length, _LONGEST_RANDOM)
-    random = runtimes.random_rows(source.config, task, longest)
-    return [*_sample(scored.rows if scored else []), *random[:_RANDOM_ROWS]]
+    return [*_sample(scored.rows if scored else []), *runtimes.random_rows(source.config, task, longest)[:_RANDOM_ROWS]]
 
 
 def _check_equal(original: Runtime, exported: Runtime, rows: Sequence[Row], source: loading.Source) -> None:
@@ -339,7 +339,7 @@ def _quantised(
         lost = max(losses)
         # The small margin keeps 0.3 from being refused for its last binary digit.
         if 100 * lost <= max_loss + 1e-9:
-            return _Accepted(runtime, fmean(after), logits, way, tuple(tried))
+            return _Accepted(runtime, after, logits, way, tuple(tried))
         tried.append((way, fmean(after)))
         worst = losses.index(lost)
         name = scored.parts[worst].described["name"]

@@ -203,6 +203,8 @@ def load_for(
             f"{source.name}: its config.json has type_vocab_size {config.type_vocab_size}, and a question and its text "
             "are two segments; take another model for questions."
         )
+    if auto is AUTO["qa"] and new_head:
+        config.num_labels = 2  # whatever a classifier of words or sentences has: the start and the end of an answer
     if labels:
         config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
         config.problem_type = None

@@ -17,8 +17,9 @@ FILES = {
     "onnx-int8": ("model_int8.onnx", "model_quantized.onnx", "onnx/model_int8.onnx", "onnx/model_quantized.onnx"),
 }
 # Where an ONNX file is from: exported from the weights and configuration beside it (or with no weights beside it), from
-# others, from what a damaged record does not name, or made elsewhere.
-Origin = Literal["own", "stale", "unclear", "elsewhere"]
+# others, from what a damaged record does not name, made elsewhere, or put under the name of an export with no weights
+# beside it that would show what it is.
+Origin = Literal["own", "stale", "unclear", "elsewhere", "replaced"]
 # What `tasks.settings` keeps in a configuration: how texts and outputs are read.
 _NOT_COMPUTED = ("relation_classes", "joined_signs", "tag_scheme")
 # Operations that leave the values of their first input as they are.
@@ -58,11 +59,13 @@ def origin(source: Source, path: Path) -> Origin:
         return "unclear" if beside else "elsewhere"
     record = made.get(path.relative_to(source.folder).as_posix())
     if record is None:
-        return "elsewhere"
+        # An export under another name would be taken for one of another precision.
+        renamed = not beside and onnx_digest(path) in {other.get("sha256") for other in made.values()}
+        return "replaced" if renamed else "elsewhere"
+    if "sha256" in record and record["sha256"] != onnx_digest(path):
+        return "elsewhere" if beside else "replaced"
     if not beside:
         return "own"
-    if "sha256" in record and record["sha256"] != onnx_digest(path):
-        return "elsewhere"
     same = record["weights"] == weights_digest(source) if "weights" in record else record["model"] == source.digest
     # Records of before say nothing of the configuration beside the weights.
     return "own" if same and record.get("config") in (None, config_digest(source.config)) else "stale"

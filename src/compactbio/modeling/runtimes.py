@@ -75,7 +75,10 @@ def find(name: str | Path, runtime: str = "auto") -> Source:
     if wanted and not Path(name).exists():
         # ONNX files of the hub, and the weights in files beside them, are fetched only where they may be used.
         source = configured(name, [f"{file}*" for each in wanted for file in onnx_files.FILES[each]])
-    if not source.weights and not available(source):
+    present = [path for each in onnx_files.FILES if (path := onnx_files.find(source, each))]
+    if not source.weights and present and not available(source):
+        raise UserError(_replaced(present[0]))
+    if not source.weights and not present:
         others = onnx_files.others(source)
         hint = (
             f"rename {others[0]} to model.onnx where it is the model"
@@ -104,13 +107,15 @@ def task_of(source: Source) -> str:
 def available(source: Source) -> list[str]:
     """The runtimes that can compute this model on this machine, in the order of NAMES.
 
-    Where there are weights, an ONNX file counts only if `export` made it from them.
+    Where there are weights, an ONNX file counts only if `export` made it from them; without, not if it is in the place
+    of another that `export` made.
     """
     beside = bool(source.weights)
     found = ["torch-fp32"] * beside + ["torch-bf16"] * (beside and hardware.precision("auto") == "bf16")
     for name in onnx_files.FILES:
         path = onnx_files.find(source, name)
-        if path and (not beside or onnx_files.origin(source, path) == "own"):
+        origin = onnx_files.origin(source, path) if path else "replaced"
+        if origin == "own" or not (beside or origin == "replaced"):
             found.append(name)
     return found
 
@@ -160,6 +165,8 @@ def _load_onnx(source: Source, task: str, name: str, threads: int | None) -> Onn
             f"{path}: it was exported from other weights, or with another configuration, than those beside it; export "
             "it again",
         )
+    if origin == "replaced":
+        raise _unusable(source, _replaced(path).removesuffix("."))
     if origin == "unclear":
         raise _unusable(
             source,
@@ -170,6 +177,13 @@ def _load_onnx(source: Source, task: str, name: str, threads: int | None) -> Onn
     if origin == "elsewhere" and source.weights:
         _check_of_weights(source, task, path, loaded)
     return loaded
+
+
+def _replaced(path: Path) -> str:
+    return (
+        f"{path}: it is not the file that {onnx_files.RECORD} describes under this name; export the model again, or "
+        f"delete {onnx_files.RECORD} to take the file as it is."
+    )
 
 
 def _unusable(source: Source, sentence: str) -> UserError:

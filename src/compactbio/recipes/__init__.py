@@ -36,6 +36,11 @@ CORRECTIONS: dict[str, Any] = {
 }
 
 
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that a field may have."""
+    return {annotation, *get_args(annotation)}
+
+
 # How a student's layers go with its teacher's: by a rule, or the 0-based teacher layer of each.
 LayerMap = Literal["uniform", "last"] | tuple[int, ...]
 
@@ -125,8 +130,7 @@ class Recipe(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number_or_text(cls, value: Any, info: ValidationInfo) -> Any:
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        kinds = {annotation, *get_args(annotation)}
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
         values = value.values() if isinstance(value, dict) else [value]
         if any(type(one) is bool for one in values):
             if kinds & {int, float}:
@@ -204,7 +208,7 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     path = _PACKAGED.get(name, Path(name))
     if not path.is_file():
         raise UserError(_unknown_recipe(name))
-    values = {"name": path.stem} | {key: _number(value) for key, value in read_yaml(path, "Recipe").items()}
+    values = {"name": path.stem} | {key: _number(key, value) for key, value in read_yaml(path, "Recipe").items()}
     overrides = plain(overrides)
     if "steps" in overrides and "warmup_steps" not in overrides:
         overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
@@ -229,7 +233,7 @@ def parse_setting(setting: str) -> dict[str, Any]:
     if not separator or not key:
         raise UserError(f"A setting is key=value, not {setting!r}; for example learning_rate=3e-4.", setting="set")
     try:
-        parsed = _number(parse_yaml(value))
+        parsed = _number(key, parse_yaml(value))
     except UserError as error:
         raise UserError(f"Setting {key}: {error}.", setting="set") from None
     except yaml.YAMLError:
@@ -252,10 +256,11 @@ def deviations(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     return {key: (packaged[key], value) for key, value in recipe.model_dump().items() if packaged[key] != value}
 
 
-def _number(value: Any) -> Any:
-    """A number that YAML 1.1 reads as text, such as 5e-4 (YAML needs 5.0e-4); any other value as it is."""
+def _number(key: str, value: Any) -> Any:
+    """A number that YAML 1.1 reads as text, such as 5e-4 (YAML needs 5.0e-4); any other value, and text, as it is."""
+    field = Recipe.model_fields.get(key)
     try:
-        return float(value) if isinstance(value, str) else value
+        return value if not isinstance(value, str) or (field and str in _kinds(field.annotation)) else float(value)
     except ValueError:
         return value
 

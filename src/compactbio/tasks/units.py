@@ -36,10 +36,10 @@ def without_labels(task: str, documents: Sequence[Document], label: str) -> list
 
 
 def has_units(task: str, document: Document) -> bool:
-    """Whether a document holds a word, a marked pair, or a question to read it for."""
+    """Whether a document holds a word, a marked pair, or a word and a question to read it for."""
     if task == "relation":
         return bool(relation.marks(*without_labels(task, [document], "")))
-    return bool(words(document) if task == "ner" else _asked([document]))
+    return bool(words(document)) and (task == "ner" or bool(_asked([document])))
 
 
 def scores(task: str, documents: Sequence[Document], encoded: Any, logits: Logits) -> list[Scores]:

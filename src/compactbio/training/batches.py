@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Packed, Row, pack
 from compactbio.modeling.tokenizers import special_ids
 
@@ -159,10 +160,18 @@ def read_rows(rows: "Dataset", places: Sequence[int]) -> list[NDArray[np.int64]]
 def heldout_batches(rows: "Dataset", masking: Masking, tokens: int, rank: int = 0, world: int = 1) -> list[Packed]:
     """This process's share of held-out rows as packed batches of `tokens` tokens, always masked in the same way.
 
-    The masks depend on the masking probability alone, not on the run's seed, so that runs can be compared.
+    The masks depend on the masking probability alone, not on the run's seed, so that runs can be compared. Raises
+    UserError where not one piece of them is masked.
     """
     fixed = Masking(masking.probability, masking.mask_id, masking.special, seed=0)
-    return _shared_out(Masked(rows, fixed).take([(HELDOUT_EPOCH, i) for i in range(len(rows))]), tokens, rank, world)
+    held = Masked(rows, fixed).take([(HELDOUT_EPOCH, i) for i in range(len(rows))])
+    if not any((row.labels != NO_LABEL).any() for row in held):
+        raise UserError(
+            f"No piece of the {len(held)} held-out rows is masked (mlm_probability {masking.probability:g}), so they "
+            "have no loss to choose a student by: build the corpus with more held-out rows, or with none.",
+            setting="corpus",
+        )
+    return _shared_out(held, tokens, rank, world)
 
 
 def _shared_out(rows: Sequence[Row], tokens: int, rank: int, world: int) -> list[Packed]:

@@ -62,6 +62,8 @@ class Finetuned:
         notes: sentences on what could not be taken as it is: training data, a head, a checkpoint.
         trials: the points of a search, each with its devel score, of which this run is the best.
         unlabelled: numbers of unlabelled documents and rows, by what became of them.
+        data: names and SHA-256 of what was trained on and of devel, as in `run.json`.
+        seed, precision: of this one run.
     """
 
     state: str
@@ -77,6 +79,9 @@ class Finetuned:
     trials: tuple[dict[str, Any], ...] = ()
     unlabelled: dict[str, int] = field(default_factory=dict)
     corpora: tuple[dict[str, Any], ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -315,8 +320,9 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
     epoch = min(round(done * in_epochs, 2), chosen.epochs)
     notes = (*inputs.notes, *encoded.notes, *taught.notes, *begun.notes)
     result = Finetuned(
-        state, str(out), corpora.task, done, epoch, task.metric, task.protocol, notes=notes, unlabelled=taught.numbers
-    )
+        state, str(out), corpora.task, done, epoch, task.metric, task.protocol, notes=notes, unlabelled=taught.numbers,
+        data=corpora.record(), seed=chosen.seed, precision=inputs.precision,
+    )  # fmt: skip
     if stopped or not processes.is_main_process:
         return result
     return _finish(inputs, out, model, devel, result, in_epochs)

@@ -106,7 +106,9 @@ def _keep_best(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, A
     for file in Path(best.out).iterdir():
         if file.is_file():
             shutil.copy2(file, out / file.name)
-    table = tuple({**point, "devel": result.devel, "epoch": result.epoch} for point, result in trials)
+    table = tuple(
+        {**point, "devel": result.devel, "epoch": result.epoch, "kept": result is best} for point, result in trials
+    )
     result = replace(best, out=str(out), trials=table)
     with loading.quiet():
         model = loading.load_for(loading.find(out), TASKS[best.task].auto)

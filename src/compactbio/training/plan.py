@@ -17,6 +17,7 @@ from compactbio import corpus as corpora
 from compactbio.errors import UserError
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import depth, encoder_parameters
+from compactbio.modeling.packing import Packed
 from compactbio.objectives import attention_width, reads
 from compactbio.objectives.terms import TERMS
 from compactbio.processes import processor
@@ -186,6 +187,7 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
     recipe = inputs.recipe
     splits, tokenizer = corpora.open(inputs.corpus), corpora.tokenizer(inputs.corpus)
     masking = Masking.of(tokenizer, recipe.mlm_probability, recipe.seed)
+    held = batches.heldout_batches(splits["holdout"], masking, inputs.tokens) if "holdout" in splits else []
     listener.note("Loading the models ...")
     teacher, student, _ = pretraining.models(inputs)
     # Counted before the models are trained.
@@ -200,7 +202,7 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
     seconds_per_token, update = timed.medians()
     seconds_per_step = seconds_per_token * tokens_per_step + update
     training = seconds_per_step * recipe.steps
-    heldout = _heldout_seconds(inputs, splits, masking, student, teacher)
+    heldout = _heldout_seconds(inputs, held, student, teacher)
     saving = _checkpoint_seconds(recipe, student, keeps_best=heldout > 0)
     return Plan(
         recipe=recipe.name,
@@ -298,13 +300,12 @@ def _timed(
 
 
 def _heldout_seconds(
-    inputs: pretraining.Inputs, splits: Any, masking: Masking, student: PreTrainedModel, teacher: PreTrainedModel | None
+    inputs: pretraining.Inputs, held: Sequence[Packed], student: PreTrainedModel, teacher: PreTrainedModel | None
 ) -> float:
     """Seconds for scoring the held-out rows over the run, the teacher once."""
-    if "holdout" not in splits:
+    if not held:
         return 0.0
     recipe = inputs.recipe
-    held = batches.heldout_batches(splits["holdout"], masking, inputs.tokens)
     middle = held[len(held) // 2]
     share = sum(batch.borders[-1] for batch in held) / middle.borders[-1]
     # By model how often it is scored.

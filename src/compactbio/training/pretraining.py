@@ -40,6 +40,9 @@ class Result:
         teacher_heldout_loss: the teacher's, None where there is none or it has no MLM head.
         teacher_heldout_accuracy: likewise.
         notes: sentences on a head that was drawn, and on checkpoints that were not complete and so were passed over.
+        recipe, seed, precision: of the run.
+        corpus: its fingerprint.
+        heldout_rows: that the losses are of.
     """
 
     state: str
@@ -52,6 +55,11 @@ class Result:
     teacher_heldout_loss: float | None = None
     teacher_heldout_accuracy: float | None = None
     notes: tuple[str, ...] = ()
+    recipe: str = ""
+    seed: int | None = None
+    precision: str = ""
+    corpus: str = ""
+    heldout_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,11 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Result:
         outcome = distil(
             student, teacher, steps, recipe, heldout=held, arguments=arguments, callbacks=callbacks, checkpoint=start
         )
-    result = Result("finished", str(out), outcome.step, encoder_parameters(student), notes=(*drawn, *begun.notes))
+    result = Result(
+        "finished", str(out), outcome.step, encoder_parameters(student), notes=(*drawn, *begun.notes),
+        recipe=recipe.name, seed=recipe.seed, precision=inputs.precision, corpus=inputs.manifest["fingerprint"],
+        heldout_rows=inputs.manifest["rows"]["holdout"],
+    )  # fmt: skip
     if outcome.stopped and outcome.step < recipe.steps:
         return replace(result, state="stopped")
     if not processes.is_main_process:

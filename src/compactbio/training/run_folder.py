@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +16,16 @@ from transformers import PreTrainedModel
 
 from compactbio import hub
 from compactbio.errors import UserError
-from compactbio.files import atomic_folder, file_digest, locked, read_json, recover, refuse_foreign, write_json
+from compactbio.files import (
+    atomic_folder,
+    file_digest,
+    locked,
+    read_json,
+    recover,
+    refuse_foreign,
+    value_digest,
+    write_json,
+)
 from compactbio.modeling import hardware, loading
 from compactbio.training.reporting import METRICS, TENSORBOARD
 
@@ -114,10 +123,12 @@ def check_model(out: Path) -> None:
 
 def damage(out: Path) -> str | None:
     """What is wrong with the model of a finished run, None where its files are there in their full length."""
-    try:
-        read_json(out / "config.json")
-    except (OSError, ValueError):
-        return "config.json is missing or damaged"
+    for name in ("config.json", "tokenizer.json"):
+        found = None
+        with suppress(OSError, ValueError):
+            found = read_json(out / name)
+        if not isinstance(found, dict):
+            return f"{name} is missing or damaged"
     weights = loading.weights_in(out)
     if not weights:
         return f"{_WEIGHTS} is missing"
@@ -208,23 +219,34 @@ def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -
 
 
 def _fields(old: dict[str, Any], new: dict[str, Any]) -> str:
-    return "; ".join([f"{k} {old.get(k)!r}, not {new[k]!r}" for k in new if old.get(k) != new[k]][:3])
+    differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+    return "; ".join(f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in differing[:3])
 
 
 # -- checkpoints
 
 
 class _Seal(BaseModel):
-    """The number of processes that wrote a checkpoint, and the SHA-256 of its files by their names."""
+    """The number of processes that wrote a checkpoint, the SHA-256 of its files by their names, and the digest of its
+    run, None where it was written by an earlier version or outside a run's folder."""
 
     processes: int
     files: dict[str, str]
+    run: str | None = None
 
 
-def seal(checkpoint: Path, processes: int) -> None:
-    """Write down, last, what a checkpoint by this number of processes consists of."""
+def seal(checkpoint: Path, processes: int, folder: Path) -> None:
+    """Write down, last, what a checkpoint by this number of processes in a folder of checkpoints consists of."""
     files = {path.name: file_digest(path) for path in sorted(checkpoint.iterdir())}
-    write_json(checkpoint / _SEAL, {"processes": processes, "files": files})
+    write_json(checkpoint / _SEAL, {"processes": processes, "files": files, "run": _digest(folder)})
+
+
+def _digest(folder: Path) -> str | None:
+    """The digest of what the run of a folder of checkpoints is made of, None where the folder is not of a run."""
+    with suppress(UserError):  # a file of that name that is not a record
+        if known := record(folder.parent):
+            return value_digest(known["identity"])
+    return None
 
 
 def keep_best(folder: Path, student: PreTrainedModel, metrics: dict[str, float], step: int) -> None:
@@ -232,7 +254,7 @@ def keep_best(folder: Path, student: PreTrainedModel, metrics: dict[str, float],
     with refusing_full_disk(folder), atomic_folder(folder / BEST) as partial:
         student.save_pretrained(partial)
         write_json(partial / "best.json", {"step": step, **metrics})
-        seal(partial, 1)
+        seal(partial, 1, folder)
 
 
 def best(folder: Path) -> dict[str, Any] | None:
@@ -250,7 +272,7 @@ def newest(folder: Path, processes: int) -> tuple[Path | None, tuple[str, ...]]:
     """
     if (folder / BEST).exists() and (problem := _problem(folder / BEST, (_WEIGHTS, "best.json"), 1)):
         raise UserError(
-            f"{folder / BEST}, the best student so far, is not complete ({problem}): delete this folder to keep the "
+            f"{folder / BEST}, the best student so far, cannot be used ({problem}): delete this folder to keep the "
             "best of the steps that follow, or choose another output folder."
         )
     refused: dict[str, str] = {}
@@ -264,7 +286,7 @@ def newest(folder: Path, processes: int) -> tuple[Path | None, tuple[str, ...]]:
     if refused:
         listed = "; ".join(f"{name}: {why}" for name, why in refused.items())
         raise UserError(
-            f"{folder} holds no complete checkpoint to resume from ({listed}): start as many processes as saved it, or "
+            f"{folder} holds no checkpoint to resume from ({listed}): start as many processes as saved it, or "
             "delete this folder to begin the run again at step 0."
         )
     return None, ()
@@ -279,6 +301,8 @@ def _problem(checkpoint: Path, needed: tuple[str, ...], processes: int) -> str |
     if sealed.processes != processes:
         counted = "1 process" if sealed.processes == 1 else f"{sealed.processes} processes"
         return f"it was saved by {counted}, not {processes}"
+    if sealed.run not in (None, _digest(checkpoint.parent)):
+        return "it was saved by another run"
     for name in sorted({*needed, *sealed.files}):
         if not (checkpoint / name).is_file():
             return f"{name} is missing"

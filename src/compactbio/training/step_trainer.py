@@ -212,7 +212,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                seal(self._partial / name, self.args.world_size)
+                seal(self._partial / name, self.args.world_size, self._folder)
                 publish(self._partial / name, self._folder / name)
         if self.args.should_save:
             shutil.rmtree(self._partial, ignore_errors=True)

@@ -181,7 +181,7 @@ def choose_head(source: Source, task: str, labels: Sequence[str]) -> TaskHead:
     """
     name, config = source.public_name(), source.config
     architecture = (config.architectures or [""])[0]
-    if not labels or (architecture and not architecture.endswith(tuple(ARCHITECTURES.values()))):
+    if architecture and not architecture.endswith(tuple(ARCHITECTURES.values())):
         return TaskHead(tuple(labels))
 
     def fresh(why: str) -> TaskHead:
@@ -190,6 +190,8 @@ def choose_head(source: Source, task: str, labels: Sequence[str]) -> TaskHead:
 
     if architecture and not architecture.endswith(ARCHITECTURES[task]):
         return fresh(f"it is a {architecture}")
+    if task == "qa":
+        return TaskHead(()) if not architecture or config.num_labels == 2 else fresh("it has other outputs than two")
     if task == "relation" and (config.num_labels == 1 or has_independent_outputs(config)):
         return fresh("its outputs are not those of one choice among classes")
     named = _named_labels(config, name, task)
