@@ -153,6 +153,9 @@ def test_what_a_user_can_fix_is_one_sentence(cli, tagger, teacher_folder, export
     shutil.copytree(exported[0], broken)
     whole = (broken / "model.onnx").read_bytes()
     (broken / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"model\.onnx: it is not the file that export\.json describes"):
+        Annotator.from_pretrained(broken, runtime="onnx-fp32")
+    (broken / "export.json").unlink()
     with pytest.raises(UserError, match=r"model\.onnx.*cannot read it"):
         Annotator.from_pretrained(broken, runtime="onnx-fp32")
 
