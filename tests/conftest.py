@@ -335,7 +335,7 @@ def quick_processes():
 
 @pytest.fixture(scope="session", autouse=True)
 def no_pictures():
-    """The picture of a calibration, which costs as much as training a small model, is an empty file.
+    """The picture of a calibration is an empty file: to draw one takes a tenth of a second and more, hundreds of times.
 
     Only the models' own: replaced in its module, the function would be lost to what is imported later, too.
     """

@@ -113,10 +113,10 @@ def available(source: Source) -> list[str]:
     beside = bool(source.weights)
     found = ["torch-fp32"] * beside + ["torch-bf16"] * (beside and hardware.precision("auto") == "bf16")
     for name in onnx_files.FILES:
-        path = onnx_files.find(source, name)
-        origin = onnx_files.origin(source, path) if path else "replaced"
-        if origin == "own" or not (beside or origin == "replaced"):
-            found.append(name)
+        if path := onnx_files.find(source, name):
+            origin = onnx_files.origin(source, path)
+            if origin == "own" or not (beside or origin == "replaced"):
+                found.append(name)
     return found
 
 
