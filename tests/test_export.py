@@ -11,6 +11,7 @@ from compactbio import Annotator
 from compactbio.deploy.export import _gate, export
 from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
 from compactbio.errors import UserError
+from compactbio.evaluation.scoring import evaluate
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.packing import AUTO
 from compactbio.tasks import calibration_file
@@ -64,7 +65,7 @@ def test_fp32_keeps_the_calibration_and_int8_is_fitted_by_its_gate(tagger, expor
     assert "calibrated on made, devel: temperature" in (out / "README.md").read_text()
 
 
-def test_the_folder_is_whole_and_says_what_int8_cost(exported, data):
+def test_the_folder_is_whole_and_says_what_int8_cost(tagger, exported, data):
     out, plain, int8 = exported
     assert {path.name for path in out.iterdir()} == {
         "README.md", "calibration.json", "calibration.png", "config.json", "export.json", "model.onnx",
@@ -76,6 +77,10 @@ def test_the_folder_is_whole_and_says_what_int8_cost(exported, data):
     assert int8.scores == ((int8.original.score, int8.exported.score),)
     record = json.loads((out / "export.json").read_text())
     assert set(record["exports"]) == {"model.onnx", "model_int8.onnx"}
+    kept = record["exports"]["model_int8.onnx"]
+    assert kept["protocol"] == "word" and kept["seed"] == 0
+    for side, model, runtime in (("original", tagger, "torch-fp32"), ("exported", out, "onnx-int8")):
+        assert kept[side]["interval"] == list(evaluate(model, data, split="devel", runtime=runtime).interval)
     card = (out / "README.md").read_text()
     assert f"{100 * int8.original.score:.2f}" in card and f"{100 * int8.exported.score:.2f}" in card
     assert str(out.parent) not in card and "MB" in card and "tokens/s" in card

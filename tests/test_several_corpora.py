@@ -22,6 +22,7 @@ from compactbio.modeling.tokenizers import load_tokenizer
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner_encoding, units
 from compactbio.tasks.calibration import Findings, calibration_error, together
+from compactbio.tasks.outcome import interval_of
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.settings import settings
 from compactbio.training import corpora
@@ -155,7 +156,8 @@ def test_the_card_says_by_corpus_and_type_what_it_scores(tagger):
     assert [row.split("|")[2].strip() for row in rows] == ["Drug", "Cancer"]
     assert "| data | drugs, labelled for Drug |" in card and "| data | cancers, labelled for Cancer |" in card
     scores = [part["score"] for part in tagger.corpora]
-    assert tagger.devel == pytest.approx(sum(scores) / 2) and tagger.interval is None
+    assert tagger.devel == pytest.approx(sum(scores) / 2)
+    assert tagger.interval[0] <= tagger.devel <= tagger.interval[1]
     assert f"The mean of the devel scores, {100 * tagger.devel:.2f}, chose the epoch." in card
     kept = json.loads((Path(tagger.out) / "calibration.json").read_text())
     ((_, entry),) = kept["runtimes"].items() if "runtimes" in kept else kept.items()
@@ -374,6 +376,8 @@ def test_int8_is_held_to_each_data_set_and_says_what_is_not_compared(tagger, mad
     assert status == 0 and "drugs, cancers, devel" in stdout and "not compared" not in stdout
     record = json.loads((tmp_path / "int8" / "export.json").read_text())["exports"]["model_int8.onnx"]
     assert [data["name"] for data in record["data"]["data"]] == ["drugs", "cancers"]
+    scored = [evaluate(tagger.out, one, split="devel", precision="fp32") for one in both[1::2]]
+    assert record["original"]["interval"] == list(interval_of(*(one.outcome for one in scored)))
     kept = json.loads((tmp_path / "int8" / "calibration.json").read_text())
     assert set(kept["onnx-int8"]["calibration"]["types"]) == {"Drug", "Cancer"}
     assert evaluate(tmp_path / "int8", made / "both", runtime="onnx-int8").outcome.scores["f1"] > 0.9

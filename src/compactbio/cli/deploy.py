@@ -72,7 +72,10 @@ def _text(found: "Exported") -> str:
 
 
 def _figures(one: "Figures", found: "Exported") -> str:
-    score = "" if one.score is None else f"{found.metric} {100 * one.score:.2f}, "
+    score = ""
+    if one.score is not None and one.interval is not None:
+        low, high = one.interval
+        score = f"{found.metric} {100 * one.score:.2f} (95 % interval {100 * low:.2f} to {100 * high:.2f}), "
     return f"{one.runtime:13}{score}{one.bytes / 1e6:.1f} MB, {one.tokens_per_second:,.0f} tokens/s"
 
 

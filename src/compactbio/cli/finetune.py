@@ -164,10 +164,8 @@ def _text(result: "Finetuned", data: list[str]) -> str:
         low, high = result.interval
         lines.append(
             f"devel   {result.metric} {100 * result.devel:.2f} (95 % interval {100 * low:.2f} to {100 * high:.2f}; "
-            f"{result.protocol} protocol)"
+            f"{result.protocol} protocol){', the mean of the data sets' if result.corpora else ''}"
         )
-    elif result.devel is not None:
-        lines.append(f"devel   {result.metric} {100 * result.devel:.2f}, the mean of the data sets")
     for part in result.corpora:
         low, high = part["interval"]
         lines.append(

@@ -32,6 +32,7 @@ from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import CALIBRATED, Calibration, calibrate, findings, together
 from compactbio.tasks.data import Data, Split
+from compactbio.tasks.outcome import Outcome, interval_of
 from compactbio.tasks.registry import TASKS, Logits, score
 from compactbio.training import run_folder
 
@@ -45,10 +46,11 @@ _LONGEST_RANDOM = 512  # tokens of a random row; a ModernBERT of 8,192 would tak
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one runtime: the score on the data, in [0, 1], the bytes of its weights, and tokens per second."""
+    """Of one runtime: score and 95 % bootstrap interval on the data, in [0, 1], bytes of weights, tokens per second."""
 
     runtime: str
     score: float | None
+    interval: tuple[float, float] | None
     bytes: int
     tokens_per_second: float
 
@@ -61,6 +63,8 @@ class Exported:
     file: str  # the ONNX file in it
     task: str  # "ner", "relation" or "qa"
     metric: str  # the main score, of several data sets the mean
+    protocol: str  # how was counted
+    seed: int | None  # of the model's own training run, None where it was not made here
     original: Figures  # of PyTorch in fp32
     exported: Figures
     way: str  # how it was quantised, "" for fp32
@@ -102,13 +106,13 @@ class _Gate:
         """The logits of all rows."""
         return runtime.logits(self.rows)
 
-    def scores(self, logits: Logits) -> list[float]:
-        """The main score on each data set, in [0, 1]."""
+    def outcomes(self, logits: Logits) -> list[Outcome]:
+        """The outcome on each data set."""
         return [
             score(
                 own, self.task, part.documents, part.encoded, part.labels, self.source.config,
                 golden=part.golden, types=part.types,
-            )[1].main
+            )[1]
             for part, own in self._split(logits)
         ]  # fmt: skip
 
@@ -156,10 +160,10 @@ class _Gate:
 
 @dataclass(frozen=True)
 class _Accepted:
-    """An exported model that is good enough; its score on each data set, and an int8 one's logits of the data."""
+    """An exported model that is good enough; its outcome on each data set, and an int8 one's logits of the data."""
 
     runtime: Runtime
-    scores: Sequence[float]
+    outcomes: Sequence[Outcome]
     logits: Logits | None = None
     way: str = ""
     tried: tuple[tuple[str, float], ...] = ()
@@ -209,25 +213,27 @@ def export(
         save_program(program, folder / ONNX_FILES["onnx-fp32"])
         fp32 = OnnxRuntime(folder / ONNX_FILES["onnx-fp32"], task, "onnx-fp32", source.config)
         _check_equal(original, fp32, _rows(source, task, scored), source)
-        before = scored.scores(scored.logits(original)) if scored else []
+        before = scored.outcomes(scored.logits(original)) if scored else []
         if format == "onnx-int8" and scored and before:
             quantiser = Quantiser(program, torch_model, task, folder)
             accepted = _quantised(quantiser, scored, fp32, before, most, listener)
         else:
-            accepted = _Accepted(fp32, scored.scores(scored.logits(fp32)) if scored else ())
+            accepted = _Accepted(fp32, scored.outcomes(scored.logits(fp32)) if scored else ())
         listener.note("Timing ...")
         rows = runtimes.random_rows(source.config, task)
         speeds = runtimes.tokens_per_second({"original": original, name: accepted.runtime}, rows)
         weights = sum(path.stat().st_size for path in source.weights)
-        file, after = ONNX_FILES[name], fmean(accepted.scores) if accepted.scores else None
+        file = ONNX_FILES[name]
         fitted = _calibrated(source, task, scored, accepted, listener)
         result = Exported(
             out=str(out),
             file=file,
             task=task,
             metric=TASKS[task].metric,
-            original=Figures("torch-fp32", fmean(before) if before else None, weights, speeds["original"]),
-            exported=Figures(name, after, (folder / file).stat().st_size, speeds[name]),
+            protocol=TASKS[task].protocol,
+            seed=scoring.run_of(source.folder)[0].get("settings", {}).get("seed"),
+            original=Figures("torch-fp32", *_mean(before), weights, speeds["original"]),
+            exported=Figures(name, *_mean(accepted.outcomes), (folder / file).stat().st_size, speeds[name]),
             way=accepted.way,
             tried=accepted.tried,
             max_loss=most,
@@ -235,12 +241,17 @@ def export(
             machine=f"{processor()}, {torch.get_num_threads()} threads",
             calibration=calibration_file.without_curves(fitted) if fitted else None,
             not_compared=not_compared,
-            scores=tuple(zip(before, accepted.scores, strict=True)),
+            scores=tuple((a.main, b.main) for a, b in zip(before, accepted.outcomes, strict=True)),
         )
         _write(result, source, folder / file, out)
         if fitted:
             calibration_file.keep(runtimes.find(out), name, fitted)
     return result
+
+
+def _mean(outcomes: Sequence[Outcome]) -> tuple[float | None, tuple[float, float] | None]:
+    """The mean of the main scores on all data sets and its interval; None without data."""
+    return (fmean(one.main for one in outcomes), interval_of(*outcomes)) if outcomes else (None, None)
 
 
 def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | Path], split: Split | None) -> _Gate:
@@ -325,25 +336,24 @@ def _check_equal(original: Runtime, exported: Runtime, rows: Sequence[Row], sour
 
 
 def _quantised(
-    quantiser: Quantiser, scored: _Gate, fp32: Runtime, before: list[float], max_loss: float, listener: Listener
+    quantiser: Quantiser, scored: _Gate, fp32: Runtime, before: list[Outcome], max_loss: float, listener: Listener
 ) -> _Accepted:
     """The first way of quantising whose score falls by at most `max_loss` hundredths on each data set."""
     tried: list[tuple[str, float]] = []
     refused: list[tuple[float, str]] = []  # by the most that is lost on a data set
     for way, runtime in _ways(quantiser, fp32, scored, listener):
         logits = scored.logits(runtime)
-        after = scored.scores(logits)
-        shown = ", ".join(f"{100 * a:.2f} of {100 * b:.2f}" for a, b in zip(after, before, strict=True))
-        listener.note(f"int8, {way}: {shown}")
-        losses = [b - a for a, b in zip(after, before, strict=True)]
+        after = scored.outcomes(logits)
+        shown = [f"{100 * a.main:.2f} of {100 * b.main:.2f}" for a, b in zip(after, before, strict=True)]
+        listener.note(f"int8, {way}: {', '.join(shown)}")
+        losses = [b.main - a.main for a, b in zip(after, before, strict=True)]
         lost = max(losses)
         # The small margin keeps 0.3 from being refused for its last binary digit.
         if 100 * lost <= max_loss + 1e-9:
             return _Accepted(runtime, after, logits, way, tuple(tried))
-        tried.append((way, fmean(after)))
+        tried.append((way, fmean(one.main for one in after)))
         worst = losses.index(lost)
-        name = scored.parts[worst].described["name"]
-        refused.append((lost, f"{way}, has {100 * after[worst]:.2f} of {100 * before[worst]:.2f} on {name}"))
+        refused.append((lost, f"{way}, has {shown[worst]} on {scored.parts[worst].described['name']}"))
     raise UserError(
         f"Int8 loses more than {max_loss:g} in every way that was tried: the best, {min(refused)[1]}; export to onnx "
         "(fp32), or allow a larger loss.",
@@ -356,20 +366,10 @@ def _ways(quantiser: Quantiser, fp32: Runtime, scored: _Gate, listener: Listener
     yield "by tensor", quantiser.make(per_channel=False)
     yield "by channel", quantiser.make(per_channel=True)
     listener.note("Looking for the layers that suffer most ...")
-    order = _by_sensitivity(quantiser, fp32, _sample(scored.rows))
+    order = quantiser.by_sensitivity(fp32, _sample(scored.rows))
     for count in range(1, len(order) // 2 + 1):
         left = order[:count]
         yield f"by channel, without {', '.join(left)}", quantiser.make(per_channel=True, without=left)
-
-
-def _by_sensitivity(quantiser: Quantiser, fp32: Runtime, rows: Sequence[Row]) -> list[str]:
-    """The groups by how much quantising each alone changes the logits of some rows, the most first."""
-    wanted = fp32.logits(rows)
-    errors = {}
-    for group in quantiser.groups():
-        found = quantiser.make(per_channel=True, only=group).logits(rows)
-        errors[group] = sum(float(((a - b) ** 2).sum()) for a, b in zip(wanted, found, strict=True))
-    return sorted(errors, key=lambda group: -errors[group])
 
 
 def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> None:

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from compactbio.errors import UserError
 from compactbio.modeling.families import depth, has_segments, layer_path, longest
 from compactbio.modeling.onnx import OnnxRuntime
-from compactbio.modeling.runtimes import ONNX_FILES
+from compactbio.modeling.packing import Row
+from compactbio.modeling.runtimes import ONNX_FILES, Runtime
 
 _EMBEDDINGS = "embeddings"
 
@@ -91,6 +92,15 @@ class Quantiser:
         path = self.folder / ONNX_FILES["onnx-int8"]
         save_program(quantised, path)
         return OnnxRuntime(path, self.task, "onnx-int8", self.model.config)
+
+    def by_sensitivity(self, fp32: Runtime, rows: Sequence[Row]) -> list[str]:
+        """The groups by how much quantising each alone changes the logits of some rows, the most first."""
+        wanted = fp32.logits(rows)
+        errors = {}
+        for group in self.groups():
+            found = self.make(per_channel=True, only=group).logits(rows)
+            errors[group] = sum(float(((a - b) ** 2).sum()) for a, b in zip(wanted, found, strict=True))
+        return sorted(errors, key=lambda group: -errors[group])
 
     def _nodes(self) -> dict[str, str]:
         """The group of every node that can be quantised, by the path of its module."""

@@ -115,7 +115,7 @@ def evaluate(
         runtime = "auto"
     source = runtimes.find(model, runtime) if runtime else loading.find(model)
     found = datasets.find(data, task, name, gold, format=format)
-    kind, (run, _) = TASKS[found.task], _run_of(source.folder)
+    kind, (run, _) = TASKS[found.task], run_of(source.folder)
     seen, in_part = trained_on(source.folder, found)
     if split is None:
         split = "devel" if calibrate and (in_part or not found.single) else "test"
@@ -180,7 +180,7 @@ def trained_on(model: Path, found: Data) -> tuple[Set[Split], bool]:
 
     None where the model was not made here.
     """
-    run = _run_of(model)[0]
+    run = run_of(model)[0]
     trained, parts = run.get("data", {}), (run.get("train_on") or "train").split("+")
     corpora = trained.get("corpora", [trained])
     if found.single and any(one.get("single") and one.get("train") == found.digests["train"] for one in corpora):
@@ -295,14 +295,14 @@ def settings_of(source: Source, task: str, given: Mapping[str, Any] | None = Non
     Those `given` come first, then what its configuration says, then the lengths of its training run, or of its
     positions where it was trained elsewhere.
     """
-    trained = _run_of(source.folder)[0].get("settings", {})
+    trained = run_of(source.folder)[0].get("settings", {})
     lengths = {key: trained[key] for key in ("max_length", "stride") if key in trained}
     stored = stored_settings(source.config, task)
     chosen = settings(task, int(source.config.hidden_size), {**lengths, **stored, **(given or {})})
     return chosen.within(longest(source.config))
 
 
-def _run_of(folder: Path) -> tuple[dict[str, Any], Any]:
+def run_of(folder: Path) -> tuple[dict[str, Any], Any]:
     """Identity and result of the fine-tuning run that made a model, ({}, None) where it was made elsewhere."""
     with suppress(UserError):
         record = run_folder.record(folder)
@@ -363,7 +363,7 @@ def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
     Without a score the card is written again, after its calibration has changed.
     """
     model = Path(model)
-    identity, result = _run_of(model)
+    identity, result = run_of(model)
     if result is None:
         return
     # Of two evaluations that end together the second adds to what the first has written.

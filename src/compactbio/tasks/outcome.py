@@ -225,6 +225,6 @@ def _bounds(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def interval_of(outcome: Outcome) -> tuple[float, float]:
-    """The 95 % bootstrap interval of an outcome's main score, over its units."""
-    return interval(outcome.units[None], STATISTICS[outcome.metric])
+def interval_of(*outcomes: Outcome) -> tuple[float, float]:
+    """The 95 % bootstrap interval of an outcome's main score, over its units; of several outcomes that of the mean."""
+    return interval([outcome.units[None] for outcome in outcomes], STATISTICS[outcomes[0].metric])

@@ -57,7 +57,7 @@ class Finetuned:
         protocol: how it is counted.
         devel: the main score on devel in [0, 1]; of several data sets the mean; None without a devel split, or where
             it was trained on.
-        interval: its 95 % interval, None for several data sets.
+        interval: its 95 % interval; of several data sets that of the mean score.
         corpora: of several data sets the name, types and score on devel of each, with those by type.
         notes: sentences on what could not be taken as it is: training data, a head, a checkpoint.
         trials: the points of a search, each with its devel score, of which this run is the best.
@@ -347,7 +347,7 @@ def _finish(
                 result,
                 epoch=epoch,
                 devel=fmean([outcome.main for outcome in outcomes]),
-                interval=interval_of(outcomes[0]) if len(outcomes) == 1 else None,
+                interval=interval_of(*outcomes),
                 notes=(*result.notes, *(note for note in devel.notes(outcomes) if note not in result.notes)),
                 corpora=devel.records(outcomes) if len(inputs.corpora.parts) > 1 else (),
             )
