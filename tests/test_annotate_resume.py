@@ -96,6 +96,35 @@ def test_a_record_that_is_not_ours_is_no_result_of_this_run(tagger, tmp_path, re
     assert isinstance(again, AnnotatedFile) and (again.state, again.out) == ("already finished", str(out))
 
 
+@pytest.mark.parametrize("format", ["jsonl", "brat"])
+def test_an_output_that_was_cut_since_is_not_taken_for_finished(tagger, tmp_path, format):
+    source, out = lines(tmp_path / "in.jsonl", 2), tmp_path / "out"
+
+    def annotated():
+        return annotate_files(source, out, models=tagger, format=format, **QUICK).state
+
+    assert [annotated(), annotated()] == ["finished", "already finished"]
+    cut = out if format == "jsonl" else sorted(out.glob("*.ann"))[0]
+    content = cut.read_bytes()
+    cut.write_bytes(content[:-1])
+    with pytest.raises(UserError, match="is not the output of this run, or was changed since; remove it"):
+        annotated()
+    cut.write_bytes(content)
+    record = tmp_path / "out.run.json"
+    record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "bytes"}))
+    assert annotated() == "already finished"  # as older versions recorded it
+
+
+@pytest.mark.parametrize(("moved", "damaged"), [("000000-000001.jsonl", 1), ("000004-000000.jsonl", 1)])
+def test_a_shard_under_another_name_is_made_again(tagger, tmp_path, stopped, moved, damaged):
+    source, straight, folder = stopped
+    (folder / moved).write_bytes((folder / "000000-000000.jsonl").read_bytes())
+    listener = Notes()
+    result = annotate_files(source, tmp_path / "out.jsonl", models=tagger, listener=listener, **QUICK)
+    assert result.documents == 60 and (tmp_path / "out.jsonl").read_bytes() == straight
+    assert f"damaged files of finished work, which are made again: {damaged}" in listener.notes
+
+
 def test_failures_of_an_earlier_output_do_not_stay_beside_a_new_one(tagger, tmp_path):
     source, out = lines(tmp_path / "in.jsonl", 2), tmp_path / "out.jsonl"
     with source.open("a") as file:

@@ -236,8 +236,9 @@ def test_one_path_counts_as_one_and_any_iterable_as_several(workspace, tmp_path)
         given = {"teachers": kind(tagger), "unlabelled": kind(notes), **once}
         result = compactbio.finetune(kind(data), start, tmp_path / name, **given).result
         assert (result.devel, result.unlabelled) == (wanted.result.devel, wanted.result.unlabelled)
-    with pytest.raises(compactbio.UserError, match="neither a name or path nor a list"):
-        compactbio.finetune(data, start, tmp_path / "mapped", teachers={"Drug": tagger}, **once)
+    for wrong in ({"Drug": tagger}, b"tagger"):
+        with pytest.raises(compactbio.UserError, match="neither a name or path nor a list"):
+            compactbio.finetune(data, start, tmp_path / "mapped", teachers=wrong, **once)
 
 
 def test_texts_stream_through_an_annotator_a_batch_at_a_time(workspace):

@@ -291,7 +291,7 @@ def test_a_precision_needs_a_calibration_of_these_weights_and_this_runtime(copy,
     (model / "kept.json").rename(model / calibration_file.NAME)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "id2label": {**config["id2label"], "0": "B-Other"}}))
-    one_sentence(cli(*given), "is of other weights than torch-fp32 reads", "--calibrate")
+    one_sentence(cli(*given), "is of other weights, or of another config.json, than torch-fp32 reads", "--calibrate")
 
 
 def test_a_calibration_of_another_tokenizer_is_not_used(copy, cli, tmp_path):

@@ -400,7 +400,7 @@ data:
   loose: {train: a.tsv, test: b.tsv}
 seeds: [0, 1]
 teacher: theirs
-settings: {epochs: 9, batch_size: 8}
+settings: {epochs: 9, batch_size: 8, learning_rate: 5e-5}
 """,
     )
     read = suite.load(path)
@@ -410,8 +410,8 @@ settings: {epochs: 9, batch_size: 8}
     assert read.data["GAD"].folds == ("1", "2", "10")
     assert read.data["loose"].train == tmp_path / "a.tsv" and read.data["loose"].folds == ()
     assert (read.seeds_for("NCBI"), read.seeds_for("GAD")) == ((0, 1), (5,))
-    assert read.settings_for("GAD") == {"epochs": 3, "batch_size": 8}
-    assert read.settings_for("NCBI") == {"epochs": 9, "batch_size": 8}
+    assert read.settings_for("GAD") == {"epochs": 3, "batch_size": 8, "learning_rate": 5e-5}
+    assert read.settings_for("NCBI") == {"epochs": 9, "batch_size": 8, "learning_rate": 5e-5}
     with pytest.raises(ValueError, match="frozen"):
         read.seeds = (3,)
 

@@ -252,6 +252,17 @@ def test_a_shard_that_is_not_as_it_was_written_is_refused(tmp_path, good, tokeni
         corpus.build([good], tokenizer_folder, tmp_path / "out")
 
 
+def test_a_tokenizer_that_did_not_make_the_rows_is_refused(tmp_path, good, tokenizer_folder):
+    corpus.build([good], tokenizer_folder, tmp_path / "out")
+    file = tmp_path / "out" / "tokenizer" / "tokenizer.json"
+    changed = json.loads(file.read_text())
+    vocabulary = changed["model"]["vocab"]
+    vocabulary["aspirin"], vocabulary["the"] = vocabulary["the"], vocabulary["aspirin"]
+    file.write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=r"tokenizer/tokenizer\.json is not what made its rows; delete the folder"):
+        corpus.open(tmp_path / "out")
+
+
 def test_shards_that_were_found_whole_are_read_again_only_where_they_changed(
     tmp_path, good, tokenizer_folder, monkeypatch
 ):
@@ -260,10 +271,10 @@ def test_shards_that_were_found_whole_are_read_again_only_where_they_changed(
     monkeypatch.setattr(reading, "file_digest", lambda path: read.append(path.name) or file_digest(path))
     for _ in range(2):
         corpus.open(tmp_path / "out")
-    assert read == ["train-00000.arrow", "holdout-00000.arrow"]
+    assert read == ["train-00000.arrow", "holdout-00000.arrow", "tokenizer.json"]
     os.utime(tmp_path / "out" / "train-00000.arrow", ns=(1, 1))
     corpus.open(tmp_path / "out")
-    assert len(read) == 4
+    assert len(read) == 6
 
 
 @pytest.mark.parametrize(

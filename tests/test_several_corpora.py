@@ -378,6 +378,8 @@ def test_int8_is_held_to_each_data_set_and_says_what_is_not_compared(tagger, mad
     assert [data["name"] for data in record["data"]["data"]] == ["drugs", "cancers"]
     scored = [evaluate(tagger.out, one, split="devel", precision="fp32") for one in both[1::2]]
     assert record["original"]["interval"] == list(interval_of(*(one.outcome for one in scored)))
+    int8 = [evaluate(tmp_path / "int8", one, split="devel", runtime="onnx-int8").outcome.main for one in both[1::2]]
+    assert [after for _, after in record["scores"]] == int8
     kept = json.loads((tmp_path / "int8" / "calibration.json").read_text())
     assert set(kept["onnx-int8"]["calibration"]["types"]) == {"Drug", "Cancer"}
     assert evaluate(tmp_path / "int8", made / "both", runtime="onnx-int8").outcome.scores["f1"] > 0.9

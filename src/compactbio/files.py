@@ -28,7 +28,7 @@ def several(names: str | Path | Iterable[str | Path]) -> list[str | Path]:
     """One name or path, or several of any iterable, as a list. Raises UserError for anything else."""
     if isinstance(names, str | Path):
         return [names]
-    if isinstance(names, Mapping) or not isinstance(names, Iterable):
+    if isinstance(names, Mapping | bytes) or not isinstance(names, Iterable):
         raise UserError(f"{names!r} is neither a name or path nor a list of them.")
     return list(names)
 
@@ -165,8 +165,9 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """Refuses a key that a mapping names twice, of which YAML would silently keep the last."""
+class _Loader(yaml.SafeLoader):
+    """Reads 5e-4 as the number that it is in YAML 1.2 (1.1 needs 5.0e-4), and refuses a key that a mapping names twice,
+    of which YAML would silently keep the last."""
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -180,10 +181,16 @@ class _OnceLoader(yaml.SafeLoader):
         return node
 
 
+# YAML 1.1's own pattern asks for a point, and for a sign of the exponent.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text. Raises yaml.YAMLError, and UserError (a phrase) for a key that is there twice."""
     try:
-        return yaml.load(text, _OnceLoader)
+        return yaml.load(text, _Loader)
     except UserError:
         raise
     except (ValueError, RecursionError) as error:  # of a date that no calendar has, and of a thousand brackets

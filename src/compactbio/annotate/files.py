@@ -295,15 +295,18 @@ class _Run:
             # With its shards still there, a run died after it wrote the output and before it wrote its record.
             return None
         record = self.output.recorded()
-        # Older versions recorded no tokenizers.
+        # Older versions recorded no tokenizers, and no size.
         older = {key: value for key, value in identity.items() if key != "tokenizers"}
+        whole = record.get("bytes") in (None, self.output.bytes())
         try:
-            if record.get("identity") in (identity, older):
+            if record.get("identity") in (identity, older) and whole:
                 return replace(_RESULT.validate_python(record.get("result")), state="already finished", out=str(out))
         except ValidationError:
             pass
         raise UserError(
-            f"{out} exists and is not the output of this run; remove it, or choose another output.", setting="out"
+            f"{out} exists and is not the output of this run, or was changed since; remove it, or choose another "
+            "output.",
+            setting="out",
         )
 
     def make(self, identity: dict[str, Any]) -> AnnotatedFile:
@@ -332,7 +335,7 @@ class _Run:
         result = AnnotatedFile(
             "finished", name, output.format, documents, entities, failed, used, versions.updated, versions.deleted
         )
-        write_json(output.record, {"identity": identity, "result": asdict(result)})
+        write_json(output.record, {"identity": identity, "bytes": output.bytes(), "result": asdict(result)})
         shutil.rmtree(output.shards)
         return replace(result, out=str(output.out))
 

@@ -51,6 +51,11 @@ class OutputFiles:
         """The identity of an unfinished run, {} where there is none or it is damaged."""
         return _object(self.identity)
 
+    def bytes(self) -> int:
+        """The size of the output, of a folder that of all its files."""
+        files = self.out.rglob("*") if self.out.is_dir() else [self.out]
+        return sum(path.stat().st_size for path in files if path.is_file())
+
     def write(self) -> tuple[int, int, Counter[str]]:
         """Write the output and the failures from the finished shards; nothing, and UserError, where none was annotated.
 

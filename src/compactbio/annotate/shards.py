@@ -26,7 +26,7 @@ from compactbio.formats.streams import Rejected, rejected
 from compactbio.modeling import hardware
 
 # Raise it when the cut or the form of a shard's file changes: shards of another must not be resumed from.
-CUT_VERSION = 3
+CUT_VERSION = 4
 SHARD_DOCUMENTS = 2048
 _SHARD_CHARACTERS = 16_000_000
 _GROUP_BYTES = 8 << 20  # smaller files are read together
@@ -242,7 +242,7 @@ def checked(result: Document | Failure, format: str) -> Document | Failure:
 def write_shard(path: Path, lines: Sequence[str]) -> None:
     """Write the file of a shard: a line of `to_line` for each document, and one that tells whether these are whole."""
     text = "".join(lines)
-    write_text(path, text + _end(text.encode()))
+    write_text(path, text + _end(path.name, text.encode()))
 
 
 def read_shard(path: Path) -> Iterator[Document | Failure]:
@@ -257,12 +257,12 @@ def _count(path: Path) -> int | None:
     content = path.read_bytes()
     end = content.rfind(b"\n", 0, -1) + 1
     lines = content[:end]
-    return lines.count(b"\n") if content[end:] == _end(lines).encode() else None
+    return lines.count(b"\n") if content[end:] == _end(path.name, lines).encode() else None
 
 
-def _end(lines: bytes) -> str:
-    """The last line of a shard's file."""
-    return json.dumps({"sha256": hashlib.sha256(lines).hexdigest()}) + "\n"
+def _end(name: str, lines: bytes) -> str:
+    """The last line of a shard's file, which is damaged under another name too."""
+    return json.dumps({"sha256": hashlib.sha256(name.encode() + lines).hexdigest()}) + "\n"
 
 
 def to_line(result: Document | Failure, format: str) -> str:

@@ -12,7 +12,7 @@ from compactbio.corpus.deduplication import Selection
 from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, check_shards, manifest
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError, check_count
-from compactbio.files import locked, read_json, refuse_foreign, value_digest, write_json
+from compactbio.files import file_digest, locked, read_json, refuse_foreign, value_digest, write_json
 from compactbio.formats import find_citations
 from compactbio.processes import unordered_results
 from compactbio.progress import Listener, Silent
@@ -97,9 +97,9 @@ def build(
     Returns:
         The manifest: `sources`, `failed_sources`, `tokenizer`, `settings`, `unknown_share` (of the tokens read, those
         that replace what the vocabulary lacks), `rows`, `tokens`, `length_histogram` (rows by length, in steps of 16
-        tokens), `sha256` of each shard, `fingerprint`, and `counts` of records: read = kept + updated + deleted + empty
-        + duplicate + excluded + failed. `without_abstract` counts the kept ones that are a title only; with
-        `require_abstract` it counts the dropped ones, and belongs to the sum.
+        tokens), `sha256` of each shard and of the tokenizer, `fingerprint`, and `counts` of records: read = kept +
+        updated + deleted + empty + duplicate + excluded + failed. `without_abstract` counts the kept ones that are a
+        title only; with `require_abstract` it counts the dropped ones, and belongs to the sum.
 
     Raises:
         UserError: a mistake in the arguments, an `out` that holds something else, texts of which the vocabulary lacks
@@ -136,6 +136,7 @@ def build(
         tokenizers.save_tokenizer(loaded, out / TOKENIZER)
         try:
             record = {"format_version": FORMAT_VERSION, "fingerprint": made_of, **_contents(sources, job)}
+            record["sha256"][f"{TOKENIZER}/tokenizer.json"] = file_digest(out / TOKENIZER / "tokenizer.json")
         except UserError:
             # One that was refused may be built with other settings; what is tokenised is kept under its own.
             (job.folder / _STARTED).unlink(missing_ok=True)

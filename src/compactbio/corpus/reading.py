@@ -105,11 +105,10 @@ def manifest(folder: str | Path) -> dict[str, Any]:
     return record
 
 
-def _damaged(folder: Path, shard: str) -> UserError:
-    split = shard.rpartition("-")[0]
-    return UserError(
-        f"{folder}: a shard of {split} is missing or damaged ({shard}); delete the folder, and build the corpus again."
-    )
+def _damaged(folder: Path, name: str) -> UserError:
+    split, is_shard, _ = name.rpartition("-")
+    lost = f"a shard of {split} is missing or damaged ({name})" if is_shard else f"{name} is not what made its rows"
+    return UserError(f"{folder}: {lost}; delete the folder, and build the corpus again.")
 
 
 def check_shards(folder: Path, record: dict[str, Any], listener: Listener) -> None:

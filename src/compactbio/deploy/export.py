@@ -4,7 +4,6 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate, pairwise
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -102,21 +101,21 @@ class _Gate:
         """The rows of all data sets."""
         return [row for part in self.parts for row in part.encoded.rows]
 
-    def logits(self, runtime: Runtime) -> Logits:
-        """The logits of all rows."""
-        return runtime.logits(self.rows)
+    def logits(self, runtime: Runtime) -> list[Logits]:
+        """The logits of each data set by itself: of int8 they depend on what else is in the batch."""
+        return [runtime.logits(part.encoded.rows) for part in self.parts]
 
-    def outcomes(self, logits: Logits) -> list[Outcome]:
+    def outcomes(self, logits: Sequence[Logits]) -> list[Outcome]:
         """The outcome on each data set."""
         return [
             score(
                 own, self.task, part.documents, part.encoded, part.labels, self.source.config,
                 golden=part.golden, types=part.types,
             )[1]
-            for part, own in self._split(logits)
+            for part, own in zip(self.parts, logits, strict=True)
         ]  # fmt: skip
 
-    def calibration(self, logits: Logits) -> Calibration | None:
+    def calibration(self, logits: Sequence[Logits]) -> Calibration | None:
         """The calibration of what a model finds in the data; None where it finds nothing.
 
         Raises UserError as `calibration.findings` does.
@@ -124,7 +123,7 @@ class _Gate:
         name, config = self.source.name, self.source.config
         found = [
             findings(self.task, part.documents, part.encoded, own, part.labels, config, name, part.types)
-            for part, own in self._split(logits)
+            for part, own in zip(self.parts, logits, strict=True)
         ]
         return calibrate(together(found), self.described())
 
@@ -153,10 +152,6 @@ class _Gate:
         }
         return tuple(sorted({kind for prefix, kind in own if prefix != "O"} - compared))
 
-    def _split(self, logits: Logits) -> list[tuple[_Part, Logits]]:
-        ends = [0, *accumulate(len(part.encoded.rows) for part in self.parts)]
-        return [(part, logits[a:b]) for part, (a, b) in zip(self.parts, pairwise(ends), strict=True)]
-
 
 @dataclass(frozen=True)
 class _Accepted:
@@ -164,7 +159,7 @@ class _Accepted:
 
     runtime: Runtime
     outcomes: Sequence[Outcome]
-    logits: Logits | None = None
+    logits: Sequence[Logits] | None = None
     way: str = ""
     tried: tuple[tuple[str, float], ...] = ()
 

@@ -208,7 +208,7 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     path = _PACKAGED.get(name, Path(name))
     if not path.is_file():
         raise UserError(_unknown_recipe(name))
-    values = {"name": path.stem} | {key: _number(key, value) for key, value in read_yaml(path, "Recipe").items()}
+    values = {"name": path.stem} | read_yaml(path, "Recipe")
     overrides = plain(overrides)
     if "steps" in overrides and "warmup_steps" not in overrides:
         overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
@@ -233,7 +233,7 @@ def parse_setting(setting: str) -> dict[str, Any]:
     if not separator or not key:
         raise UserError(f"A setting is key=value, not {setting!r}; for example learning_rate=3e-4.", setting="set")
     try:
-        parsed = _number(key, parse_yaml(value))
+        parsed = parse_yaml(value)
     except UserError as error:
         raise UserError(f"Setting {key}: {error}.", setting="set") from None
     except yaml.YAMLError:
@@ -254,15 +254,6 @@ def deviations(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
         return {}
     packaged = load(recipe.name).model_dump()
     return {key: (packaged[key], value) for key, value in recipe.model_dump().items() if packaged[key] != value}
-
-
-def _number(key: str, value: Any) -> Any:
-    """A number that YAML 1.1 reads as text, such as 5e-4 (YAML needs 5.0e-4); any other value, and text, as it is."""
-    field = Recipe.model_fields.get(key)
-    try:
-        return value if not isinstance(value, str) or (field and str in _kinds(field.annotation)) else float(value)
-    except ValueError:
-        return value
 
 
 def _scaled_warmup(values: dict[str, Any], steps: Any) -> Any:

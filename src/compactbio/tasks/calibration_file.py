@@ -95,7 +95,10 @@ def find(source: Source, runtime: str) -> tuple[Calibration | None, str | None]:
     if runtime not in known:
         return None, f"{name}: its {NAME} is of {', '.join(known)}, so its scores on {runtime} are not calibrated."
     if known[runtime].digest != runtimes.digest(source, runtime):
-        return None, f"{name}: its {NAME} is of other weights than {runtime} reads, so its scores are not calibrated."
+        return None, (
+            f"{name}: its {NAME} is of other weights, or of another config.json, than {runtime} reads, so its scores "
+            "are not calibrated."
+        )
     if known[runtime].reading not in (None, source.reading):
         return None, f"{name}: its {NAME} is of another tokenizer than its own, so its scores are not calibrated."
     return known[runtime].calibration, None
