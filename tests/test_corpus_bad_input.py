@@ -231,7 +231,7 @@ def test_a_folder_that_is_not_a_corpus_cannot_be_opened(tmp_path, good, tokenize
     for reads in (corpus.open, corpus.manifest):
         with pytest.raises(UserError, match="a shard of holdout is missing or damaged"):
             reads(tmp_path / "out")
-    for text in ("{", "[]", '{"format_version": 99}'):
+    for text in ("{", "[]", '{"format_version": 99}', "[" * 9999):
         write(tmp_path / "out" / "manifest.json", text)
         with pytest.raises(UserError, match=r"not a .*manifest"):
             corpus.tokenizer(tmp_path / "out")

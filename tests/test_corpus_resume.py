@@ -51,3 +51,18 @@ def test_a_killed_run_resumes_and_gives_the_same_bytes(tmp_path, tokenizer_folde
     corpus.build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=listener)
     assert any(note.startswith(f"resuming: {finished + 1} of 8") for note in listener.notes)
     assert digests(out) == digests(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("damaged", ["{", "[" * 9999])
+def test_records_of_an_unfinished_build_that_are_damaged_are_made_again(damaged, tmp_path, tokenizer_folder):
+    for at in range(2):
+        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(20, 20 * at)))
+    corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "out", listener=Interrupt(after=1))
+    records = list((tmp_path / "out" / ".parts").glob("*.json"))
+    assert len(records) == 2
+    for record in records:
+        record.write_text(damaged)
+    corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")

@@ -469,7 +469,7 @@ def test_auto_is_what_the_folder_was_exported_for(own_export, tmp_path, monkeypa
     record["exports"]["model_int8.onnx"] = record["exports"]["model.onnx"]
     (place / "export.json").write_text(json.dumps(record))
     assert runtimes.chosen(source, "auto") == "onnx-int8"
-    for damaged in ("{", "[]", '{"exports": 3}', '{"exports": {"model.onnx": []}}', '"x"', ""):
+    for damaged in ("{", "[]", '{"exports": 3}', '{"exports": {"model.onnx": []}}', '"x"', "", "[" * 9999):
         (place / "export.json").write_text(damaged)
         assert runtimes.chosen(source, "auto") == "torch-fp32"
         with pytest.raises(UserError, match=r"export\.json"):

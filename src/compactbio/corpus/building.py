@@ -12,7 +12,7 @@ from compactbio.corpus.deduplication import Selection
 from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, check_shards, manifest
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError, check_count
-from compactbio.files import locked, read_json, refuse_foreign, value_digest, write_json
+from compactbio.files import locked, read_json_or_none, refuse_foreign, value_digest, write_json
 from compactbio.formats import find_citations
 from compactbio.processes import unordered_results
 from compactbio.progress import Listener, Silent
@@ -223,10 +223,10 @@ def _start(job: _Job) -> None:
     """Mark the folder as a build of these row settings, or resume one."""
     job.folder.mkdir(parents=True, exist_ok=True)
     mark, ours = job.folder / _STARTED, asdict(job.rows)
-    if not mark.exists():
-        write_json(mark, ours)
-    theirs = read_json(mark)
-    if theirs != ours:
+    theirs = read_json_or_none(mark)
+    if not isinstance(theirs, dict):
+        write_json(mark, ours)  # where it was damaged too: what is tokenised is kept under its own settings
+    elif theirs != ours:
         keys = ", ".join(sorted(key for key in ours if theirs.get(key) != ours[key]))
         raise UserError(
             f"{job.out}: holds an unfinished corpus of other settings ({keys}); resume it with those, name another "

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 from compactbio.documents import Document, Question, names
 from compactbio.documents.tags import parse
 from compactbio.errors import UserError
-from compactbio.files import locked, read_json, write_json, write_text
+from compactbio.files import locked, read_json_or_none, write_json, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters, longest
@@ -385,10 +385,7 @@ def _parameters(model: Path, task: str) -> int:
 
 def _earlier(path: Path) -> list[dict[str, Any]]:
     """The earlier evaluations; none in a file that is damaged."""
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return []
+    found = read_json_or_none(path)
     entries = found if isinstance(found, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and all(key in entry for key in _CARD_KEYS)]
 

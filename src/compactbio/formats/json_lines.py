@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from compactbio.documents import Document, Passage, Question, Relation, Span
 from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError, validation_problem
+from compactbio.files import read_json_or_none
 from compactbio.formats import parquet
 from compactbio.formats.checks import BrokenFieldError, Found, identifier, inconsistency, validated
 from compactbio.formats.conll import tagged, unknown_tag
@@ -219,11 +220,7 @@ def feature_names(path: Path, key: str) -> Sequence[str] | None:
     if names := next(_names_below(table, key), None):
         return names
     for name in _FEATURES:
-        try:
-            value = json.loads((path.parent / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        found = list(_names_below(value, key))
+        found = list(_names_below(read_json_or_none(path.parent / name), key))
         if any(names != found[0] for names in found):
             where = f"{path.parent / name}: its configurations name {key} differently"
             raise UserError(f"{where}; keep that of {path.name} alone in it.")

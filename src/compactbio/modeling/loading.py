@@ -1,7 +1,6 @@
 """From names to models: configuration, weights, head and tokenizer are checked before anything is computed."""
 
 import copy
-import json
 import logging
 import math
 import pickle
@@ -20,7 +19,7 @@ from transformers.activations import ACT2FN
 
 from compactbio import hub
 from compactbio.errors import UserError
-from compactbio.files import file_digest, value_digest
+from compactbio.files import file_digest, read_json, value_digest
 from compactbio.modeling import families
 from compactbio.modeling.packing import AUTO, check_runs
 from compactbio.modeling.sharing import building, held
@@ -114,7 +113,7 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     except Exception as error:  # of many kinds, all about the file
         own_code = False
         with suppress(ValueError, TypeError):
-            own_code = "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            own_code = "auto_map" in read_json(folder / "config.json")
         if own_code:
             raise UserError(
                 f"{name}: it needs code from its own repository (trust_remote_code), which is never run; take a model "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compactbio import hub
 from compactbio.errors import UserError
-from compactbio.files import atomic_folder, value_digest
+from compactbio.files import atomic_folder, read_json, value_digest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -118,7 +118,7 @@ def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except ValueError as error:
         raise UserError(f"{path}: it cannot be read as JSON ({error}).") from None
     if not isinstance(found, dict):
