@@ -209,12 +209,14 @@ def _compute(teaching: Teaching, ensemble: Ensemble, train: Sequence[Document], 
 
 @dataclass(frozen=True)
 class Work:
-    """What each worker needs: the teachers, the folder of the cache, the device, and its number of threads."""
+    """What each worker needs: the teachers, the folder of the cache, the device, its number of threads, and the GPUs
+    that workers of this machine share in turn."""
 
     teachers: tuple[Teacher, ...]
     cache: Path
     device: str
     threads: int
+    gpus: tuple[str, ...]
 
 
 def _ahead(teaching: Teaching, train: Sequence[Document]) -> Iterator[int]:
@@ -223,7 +225,8 @@ def _ahead(teaching: Teaching, train: Sequence[Document]) -> Iterator[int]:
         return
     workers = teaching.workers or cores()
     device = "auto" if hardware.uses_gpu() else "cpu"
-    work = Work(teaching.teachers, runtimes.cache().absolute(), device, max(1, cores() // workers))
+    threads, cache = max(1, cores() // workers), runtimes.cache().absolute()
+    work = Work(teaching.teachers, cache, device, threads, hardware.gpus())
     if teaching.on_cluster and teaching.texts is not None:
         yield from _on_cluster(work, teaching.texts, workers)
         return
@@ -231,7 +234,9 @@ def _ahead(teaching: Teaching, train: Sequence[Document]) -> Iterator[int]:
     yield from ordered_results(_start, (work,), chain(soft_labels.chunks(train), texts), workers)
 
 
-def _start(_: int | None, work: Work) -> Callable[[Sequence[Document]], int]:
+def _start(number: int | None, work: Work) -> Callable[[Sequence[Document]], int]:
+    if number is not None:
+        hardware.take_gpu(number, work.gpus)
     torch.set_num_threads(work.threads)
     ensemble = Ensemble(work.teachers, work.cache)
 
