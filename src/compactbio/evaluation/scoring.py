@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from compactbio.documents import Document, Question, names
-from compactbio.documents.tags import parse
+from compactbio.documents.tags import tagged_types
 from compactbio.errors import UserError
 from compactbio.files import locked, read_json_or_none, write_json, write_text
 from compactbio.formats.checks import counting_left_out
@@ -328,8 +328,8 @@ def counted_types(found: Data, documents: Sequence[Document], labels: Sequence[s
     """
     if found.task != "ner":
         return None
-    kinds = _kinds(labels)
-    labelled = {span.type for document in documents for span in document.spans}
+    kinds = tagged_types(labels)
+    labelled = names.mention_types(documents)
     if kinds <= labelled:
         return None
     # A split may lack a type by chance that the data set is labelled for.
@@ -341,20 +341,16 @@ def _notes_on_types(
     config: PretrainedConfig, encoded: Any, logits: Logits, labels: Sequence[str], types: Set[str] | None
 ) -> Iterator[str]:
     """Sentences on types of a model that the data are not labelled for, or do not tell apart."""
-    if types is not None and (foreign := _kinds(labels) - types):
+    if types is not None and (foreign := tagged_types(labels) - types):
         mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(config))
         if number := sum(span.type in foreign for _, span in mentions.places):
             yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
-    own = _kinds(ner_encoding.model_labels(config, ""))
-    if len(own) > 1 and _kinds(labels) == {""}:
+    own = tagged_types(ner_encoding.model_labels(config, ""))
+    if len(own) > 1 and tagged_types(labels) == {""}:
         yield (
             f"All types of the model count as one ({listed(own)}); to count one alone, name the data's type, as in "
             "TYPE=DATA."
         )
-
-
-def _kinds(labels: Sequence[str]) -> set[str]:
-    return {parse(label)[1] for label in labels if label != "O"}
 
 
 def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:

@@ -93,12 +93,10 @@ class Data:
     def types(self) -> frozenset[str]:
         """The types of mentions that the data set is labelled for: those that occur in any of its splits."""
         splits: tuple[Split, ...] = ("train",) if self.single else tuple(self.files)
-        return frozenset(
-            span.type for split in splits for document in self.read(split, whole=True) for span in document.spans
-        )
+        return names.mention_types(document for split in splits for document in self.read(split, whole=True))
 
     def _named(self, documents: list[Document], kind: str) -> list[Document]:
-        own = {span.type for document in documents for span in document.spans} - {""}
+        own = names.mention_types(documents) - {""}
         if {names.key(other) for other in own} - {names.key(kind)}:
             raise UserError(
                 f"{self.name}: its mentions have types already ({', '.join(sorted(own))}), so {kind!r} cannot be their "
