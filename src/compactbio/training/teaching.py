@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from torch.utils.data import ConcatDataset, Subset
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
@@ -32,7 +33,7 @@ from compactbio.training import run_folder, soft_labels, unlabelled
 from compactbio.training.batches import Rows
 from compactbio.training.corpora import Corpora
 from compactbio.training.soft_labels import Ensemble, Teacher
-from compactbio.training.unlabelled import ChosenRows, RowWriter, StoredRows, Texts
+from compactbio.training.unlabelled import RowWriter, StoredRows, Texts
 
 # The folder in a run's where unlabelled rows are kept until it is finished.
 ROWS = "rows"
@@ -163,7 +164,9 @@ def taught_rows(
     chosen = unlabelled.choose(facts, settings)
     finding = int(np.count_nonzero(facts[chosen, 1]))
     numbers = {**counts, "rows": len(stored), "rows trained on": len(chosen), "rows with something found": finding}
-    return Taught(ChosenRows(labelled, stored, chosen), numbers, (*notes, _sentence(counts)))
+    # In memory, and on disk.
+    rows: Any = ConcatDataset([labelled, Subset(stored, chosen)])  # type: ignore[list-item, arg-type]
+    return Taught(rows, numbers, (*notes, _sentence(counts)))
 
 
 def _sentence(counts: Counter[str]) -> str:
