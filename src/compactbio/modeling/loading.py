@@ -18,12 +18,12 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from transformers.activations import ACT2FN
 
 from compactbio import hub
-from compactbio.errors import UserError
+from compactbio.errors import UserError, reason
 from compactbio.files import file_digest, read_json, value_digest
 from compactbio.modeling import families
 from compactbio.modeling.packing import AUTO, check_runs
 from compactbio.modeling.sharing import building, held
-from compactbio.modeling.tokenizers import load_tokenizer, reading_digest, reason, template, tokenizer_rules
+from compactbio.modeling.tokenizers import load_tokenizer, reading_digest, template, tokenizer_rules
 
 _LFS = b"version https://git-lfs"
 # Weights beside encoder and head that no output depends on: poolers, the heads of pre-training and of other tasks, the

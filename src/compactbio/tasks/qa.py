@@ -230,7 +230,8 @@ def encode(
     windows: list[Window] = []
     for (index, question), words in zip(pairs, asked, strict=True):
         context = contexts[index]
-        answer = _in_pieces(_answer(documents[index].text, question), context)
+        place = _answer(documents[index].text, question)
+        answer = context.touching(*place) if place else None
         for part in _snippet_parts(len(context.ids), room - min(len(words.ids), half), stride):
             row, offsets = _row(words.ids[-half:], context, part, answer, special)
             windows.append(Window(index, question_key(question), offsets, row))
@@ -285,14 +286,6 @@ def _answer(text: str, question: Question) -> tuple[int, int] | None:
         if text.count(wording) == 1:
             return text.index(wording), text.index(wording) + len(wording)
     return None if occurring or not question.answers else (0, 0)
-
-
-def _in_pieces(answer: tuple[int, int] | None, context: WordPieces) -> range | None:
-    """The pieces that touch an answer's characters."""
-    if answer is None:
-        return None
-    first = int(np.searchsorted(context.offsets[:, 1], answer[0], "right"))
-    return range(first, int(np.searchsorted(context.offsets[:, 0], answer[1])))
 
 
 def _snippet_parts(length: int, room: int, stride: int) -> Iterator[range]:
