@@ -204,6 +204,13 @@ class Encoded:
         )
 
 
+def factoid_pairs(documents: Sequence[Document]) -> list[tuple[int, Question]]:
+    """The factoid questions of all documents, each with its document's index."""
+    return [
+        (i, asked) for i, document in enumerate(documents) for asked in document.questions if asked.kind == "factoid"
+    ]
+
+
 def encode(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, max_length: int = 384, stride: int = 128
 ) -> Encoded:
@@ -216,12 +223,7 @@ def encode(
     first whose wording occurs exactly once; BOTH at [CLS] (the first token, where a template has none) in a row without
     the whole answer; -100 elsewhere. A question without answers, or with one whose place is ambiguous, has no labels.
     """
-    pairs = [
-        (index, question)
-        for index, document in enumerate(documents)
-        for question in document.questions
-        if question.kind == "factoid"
-    ]
+    pairs = factoid_pairs(documents)
     contexts = word_pieces([document.text for document in documents], tokenizer)
     asked = word_pieces([question.text for _, question in pairs], tokenizer)
     special = template(tokenizer, 2)
