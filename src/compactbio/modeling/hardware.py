@@ -131,20 +131,26 @@ def time_in_turns(
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
     for number in range(rounds + 1):
         for key, call in calls.items():
-            _wait_for_device()
-            began = time.perf_counter()
-            call()
-            _wait_for_device()
+            taken = timed(call)
             if number:
-                seconds[key].append(time.perf_counter() - began)
+                seconds[key].append(taken)
         if number:
             on_round(number)
     return seconds
 
 
-def _wait_for_device() -> None:
+def timed(call: Callable[[], object]) -> float:
+    """The seconds of a call and of what it gives the device to do."""
+    began = now()
+    call()
+    return now() - began
+
+
+def now() -> float:
+    """The time in seconds, once the device has done what it was given."""
     if uses_gpu():
         torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class Accelerator(NamedTuple):

@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,13 +48,13 @@ class Clock(TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.update: list[float] = []
-        self._last = self._updates = _now()
+        self._last = self._updates = hardware.now()
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        self._updates = _now()
+        self._updates = hardware.now()
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        ended = _now()
+        ended = hardware.now()
         # From the end of the step before, so that reading and masking its rows count.
         self.seconds.append(ended - self._last)
         self._last = ended
@@ -67,12 +66,6 @@ class Clock(TrainerCallback):  # type: ignore[misc]
             raise UserError("Stopped before all steps were timed; start again.")
         tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, len(steps)))
         return Timed(tuple(self.seconds[1:]), tuple(self.update[1:]), tokens)
-
-
-def _now() -> float:
-    if hardware.uses_gpu():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def time_steps(
@@ -320,9 +313,7 @@ def _heldout_seconds(
 def _checkpoint_seconds(recipe: Recipe, student: PreTrainedModel, *, keeps_best: bool) -> float:
     """Seconds for all checkpoints, of weights and AdamW's two moments, and for the best student where it is kept."""
     with TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        student.save_pretrained(folder)
-        taken = time.perf_counter() - began
+        taken = hardware.timed(lambda: student.save_pretrained(folder))
     saves = math.ceil(recipe.steps / recipe.save_every)
     return taken * (3 * saves + keeps_best * math.ceil(recipe.steps / recipe.eval_every))
 
