@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError, check_counts
-from compactbio.processes import peak_memory
+from compactbio.processes import peak_memory, processor
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -113,6 +113,16 @@ def take_gpu(number: int, names: Sequence[str]) -> None:
 def device() -> str:
     """The name of the device that models run on: "cpu", or the GPU's own."""
     return torch.cuda.get_device_name() if uses_gpu() else "cpu"
+
+
+def machine() -> dict[str, Any]:
+    """What figures are measured on: processor, device, threads, and the version of torch."""
+    return {
+        "processor": processor(),
+        "device": device(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def peak() -> int:

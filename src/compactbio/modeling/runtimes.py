@@ -21,7 +21,6 @@ from compactbio.modeling import families, hardware, onnx_files
 from compactbio.modeling.loading import Source, configured, load_for, quiet
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import ARCHITECTURES, AUTO, NO_LABEL, Row, predict
-from compactbio.processes import processor
 
 TORCH = ("torch-fp32", "torch-bf16")
 # The files that `export` writes.
@@ -280,10 +279,8 @@ def _conditions(source: Source, names: Sequence[str], threads: int | None) -> di
         onnxruntime = ""
     return {
         "models": {name: digest(source, name) for name in names},
+        **hardware.machine(),
         "threads": threads or torch.get_num_threads(),
-        "processor": processor(),
-        "device": hardware.device(),
-        "torch": torch.__version__,
         "onnxruntime": onnxruntime,
     }
 

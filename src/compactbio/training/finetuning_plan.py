@@ -18,7 +18,7 @@ from compactbio.modeling.packing import Row
 from compactbio.progress import Listener, Silent
 from compactbio.training import batches, engine, soft_labels, unlabelled
 from compactbio.training.finetuning import Inputs, collect
-from compactbio.training.plan import Clock, machine
+from compactbio.training.plan import Clock
 from compactbio.training.soft_labels import Ensemble
 from compactbio.training.task_model import TaskModel
 
@@ -120,7 +120,7 @@ def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
         teacher_seconds=teacher_seconds,
         training_seconds=training,
         devel_seconds=devel,
-        machine=machine(),
+        machine=hardware.machine(),
         precision=inputs.precision,
     )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from compactbio import corpus as corpora
@@ -19,7 +18,6 @@ from compactbio.modeling.families import depth, encoder_parameters
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import attention_width, reads
 from compactbio.objectives.terms import TERMS
-from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
 from compactbio.training import batches, pretraining
@@ -209,7 +207,7 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
         tokens=tokens_per_step * recipe.steps,
         flops_per_token=flops_per_token,
         flops=flops,
-        machine=machine(),
+        machine=hardware.machine(),
         precision=inputs.precision,
         tokens_per_batch=inputs.tokens,
         tokens_per_second=tokens_per_step / seconds_per_step,
@@ -221,16 +219,6 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
         checkpoint_seconds=saving,
         elsewhere=elsewhere,
     )
-
-
-def machine() -> dict[str, Any]:
-    """What figures are measured on: processor, device, threads, and the version of torch."""
-    return {
-        "processor": processor(),
-        "device": hardware.device(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
 
 
 def training_flops_per_token(
