@@ -181,9 +181,9 @@ def find(
         return _data(called, single, gold, task, format, single=True, folder=path if path.is_dir() else None)
     if folds(path):
         raise UserError(f"{path}: its folders are folds; name one of them, or compare models on all in a suite.")
-    found = splits(path)
-    files = {split: file for split in ("train", "devel", "test") if (file := getattr(found, split))}
-    return _data(called, files, gold or found.gold, task, format, folder=path)
+    files = splits(path)
+    answers = files.pop("gold", None)
+    return _data(called, files, gold or answers, task, format, folder=path)
 
 
 def find_all(
