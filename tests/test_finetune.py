@@ -18,9 +18,9 @@ from compactbio import formats
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.modeling import hardware
+from compactbio.modeling.packing import AUTO
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner
-from compactbio.tasks.registry import TASKS
 from compactbio.training import grid_search
 from compactbio.training.finetuning import finetune
 from conftest import SHARED, distilbert, mobilebert, one_sentence
@@ -104,7 +104,7 @@ def test_every_family_is_tuned_for_every_task(family, tokenizer_folder, tmp_path
         found = evaluate(str(out), data)
         assert len(found.outcome.units) == 6 and found.task == result.task
         # What is in the folder is the start's encoder, trained on, as plain transformers loads it.
-        tuned = TASKS[result.task].auto.from_pretrained(out).base_model.state_dict()
+        tuned = AUTO[result.task].from_pretrained(out).base_model.state_dict()
         start = family().base_model.state_dict()
         moved = [name for name in start.keys() & tuned.keys() if not torch.allclose(start[name], tuned[name])]
         assert len(moved) > len(start) / 2

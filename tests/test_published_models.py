@@ -96,7 +96,7 @@ def test_weights_give_the_logits_of_plain_transformers(name, repositories):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_an_encoder_is_the_one_of_plain_transformers(name, repositories):
     source = loading.find(str(repositories[name]))
-    ours = loading.load_for(source, AutoModelForTokenClassification, ["O", "B", "I"], new_head=True)
+    ours = loading.load_for(source, "ner", ["O", "B", "I"], new_head=True)
     plain = AutoModelForTokenClassification.from_pretrained(repositories[name], dtype=torch.float32)
     theirs = plain.base_model.state_dict()
     assert theirs.keys() == ours.base_model.state_dict().keys()

@@ -10,7 +10,6 @@ from typing import Any
 from compactbio.errors import UserError
 from compactbio.files import read_json_or_none, refuse_foreign, refuse_inside, write_json
 from compactbio.modeling import loading
-from compactbio.tasks.registry import TASKS
 from compactbio.training import run_folder
 from compactbio.training.finetuning import Finetuned, collect, finetune, finish
 
@@ -113,7 +112,7 @@ def _keep_best(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, A
     )
     result = replace(best, out=str(out), trials=table)
     with loading.quiet():
-        model = loading.load_for(loading.find(out), TASKS[best.task].auto)
+        model = loading.load_for(loading.find(out), best.task)
     finish(out, _record(out)["identity"], result, model)
     write_json(out / SEARCH, {"search": wanted, "trials": table})
     return result
