@@ -66,7 +66,14 @@ def documents_of_values(
         if isinstance(value, RecordError):
             yield value
         else:
-            yield from (attempt(make, path, place, member) for member in members(value))
+            yield from (attempt(_made, make, path, place, member) for member in members(value))
+
+
+def _made(make: Callable[[Path, str, Any], Document], path: Path, place: str, value: Any) -> Document:
+    try:
+        return make(path, place, value)
+    except BrokenFieldError as error:
+        raise RecordError(path, place, str(error)) from None
 
 
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
@@ -176,10 +183,7 @@ def read_tagged(path: Path) -> Iterator[Found]:
 def _tagged(path: Path, place: str, value: Any, names: Callable[[str], Sequence[str] | None]) -> Document:
     if not isinstance(value, Mapping):
         raise RecordError(path, place, "not a JSON object")
-    try:
-        id_ = identifier(value.get("id"), "id")
-    except BrokenFieldError as error:
-        raise RecordError(path, place, str(error)) from None
+    id_ = identifier(value.get("id"), "id")
     words: Any = value.get("tokens")
     key = next((key for key in sorted(TAGS, reverse=True) if key in value), "")
     if not _all(words, str) or any(not word or set(word) & set(" \n\r") for word in words):
