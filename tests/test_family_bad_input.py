@@ -56,6 +56,9 @@ def test_a_model_with_code_of_its_own_is_refused(tagger, tmp_path):
     with pytest.raises(UserError, match=r"needs code from its own repository .*, which is never run"):
         loading.find(folder)
     assert not (tmp_path / "ran").exists()
+    (folder / "config.json").write_text("[" * 9999)
+    with pytest.raises(UserError, match=r"its config\.json cannot be read"):
+        loading.find(folder)
 
 
 def test_a_model_type_without_the_head_of_the_task_is_refused(tmp_path):
