@@ -115,7 +115,7 @@ def test_a_discriminator_has_no_mlm_head_to_teach_with(tmp_path):
     ElectraForPreTraining(config).save_pretrained(folder)
     path = tmp_path / "made.jsonl"
     path.write_text("\n".join(json.dumps({"pmid": str(i), "abstract": text}) for i, text in enumerate(SENTENCES)))
-    corpus.build([path], folder, tmp_path / "corpus", max_length=32, holdout=2, workers=1)
+    corpus.build([path], tmp_path / "corpus", tokenizer=folder, max_length=32, holdout=2, workers=1)
     recipe = recipes.load("distil-biobert", layers=1, steps=1, batch_size=2, max_length=32)
     with pytest.raises(UserError, match="has no MLM head, which the recipe's loss reads from the teacher"):
         train(recipe, tmp_path / "corpus", tmp_path / "student", teacher=str(folder))

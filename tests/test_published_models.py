@@ -47,7 +47,7 @@ def mentions(tmp_path_factory):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_repository_passes_through_every_command(name, repositories, documents, mentions, tmp_path):
     folder, layout = repositories[name], LAYOUTS[name]
-    corpus.build([documents], folder, tmp_path / "corpus", max_length=32, holdout=4, workers=1)
+    corpus.build([documents], tmp_path / "corpus", tokenizer=folder, max_length=32, holdout=4, workers=1)
     small = {"steps": 2, "warmup_steps": 1, "batch_size": 4, "max_length": 32, "eval_every": 2, "save_every": 2}
     continued = recipes.load("bio-tinybert", **small)
     assert train(continued, tmp_path / "corpus", tmp_path / "continued", init=str(folder)).state == "finished"
