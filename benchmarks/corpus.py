@@ -133,7 +133,7 @@ def _job(file: Path, job: str, tokenizer: str) -> dict[str, float]:
             pass
     else:
         with TemporaryDirectory() as folder:
-            corpus.build([file], tokenizer, Path(folder) / "corpus", listener=clock)
+            corpus.build([file], Path(folder) / "corpus", tokenizer=tokenizer, listener=clock, workers=1)
     ended = time.perf_counter()
     return {"seconds": ended - began, "finish": ended - clock.read, "memory": peak_memory() - before}
 

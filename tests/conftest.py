@@ -231,7 +231,9 @@ def token_corpus(tokenizer_folder, tmp_path_factory) -> Path:
         for i in range(60):
             text = " ".join(rng.choice(words, rng.integers(4, 40)))
             file.write(json.dumps({"pmid": str(i + 1), "title": "", "abstract": text}) + "\n")
-    corpus.build([str(source)], str(tokenizer_folder), folder / "corpus", max_length=32, holdout=10, workers=1)
+    corpus.build(
+        [str(source)], folder / "corpus", tokenizer=str(tokenizer_folder), max_length=32, holdout=10, workers=1
+    )
     return folder / "corpus"
 
 

@@ -68,7 +68,7 @@ def test_a_damaged_shard_is_made_again(tagger, tmp_path, stopped, damage):
     assert "resuming: 20 documents are done already" in listener.notes
 
 
-@pytest.mark.parametrize("identity", [None, b"", b'{"models": ["', b"\xff\xfe", b"[]"])
+@pytest.mark.parametrize("identity", [None, b"", b'{"models": ["', b"\xff\xfe", b"[]", b"[" * 9999])
 def test_shards_of_a_run_that_is_not_known_are_refused(tagger, tmp_path, stopped, identity):
     source, _, folder = stopped
     if identity is None:
@@ -88,9 +88,10 @@ def test_a_record_that_is_not_ours_is_no_result_of_this_run(tagger, tmp_path, re
     annotate_files(source, out, models=tagger, **QUICK)
     record = tmp_path / "out.jsonl.run.json"
     found = json.loads(record.read_text())
-    record.write_text(json.dumps({**found, "result": result}))
-    with pytest.raises(UserError, match="is not the output of this run"):
-        annotate_files(source, out, models=tagger, **QUICK)
+    for text in (json.dumps({**found, "result": result}), "[" * 9999):
+        record.write_text(text)
+        with pytest.raises(UserError, match="is not the output of this run"):
+            annotate_files(source, out, models=tagger, **QUICK)
     record.write_text(json.dumps(found))
     again = annotate_files(source, out, models=tagger, **QUICK)
     assert isinstance(again, AnnotatedFile) and (again.state, again.out) == ("already finished", str(out))

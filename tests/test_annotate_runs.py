@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
 from compactbio.modeling import hardware
 from compactbio.processes import ordered_results
+from compactbio.training import teaching
 from conftest import one_sentence
 from interruptions import Notes
 
@@ -240,13 +242,20 @@ def test_a_mention_that_was_there_and_is_found_is_kept_once(tagger, tmp_path):
     assert result.entities == {"Drug": 4, "Gene": 1, "drug": 1}
 
 
-def test_each_worker_process_has_a_gpu_of_its_own(tagger, monkeypatch):
+@pytest.mark.parametrize("kind", ["annotators", "teachers"])
+def test_each_worker_process_has_a_gpu_of_its_own(kind, tagger, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb,5")
     devices = hardware.gpu_names(3, os.environ["CUDA_VISIBLE_DEVICES"])
-    settings = shards.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, gpus=devices)
-    found = set(ordered_results(_pinned, (settings,), range(12), 2))
+    given = {
+        "annotators": (
+            shards.start_worker,
+            shards.Settings((str(tagger),), ("torch-fp32",), 0.0, False, 1, 2, gpus=devices),
+        ),
+        "teachers": (teaching._start, teaching.Work((), tmp_path, "cpu", 1, devices)),
+    }[kind]
+    found = set(ordered_results(_pinned, given, range(12), 2))
     assert found <= {(0, "GPU-aa"), (1, "GPU-bb")} and len(found) >= 1
-    assert set(ordered_results(_pinned, (settings,), range(3), 1)) == {(None, "GPU-aa,GPU-bb,5")}
+    assert set(ordered_results(_pinned, given, range(3), 1)) == {(None, "GPU-aa,GPU-bb,5")}
 
 
 class _Pinned:
@@ -257,8 +266,8 @@ class _Pinned:
         return self.number, os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def _pinned(number: int | None, settings: shards.Settings) -> _Pinned:
-    shards.start_worker(number, settings)
+def _pinned(number: int | None, start: Callable[..., object], given: object) -> _Pinned:
+    start(number, given)
     return _Pinned(number)
 
 

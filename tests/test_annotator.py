@@ -284,9 +284,10 @@ def test_fastest_measures_once_and_keeps_what_it_found(tagger, monkeypatch, tmp_
     assert known["fastest"] == chosen == max(known["tokens_per_second"], key=known["tokens_per_second"].get)
     monkeypatch.setattr(runtimes, "tokens_per_second", lambda *_: pytest.fail("measured again"))
     assert runtimes.fastest(source) == chosen
-    note.write_text("{")
     monkeypatch.setattr(runtimes, "tokens_per_second", lambda *_: {"torch-fp32": 1.0, "torch-bf16": 2.0})
-    assert runtimes.fastest(source) == "torch-bf16"
+    for damaged in ("{", "[" * 9999):
+        note.write_text(damaged)
+        assert runtimes.fastest(source) == "torch-bf16"
 
 
 def test_a_cache_that_cannot_be_written_is_not_an_error(tagger, monkeypatch, tmp_path):

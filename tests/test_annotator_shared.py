@@ -243,12 +243,12 @@ def test_threads_that_score_one_model_leave_it_in_the_mode_it_had(annotator):
 
 
 def test_models_loaded_in_threads_are_those_loaded_alone_and_the_log_stays_as_it_was(tagger, teacher_folder):
-    source, auto = loading.find(str(teacher_folder)), transformers.AutoModelForTokenClassification
+    source = loading.find(str(teacher_folder))
     before = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     ties, draws = transformers.PreTrainedModel.tie_weights, torch.nn.init.normal_
 
     def head(seed: int) -> torch.Tensor:
-        return loading.load_for(source, auto, ["O", "B-X", "I-X"], seed, new_head=True).classifier.weight
+        return loading.load_for(source, "ner", ["O", "B-X", "I-X"], seed, new_head=True).classifier.weight
 
     alone = [head(seed) for seed in range(12)]
     state = torch.get_rng_state()
@@ -340,5 +340,5 @@ def _annotate(annotator: Annotator, queue) -> None:
 
 def test_predictions_of_a_model_in_training_leave_its_mode(tagger):
     source = loading.find(str(tagger))
-    model = loading.load_for(source, transformers.AutoModelForTokenClassification).train()
+    model = loading.load_for(source, "ner").train()
     assert predict(model, "ner", [], tokens=100, bf16=False) == [] and model.training

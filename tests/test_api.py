@@ -17,6 +17,7 @@ import pytest
 import compactbio
 from compactbio import UserError, api, documents, hub, recipes
 from compactbio.annotate import annotator, files
+from compactbio.corpus import building
 from task_data import ner_folder, qa_folder, relation_folder, start_folder
 
 CONTRACT = [
@@ -58,7 +59,9 @@ def test_importing_it_loads_no_library_that_takes_seconds():
 def test_every_argument_is_documented():
     functions = [getattr(compactbio, name) for name in CONTRACT if inspect.isfunction(getattr(compactbio, name))]
     functions = [
-        function for function in functions if function.__module__.startswith(("compactbio.api", "compactbio.ann"))
+        function
+        for function in functions
+        if function.__module__.startswith(("compactbio.api", "compactbio.ann", "compactbio.corpus"))
     ]
     methods = [compactbio.Annotator.from_pretrained, compactbio.Annotator.stream, compactbio.Annotator.__call__]
     assert len(functions) >= 8
@@ -87,7 +90,7 @@ def workspace(tagger, teacher_folder, token_corpus, tokenizer_folder, tmp_path_f
 
 def examples():
     finder = doctest.DocTestFinder()
-    for module in (api, api.evaluation, annotator, files):
+    for module in (api, api.evaluation, annotator, files, building):
         yield from (one for one in finder.find(module) if one.examples)
 
 

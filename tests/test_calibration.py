@@ -12,7 +12,6 @@ from compactbio.annotate.models import scoring_of
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
 from compactbio.modeling import loading, runtimes
-from compactbio.modeling.packing import AUTO
 from compactbio.tasks import calibration, calibration_file, ner_encoding, relation
 from compactbio.tasks.calibration import Calibration, Curve, Point
 from compactbio.tasks.registry import TASKS
@@ -419,7 +418,7 @@ def test_a_class_of_relations_that_the_split_lacks_counts_as_wrong_as_in_the_sco
 def test_questions_have_no_calibration(tokenizer_folder, tmp_path):
     start = start_folder(tmp_path / "start", tokenizer_folder)
     source = loading.find(start)
-    loading.load_for(source, AUTO["qa"], new_head=True).save_pretrained(tmp_path / "reader")
+    loading.load_for(source, "qa", new_head=True).save_pretrained(tmp_path / "reader")
     loading.tokenizer_of(source).save_pretrained(tmp_path / "reader")
     reader = loading.find(tmp_path / "reader")
     assert scoring_of(reader, "torch-fp32").temperature == 1.0

@@ -234,7 +234,16 @@ def test_a_best_student_that_is_damaged_is_named(file, how, runs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe\x00", b"[]", b'{"identity": 3, "result": null}', b"{", b'{"identity": {}, "result": 3}']
+    "content",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"[]",
+        b'{"identity": 3, "result": null}',
+        b"{",
+        b'{"identity": {}, "result": 3}',
+        b"[" * 9999,
+    ],
 )
 def test_a_record_of_a_run_that_is_damaged_is_a_sentence(content, runs, tmp_path):
     place, _ = runs
@@ -292,7 +301,7 @@ def test_a_finished_run_whose_model_is_damaged_is_not_called_finished(tmp_path):
     tokenizer.write_text("{")
     with pytest.raises(UserError, match=r"tokenizer\.json is missing or damaged"):
         begun()
-    for damaged in ("{", "[]"):
+    for damaged in ("{", "[]", "[" * 9999):
         config.write_text(damaged)
         with pytest.raises(UserError, match=r"config\.json is missing or damaged"):
             begun()

@@ -151,8 +151,9 @@ def test_the_score_of_a_model_that_is_damaged_since_is_kept_and_that_is_said(sui
     # An evaluation that lacks something is made again.
     scored = weights.parents[1] / "evaluation.json"
     whole_evaluation = json.loads(scored.read_text())
-    for lacking in ({"data": None}, {"model": 3}, {"units": None}):
-        scored.write_text(json.dumps({**whole_evaluation, **lacking}))
+    lacking = [json.dumps({**whole_evaluation, **less}) for less in ({"data": None}, {"model": 3}, {"units": None})]
+    for text in (*lacking, "[" * 9999):
+        scored.write_text(text)
         assert [run.state for run in runs.kept_runs(one, out)] == ["not run"]
         assert runs.run_suite(one, out, report=lambda _: None) == [before]
     scored.unlink()

@@ -63,7 +63,7 @@ def sources(tmp_path: Path) -> list[Path]:
 
 
 def build(inputs, tokenizer, out: Path, **options) -> dict:
-    return corpus.build(inputs, tokenizer, out, **options)
+    return corpus.build(inputs, out, tokenizer=tokenizer, **{"workers": 1, **options})
 
 
 def small(tmp_path: Path, tokenizer: Path, content: str | list[dict], name: str = "a.xml", **options) -> dict:

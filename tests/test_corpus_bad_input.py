@@ -57,10 +57,10 @@ BAD = {
 @pytest.mark.parametrize(("name", "workers"), [*((name, 1) for name in BAD), ("short.xml.gz", 2)])
 def test_a_bad_source_is_set_aside_whole_and_named(tmp_path, good, tokenizer_folder, name, workers):
     content, reason = BAD[name]
-    corpus.build([good], tokenizer_folder, tmp_path / "without")
+    corpus.build([good], tmp_path / "without", tokenizer=tokenizer_folder, workers=1)
     (good / name).write_bytes(content)
     listener = Notes()
-    manifest = corpus.build([good], tokenizer_folder, tmp_path / "out", listener=listener, workers=workers)
+    manifest = corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, listener=listener, workers=workers)
     [failed] = manifest["failed_sources"]
     assert failed["name"] == name and reason in failed["reason"]
     assert failed["sha256"] == hashlib.sha256(content).hexdigest()
@@ -68,9 +68,9 @@ def test_a_bad_source_is_set_aside_whole_and_named(tmp_path, good, tokenizer_fol
     assert rows(tmp_path / "out") == rows(tmp_path / "without")
     assert manifest["counts"]["read"] == 6
     with pytest.raises(UserError, match=re.escape(name) + " .*" + re.escape(reason)):
-        corpus.build([good], tokenizer_folder, tmp_path / "strict", strict=True)
+        corpus.build([good], tmp_path / "strict", tokenizer=tokenizer_folder, strict=True, workers=1)
     with pytest.raises(UserError, match=re.escape(reason)):
-        corpus.build([good], tokenizer_folder, tmp_path / "out", strict=True)
+        corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, strict=True, workers=1)
 
 
 @pytest.mark.parametrize("form", ["MD5({name})= {digest}\n", "{digest}  {name}\n", "{digest}\n"])
@@ -79,15 +79,15 @@ def test_an_md5_beside_a_source_is_verified(tmp_path, good, tokenizer_folder, fo
     note = good / "good2.xml.gz.md5"
     right = hashlib.md5(path.read_bytes()).hexdigest()
     note.write_text(form.format(name=path.name, digest=right))
-    assert not corpus.build([good], tokenizer_folder, tmp_path / "right")["failed_sources"]
+    assert not corpus.build([good], tmp_path / "right", tokenizer=tokenizer_folder, workers=1)["failed_sources"]
     note.write_text(form.format(name=path.name, digest=right[::-1]))
-    manifest = corpus.build([good], tokenizer_folder, tmp_path / "wrong")
+    manifest = corpus.build([good], tmp_path / "wrong", tokenizer=tokenizer_folder, workers=1)
     [failed] = manifest["failed_sources"]
     assert failed["reason"] == f"does not agree with good2.xml.gz.md5: its MD5 is {right}, not {right[::-1]}"
     assert manifest["counts"]["read"] == 3
     note.write_text("nothing\n")
     with pytest.raises(UserError, match="holds no MD5 sum"):
-        corpus.build([good], tokenizer_folder, tmp_path / "none", strict=True)
+        corpus.build([good], tmp_path / "none", tokenizer=tokenizer_folder, strict=True, workers=1)
 
 
 def test_a_bad_line_kills_nothing(tmp_path, good, tokenizer_folder):
@@ -95,7 +95,7 @@ def test_a_bad_line_kills_nothing(tmp_path, good, tokenizer_folder):
         good / "lines.jsonl",
         '{"pmid": 50, "title": "Aspirin."}\n{"pmid": 51, "tit\n{"pmid": 52, "title": "Insulin."}\n',
     )
-    manifest = corpus.build([good], tokenizer_folder, tmp_path / "out")
+    manifest = corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     assert manifest["counts"]["kept"] == 8
     assert manifest["failed_examples"] == [{"source": "lines.jsonl", "place": "line 2", "reason": "not JSON"}]
 
@@ -105,7 +105,7 @@ def test_an_external_entity_is_never_read(tmp_path, tokenizer_folder):
     prolog = f'<!DOCTYPE PubmedArticleSet [<!ENTITY z SYSTEM "{secret.as_uri()}">]>'
     path = write(tmp_path / "a.xml", article_set(record(1, "&z;"), prolog=prolog))
     with pytest.raises(UserError, match=r"No citation in the file a\.xml; a\.xml declares entities"):
-        corpus.build([path], tokenizer_folder, tmp_path / "out")
+        corpus.build([path], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_an_external_entity_is_never_read(tmp_path, tokenizer_folder):
 )
 def test_an_empty_corpus(tmp_path, tokenizer_folder, name, content, sentence):
     with pytest.raises(UserError, match=sentence):
-        corpus.build([write(tmp_path / name, content)], tokenizer_folder, tmp_path / "out")
+        corpus.build([write(tmp_path / name, content)], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -157,7 +157,7 @@ def test_a_mistake_in_the_arguments(tmp_path, good, tokenizer_folder, options, s
     write(tmp_path / "words.txt", "1234\ntwo words\n")
     before = digests(good)
     named = {key: filled(value, tmp_path) for key, value in options.items()}
-    arguments = {"inputs": [good], "tokenizer": tokenizer_folder, "out": tmp_path / "out", **named}
+    arguments = {"inputs": [good], "tokenizer": tokenizer_folder, "out": tmp_path / "out", "workers": 1, **named}
     with pytest.raises(UserError, match=sentence):
         corpus.build(**arguments)
     assert digests(good) == before
@@ -171,9 +171,11 @@ def filled(value, tmp_path: Path):
 
 def test_a_holdout_that_was_too_large_can_be_corrected(tmp_path, good, tokenizer_folder):
     with pytest.raises(UserError):
-        corpus.build([good], tokenizer_folder, tmp_path / "out", holdout=6)
+        corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, holdout=6, workers=1)
     listener = Notes()
-    manifest = corpus.build([good], tokenizer_folder, tmp_path / "out", holdout=5, listener=listener)
+    manifest = corpus.build(
+        [good], tmp_path / "out", tokenizer=tokenizer_folder, holdout=5, listener=listener, workers=1
+    )
     assert manifest["rows"] == {"train": 1, "holdout": 5}
     assert "resuming: 2 of 2 sources are done already" in listener.notes
 
@@ -182,10 +184,10 @@ def test_a_holdout_that_was_too_large_can_be_corrected(tmp_path, good, tokenizer
 
 
 def test_the_same_corpus_is_left_alone(tmp_path, good, tokenizer_folder):
-    first = corpus.build([good], tokenizer_folder, tmp_path / "out")
+    first = corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     listener = Notes()
-    assert corpus.build([good], tokenizer_folder, tmp_path / "out", listener=listener, workers=2) == first
+    assert corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, listener=listener, workers=2) == first
     assert ["already built" in note for note in listener.notes] == [True]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == stamps
 
@@ -194,24 +196,24 @@ def test_the_same_corpus_is_left_alone(tmp_path, good, tokenizer_folder):
     "change", [{"max_length": 20}, {"holdout": 2}, {"require_abstract": True}, {"overflow": "keep"}]
 )
 def test_another_corpus_is_not_touched(tmp_path, good, tokenizer_folder, change):
-    corpus.build([good], tokenizer_folder, tmp_path / "out")
+    corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     before = digests(tmp_path / "out")
     with pytest.raises(UserError, match="holds a finished corpus of other sources or settings"):
-        corpus.build([good], tokenizer_folder, tmp_path / "out", **change)
+        corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, **{"workers": 1, **change})
     with pytest.raises(UserError, match="holds a finished corpus of other sources or settings"):
-        corpus.build([good / "good2.xml.gz"], tokenizer_folder, tmp_path / "out")
+        corpus.build([good / "good2.xml.gz"], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     assert digests(tmp_path / "out") == before
 
 
 def test_an_unfinished_corpus_resumes_only_with_its_own_settings(tmp_path, good, tokenizer_folder):
     with pytest.raises(KeyboardInterrupt):
-        corpus.build([good], tokenizer_folder, tmp_path / "out", listener=Interrupt(after=1))
+        corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, listener=Interrupt(after=1), workers=1)
     with pytest.raises(UserError, match="not finished"):
         corpus.open(tmp_path / "out")
     with pytest.raises(UserError, match=r"unfinished corpus of other settings \(max_length\)"):
-        corpus.build([good], tokenizer_folder, tmp_path / "out", max_length=30)
-    corpus.build([good], tokenizer_folder, tmp_path / "out")
-    corpus.build([good], tokenizer_folder, tmp_path / "straight")
+        corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, max_length=30, workers=1)
+    corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
+    corpus.build([good], tmp_path / "straight", tokenizer=tokenizer_folder, workers=1)
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
 
 
@@ -220,7 +222,7 @@ def test_a_folder_that_is_not_a_corpus_cannot_be_opened(tmp_path, good, tokenize
         corpus.open(good)
     with pytest.raises(UserError, match="no such folder"):
         corpus.manifest(tmp_path / "nowhere")
-    corpus.build([good], tokenizer_folder, tmp_path / "out", holdout=2)
+    corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, holdout=2, workers=1)
     shard = tmp_path / "out" / "holdout-00000.arrow"
     whole = shard.read_bytes()
     for damage in (whole[: len(whole) // 2], b"x" * 200, b""):
@@ -231,7 +233,7 @@ def test_a_folder_that_is_not_a_corpus_cannot_be_opened(tmp_path, good, tokenize
     for reads in (corpus.open, corpus.manifest):
         with pytest.raises(UserError, match="a shard of holdout is missing or damaged"):
             reads(tmp_path / "out")
-    for text in ("{", "[]", '{"format_version": 99}'):
+    for text in ("{", "[]", '{"format_version": 99}', "[" * 9999):
         write(tmp_path / "out" / "manifest.json", text)
         with pytest.raises(UserError, match=r"not a .*manifest"):
             corpus.tokenizer(tmp_path / "out")
@@ -239,7 +241,7 @@ def test_a_folder_that_is_not_a_corpus_cannot_be_opened(tmp_path, good, tokenize
 
 @pytest.mark.parametrize("damage", [b"\x08\x00" * 8, b"\xff" * 16])
 def test_a_shard_that_is_not_as_it_was_written_is_refused(tmp_path, good, tokenizer_folder, damage):
-    corpus.build([good], tokenizer_folder, tmp_path / "out")
+    corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     whole = corpus.open(tmp_path / "out")["train"]["input_ids"][:]
     shard = tmp_path / "out" / "train-00000.arrow"
     content = shard.read_bytes()
@@ -249,7 +251,7 @@ def test_a_shard_that_is_not_as_it_was_written_is_refused(tmp_path, good, tokeni
     with pytest.raises(UserError, match=sentence):
         corpus.open(tmp_path / "out")
     with pytest.raises(UserError, match=sentence):
-        corpus.build([good], tokenizer_folder, tmp_path / "out")
+        corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
 
 
 def test_a_tokenizer_that_did_not_make_the_rows_is_refused(tmp_path, good, tokenizer_folder):
@@ -266,7 +268,7 @@ def test_a_tokenizer_that_did_not_make_the_rows_is_refused(tmp_path, good, token
 def test_shards_that_were_found_whole_are_read_again_only_where_they_changed(
     tmp_path, good, tokenizer_folder, monkeypatch
 ):
-    corpus.build([good], tokenizer_folder, tmp_path / "out", holdout=2)
+    corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, holdout=2, workers=1)
     read = []
     monkeypatch.setattr(reading, "file_digest", lambda path: read.append(path.name) or file_digest(path))
     for _ in range(2):
@@ -289,13 +291,13 @@ def test_shards_that_were_found_whole_are_read_again_only_where_they_changed(
     ],
 )
 def test_a_manifest_that_is_not_whole_is_refused(cli, tmp_path, good, tokenizer_folder, change, place):
-    made = corpus.build([good], tokenizer_folder, tmp_path / "out")
+    made = corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     write(tmp_path / "out" / "manifest.json", json.dumps(made | change))
     one_sentence(cli("corpus", "stats", tmp_path / "out"), f"not a whole manifest, its {place} is missing")
 
 
 def test_a_manifest_without_shards_is_refused(tmp_path, good, tokenizer_folder):
-    made = corpus.build([good], tokenizer_folder, tmp_path / "out")
+    made = corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     write(tmp_path / "out" / "manifest.json", json.dumps(made | {"sha256": {}}))
     with pytest.raises(UserError, match="a shard of train is missing"):
         corpus.open(tmp_path / "out")
@@ -311,7 +313,7 @@ from compactbio import corpus
 inputs, tokenizer, out, workers, limit = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
 try:
-    corpus.build([inputs], tokenizer, out, workers=int(workers))
+    corpus.build([inputs], out, tokenizer=tokenizer, workers=int(workers))
 except OSError as error:
     print(json.dumps([type(error).__name__, error.errno]))
 """
@@ -327,8 +329,8 @@ def test_a_full_disk_is_an_oserror_with_its_number_and_keeps_what_was_done(tmp_p
     assert json.loads(done.stdout) == ["OSError", errno.EFBIG], done.stderr
     assert not (out / "manifest.json").exists()
     assert not [path for path in out.rglob("*.arrow") if path.stat().st_size >= 40_000]
-    corpus.build([tmp_path / "in"], tokenizer_folder, out)
-    corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "straight")
+    corpus.build([tmp_path / "in"], out, tokenizer=tokenizer_folder, workers=1)
+    corpus.build([tmp_path / "in"], tmp_path / "straight", tokenizer=tokenizer_folder, workers=1)
     assert digests(out) == digests(tmp_path / "straight")
 
 
@@ -336,7 +338,7 @@ def test_a_full_disk_is_an_oserror_with_its_number_and_keeps_what_was_done(tmp_p
 def test_no_right_to_write(tmp_path, good, tokenizer_folder):
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(PermissionError):
-        corpus.build([good], tokenizer_folder, tmp_path / "locked" / "out")
+        corpus.build([good], tmp_path / "locked" / "out", tokenizer=tokenizer_folder, workers=1)
 
 
 def test_a_worker_that_dies_is_reported(tmp_path):
@@ -372,7 +374,7 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path, tokenizer_fol
     assert "Run the same command again" in message and "Traceback" not in message
     wait_for_end(helpers)
     assert not (out / "manifest.json").exists()
-    corpus.build([tmp_path / "in"], tokenizer_folder, out)
+    corpus.build([tmp_path / "in"], out, tokenizer=tokenizer_folder, workers=1)
     assert len(rows(out)) == 3_600
 
 
@@ -436,12 +438,12 @@ def test_the_command_names_the_option_that_is_wrong(cli, tmp_path, good, tokeniz
 
 
 def test_a_tokenizer_that_changed_is_another_corpus(tmp_path, good, tokenizer_folder):
-    corpus.build([good], tokenizer_folder, tmp_path / "out")
+    corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     other = shutil.copytree(tokenizer_folder, tmp_path / "other")
     text = (other / "tokenizer.json").read_text(encoding="utf-8")
     write(other / "tokenizer.json", text.replace('"aspirin"', '"warfarin"'))
     with pytest.raises(UserError, match="other sources or settings"):
-        corpus.build([good], other, tmp_path / "out")
+        corpus.build([good], tmp_path / "out", tokenizer=other, workers=1)
 
 
 def test_of_two_copies_the_one_that_can_be_verified_counts(tmp_path, good, tokenizer_folder):
@@ -449,7 +451,7 @@ def test_of_two_copies_the_one_that_can_be_verified_counts(tmp_path, good, token
     copy.write_bytes((good / "good2.xml.gz").read_bytes())
     write(good / "copy" / "good2.xml.gz.md5", "0" * 32)
     for at, order in enumerate(([good, copy], [copy, good])):
-        manifest = corpus.build(order, tokenizer_folder, tmp_path / str(at))
+        manifest = corpus.build(order, tmp_path / str(at), tokenizer=tokenizer_folder, workers=1)
         assert not manifest["failed_sources"] and manifest["counts"]["read"] == 6
 
 
@@ -460,10 +462,10 @@ def test_texts_that_the_vocabulary_does_not_fit_are_refused(tmp_path, tokenizer_
     BertTokenizerFast(vocab=str(tokenizer_folder / "vocab.txt"), do_lower_case=False).save_pretrained(cased)
     write(tmp_path / "in" / "a.jsonl", json_lines([{**one, "title": one["title"].upper()} for one in abstracts(20)]))
     with pytest.raises(UserError, match=r"[0-9.]+% of the tokens are unknown to the vocabulary of cased"):
-        corpus.build([tmp_path / "in"], cased, tmp_path / "out", workers=workers)
-    made = corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "lowered", workers=workers)
+        corpus.build([tmp_path / "in"], tmp_path / "out", tokenizer=cased, workers=workers)
+    made = corpus.build([tmp_path / "in"], tmp_path / "lowered", tokenizer=tokenizer_folder, workers=workers)
     # The place of the refused one is free for another.
-    corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "out", workers=workers)
+    corpus.build([tmp_path / "in"], tmp_path / "out", tokenizer=tokenizer_folder, workers=workers)
     assert digests(tmp_path / "out") == digests(tmp_path / "lowered")
     rows = corpus.open(tmp_path / "lowered")["train"]["input_ids"]
     unknown = sum(row.count(corpus.tokenizer(tmp_path / "lowered").unk_token_id) for row in rows)

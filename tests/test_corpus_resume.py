@@ -17,7 +17,7 @@ import sys
 from compactbio import corpus
 if __name__ == "__main__":
     inputs, tokenizer, out, workers = sys.argv[1:]
-    corpus.build([inputs], tokenizer, out, holdout=50, workers=int(workers))
+    corpus.build([inputs], out, tokenizer=tokenizer, holdout=50, workers=int(workers))
 """
 
 
@@ -25,7 +25,7 @@ if __name__ == "__main__":
 def test_a_killed_run_resumes_and_gives_the_same_bytes(tmp_path, tokenizer_folder, workers):
     for at in range(8):
         write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(800, 800 * at)))
-    corpus.build([tmp_path / "in"], tokenizer_folder, tmp_path / "straight", holdout=50)
+    corpus.build([tmp_path / "in"], tmp_path / "straight", tokenizer=tokenizer_folder, holdout=50, workers=1)
     script = write(tmp_path / "run.py", RUN)
     out = tmp_path / "killed"
     command = [sys.executable, script, tmp_path / "in", tokenizer_folder, out, str(workers)]
@@ -46,8 +46,32 @@ def test_a_killed_run_resumes_and_gives_the_same_bytes(tmp_path, tokenizer_folde
     finished = len([path for path in out.glob(".parts/*.json") if path.name != "build.json"])
     assert 0 < finished < 8
     with pytest.raises(KeyboardInterrupt):  # once more, by Ctrl-C this time, to look at the parts in between
-        corpus.build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=Interrupt(after=finished + 1))
+        corpus.build(
+            [tmp_path / "in"],
+            out,
+            tokenizer=tokenizer_folder,
+            holdout=50,
+            listener=Interrupt(after=finished + 1),
+            workers=1,
+        )
     assert {path: path.stat().st_mtime_ns for path in made} == stamps, "a finished part was made again"
-    corpus.build([tmp_path / "in"], tokenizer_folder, out, holdout=50, listener=listener)
+    corpus.build([tmp_path / "in"], out, tokenizer=tokenizer_folder, holdout=50, listener=listener, workers=1)
     assert any(note.startswith(f"resuming: {finished + 1} of 8") for note in listener.notes)
     assert digests(out) == digests(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("damaged", ["{", "[" * 9999])
+def test_records_of_an_unfinished_build_that_are_damaged_are_made_again(damaged, tmp_path, tokenizer_folder):
+    for at in range(2):
+        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(20, 20 * at)))
+    corpus.build([tmp_path / "in"], tmp_path / "straight", tokenizer=tokenizer_folder, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        corpus.build(
+            [tmp_path / "in"], tmp_path / "out", tokenizer=tokenizer_folder, listener=Interrupt(after=1), workers=1
+        )
+    records = list((tmp_path / "out" / ".parts").glob("*.json"))
+    assert len(records) == 2
+    for record in records:
+        record.write_text(damaged)
+    corpus.build([tmp_path / "in"], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")

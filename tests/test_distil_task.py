@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import ConcatDataset
 
 import small_models
 from compactbio import formats
@@ -200,13 +201,13 @@ def test_rows_on_disk_are_those_in_memory(tagger, tmp_path, start):
     data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
     kept = {}
 
-    class Kept(unlabelled.ChosenRows):
+    class Kept(ConcatDataset):
         def __init__(self, *given):
             super().__init__(*given)
             kept["rows"] = [self[i] for i in range(len(self))]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("compactbio.training.teaching.ChosenRows", Kept)
+        patched.setattr("compactbio.training.teaching.ConcatDataset", Kept)
         finetune(data, start, tmp_path / "out", teachers=[tagger], unlabelled=[data / "train.tsv"], overrides=QUICK)
     labelled, stored = kept["rows"][:16], kept["rows"][16:]
     assert len(stored) == 16

@@ -13,7 +13,6 @@ from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import evaluate
 from compactbio.modeling import loading, runtimes
-from compactbio.modeling.packing import AUTO
 from compactbio.tasks import calibration_file
 from compactbio.tasks.data import find
 from conftest import one_sentence
@@ -127,7 +126,7 @@ def test_what_is_left_out_stays_in_fp32(tagger, tmp_path, kept_programs):
     import onnx
 
     source = loading.find(str(tagger))
-    model = loading.load_for(source, AUTO["ner"]).eval()
+    model = loading.load_for(source, "ner").eval()
     quantiser = Quantiser(kept_programs(model, "ner"), model, "ner", tmp_path)
     assert quantiser.groups() == [_EMBEDDINGS, "layer 0", "layer 1"]
 

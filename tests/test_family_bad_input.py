@@ -13,7 +13,6 @@ from compactbio import Annotator, corpus, recipes
 from compactbio.deploy.onnx_programs import program_of, save_program
 from compactbio.errors import UserError
 from compactbio.modeling import build_student, loading, runtimes
-from compactbio.modeling.packing import AUTO
 from compactbio.modeling.students import with_fewer_layers
 from compactbio.objectives import Distiller
 from compactbio.training.pretraining import train
@@ -57,12 +56,15 @@ def test_a_model_with_code_of_its_own_is_refused(tagger, tmp_path):
     with pytest.raises(UserError, match=r"needs code from its own repository .*, which is never run"):
         loading.find(folder)
     assert not (tmp_path / "ran").exists()
+    (folder / "config.json").write_text("[" * 9999)
+    with pytest.raises(UserError, match=r"its config\.json cannot be read"):
+        loading.find(folder)
 
 
 def test_a_model_type_without_the_head_of_the_task_is_refused(tmp_path):
     source = loading.find(small_models.save("eurobert", "ner", tmp_path / "model", LABELS))
     with pytest.raises(UserError, match="'eurobert', of which transformers has no model for QuestionAnswering"):
-        loading.load_for(source, AUTO["qa"], new_head=True)
+        loading.load_for(source, "qa", new_head=True)
 
 
 def test_a_model_with_a_decoder_is_refused(tagger, tmp_path):
@@ -101,9 +103,9 @@ def test_the_classifier_of_another_task_is_not_one_of_words(tmp_path):
     source = loading.find(folder)
     assert runtimes.task_of(source) == "relation"
     with pytest.raises(UserError, match="weights that a RobertaForTokenClassification does not use"):
-        loading.load_for(source, AutoModelForTokenClassification)
+        loading.load_for(source, "ner")
     # As a start for another task its encoder serves.
-    loading.load_for(source, AutoModelForTokenClassification, LABELS, new_head=True)
+    loading.load_for(source, "ner", LABELS, new_head=True)
 
 
 def test_a_discriminator_has_no_mlm_head_to_teach_with(tmp_path):
@@ -113,7 +115,7 @@ def test_a_discriminator_has_no_mlm_head_to_teach_with(tmp_path):
     ElectraForPreTraining(config).save_pretrained(folder)
     path = tmp_path / "made.jsonl"
     path.write_text("\n".join(json.dumps({"pmid": str(i), "abstract": text}) for i, text in enumerate(SENTENCES)))
-    corpus.build([path], folder, tmp_path / "corpus", max_length=32, holdout=2, workers=1)
+    corpus.build([path], tmp_path / "corpus", tokenizer=folder, max_length=32, holdout=2, workers=1)
     recipe = recipes.load("distil-biobert", layers=1, steps=1, batch_size=2, max_length=32)
     with pytest.raises(UserError, match="has no MLM head, which the recipe's loss reads from the teacher"):
         train(recipe, tmp_path / "corpus", tmp_path / "student", teacher=str(folder))
@@ -174,7 +176,7 @@ def test_an_onnx_file_without_token_types_is_refused_for_questions_where_the_mod
     """Of a type that the package does not name, too."""
     folder = small_models.save("rembert", "qa", tmp_path / "model")
     source = loading.find(folder)
-    model = loading.load_for(source, AUTO["qa"])
+    model = loading.load_for(source, "qa")
     model.config.type_vocab_size = 1  # so that the exporter takes it for one without
     save_program(program_of(model, "qa"), folder / "model.onnx")
     (folder / "model.safetensors").unlink()
@@ -186,7 +188,7 @@ def test_an_onnx_file_without_token_types_is_refused_for_questions_where_the_mod
 def test_a_model_with_one_segment_is_refused_for_questions_where_its_tokenizer_makes_two(family, tmp_path):
     source = loading.find(small_models.save(family, "qa", tmp_path / "model", type_vocab_size=1))
     with pytest.raises(UserError, match="type_vocab_size 1, and a question and its text are two segments"):
-        loading.load_for(source, AUTO["qa"])
+        loading.load_for(source, "qa")
 
 
 def test_layers_in_several_lists_are_not_taken_apart(tmp_path):

@@ -62,7 +62,7 @@ def corpora(documents, checkpoint, tmp_path_factory):
 
     def make(family):
         if not (place / family).exists():
-            corpus.build([documents], checkpoint(family), place / family, max_length=48, holdout=4, workers=1)
+            corpus.build([documents], place / family, tokenizer=checkpoint(family), max_length=48, holdout=4, workers=1)
         return place / family
 
     return make

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForTokenClassification
+from transformers import AutoModel, AutoModelForMaskedLM
 
 import small_models
 from compactbio.modeling import loading
@@ -105,7 +105,7 @@ def repository(request, tmp_path_factory):
 def test_the_encoder_is_that_of_plain_transformers(repository):
     folder, _ = repository
     labels = ["O", "B", "I"]
-    ours = loading.load_for(loading.find(folder), AutoModelForTokenClassification, labels, new_head=True)
+    ours = loading.load_for(loading.find(folder), "ner", labels, new_head=True)
     theirs = AutoModel.from_pretrained(folder).state_dict()
     for key, value in ours.base_model.state_dict().items():
         assert torch.equal(value, theirs[key]), key

@@ -151,7 +151,7 @@ def test_pytorch_gives_the_logits_of_transformers(family, task, runtime, case, t
 def test_onnx_gives_the_logits_of_transformers(family, task, case, table, tmp_path):
     case = case(family, task)
     source = loading.find(case.folder)
-    model = loading.load_for(source, small_models.AUTO[task])
+    model = loading.load_for(source, task)
     rows, at = _encoded(case)
     with loading.quiet():
         program = program_of(model, task)
@@ -187,7 +187,7 @@ def test_losses_and_gradients_are_those_of_transformers(family, task, case, tabl
     """Of the texts as one packed micro-batch, beside one text at a time."""
     case = case(family, task)
     rows, _ = _encoded(case)
-    model = loading.load_for(loading.find(case.folder), small_models.AUTO[task])
+    model = loading.load_for(loading.find(case.folder), task)
     for row in rows:
         row.labels[0] = 1 if task != "qa" else qa.BOTH
     batch = next(pack(rows, 10_000))

@@ -18,9 +18,9 @@ from compactbio import formats
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.modeling import hardware
+from compactbio.modeling.packing import AUTO
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner
-from compactbio.tasks.registry import TASKS
 from compactbio.training import grid_search
 from compactbio.training.finetuning import finetune
 from conftest import SHARED, distilbert, mobilebert, one_sentence
@@ -104,7 +104,7 @@ def test_every_family_is_tuned_for_every_task(family, tokenizer_folder, tmp_path
         found = evaluate(str(out), data)
         assert len(found.outcome.units) == 6 and found.task == result.task
         # What is in the folder is the start's encoder, trained on, as plain transformers loads it.
-        tuned = TASKS[result.task].auto.from_pretrained(out).base_model.state_dict()
+        tuned = AUTO[result.task].from_pretrained(out).base_model.state_dict()
         start = family().base_model.state_dict()
         moved = [name for name in start.keys() & tuned.keys() if not torch.allclose(start[name], tuned[name])]
         assert len(moved) > len(start) / 2
@@ -148,7 +148,7 @@ def test_the_card_holds_scores_with_all_that_says_what_they_are_worth(tagged):
 def test_a_damaged_file_of_evaluations_is_begun_anew(tagged):
     data, model, _ = tagged
     evaluation = evaluate(str(model), data)
-    for damaged in ("{", "5", '{"task": "ner"}', "[5]"):
+    for damaged in ("{", "5", '{"task": "ner"}', "[5]", "[" * 9999):
         (model / "evaluations.json").write_text(damaged)
         add_to_card(model, evaluation)
         (kept,) = json.loads((model / "evaluations.json").read_text())
@@ -363,6 +363,12 @@ def test_a_search_that_was_refused_does_not_block_its_folder(start, tmp_path):
     given = {"overrides": {"epochs": 1, "max_length": 32}}
     with pytest.raises(UserError, match="its weights cannot be read"):
         grid_search.search(data, str(tmp_path / "damaged"), out, **given)
+    whole = (out / "search.json").read_text()
+    for text in ("{", "5", '{"search": {}}', "[" * 9999):
+        (out / "search.json").write_text(text)
+        with pytest.raises(UserError, match=r"search\.json is not a record of a search: choose another output folder"):
+            grid_search.search(data, str(start), out, **given)
+    (out / "search.json").write_text(whole)
     assert grid_search.search(data, str(start), out, **given).state == "finished"
 
 

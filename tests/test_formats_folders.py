@@ -87,7 +87,7 @@ def test_a_folder_of_texts_named_in_capitals_is_one(tmp_path):
     put(tmp_path / "train", "Zinc.", "A.TXT")
     put(tmp_path / "train", "Iron.", "b.txt")
     assert found(tmp_path / "train") == ["Zinc.", "Iron."] and formats.recognise(tmp_path / "train") == "brat"
-    assert formats.sources.splits(tmp_path).train == tmp_path / "train"
+    assert formats.sources.splits(tmp_path)["train"] == tmp_path / "train"
 
 
 # What is not text

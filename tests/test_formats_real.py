@@ -165,8 +165,8 @@ def test_gad_has_ten_folds_with_their_rows():
     rows = []
     for fold in found:
         own = splits(fold)
-        assert own.devel is None
-        train, test = list(read(own.train)), list(read(own.test))
+        assert "devel" not in own
+        train, test = list(read(own["train"])), list(read(own["test"]))
         rows.append((len(train), len(test)))
         assert {d.relations[0].type for d in train + test} == {"0", "1"}
     assert rows == [(4796, 534), *[(4797, 533)] * 8, (4798, 532)]
@@ -176,7 +176,7 @@ def test_gad_has_ten_folds_with_their_rows():
 
 def test_chemprot_has_its_rows_and_labels():
     found = splits(SHARED / "re/chemprot_scibert")
-    documents = [list(read(path)) for path in (found.train, found.devel, found.test)]
+    documents = [list(read(path)) for path in map(found.get, ("train", "devel", "test"))]
     assert [len(split) for split in documents] == [4169, 2427, 3469]
     labels = {document.relations[0].type for split in documents for document in split}
     assert len(labels) == 13
@@ -186,8 +186,10 @@ def test_chemprot_has_its_rows_and_labels():
 def test_the_ncbi_and_bc2gm_folders_have_three_splits_each():
     for name in ("NCBI-disease", "BC2GM"):
         found = splits(SHARED / "ner" / name)
-        assert [path.name for path in (found.train, found.devel, found.test)] == ["train.tsv", "devel.tsv", "test.tsv"]
-    assert splits(PUBTATOR / "NCBI-disease").train.name == "NCBItrainset_corpus.txt"
+        assert {split: path.name for split, path in found.items()} == {
+            s: f"{s}.tsv" for s in ("train", "devel", "test")
+        }
+    assert splits(PUBTATOR / "NCBI-disease")["train"].name == "NCBItrainset_corpus.txt"
 
 
 @pytest.mark.parametrize("name", ["pubmed/sample-2k.jsonl", "pubmed/xml/pubmed21n0001.xml.gz"])

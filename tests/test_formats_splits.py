@@ -4,7 +4,7 @@ import pytest
 
 from annotated_files import pair, put
 from compactbio.errors import UserError
-from compactbio.formats.sources import Splits, folds, splits
+from compactbio.formats.sources import folds, splits
 
 
 def test_splits_are_recognised_by_names(tmp_path):
@@ -12,18 +12,18 @@ def test_splits_are_recognised_by_names(tmp_path):
         put(tmp_path, "x", name)
     put(tmp_path, "", "devel.tsv")
     put(tmp_path, "x", ".train.tsv.partial")
-    assert splits(tmp_path) == Splits(
-        train=tmp_path / "NCBItrainset.TXT",
-        devel=tmp_path / "my.Valid.tsv",
-        test=tmp_path / "test.tsv.gz",
-        gold=tmp_path / "7B_golden.json",
-    )
+    assert splits(tmp_path) == {
+        "train": tmp_path / "NCBItrainset.TXT",
+        "devel": tmp_path / "my.Valid.tsv",
+        "test": tmp_path / "test.tsv.gz",
+        "gold": tmp_path / "7B_golden.json",
+    }
 
 
 def test_brat_folders_are_splits(tmp_path):
     pair(tmp_path / "train", "Zinc.", "")
     (tmp_path / "test").mkdir()
-    assert splits(tmp_path) == Splits(train=tmp_path / "train")
+    assert splits(tmp_path) == {"train": tmp_path / "train"}
 
 
 def test_two_files_of_a_split_or_none_are_said(tmp_path):
@@ -71,9 +71,7 @@ def test_a_role_is_a_whole_word_of_the_name(tmp_path, name, role):
     if role is None or role not in ("train", "test"):
         put(tmp_path, "x", "train.tsv" if role != "train" else "test.tsv")
     found = splits(tmp_path)
-    assert {key: path.name for key, path in vars(found).items() if path and path.name == name} == (
-        {role: name} if role else {}
-    )
+    assert {key: path.name for key, path in found.items() if path.name == name} == ({role: name} if role else {})
 
 
 def test_parts_of_one_split_are_to_be_joined(tmp_path):
@@ -86,11 +84,11 @@ def test_parts_of_one_split_are_to_be_joined(tmp_path):
     for part in range(2):
         (tmp_path / f"train-0000{part}-of-00002.parquet").unlink()
     whole = put(tmp_path, "x", "train-00000-of-00001.parquet")
-    assert splits(tmp_path) == Splits(train=whole)
+    assert splits(tmp_path) == {"train": whole}
 
 
 def test_nested_brat_folders_are_splits(tmp_path):
     for split in ("train", "test"):
         (tmp_path / split / "one").mkdir(parents=True)
         pair(tmp_path / split / "one", "Zinc.", "T1\tDrug 0 4\tZinc\n")
-    assert splits(tmp_path) == Splits(train=tmp_path / "train", test=tmp_path / "test")
+    assert splits(tmp_path) == {"train": tmp_path / "train", "test": tmp_path / "test"}

@@ -176,7 +176,7 @@ def test_a_corpus_with_hostile_pmids_counts_them(tmp_path, tokenizer_folder):
         tmp_path, "".join(f'{{"pmid": {pmid}, "title": "Aspirin {n}."}}\n' for n, pmid in enumerate(pmids)), "a.jsonl"
     )
     exclude = put(tmp_path, f"{LONG}\n\u00b2\n", "exclude.txt")
-    manifest = corpus.build([path], tokenizer_folder, tmp_path / "out", exclude=exclude)
+    manifest = corpus.build([path], tmp_path / "out", tokenizer=tokenizer_folder, exclude=exclude, workers=1)
     assert manifest["counts"]["kept"] == 3 and manifest["counts"]["excluded"] == 1
     reasons = {"a number of thousands of digits": 1, "pmid is not a string or an integer": 1}
     assert manifest["counts"]["failed_reasons"] == reasons

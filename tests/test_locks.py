@@ -201,7 +201,7 @@ def test_two_corpora_at_one_path_are_made_by_their_own_tokenizers(tmp_path, toke
     source.write_text('{"pmid": "1", "title": "Aspirin in rats."}\n')
     rows = []
     for tokenizer, name in ((tokenizer_folder, "out"), (tmp_path / "other", "out"), (tmp_path / "other", "fresh")):
-        corpus.build([source], tokenizer, tmp_path / name)
+        corpus.build([source], tmp_path / name, tokenizer=tokenizer, workers=1)
         rows.append(corpus.open(tmp_path / name)["train"][0]["input_ids"])
         if name == "out":
             (tmp_path / name).rename(tmp_path / f"moved-{len(rows)}")

@@ -45,7 +45,9 @@ def made(tokenizer_folder, tmp_path_factory):
 def test_corpora_formats_and_recipes(kind, made, tokenizer_folder, tmp_path):
     texts, out = kind(made / "texts.jsonl"), kind(tmp_path / "corpus")
     (tmp_path / "exclude").write_text("99\n")
-    corpus.build([texts], kind(tokenizer_folder), out, max_length=32, workers=1, exclude=kind(tmp_path / "exclude"))
+    corpus.build(
+        [texts], out, tokenizer=kind(tokenizer_folder), max_length=32, workers=1, exclude=kind(tmp_path / "exclude")
+    )
     assert len(corpus.open(out)["train"]) == 1
     assert corpus.manifest(out)["counts"] and corpus.tokenizer(out).vocab_size
     assert formats.recognise_citations(texts) == "jsonl" and len(list(formats.read_citations(texts))) == 1

@@ -47,7 +47,7 @@ def mentions(tmp_path_factory):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_repository_passes_through_every_command(name, repositories, documents, mentions, tmp_path):
     folder, layout = repositories[name], LAYOUTS[name]
-    corpus.build([documents], folder, tmp_path / "corpus", max_length=32, holdout=4, workers=1)
+    corpus.build([documents], tmp_path / "corpus", tokenizer=folder, max_length=32, holdout=4, workers=1)
     small = {"steps": 2, "warmup_steps": 1, "batch_size": 4, "max_length": 32, "eval_every": 2, "save_every": 2}
     continued = recipes.load("bio-tinybert", **small)
     assert train(continued, tmp_path / "corpus", tmp_path / "continued", init=str(folder)).state == "finished"
@@ -96,7 +96,7 @@ def test_weights_give_the_logits_of_plain_transformers(name, repositories):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_an_encoder_is_the_one_of_plain_transformers(name, repositories):
     source = loading.find(str(repositories[name]))
-    ours = loading.load_for(source, AutoModelForTokenClassification, ["O", "B", "I"], new_head=True)
+    ours = loading.load_for(source, "ner", ["O", "B", "I"], new_head=True)
     plain = AutoModelForTokenClassification.from_pretrained(repositories[name], dtype=torch.float32)
     theirs = plain.base_model.state_dict()
     assert theirs.keys() == ours.base_model.state_dict().keys()

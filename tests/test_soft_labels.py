@@ -75,7 +75,7 @@ def encoded_by(folder, task, documents, **more):
     source = loading.find(folder)
     tokenizer = loading.tokenizer_of(source)
     encoded = TASKS[task].encode(documents, tokenizer, LABELS[task], chosen(task, **more))
-    loaded = loading.load_for(source, AUTO[task])
+    loaded = loading.load_for(source, task)
     return loaded, encoded, predictor_of(loaded, task, 512, "fp32")(encoded.rows)
 
 

@@ -271,7 +271,7 @@ def citations(tmp_path):
 
 
 def built(citations, tokenizer, out):
-    record = corpus.build([citations], tokenizer, out, max_length=32)
+    record = corpus.build([citations], out, tokenizer=tokenizer, max_length=32, workers=1)
     rows = corpus.open(out)["train"]
     return record, {row["pmid"]: row["input_ids"] for row in rows}
 

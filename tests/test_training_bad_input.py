@@ -214,7 +214,7 @@ def test_resuming_with_another_recipe_corpus_or_teacher(
     one_sentence(begin("--steps", 2, "--resume", teacher=other), "another teacher")
     source = tmp_path / "more.jsonl"
     source.write_text('{"abstract": "aspirin for patients"}\n{"abstract": "insulin for mouse"}\n')
-    corpus.build([source], tokenizer_folder, tmp_path / "corpus", max_length=32)
+    corpus.build([source], tmp_path / "corpus", tokenizer=tokenizer_folder, max_length=32, workers=1)
     settings = command(tmp_path / "run", tmp_path / "corpus", teacher_folder, "--steps", "2", "--resume")[3:]
     one_sentence(cli(*settings), "another corpus")
     assert begin("--steps", 2, "--resume")[0] == 0

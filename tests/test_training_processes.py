@@ -56,7 +56,7 @@ def _family_line(family: str, place: Path) -> list[str]:
     made = place / "made.jsonl"
     made.write_text("\n".join(json.dumps({"pmid": str(i), "abstract": text}) for i, text in enumerate(texts, 1)))
     rows = place / f"{family}-corpus"
-    corpus.build([made], teacher, rows, max_length=32, holdout=4, workers=1)
+    corpus.build([made], rows, tokenizer=teacher, max_length=32, holdout=4, workers=1)
     more = ["--steps", "5", "--precision", "fp32", "--set", "hidden_dropout=0", "--tokens-per-batch", "64"]
     return command(place / family, rows, teacher, *more)[3:]
 

@@ -88,6 +88,13 @@ def sentence_for(error: OSError) -> str | None:
     return f"{place}: {reason}; free or choose another place and run the same command again, finished work is kept."
 
 
+def reason(error: Exception) -> str:
+    """The line of a library's error that says what is wrong: of a field of a configuration the last one."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    line = lines[-1] if lines[0].startswith("Validation error") else lines[0]
+    return (line.partition("Error: ")[2] or line)[:200] or type(error).__name__
+
+
 def validation_problem(
     error: "ValidationError", known: Callable[[tuple[int | str, ...]], Iterable[str]] | None = None
 ) -> str:

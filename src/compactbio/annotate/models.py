@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from compactbio.documents.tags import parse
+from compactbio.documents.tags import tagged_types
 from compactbio.errors import UserError, check_count, check_counts, plain
 from compactbio.evaluation import scoring
 from compactbio.modeling import hardware, loading, runtimes
@@ -172,7 +172,7 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
         )
     labels = TASKS[task].model_labels(source.config, source.name, [])
     if task == "ner":
-        kinds = sorted({parse(label)[1] for label in labels if label != "O"})
+        kinds = sorted(tagged_types(labels))
     else:
         settings = scoring.settings_of(source, task)
         negatives = scheme(labels, settings.negative, settings.scheme).negatives

@@ -13,7 +13,7 @@ from compactbio import formats
 from compactbio.annotate.shards import Failure, none_annotated, read_shard, shard_files
 from compactbio.documents import Document
 from compactbio.errors import UserError
-from compactbio.files import read_json, write_text
+from compactbio.files import read_json_or_none, write_text
 
 FORMATS = ("jsonl", "parquet", "bioc", "pubtator", "brat")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".xml": "bioc", ".pubtator": "pubtator"}
@@ -99,10 +99,7 @@ class OutputFiles:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return {}
+    found = read_json_or_none(path)
     return found if isinstance(found, dict) else {}
 
 

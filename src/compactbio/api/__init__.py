@@ -11,19 +11,16 @@ from typing import Any, Literal, Unpack, overload
 
 from pydantic import ValidationError
 
-from compactbio import corpus as corpora
 from compactbio import recipes
 from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
 from compactbio.annotate.files import annotate_files
 from compactbio.annotate.models import LoadOptions
 from compactbio.api.evaluation import compare, evaluate, export
-from compactbio.corpus.citation_rows import Overflow
+from compactbio.corpus.building import build_corpus
 from compactbio.errors import UserError, plain, validation_problem
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.files import output, several
 from compactbio.modeling import hardware
-from compactbio.processes import cores
-from compactbio.progress import Listener
 from compactbio.recipes import Recipe
 from compactbio.training import finetuning, grid_search, pretraining, run_folder
 
@@ -98,65 +95,6 @@ class Run:
         if not self.finished:
             raise UserError(f"{self.folder}: the run is unfinished; resume it before it is pushed.")
         return run_folder.push(self.folder, name, private=private)
-
-
-def build_corpus(
-    inputs: str | Path | Sequence[str | Path],
-    out: str | Path,
-    *,
-    tokenizer: str | Path,
-    max_length: int = 256,
-    overflow: Overflow = "drop",
-    holdout: int = 0,
-    exclude: str | Path | None = None,
-    require_abstract: bool = False,
-    published: bool = False,
-    workers: int | None = None,
-    strict: bool = False,
-    listener: Listener | None = None,
-) -> dict[str, Any]:
-    """Make a corpus of token rows from citations, which `distil` and `pretrain` read.
-
-    A PMID keeps its newest record, and withdrawn ones are dropped. A build that was stopped resumes when it is called
-    again with the same arguments; a finished one is left alone.
-
-    Args:
-        inputs: Files, folders or patterns of PubMed XML, JSON lines, plain text, each also as .gz, or Parquet.
-        out: The folder to make.
-        tokenizer: A tokenizer's folder, a vocab.txt, or a hub name.
-        max_length: Tokens of a row, special ones included.
-        overflow: What becomes of tokens beyond that: "drop", or "keep" for further rows.
-        holdout: Rows to set aside for held-out loss.
-        exclude: A file of PMIDs to leave out, one per line.
-        require_abstract: Drop citations that are a title only.
-        published: Write titles without any square bracket, as in the published corpus.
-        workers: Processes; by default one per core.
-        strict: Stop at the first source that is damaged, instead of setting it aside.
-        listener: Receives the progress (see `progress.Listener`).
-
-    Returns:
-        The manifest of the corpus: sources, settings, counts, rows, tokens, digests.
-
-    Examples:
-        >>> from compactbio import build_corpus
-        >>> manifest = build_corpus("notes.txt", "notes-corpus", tokenizer="start", max_length=32, workers=1)
-        >>> manifest["rows"]["train"]
-        2
-    """
-    return corpora.build(
-        several(inputs),
-        tokenizer,
-        output(out),
-        max_length=max_length,
-        overflow=overflow,
-        holdout=holdout,
-        exclude=exclude,
-        require_abstract=require_abstract,
-        published=published,
-        workers=cores() if workers is None else workers,
-        strict=strict,
-        listener=listener,
-    )
 
 
 def distil(

@@ -1,5 +1,6 @@
 """Model cards: front matter as the Hugging Face hub reads it, and Markdown from the templates of this folder."""
 
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -19,13 +20,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
+environment = partial(
+    Environment, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
 )
+_TEMPLATES = environment(loader=FileSystemLoader(Path(__file__).parent))
 _TEMPLATES.filters |= {"cell": cell, "percent": percent}
 
 

@@ -53,20 +53,19 @@ def build(
     stopped resumes when the same command is run again.
     """
     from compactbio import corpus
-    from compactbio.processes import cores
 
     with options.reporting(options.RUN_AGAIN) as reporter:
         manifest = corpus.build(
             inputs,
-            tokenizer,
             out,
+            tokenizer=tokenizer,
             max_length=max_length,
             overflow=overflow,
             holdout=holdout,
             exclude=exclude,
             require_abstract=require_abstract,
             published=published,
-            workers=cores() if workers is None else workers,
+            workers=workers,
             strict=strict,
             listener=reporter,
         )

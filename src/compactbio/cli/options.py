@@ -135,7 +135,7 @@ def threads(count: int) -> str:
 
 
 def measured_on(machine: Mapping[str, Any]) -> str:
-    """The threads and the processor or GPU of `training.plan.machine`."""
+    """The threads and the processor or GPU of `hardware.machine`."""
     return f"{threads(machine['threads'])}, {machine['processor' if machine['device'] == 'cpu' else 'device']}"
 
 

@@ -6,15 +6,14 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import PackageLoader
 
-from compactbio.cards import percent
+from compactbio.cards import environment, percent
 from compactbio.comparison.table import Profile, Run, Table, over_runs
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, write_json, write_text
@@ -80,20 +79,14 @@ def markdown(table: Table) -> str:
 def _rendered(template: str, **values: Any) -> str:
     """A template filled in; in the page every text from a suite, a data set or a model is escaped."""
     # LaTeX has braces of its own: other marks of blocks, variables and comments.
-    in_latex = partial(Environment, "<%", "%>", "<<", ">>", "<#", "#>")
-    environment = (in_latex if template.startswith("table.tex") else Environment)(
-        loader=PackageLoader("compactbio", "comparison"),
-        autoescape=template.startswith("report.html"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
+    marks = ("<%", "%>", "<<", ">>", "<#", "#>") if template.startswith("table.tex") else ()
+    loader, escaped = PackageLoader("compactbio", "comparison"), template.startswith("report.html")
+    templates = environment(*marks, loader=loader, autoescape=escaped)
+    templates.filters.update(
         percent=percent, signed=signed, p_value=p_value, latex=escaped_latex, markdown=escaped_markdown
     )
-    environment.globals.update(bounds=bounds, signed_bounds=signed_bounds)
-    return environment.get_template(template).render(**values)
+    templates.globals.update(bounds=bounds, signed_bounds=signed_bounds)
+    return templates.get_template(template).render(**values)
 
 
 class Excerpt(NamedTuple):

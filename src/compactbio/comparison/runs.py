@@ -17,7 +17,7 @@ from compactbio.comparison.table import Profile, Run, State
 from compactbio.deploy.profile import profile
 from compactbio.errors import UserError, check_count
 from compactbio.evaluation.scoring import add_to_card, evaluate
-from compactbio.files import read_json, refuse_foreign, value_digest, write_json, write_text
+from compactbio.files import read_json_or_none, refuse_foreign, value_digest, write_json, write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import longest
 from compactbio.processes import cores, ordered_results
@@ -71,10 +71,7 @@ class _Planned:
 
         A model that is damaged since, or whose training has no record any more, keeps its result, with a note.
         """
-        try:
-            record = read_json(self.folder / EVALUATION)
-        except (OSError, ValueError):
-            return None
+        record = read_json_or_none(self.folder / EVALUATION)
         if not _has(record, _KEYS):
             return None
         digests = _find(self.data, self.fold, self.name).digests
@@ -316,10 +313,7 @@ def profiles_of(suite: Suite, runs: Sequence[Run], out: Path, report: Callable[[
     for name in (name for name in suite.models if name not in done):
         report(f"{name}: its speed is not measured, as none of its runs is done")
     digests = {name: loading.find(where).digest for name, where in places.items()}
-    try:
-        kept = read_json(path)
-    except (OSError, ValueError):
-        kept = None
+    kept = read_json_or_none(path)
     if isinstance(kept, dict) and kept.get("digests") == digests and "profiles" in kept:
         return kept["profiles"]  # type: ignore[no-any-return]
     models = list(dict.fromkeys(places.values()))

@@ -1,7 +1,7 @@
 """The runs of a comparison as a table: means, deviations, intervals and paired tests."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 from typing import Any, Literal, TypedDict
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from compactbio.errors import UserError
 from compactbio.files import value_digest
-from compactbio.tasks.outcome import REPEATS, STATISTICS, holm, interval, paired
+from compactbio.tasks.outcome import REPEATS, STATISTICS, Paired, holm, interval, paired
 
 State = Literal["done", "failed", "not run"]
 
@@ -62,14 +62,9 @@ _COMMON = {"task": "tasks", "metric": "metrics", "protocol": "protocols", "train
 
 
 @dataclass(frozen=True)
-class PairedTest:
-    """A model against the baseline: the difference in [-1, 1], its 95 % interval, p, and p adjusted by Holm's method
-    over all tests of the table."""
+class PairedTest(Paired):
+    """A model against the baseline, with p `adjusted` by Holm's method over all tests of the table."""
 
-    difference: float
-    low: float
-    high: float
-    p: float
     adjusted: float
 
     @property
@@ -246,10 +241,8 @@ def _tests(
         a, b = done[model, data], done[baseline, data]
         plain.append(paired(_units(a), _units(b), STATISTICS[a[0].scored["statistic"]], repeats=repeats))
     adjusted = holm([test.p for test in plain])
-    return {
-        pair: PairedTest(test.difference, test.low, test.high, test.p, p)
-        for pair, test, p in zip(pairs, plain, adjusted, strict=True)
-    }
+    tests = (PairedTest(**asdict(test), adjusted=p) for test, p in zip(plain, adjusted, strict=True))
+    return dict(zip(pairs, tests, strict=True))
 
 
 def _share(row: Row, teacher: Row) -> float | None:

@@ -12,9 +12,18 @@ from compactbio.corpus.deduplication import Selection
 from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, check_shards, manifest
 from compactbio.corpus.shards import finish
 from compactbio.errors import UserError, check_count
-from compactbio.files import file_digest, locked, read_json, refuse_foreign, value_digest, write_json
+from compactbio.files import (
+    file_digest,
+    locked,
+    output,
+    read_json_or_none,
+    refuse_foreign,
+    several,
+    value_digest,
+    write_json,
+)
 from compactbio.formats import find_citations
-from compactbio.processes import unordered_results
+from compactbio.processes import cores, unordered_results
 from compactbio.progress import Listener, Silent
 
 if TYPE_CHECKING:
@@ -56,22 +65,22 @@ class _Job:
         }
 
 
-def build(
-    inputs: Iterable[str | Path],
-    tokenizer: str | Path,
+def build_corpus(
+    inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    tokenizer: str | Path,
     max_length: int = 256,
     overflow: Overflow = "drop",
     holdout: int = 0,
     exclude: str | Path | None = None,
     require_abstract: bool = False,
     published: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
     strict: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
-    """Make a corpus of token rows in the folder `out` and give its manifest.
+    """Make a corpus of token rows from citations, which `distil` and `pretrain` read.
 
     A row is a citation's title, a blank and its abstract, with special tokens. A PMID keeps its newest record (version,
     then date of revision, then file name, then place); a DeleteCitation list withdraws a PMID whatever file it is in; a
@@ -80,19 +89,19 @@ def build(
     and settings is left as it is.
 
     Args:
-        inputs: files, folders or glob patterns of citations.
-        tokenizer: folder or hub name.
-        out: the folder, new or of the same build.
-        max_length: tokens per row, special ones included.
-        overflow: what becomes of a citation's tokens beyond that: "drop", or "keep" as further rows.
-        holdout: rows to set aside as the split `holdout`, by a hash of the citation.
-        exclude: a file of PMIDs to leave out, one per line.
-        require_abstract: whether citations that are a title only are dropped.
-        published: whether titles lose all square brackets, as in the published corpus; by default only those that
-            enclose a whole title, which mark a translation.
-        workers: processes.
-        strict: whether a source that is not whole is an error; by default it is set aside and named in the manifest.
-        listener: receives progress and notes.
+        inputs: Files, folders or patterns of PubMed XML, JSON lines, plain text, each also as .gz, or Parquet.
+        out: The folder to make, new or of the same build.
+        tokenizer: A tokenizer's folder, a vocab.txt, or a hub name.
+        max_length: Tokens of a row, special ones included.
+        overflow: What becomes of tokens beyond that: "drop", or "keep" for further rows.
+        holdout: Rows to set aside for held-out loss, by a hash of the citation.
+        exclude: A file of PMIDs to leave out, one per line.
+        require_abstract: Drop citations that are a title only.
+        published: Write titles without any square bracket, as in the published corpus; by default only those that
+            enclose a whole title, which mark a translation, are left out.
+        workers: Processes; by default one per core.
+        strict: Stop at the first source that is damaged, instead of setting it aside, named in the manifest.
+        listener: Receives the progress (see `progress.Listener`).
 
     Returns:
         The manifest: `sources`, `failed_sources`, `tokenizer`, `settings`, `unknown_share` (of the tokens read, those
@@ -102,20 +111,27 @@ def build(
         title only; with `require_abstract` it counts the dropped ones, and belongs to the sum.
 
     Raises:
-        UserError: a mistake in the arguments, an `out` that holds something else, texts of which the vocabulary lacks
+        UserError: A mistake in the arguments, an `out` that holds something else, texts of which the vocabulary lacks
             more than 5 %, and where no citation is left.
         OSError: `out` cannot be written.
+
+    Examples:
+        >>> from compactbio import build_corpus
+        >>> manifest = build_corpus("notes.txt", "notes-corpus", tokenizer="start", max_length=32, workers=1)
+        >>> manifest["rows"]["train"]
+        2
     """
     # Here, for it imports transformers, which the worker processes do not need.
     from compactbio.modeling import tokenizers
 
-    listener, out = listener or Silent(), Path(out)
+    inputs, out, listener = several(inputs), output(out), listener or Silent()
     found = find_citations(inputs)
     for note in found.notes():
         listener.note(note)
     if overflow not in ("drop", "keep"):
         raise UserError(f"{overflow}: overflow is drop or keep.", setting="overflow")
-    max_length, workers = check_count("max_length", max_length), check_count("workers", workers)
+    max_length = check_count("max_length", max_length)
+    workers = cores() if workers is None else check_count("workers", workers)
     holdout, published, require_abstract = check_count("holdout", holdout, 0), bool(published), bool(require_abstract)
     selection = Selection(holdout, require_abstract, None if exclude is None else _read_exclude(Path(exclude)))
     with locked(out):
@@ -224,10 +240,10 @@ def _start(job: _Job) -> None:
     """Mark the folder as a build of these row settings, or resume one."""
     job.folder.mkdir(parents=True, exist_ok=True)
     mark, ours = job.folder / _STARTED, asdict(job.rows)
-    if not mark.exists():
-        write_json(mark, ours)
-    theirs = read_json(mark)
-    if theirs != ours:
+    theirs = read_json_or_none(mark)
+    if not isinstance(theirs, dict):
+        write_json(mark, ours)  # where it was damaged too: what is tokenised is kept under its own settings
+    elif theirs != ours:
         keys = ", ".join(sorted(key for key in ours if theirs.get(key) != ours[key]))
         raise UserError(
             f"{job.out}: holds an unfinished corpus of other settings ({keys}); resume it with those, name another "

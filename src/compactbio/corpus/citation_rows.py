@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from compactbio.documents import Citation, Deletion
-from compactbio.files import atomic_file, file_digest, read_json, value_digest, write_json
+from compactbio.files import atomic_file, file_digest, read_json_or_none, value_digest, write_json
 from compactbio.formats import Rejected, SourceError, read_citations, recognise_citations
 
 Overflow = Literal["drop", "keep"]
@@ -214,8 +214,8 @@ class TokenisedSource:
 
 def earlier(task: Task) -> TokenisedSource | None:
     """What an earlier run has made of a task, or None."""
-    note = task.file(".json")
-    return TokenisedSource(task.source, task.file(".arrow"), Tally(**read_json(note))) if note.exists() else None
+    counts = read_json_or_none(task.file(".json"))
+    return TokenisedSource(task.source, task.file(".arrow"), Tally(**counts)) if isinstance(counts, dict) else None
 
 
 def tokenise(task: Task) -> TokenisedSource:

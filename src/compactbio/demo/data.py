@@ -244,7 +244,7 @@ def build_corpus(out: Path, sizes: Sizes) -> Path:
         with atomic_folder(folder) as partial:
             (partial / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
             BertTokenizerFast(vocab=str(partial / "vocab.txt"), do_lower_case=False).save_pretrained(partial)
-    corpus.build([source], folder, out / "corpus", max_length=MAX_LENGTH, holdout=sizes.heldout)
+    corpus.build([source], out / "corpus", tokenizer=folder, max_length=MAX_LENGTH, holdout=sizes.heldout, workers=1)
     return out / "corpus"
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from compactbio.cards import environment
 from compactbio.comparison import plots
 from compactbio.comparison.table import Profile
 from compactbio.demo.data import MAX_LENGTH
@@ -67,19 +67,22 @@ def segments(text: str, spans: Sequence[Span]) -> list[tuple[str, str]]:
 def write(result: Result, path: Path) -> None:
     """Write the page; everything is in the one file."""
     template = (resources.files("compactbio.demo") / "page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     profiles: dict[str, Profile] = {
         row.model: {"parameters": row.parameters, "tokens_per_second": row.tokens_per_second, "latency_ms": None}
         for row in result.rows
     }
-    page = environment.from_string(template).render(
-        result=result,
-        header=header(result),
-        cells=cells(result),
-        plots=[_curves(result), *plots.draw(result.scores, profiles)],
-        exported=exported(result),
-        segments=segments,
-        max_length=MAX_LENGTH,
+    page = (
+        environment(autoescape=True, keep_trailing_newline=False)
+        .from_string(template)
+        .render(
+            result=result,
+            header=header(result),
+            cells=cells(result),
+            plots=[_curves(result), *plots.draw(result.scores, profiles)],
+            exported=exported(result),
+            segments=segments,
+            max_length=MAX_LENGTH,
+        )
     )
     write_text(path, page)
 

@@ -24,7 +24,7 @@ from compactbio.deploy.export import export
 from compactbio.documents import Span
 from compactbio.errors import UserError
 from compactbio.evaluation import scoring
-from compactbio.files import atomic_folder, read_json, write_json
+from compactbio.files import atomic_folder, read_json, read_json_or_none, write_json
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.sharing import building
 from compactbio.processes import processor
@@ -276,8 +276,8 @@ def _mean(scores: Scores, model: str) -> float:
 def _export(best: str, tagger: Path, tasks: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Export the tagger of the best student to int8 where the gate lets it through, else to fp32; gives the record."""
     record, refused, place = out / "export.json", "", out / "exported"
-    if record.exists():
-        return {**read_json(record), "out": str(place)}  # the folder may have had another name then
+    if isinstance(kept := read_json_or_none(record), dict):
+        return {**kept, "out": str(place)}  # the folder may have had another name then
     try:
         made = export(tagger, "onnx-int8", place, data=tasks, split="devel")
     except UserError as error:

@@ -200,7 +200,7 @@ def export(
     name = FORMATS[format]
     with loading.quiet():
         original = runtimes.load(source, "torch-fp32")
-        torch_model = loading.load_for(source, TASKS[task].auto).eval()
+        torch_model = loading.load_for(source, task).eval()
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         listener.note("Exporting ...")

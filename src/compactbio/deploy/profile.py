@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from compactbio.errors import UserError
 from compactbio.modeling import hardware
@@ -144,7 +144,7 @@ def load(source: Source, precision: str) -> PreTrainedModel:
 
     Raises UserError as `loading.load_for` does.
     """
-    model = load_for(source, AutoModel, new_head=True, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    model = load_for(source, None, new_head=True, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     if hasattr(model, "pooler"):
         model.pooler = None
     return model.to(hardware.torch_device())

@@ -45,6 +45,11 @@ def types(documents: Iterable[Document]) -> Iterable[str]:
         yield from (relation.type for relation in document.relations)
 
 
+def mention_types(documents: Iterable[Document]) -> frozenset[str]:
+    """The types of all mentions."""
+    return frozenset(span.type for document in documents for span in document.spans)
+
+
 def unified(documents: Sequence[Document], known: Mapping[str, str] | None = None) -> list[Document]:
     """The documents with each type in one spelling: that in `known` (see `spellings`), else its most frequent one."""
     found = Counter(types(documents))

@@ -42,6 +42,11 @@ def in_iob2(tag: str) -> str:
     return "-".join(filter(None, (_IN_IOB2.get(prefix, prefix), kind)))
 
 
+def tagged_types(labels: Iterable[str]) -> set[str]:
+    """The types of mentions that tags name. Raises ValueError as `parse` does."""
+    return {parse(label)[1] for label in labels if label != "O"}
+
+
 def chunks(tags: Sequence[str]) -> list[Chunk]:
     """The mentions of a sentence by the rules of conlleval: an `I` without a beginning, or of another type, begins one.
 

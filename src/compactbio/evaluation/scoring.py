@@ -9,20 +9,20 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from compactbio.documents import Document, Question, names
-from compactbio.documents.tags import parse
+from compactbio.documents.tags import tagged_types
 from compactbio.errors import UserError
-from compactbio.files import locked, read_json, write_json, write_text
+from compactbio.files import locked, read_json_or_none, write_json, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import encoder_parameters, longest
 from compactbio.modeling.loading import Source
-from compactbio.modeling.packing import Predictor, predictor_of
+from compactbio.modeling.packing import ARCHITECTURES, Predictor, predictor_of
 from compactbio.tasks import calibration, calibration_file, ner, ner_encoding
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import Calibration
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.outcome import Outcome, interval_of, listed
-from compactbio.tasks.registry import TASKS, Logits, Task, score
+from compactbio.tasks.registry import TASKS, Logits, score
 from compactbio.tasks.settings import Settings, settings, stored_settings, trained_on_iob2, unknown_words
 from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card
@@ -127,13 +127,13 @@ def evaluate(
     if untyped:
         documents = ner.with_type(documents, "")
     golden = found.golden(split)
-    _check_head(source, kind, found.task)
+    _check_head(source, found.task)
     if calibrate:
         _check_calibrated(source, model, found, split, seen, untyped=untyped)
     found.check_answers(documents, split)
 
     labels = kind.model_labels(source.config, source.name, documents)
-    predictor, fixed_length, model_record = _load(source, kind, found.task, runtime, precision, tokens_per_batch)
+    predictor, fixed_length, model_record = _load(source, found.task, runtime, precision, tokens_per_batch)
     given = {"negative": list(negative or ()), "scheme": scheme}
     chosen = settings_of(source, found.task, {key: value for key, value in given.items() if value})
     if fixed_length:
@@ -261,9 +261,9 @@ def check_options(
         )
 
 
-def _check_head(source: Source, kind: Task, task: str) -> None:
+def _check_head(source: Source, task: str) -> None:
     architecture = (source.config.architectures or ["model without a head"])[0]
-    if not architecture.endswith(kind.architecture):
+    if not architecture.endswith(ARCHITECTURES[task]):
         raise UserError(
             f"{source.name} has no head for {task}, it is a {architecture}: fine-tune it first with `compactbio "
             "finetune`, or name the task of the data.",
@@ -272,7 +272,7 @@ def _check_head(source: Source, kind: Task, task: str) -> None:
 
 
 def _load(
-    source: Source, kind: Task, task: str, runtime: str | None, precision: str, tokens_per_batch: int | None
+    source: Source, task: str, runtime: str | None, precision: str, tokens_per_batch: int | None
 ) -> tuple[Predictor, int | None, dict[str, Any]]:
     """What computes a model's logits, its row length where that is fixed, and how a report names it."""
     hardware.check_work(precision, tokens_per_batch)
@@ -282,7 +282,7 @@ def _load(
         about |= {"sha256": runtimes.digest(source, loaded.name), "runtime": loaded.name}
         return loaded.logits, loaded.longest, about
     with loading.quiet():
-        model = loading.load_for(source, kind.auto).to(hardware.torch_device())
+        model = loading.load_for(source, task).to(hardware.torch_device())
     logits = predictor_of(model, task, tokens_per_batch or hardware.tokens(), precision)
     used = hardware.precision(precision, source.config)
     about |= {"parameters": encoder_parameters(model), "runtime": f"torch, {used}"}
@@ -328,8 +328,8 @@ def counted_types(found: Data, documents: Sequence[Document], labels: Sequence[s
     """
     if found.task != "ner":
         return None
-    kinds = _kinds(labels)
-    labelled = {span.type for document in documents for span in document.spans}
+    kinds = tagged_types(labels)
+    labelled = names.mention_types(documents)
     if kinds <= labelled:
         return None
     # A split may lack a type by chance that the data set is labelled for.
@@ -341,20 +341,16 @@ def _notes_on_types(
     config: PretrainedConfig, encoded: Any, logits: Logits, labels: Sequence[str], types: Set[str] | None
 ) -> Iterator[str]:
     """Sentences on types of a model that the data are not labelled for, or do not tell apart."""
-    if types is not None and (foreign := _kinds(labels) - types):
+    if types is not None and (foreign := tagged_types(labels) - types):
         mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(config))
         if number := sum(span.type in foreign for _, span in mentions.places):
             yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
-    own = _kinds(ner_encoding.model_labels(config, ""))
-    if len(own) > 1 and _kinds(labels) == {""}:
+    own = tagged_types(ner_encoding.model_labels(config, ""))
+    if len(own) > 1 and tagged_types(labels) == {""}:
         yield (
             f"All types of the model count as one ({listed(own)}); to count one alone, name the data's type, as in "
             "TYPE=DATA."
         )
-
-
-def _kinds(labels: Sequence[str]) -> set[str]:
-    return {parse(label)[1] for label in labels if label != "O"}
 
 
 def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
@@ -380,15 +376,12 @@ def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:
 
 def _parameters(model: Path, task: str) -> int:
     with loading.quiet():
-        return encoder_parameters(loading.load_for(loading.find(model), TASKS[task].auto))
+        return encoder_parameters(loading.load_for(loading.find(model), task))
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:
     """The earlier evaluations; none in a file that is damaged."""
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return []
+    found = read_json_or_none(path)
     entries = found if isinstance(found, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and all(key in entry for key in _CARD_KEYS)]
 

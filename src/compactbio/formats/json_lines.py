@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from compactbio.documents import Document, Passage, Question, Relation, Span
 from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError, validation_problem
+from compactbio.files import read_json_or_none
 from compactbio.formats import parquet
 from compactbio.formats.checks import BrokenFieldError, Found, identifier, inconsistency, validated
 from compactbio.formats.conll import tagged, unknown_tag
@@ -65,7 +66,14 @@ def documents_of_values(
         if isinstance(value, RecordError):
             yield value
         else:
-            yield from (attempt(make, path, place, member) for member in members(value))
+            yield from (attempt(_made, make, path, place, member) for member in members(value))
+
+
+def _made(make: Callable[[Path, str, Any], Document], path: Path, place: str, value: Any) -> Document:
+    try:
+        return make(path, place, value)
+    except BrokenFieldError as error:
+        raise RecordError(path, place, str(error)) from None
 
 
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
@@ -175,10 +183,7 @@ def read_tagged(path: Path) -> Iterator[Found]:
 def _tagged(path: Path, place: str, value: Any, names: Callable[[str], Sequence[str] | None]) -> Document:
     if not isinstance(value, Mapping):
         raise RecordError(path, place, "not a JSON object")
-    try:
-        id_ = identifier(value.get("id"), "id")
-    except BrokenFieldError as error:
-        raise RecordError(path, place, str(error)) from None
+    id_ = identifier(value.get("id"), "id")
     words: Any = value.get("tokens")
     key = next((key for key in sorted(TAGS, reverse=True) if key in value), "")
     if not _all(words, str) or any(not word or set(word) & set(" \n\r") for word in words):
@@ -219,11 +224,7 @@ def feature_names(path: Path, key: str) -> Sequence[str] | None:
     if names := next(_names_below(table, key), None):
         return names
     for name in _FEATURES:
-        try:
-            value = json.loads((path.parent / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        found = list(_names_below(value, key))
+        found = list(_names_below(read_json_or_none(path.parent / name), key))
         if any(names != found[0] for names in found):
             where = f"{path.parent / name}: its configurations name {key} differently"
             raise UserError(f"{where}; keep that of {path.name} alone in it.")

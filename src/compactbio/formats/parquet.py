@@ -4,7 +4,6 @@ The columns of data sets on the Hugging Face hub are named in `json_lines`, `big
 `relation_sentences`, which read rows as they read JSON objects.
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compactbio.documents import Document, Span
+from compactbio.files import parse_json
 from compactbio.formats.checks import (
     MISPLACED,
     BrokenFieldError,
@@ -100,7 +100,7 @@ def schema(path: Path) -> pa.Schema:
 def description(path: Path) -> Any:
     """What the `datasets` library wrote of the columns into the table, None where it did not."""
     try:
-        return json.loads((schema(path).metadata or {}).get(b"huggingface", b"null"))
+        return parse_json((schema(path).metadata or {}).get(b"huggingface", b"null"))
     except ValueError:
         return None
 

@@ -19,7 +19,6 @@ from compactbio.documents import Document, Question
 from compactbio.errors import UserError
 from compactbio.files import write_text
 from compactbio.formats.checks import (
-    BrokenFieldError,
     Found,
     check_only,
     identifier,
@@ -134,13 +133,10 @@ def _document_of_row(path: Path, place: str, value: Any) -> Document:
         raise RecordError(path, place, "its answers are not a list of texts with as many starts")
     if not all(isinstance(start, int) and not isinstance(start, bool) for start in starts):
         raise RecordError(path, place, "a start of its answers is not a whole number")
-    try:
-        name = identifier(value.get("id"), "id") or place.rpartition(" ")[2]
-        wordings = tuple((string(text, "an answer"),) for text in texts)
-        question = Question(string(value.get("question"), "question"), wordings, name, tuple(starts))
-        document = Document(name, string(value.get("context"), "context"), questions=(question,))
-    except BrokenFieldError as error:
-        raise RecordError(path, place, str(error)) from None
+    name = identifier(value.get("id"), "id") or place.rpartition(" ")[2]
+    wordings = tuple((string(text, "an answer"),) for text in texts)
+    question = Question(string(value.get("question"), "question"), wordings, name, tuple(starts))
+    document = Document(name, string(value.get("context"), "context"), questions=(question,))
     if reason := inconsistency(document):
         raise RecordError(path, place, reason)
     return document

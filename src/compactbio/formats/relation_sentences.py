@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.documents import Document, Relation, Span
-from compactbio.formats.checks import BrokenFieldError, Found, check_one_line, not_writable, string
+from compactbio.formats.checks import Found, check_one_line, not_writable, string
 from compactbio.formats.conll import QUOTED
 from compactbio.formats.json_lines import documents_of_values, feature_names, named
 from compactbio.formats.streams import Line, RecordError, attempt, each_line, named_errors
@@ -73,10 +73,7 @@ def _object(path: Path, place: str, value: Any, names: Callable[[str], Sequence[
     text = value.get("text")
     if text is None or label is None:
         raise RecordError(path, place, f"{'text' if text is None else 'label'} is not there")
-    try:
-        return _json_document(place.rpartition(" ")[2], string(text, "text"), string(label, "label"))
-    except BrokenFieldError as error:
-        raise RecordError(path, place, str(error)) from None
+    return _json_document(place.rpartition(" ")[2], string(text, "text"), string(label, "label"))
 
 
 def is_header(columns: list[str]) -> bool:

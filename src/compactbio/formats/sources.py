@@ -212,19 +212,11 @@ _SPLIT_WORDS: dict[Role, set[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Splits:
-    """A data set's files, or BRAT folders, by split; `gold` holds the answers to a test split without answers."""
+def splits(folder: Path) -> dict[str, Path]:
+    """The files, or BRAT folders, of a data set by split: "train", "devel", "test", and "gold" for the answers to a
+    test split without answers.
 
-    train: Path | None = None
-    devel: Path | None = None
-    test: Path | None = None
-    gold: Path | None = None
-
-
-def splits(folder: Path) -> Splits:
-    """Find the splits of a data set by the words in its file names, case ignored: train, dev or valid, test, gold.
-
+    They are found by the words in their names, case ignored: train, dev or valid, test, gold.
     A word may end in "set"; one that only contains such a word ("latest") does not count. Files of training and
     development together (`train_dev`), hidden ones and empty ones are passed over. Raises UserError for two files of
     one split, for a part of one (`train-00000-of-00002`), and where there is neither a train nor a test file.
@@ -241,7 +233,7 @@ def splits(folder: Path) -> Splits:
             raise UserError(f"{folder}: {_names(paths)} are all {role} files; leave one of them in the folder.")
     if not found["train"] and not found["test"]:
         raise UserError(f"{folder}: none of its files has train or test in its name; name them so.")
-    return Splits(**{role: paths[0] for role, paths in found.items() if paths})
+    return {role: paths[0] for role, paths in found.items() if paths}
 
 
 def has_splits(folder: Path) -> bool:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError, check_counts
-from compactbio.processes import peak_memory
+from compactbio.processes import peak_memory, processor
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -115,6 +115,16 @@ def device() -> str:
     return torch.cuda.get_device_name() if uses_gpu() else "cpu"
 
 
+def machine() -> dict[str, Any]:
+    """What figures are measured on: processor, device, threads, and the version of torch."""
+    return {
+        "processor": processor(),
+        "device": device(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
 def peak() -> int:
     """The most memory in bytes that this process has used so far; on CUDA the device's."""
     return torch.cuda.max_memory_allocated() if uses_gpu() else peak_memory()
@@ -131,20 +141,26 @@ def time_in_turns(
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
     for number in range(rounds + 1):
         for key, call in calls.items():
-            _wait_for_device()
-            began = time.perf_counter()
-            call()
-            _wait_for_device()
+            taken = timed(call)
             if number:
-                seconds[key].append(time.perf_counter() - began)
+                seconds[key].append(taken)
         if number:
             on_round(number)
     return seconds
 
 
-def _wait_for_device() -> None:
+def timed(call: Callable[[], object]) -> float:
+    """The seconds of a call and of what it gives the device to do."""
+    began = now()
+    call()
+    return now() - began
+
+
+def now() -> float:
+    """The time in seconds, once the device has done what it was given."""
     if uses_gpu():
         torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class Accelerator(NamedTuple):

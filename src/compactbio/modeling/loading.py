@@ -1,7 +1,6 @@
 """From names to models: configuration, weights, head and tokenizer are checked before anything is computed."""
 
 import copy
-import json
 import logging
 import math
 import pickle
@@ -19,12 +18,12 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from transformers.activations import ACT2FN
 
 from compactbio import hub
-from compactbio.errors import UserError
-from compactbio.files import file_digest, value_digest
+from compactbio.errors import UserError, reason
+from compactbio.files import file_digest, read_json, value_digest
 from compactbio.modeling import families
 from compactbio.modeling.packing import AUTO, check_runs
 from compactbio.modeling.sharing import building, held
-from compactbio.modeling.tokenizers import load_tokenizer, reading_digest, reason, template, tokenizer_rules
+from compactbio.modeling.tokenizers import load_tokenizer, reading_digest, template, tokenizer_rules
 
 _LFS = b"version https://git-lfs"
 # Weights beside encoder and head that no output depends on: poolers, the heads of pre-training and of other tasks, the
@@ -114,7 +113,7 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     except Exception as error:  # of many kinds, all about the file
         own_code = False
         with suppress(ValueError, TypeError):
-            own_code = "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            own_code = "auto_map" in read_json(folder / "config.json")
         if own_code:
             raise UserError(
                 f"{name}: it needs code from its own repository (trust_remote_code), which is never run; take a model "
@@ -184,33 +183,34 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
 
 def load_for(
     source: Source,
-    auto: Any,
+    task: str | None,
     labels: Sequence[str] = (),
     seed: int = 0,
     *,
     new_head: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """A model with the head of a task, of the class `auto` (AutoModelFor...), in eval mode.
+    """A model with the head of a task, None for the encoder alone, in eval mode.
 
     Its `id2label` are the `labels`, where there are any. With `new_head`, a head that the source lacks, or has for
     other labels, is drawn from `seed`. Raises UserError for weights that cannot be read, are missing, have other shapes
     than the configuration says, are not finite, or that the model does not use.
     """
     config = copy.deepcopy(source.config)
-    if auto is AUTO["qa"] and families.needs_segments(config) and config.type_vocab_size < 2:
+    if task == "qa" and families.needs_segments(config) and config.type_vocab_size < 2:
         raise UserError(
             f"{source.name}: its config.json has type_vocab_size {config.type_vocab_size}, and a question and its text "
             "are two segments; take another model for questions."
         )
-    if auto is AUTO["qa"] and new_head:
+    if task == "qa" and new_head:
         config.num_labels = 2  # whatever a classifier of words or sentences has: the start and the end of an answer
     if labels:
         config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
         config.problem_type = None
+    auto = AUTO[task] if task else transformers.AutoModel
     model, absent = _read(source, auto, config, seed if new_head else None, dtype)
     _refuse_absent(source, [key for key in absent if not new_head or _is_of_encoder(key, model)])
-    if auto in AUTO.values():
+    if task:
         check_runs(model, source.name)
     return model
 

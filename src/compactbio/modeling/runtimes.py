@@ -20,8 +20,7 @@ from compactbio.files import read_json, value_digest, write_json
 from compactbio.modeling import families, hardware, onnx_files
 from compactbio.modeling.loading import Source, configured, load_for, quiet
 from compactbio.modeling.onnx import OnnxRuntime
-from compactbio.modeling.packing import ARCHITECTURES, AUTO, NO_LABEL, Row, predict
-from compactbio.processes import processor
+from compactbio.modeling.packing import ARCHITECTURES, NO_LABEL, Row, predict
 
 TORCH = ("torch-fp32", "torch-bf16")
 # The files that `export` writes.
@@ -151,7 +150,7 @@ def load(source: Source, name: str, threads: int | None = None) -> Runtime:
 
 def _load_torch(source: Source, task: str, name: str) -> TorchRuntime:
     with quiet():
-        model = load_for(source, AUTO[task])
+        model = load_for(source, task)
     return TorchRuntime(model.to(hardware.torch_device()), task, name)
 
 
@@ -280,10 +279,8 @@ def _conditions(source: Source, names: Sequence[str], threads: int | None) -> di
         onnxruntime = ""
     return {
         "models": {name: digest(source, name) for name in names},
+        **hardware.machine(),
         "threads": threads or torch.get_num_threads(),
-        "processor": processor(),
-        "device": hardware.device(),
-        "torch": torch.__version__,
         "onnxruntime": onnxruntime,
     }
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compactbio import hub
-from compactbio.errors import UserError
-from compactbio.files import atomic_folder, value_digest
+from compactbio.errors import UserError, reason
+from compactbio.files import atomic_folder, read_json, value_digest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -118,7 +118,7 @@ def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except ValueError as error:
         raise UserError(f"{path}: it cannot be read as JSON ({error}).") from None
     if not isinstance(found, dict):
@@ -259,18 +259,16 @@ def _from_vocabulary(path: Path, config: dict[str, Any], folder: Path | None = N
     return tokenizer
 
 
-def reason(error: Exception) -> str:
-    """The line of a library's error that says what is wrong: of a field of a configuration the last one."""
-    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
-    line = lines[-1] if lines[0].startswith("Validation error") else lines[0]
-    return (line.partition("Error: ")[2] or line)[:200] or type(error).__name__
-
-
 class WordPieces(NamedTuple):
     """The word pieces of a text, without special tokens."""
 
     ids: NDArray[np.int64]  # (n,)
     offsets: NDArray[np.int64]  # (n, 2), the characters of each piece, end exclusive
+
+    def touching(self, start: int, end: int) -> range:
+        """The pieces that touch some characters of the text."""
+        first, last = np.searchsorted(self.offsets[:, 1], start, "right"), np.searchsorted(self.offsets[:, 0], end)
+        return range(int(first), int(last))
 
 
 def word_pieces(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast") -> list[WordPieces]:

@@ -16,7 +16,7 @@ from pydantic import Field
 from transformers import PretrainedConfig
 
 from compactbio.documents import Document
-from compactbio.documents.tags import parse
+from compactbio.documents.tags import parse, tagged_types
 from compactbio.errors import UserError
 from compactbio.tasks import ner_encoding, relation
 from compactbio.tasks.alignment import comparable
@@ -278,7 +278,7 @@ def _mention_findings(
     names = {
         spelt: name for (_, spelt), (tag, name) in zip(map(parse, labels), map(parse, own), strict=True) if tag != "O"
     }
-    if len(names) < len({parse(label)[1] for label in own if label != "O"}):
+    if len(names) < len(tagged_types(own)):
         raise UserError(
             "The data do not tell the model's types apart, so its scores cannot be fitted to them: calibrate it on "
             "data whose mentions have its types."

@@ -93,12 +93,10 @@ class Data:
     def types(self) -> frozenset[str]:
         """The types of mentions that the data set is labelled for: those that occur in any of its splits."""
         splits: tuple[Split, ...] = ("train",) if self.single else tuple(self.files)
-        return frozenset(
-            span.type for split in splits for document in self.read(split, whole=True) for span in document.spans
-        )
+        return names.mention_types(document for split in splits for document in self.read(split, whole=True))
 
     def _named(self, documents: list[Document], kind: str) -> list[Document]:
-        own = {span.type for document in documents for span in document.spans} - {""}
+        own = names.mention_types(documents) - {""}
         if {names.key(other) for other in own} - {names.key(kind)}:
             raise UserError(
                 f"{self.name}: its mentions have types already ({', '.join(sorted(own))}), so {kind!r} cannot be their "
@@ -183,9 +181,9 @@ def find(
         return _data(called, single, gold, task, format, single=True, folder=path if path.is_dir() else None)
     if folds(path):
         raise UserError(f"{path}: its folders are folds; name one of them, or compare models on all in a suite.")
-    found = splits(path)
-    files = {split: file for split in ("train", "devel", "test") if (file := getattr(found, split))}
-    return _data(called, files, gold or found.gold, task, format, folder=path)
+    files = splits(path)
+    answers = files.pop("gold", None)
+    return _data(called, files, gold or answers, task, format, folder=path)
 
 
 def find_all(

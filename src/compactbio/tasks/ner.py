@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compactbio.documents import Document, Span
-from compactbio.documents.names import clean, key, spellings, types, unified
+from compactbio.documents.names import clean, key, mention_types, spellings, types, unified
 from compactbio.documents.tags import Chunk, chunks, iob2, parse, strict_chunks
 from compactbio.documents.words import sentences as sentence_bounds
 from compactbio.documents.words import words
@@ -90,7 +90,7 @@ def with_type(documents: Sequence[Document], kind: str) -> list[Document]:
 
 def labels(documents: Sequence[Document]) -> list[str]:
     """The labels of a model for documents: sorted, `O` among them, both prefixes of each type."""
-    kinds = {span.type for document in documents for span in document.spans}
+    kinds = mention_types(documents)
     return sorted(["O", *(f"{prefix}-{kind}" if kind else prefix for prefix in "BI" for kind in kinds)])
 
 
@@ -213,7 +213,7 @@ def outcome_of_documents(
 
 
 def _typed_alike(documents: Sequence[Document], predicted: Sequence[Document]) -> Sequence[Document]:
-    wanted, found = ({span.type for d in side for span in d.spans} for side in (documents, predicted))
+    wanted, found = map(mention_types, (documents, predicted))
     if len(wanted) != 1 or len(found) != 1 or "" not in wanted | found:
         return predicted
     return with_type(predicted, *wanted)
@@ -226,7 +226,7 @@ def _comparable_spans(document: Document) -> set[Span]:
 def _notes_on_predicted(
     documents: Sequence[Document], found: Sequence[set[Span]], total: int, misplaced: int
 ) -> tuple[str, ...]:
-    known = {span.type for document in documents for span in document.spans}
+    known = mention_types(documents)
     foreign = Counter(span.type for spans in found for span in spans if span.type not in known)
     in_parts = sum(bool(span.fragments) for document in documents for span in _comparable_spans(document))
     notes = counted(

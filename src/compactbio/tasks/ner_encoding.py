@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Span
-from compactbio.documents.names import key, spellings
-from compactbio.documents.tags import chunks, parse, repaired
+from compactbio.documents.names import key, mention_types, spellings
+from compactbio.documents.tags import chunks, parse, repaired, tagged_types
 from compactbio.documents.words import visible
 from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row, softmax
@@ -68,7 +68,7 @@ def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Docume
             f"{name}: its id2label is not one of NER: {error}; write B-TYPE, I-TYPE and O there, or fine-tune a "
             "model on these data."
         ) from None
-    wanted = {span.type for document in documents for span in document.spans}
+    wanted = mention_types(documents)
     spelt = spellings(wanted)
     # DISEASE and Disease are one type.
     tags = [(prefix, spelt.get(key(kind), kind)) for prefix, kind in tags]
@@ -273,8 +273,8 @@ def outcome(
     protocol: str = "word",
 ) -> Outcome:
     """The outcome of `decode`'s tags, by the labels of a model: `ner.outcome` with a note on types that it lacks."""
-    known = {parse(label)[1] for label in labels if label != "O"}
-    unseen = {span.type for document in documents for span in document.spans} - known
+    known = tagged_types(labels)
+    unseen = mention_types(documents) - known
     note = f"The model knows no {listed(unseen)}: all mentions of it count as missed."
     if known == {""} and unseen:
         documents = ner.with_type(documents, "")

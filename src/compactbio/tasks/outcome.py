@@ -7,7 +7,7 @@ Significance in NLP, EMNLP 2012.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,7 +106,7 @@ def counted(counts: dict[str, int]) -> tuple[str, ...]:
     return tuple(f"{count:,} {text}." for text, count in counts.items() if count)
 
 
-def listed(names: set[str]) -> str:
+def listed(names: Set[str]) -> str:
     """Names of types in alphabetical order, for a sentence."""
     return ", ".join(sorted(name or "mentions without a type" for name in names))
 

@@ -204,6 +204,13 @@ class Encoded:
         )
 
 
+def factoid_pairs(documents: Sequence[Document]) -> list[tuple[int, Question]]:
+    """The factoid questions of all documents, each with its document's index."""
+    return [
+        (i, asked) for i, document in enumerate(documents) for asked in document.questions if asked.kind == "factoid"
+    ]
+
+
 def encode(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, max_length: int = 384, stride: int = 128
 ) -> Encoded:
@@ -216,12 +223,7 @@ def encode(
     first whose wording occurs exactly once; BOTH at [CLS] (the first token, where a template has none) in a row without
     the whole answer; -100 elsewhere. A question without answers, or with one whose place is ambiguous, has no labels.
     """
-    pairs = [
-        (index, question)
-        for index, document in enumerate(documents)
-        for question in document.questions
-        if question.kind == "factoid"
-    ]
+    pairs = factoid_pairs(documents)
     contexts = word_pieces([document.text for document in documents], tokenizer)
     asked = word_pieces([question.text for _, question in pairs], tokenizer)
     special = template(tokenizer, 2)
@@ -230,7 +232,8 @@ def encode(
     windows: list[Window] = []
     for (index, question), words in zip(pairs, asked, strict=True):
         context = contexts[index]
-        answer = _in_pieces(_answer(documents[index].text, question), context)
+        place = _answer(documents[index].text, question)
+        answer = context.touching(*place) if place else None
         for part in _snippet_parts(len(context.ids), room - min(len(words.ids), half), stride):
             row, offsets = _row(words.ids[-half:], context, part, answer, special)
             windows.append(Window(index, question_key(question), offsets, row))
@@ -285,14 +288,6 @@ def _answer(text: str, question: Question) -> tuple[int, int] | None:
         if text.count(wording) == 1:
             return text.index(wording), text.index(wording) + len(wording)
     return None if occurring or not question.answers else (0, 0)
-
-
-def _in_pieces(answer: tuple[int, int] | None, context: WordPieces) -> range | None:
-    """The pieces that touch an answer's characters."""
-    if answer is None:
-        return None
-    first = int(np.searchsorted(context.offsets[:, 1], answer[0], "right"))
-    return range(first, int(np.searchsorted(context.offsets[:, 0], answer[1])))
 
 
 def _snippet_parts(length: int, room: int, stride: int) -> Iterator[range]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compactbio.documents import Document, Question
-from compactbio.modeling.packing import ARCHITECTURES, AUTO
 from compactbio.tasks import ner, ner_encoding, qa, relation
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation_classes import Scheme
@@ -22,8 +21,7 @@ Logits = Sequence[NDArray[np.float32]]
 class Task:
     """One task, and its functions in the order in which they are called.
 
-    `auto` loads its models, whose architectures end in `architecture`. `metric` is the main score, `protocol` the
-    usual way to count it.
+    `metric` is the main score, `protocol` the usual way to count it.
 
     labels: training documents to the labels of a model, in the order of their ids; none for QA.
     scheme: training documents to how their labels become classes; None but for relations.
@@ -34,8 +32,6 @@ class Task:
     outcome: predictions to scores, by a protocol, with QA answers that are not in the documents.
     """
 
-    auto: Any
-    architecture: str
     metric: str
     protocol: str
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
@@ -54,8 +50,6 @@ def _ids(labels: Sequence[str]) -> dict[str, int]:
 
 TASKS = {
     "ner": Task(
-        auto=AUTO["ner"],
-        architecture=ARCHITECTURES["ner"],
         metric="f1",
         protocol="word",
         labels=lambda documents, settings: ner.labels(documents),
@@ -71,8 +65,6 @@ TASKS = {
         ),
     ),
     "relation": Task(
-        auto=AUTO["relation"],
-        architecture=ARCHITECTURES["relation"],
         metric="f1",
         protocol="micro",
         labels=lambda documents, settings: list(relation.scheme_of(documents, settings).classes),
@@ -93,8 +85,6 @@ TASKS = {
         ),
     ),
     "qa": Task(
-        auto=AUTO["qa"],
-        architecture=ARCHITECTURES["qa"],
         metric="mrr",
         protocol="BioASQ",
         encode=lambda documents, tokenizer, labels, settings: qa.encode(

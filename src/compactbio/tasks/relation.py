@@ -262,13 +262,12 @@ def _kept(document: Document, sentence: WordPieces, room: int) -> NDArray[np.int
     found = marks(document)
     if not found:
         return np.arange(room)
-    places = [_places(mark, sentence) for mark in (found[0], max(found, key=lambda mark: mark[1]))]
-    (first, _), (_, last) = places
+    first, last = sentence.touching(*found[0]), sentence.touching(*max(found, key=lambda mark: mark[1]))
     total = len(sentence.ids)
-    if last - first <= room:
-        return _around(first, last, room, total)
-    sizes = _shared(room, *(stop - start for start, stop in places))
-    return np.unique(np.concatenate([_around(*place, size, total) for place, size in zip(places, sizes, strict=True)]))
+    if last.stop - first.start <= room:
+        return _around(first.start, last.stop, room, total)
+    parts = zip((first, last), _shared(room, len(first), len(last)), strict=True)
+    return np.unique(np.concatenate([_around(part.start, part.stop, size, total) for part, size in parts]))
 
 
 def marks(document: Document) -> list[tuple[int, int]]:
@@ -276,14 +275,6 @@ def marks(document: Document) -> list[tuple[int, int]]:
     ends = (document.relations[0].head, document.relations[0].tail)
     related = [document.spans[end] for end in ends if isinstance(end, int) and end < len(document.spans)]
     return sorted([*(match.span() for match in _MARK.finditer(document.text)), *((s.start, s.end) for s in related)])
-
-
-def _places(mark: tuple[int, int], sentence: WordPieces) -> tuple[int, int]:
-    """The pieces from the first to the last, end exclusive, that touch characters `mark`."""
-    start, end = mark
-    return int(np.searchsorted(sentence.offsets[:, 1], start, "right")), int(
-        np.searchsorted(sentence.offsets[:, 0], end)
-    )
 
 
 def _shared(room: int, first: int, second: int) -> tuple[int, int]:

@@ -123,12 +123,7 @@ def _with_words(window: ner_encoding.Window, targets: NDArray[np.float32]) -> Ro
 
 def _asked(documents: Sequence[Document]) -> dict[tuple[int, str], int]:
     """The places in order of the pairs of a document, by its index, and a question."""
-    pairs = [
-        (index, qa.question_key(question))
-        for index, document in enumerate(documents)
-        for question in document.questions
-        if question.kind == "factoid"
-    ]
+    pairs = [(index, qa.question_key(question)) for index, question in qa.factoid_pairs(documents)]
     return {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
 
 

@@ -1,6 +1,6 @@
 """What a model is fine-tuned on: one data set, or several that are each labelled for their own types of mentions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from compactbio.documents import Document, names
-from compactbio.documents.tags import parse
+from compactbio.documents.names import mention_types
+from compactbio.documents.tags import parse, tagged_types
 from compactbio.errors import UserError
 from compactbio.formats.checks import counting_left_out
 from compactbio.tasks import data as datasets
@@ -132,11 +133,7 @@ def _read(data: Data, train_on: str) -> Corpus:
                 f"{data.name}: its devel split has no {what} to choose an epoch by; correct it, or leave it out."
             )
         devel = []  # the tenth of a small file
-    return Corpus(data, tuple(train), tuple(devel), _types((*train, *devel)))
-
-
-def _types(documents: Iterable[Document]) -> frozenset[str]:
-    return frozenset(span.type for document in documents for span in document.spans)
+    return Corpus(data, tuple(train), tuple(devel), mention_types((*train, *devel)))
 
 
 def _not_trained_on(data: Data, train_on: str) -> list[Document]:
@@ -170,7 +167,7 @@ def _spelt_alike(parts: tuple[Corpus, ...]) -> tuple[tuple[Corpus, ...], tuple[s
     alike = []
     for part in parts:
         train, devel = (tuple(names.unified(side, spelt)) for side in (part.train, part.devel))
-        alike.append(Corpus(part.data, train, devel, _types((*train, *devel))))
+        alike.append(Corpus(part.data, train, devel, mention_types((*train, *devel))))
     return tuple(alike), notes
 
 
@@ -184,7 +181,7 @@ def _without_held_out(parts: tuple[Corpus, ...], train_on: str) -> tuple[tuple[C
     for part in parts:
         others = [known for other, known in zip(parts, held, strict=True) if other is not part]
         train = tuple(d for d in part.train if not any(known.holds_text(d) for known in others))
-        if lost := _types(part.train) - _types(train):
+        if lost := mention_types(part.train) - mention_types(train):
             raise UserError(
                 f"{part.data.name}: all its training documents with {listed(set(lost))} are in another data set's "
                 "devel or test split, so nothing is left to learn from: leave one of the two out."
@@ -211,7 +208,7 @@ def partly_labelled(encoded: Encoded, corpora: Corpora, labels: Sequence[str]) -
     None, and the same rows, where each label stands for itself. In a data set that is not labelled for genes an `O` is
     a word of none of its own types, and maybe of a gene: such an `O` has an id of its own.
     """
-    every = frozenset(parse(label)[1] for label in labels if label != "O")
+    every = tagged_types(labels)
     if all(every <= part.types for part in corpora.parts):
         return encoded, None
     allowed = torch.eye(len(labels), dtype=torch.bool)

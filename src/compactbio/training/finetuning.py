@@ -148,7 +148,7 @@ class Inputs:
 
     def start(self) -> PreTrainedModel:
         """The model to train, as it is before the first step."""
-        model = loading.load_for(self.source, self.task.auto, self.labels, self.settings.seed, new_head=True)
+        model = loading.load_for(self.source, self.corpora.task, self.labels, self.settings.seed, new_head=True)
         if self.layers is not None:
             model = with_fewer_layers(model, self.layers, self.settings.seed)
         if self.scheme:
@@ -336,7 +336,7 @@ def _finish(
     with run_folder.refusing_full_disk(out):
         if kept is not None:
             best = loading.find(out / run_folder.CHECKPOINTS / run_folder.BEST)
-            model = loading.load_for(best, inputs.task.auto).to(hardware.torch_device())
+            model = loading.load_for(best, inputs.corpora.task).to(hardware.torch_device())
         model.save_pretrained(out)
         inputs.tokenizer.save_pretrained(out)
         if devel is not None:

@@ -2,8 +2,7 @@
 
 import math
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from compactbio.modeling.packing import Row
 from compactbio.progress import Listener, Silent
 from compactbio.training import batches, engine, soft_labels, unlabelled
 from compactbio.training.finetuning import Inputs, collect
-from compactbio.training.plan import Clock, machine
+from compactbio.training.plan import Clock
 from compactbio.training.soft_labels import Ensemble
 from compactbio.training.task_model import TaskModel
 
@@ -121,7 +120,7 @@ def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:
         teacher_seconds=teacher_seconds,
         training_seconds=training,
         devel_seconds=devel,
-        machine=machine(),
+        machine=hardware.machine(),
         precision=inputs.precision,
     )
 
@@ -132,7 +131,7 @@ def _teacher_seconds(inputs: Inputs, sample: Sequence[Document]) -> float:
     with TemporaryDirectory() as folder:
         ensemble = Ensemble(inputs.teaching.teachers, Path(folder))
         ensemble.fill(sample[:8])  # loads the models
-        return _seconds(lambda: ensemble.fill(sample))
+        return hardware.timed(lambda: ensemble.fill(sample))
 
 
 def _timed(inputs: Inputs, rows: Sequence[Row], allowed: Tensor | None) -> tuple[int, float, float]:
@@ -155,11 +154,5 @@ def _devel_seconds(inputs: Inputs, listener: Listener) -> float:
         return 0.0
     listener.note("Timing a score on devel ...")
     model = inputs.start().to(hardware.torch_device())
-    taken = _seconds(lambda: devel.outcomes(model))
+    taken = hardware.timed(lambda: devel.outcomes(model))
     return taken * (inputs.settings.epochs - inputs.settings.epochs // 2 + 2)
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began

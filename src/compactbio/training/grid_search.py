@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from compactbio.errors import UserError
-from compactbio.files import read_json, refuse_foreign, refuse_inside, write_json
+from compactbio.files import read_json_or_none, refuse_foreign, refuse_inside, write_json
 from compactbio.modeling import loading
-from compactbio.tasks.registry import TASKS
 from compactbio.training import run_folder
 from compactbio.training.finetuning import Finetuned, collect, finetune, finish
 
@@ -77,7 +76,9 @@ def _finished(out: Path, wanted: dict[str, Any]) -> bool:
     """Begin or resume a search in its folder; whether it is finished already."""
     kept = out / SEARCH
     refuse_foreign(out, "search", SEARCH)
-    known = read_json(kept) if kept.exists() else None
+    known = read_json_or_none(kept)
+    if kept.exists() and not (isinstance(known, dict) and {"search", "trials"} <= known.keys()):
+        raise UserError(f"{kept} is not a record of a search: choose another output folder.", setting="out")
     # A search of nothing, where all is set, has its one run in the folder itself.
     runs = (out / "search", *out.glob("search/*"))
     if known is None or (known["search"] != wanted and not any(map(run_folder.has_begun, runs))):
@@ -111,7 +112,7 @@ def _keep_best(out: Path, wanted: dict[str, Any], trials: list[tuple[dict[str, A
     )
     result = replace(best, out=str(out), trials=table)
     with loading.quiet():
-        model = loading.load_for(loading.find(out), TASKS[best.task].auto)
+        model = loading.load_for(loading.find(out), best.task)
     finish(out, _record(out)["identity"], result, model)
     write_json(out / SEARCH, {"search": wanted, "trials": table})
     return result

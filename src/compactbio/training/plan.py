@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from compactbio import corpus as corpora
@@ -20,7 +18,6 @@ from compactbio.modeling.families import depth, encoder_parameters
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import attention_width, reads
 from compactbio.objectives.terms import TERMS
-from compactbio.processes import processor
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
 from compactbio.training import batches, pretraining
@@ -49,13 +46,13 @@ class Clock(TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.update: list[float] = []
-        self._last = self._updates = _now()
+        self._last = self._updates = hardware.now()
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        self._updates = _now()
+        self._updates = hardware.now()
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        ended = _now()
+        ended = hardware.now()
         # From the end of the step before, so that reading and masking its rows count.
         self.seconds.append(ended - self._last)
         self._last = ended
@@ -67,12 +64,6 @@ class Clock(TrainerCallback):  # type: ignore[misc]
             raise UserError("Stopped before all steps were timed; start again.")
         tokens = tuple(sum(batch.borders[-1] for batch in steps[i]) for i in range(1, len(steps)))
         return Timed(tuple(self.seconds[1:]), tuple(self.update[1:]), tokens)
-
-
-def _now() -> float:
-    if hardware.uses_gpu():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def time_steps(
@@ -216,7 +207,7 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
         tokens=tokens_per_step * recipe.steps,
         flops_per_token=flops_per_token,
         flops=flops,
-        machine=machine(),
+        machine=hardware.machine(),
         precision=inputs.precision,
         tokens_per_batch=inputs.tokens,
         tokens_per_second=tokens_per_step / seconds_per_step,
@@ -228,16 +219,6 @@ def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Acce
         checkpoint_seconds=saving,
         elsewhere=elsewhere,
     )
-
-
-def machine() -> dict[str, Any]:
-    """What figures are measured on: processor, device, threads, and the version of torch."""
-    return {
-        "processor": processor(),
-        "device": hardware.device(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
 
 
 def training_flops_per_token(
@@ -320,9 +301,7 @@ def _heldout_seconds(
 def _checkpoint_seconds(recipe: Recipe, student: PreTrainedModel, *, keeps_best: bool) -> float:
     """Seconds for all checkpoints, of weights and AdamW's two moments, and for the best student where it is kept."""
     with TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        student.save_pretrained(folder)
-        taken = time.perf_counter() - began
+        taken = hardware.timed(lambda: student.save_pretrained(folder))
     saves = math.ceil(recipe.steps / recipe.save_every)
     return taken * (3 * saves + keeps_best * math.ceil(recipe.steps / recipe.eval_every))
 

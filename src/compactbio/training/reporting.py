@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerState
 
-from compactbio.files import write_text
+from compactbio.files import parse_json, write_text
 from compactbio.progress import time_left
 
 METRICS = "metrics.jsonl"
@@ -60,8 +60,8 @@ def read(path: Path) -> list[dict[str, float]]:
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
+            line = parse_json(text)
+        except ValueError:
             break
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             break

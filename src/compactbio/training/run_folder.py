@@ -21,6 +21,7 @@ from compactbio.files import (
     file_digest,
     locked,
     read_json,
+    read_json_or_none,
     recover,
     refuse_foreign,
     value_digest,
@@ -124,10 +125,7 @@ def check_model(out: Path) -> None:
 def damage(out: Path) -> str | None:
     """What is wrong with the model of a finished run, None where its files are there in their full length."""
     for name in ("config.json", "tokenizer.json"):
-        found = None
-        with suppress(OSError, ValueError):
-            found = read_json(out / name)
-        if not isinstance(found, dict):
+        if not isinstance(read_json_or_none(out / name), dict):
             return f"{name} is missing or damaged"
     weights = loading.weights_in(out)
     if not weights:
@@ -161,7 +159,7 @@ def record(out: Path) -> dict[str, Any] | None:
         return None
     try:
         found = read_json(path)
-    except (ValueError, RecursionError):
+    except ValueError:
         found = None
     if (
         not isinstance(found, dict)

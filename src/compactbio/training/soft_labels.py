@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 import compactbio
 from compactbio.documents import Document
 from compactbio.documents.names import key, split_type
-from compactbio.documents.tags import in_iob2, parse
+from compactbio.documents.tags import in_iob2, parse, tagged_types
 from compactbio.errors import UserError
 from compactbio.files import clean, value_digest
 from compactbio.modeling import loading, runtimes
@@ -91,7 +91,7 @@ class Teacher:
 
     def types(self, labels: Sequence[str]) -> set[str]:
         """The types of mentions that it teaches a student with `labels`."""
-        return _types(labels[place] for place in self.columns)
+        return tagged_types(labels[place] for place in self.columns)
 
     @property
     def foreign(self) -> set[str]:
@@ -99,7 +99,7 @@ class Teacher:
         if self.task != "ner":
             return set()
         none = self.columns[self.labels.index("O")]
-        return _types(label for label, column in zip(self.labels, self.columns, strict=True) if column == none)
+        return tagged_types(label for label, column in zip(self.labels, self.columns, strict=True) if column == none)
 
     def arranged(self, scores: Scores) -> Scores:
         """The scores (units, its labels) of a group with the columns of the student's labels; -inf in those of types
@@ -110,11 +110,6 @@ class Teacher:
         with np.errstate(invalid="ignore"):  # NaN stays: of a word that no row of the teacher holds
             np.logaddexp.at(joined, np.array(self.columns), scores.T.astype(np.float64))
         return joined.T.astype(np.float32)
-
-
-def _types(labels: Iterable[str]) -> set[str]:
-    """The types of mentions that tags name."""
-    return {parse(label)[1] for label in labels if label != "O"}
 
 
 def find_teachers(
@@ -145,9 +140,9 @@ def find_teachers(
 def _check_types(teachers: Sequence[Teacher], labels: Sequence[str]) -> None:
     """Refuse teachers that do not know all types together, or that overlap in part."""
     taught = [teacher.types(labels) for teacher in teachers]
-    lacking = _types(labels).difference(*taught)
+    lacking = tagged_types(labels).difference(*taught)
     if lacking:
-        known = _types(label for teacher in teachers for label in teacher.labels)
+        known = tagged_types(label for teacher in teachers for label in teacher.labels)
         raise UserError(
             f"No teacher knows {listed(lacking)} of the data, only {listed(known)}: name one that does, as in "
             "TYPE=TAGGER where it calls the type otherwise.",
@@ -196,7 +191,7 @@ def _typed_alike(name: str, named: Sequence[str], labels: Sequence[str]) -> list
     Letter case is kept, as types are matched without it. Raises UserError for a teacher of several types where the
     student's have none.
     """
-    known, wanted = _types(named), _types(labels)
+    known, wanted = tagged_types(named), tagged_types(labels)
     if wanted == {""} and len(known) > 1:
         raise UserError(
             f"{name} knows {listed(known)}, and the data name no type: say which of them the data are labelled for, "
@@ -216,7 +211,7 @@ def _of_type(name: str, named: Sequence[str], labels: Sequence[str], kind: str) 
 
     Raises UserError where the teacher or the student lacks it.
     """
-    known, wanted = _types(named), _types(labels)
+    known, wanted = tagged_types(named), tagged_types(labels)
     if wanted != {""} and key(kind) not in map(key, wanted):
         raise UserError(f"The data have no {kind} to teach, they have {listed(wanted)}.", setting="teacher")
     chosen = {other for other in known if key(other) == key(kind)} or known
@@ -239,7 +234,7 @@ def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Sch
     places = {key(label): place for place, label in enumerate(labels)}
     if scheme is None:
         found = [places.get(key(in_iob2(label)), places.get("o", -1)) for label in named]
-        known = _types(labels[place] for place in found if place >= 0)
+        known = tagged_types(labels[place] for place in found if place >= 0)
         wanted = [label for label in labels if label == "O" or not known or parse(label)[1] in known]
     else:
         found = [places.get(key(scheme.find(label) or label), -1) for label in named]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from torch.utils.data import ConcatDataset, Subset
 
 from compactbio.documents import Document
 from compactbio.errors import UserError
@@ -32,7 +33,7 @@ from compactbio.training import run_folder, soft_labels, unlabelled
 from compactbio.training.batches import Rows
 from compactbio.training.corpora import Corpora
 from compactbio.training.soft_labels import Ensemble, Teacher
-from compactbio.training.unlabelled import ChosenRows, RowWriter, StoredRows, Texts
+from compactbio.training.unlabelled import RowWriter, StoredRows, Texts
 
 # The folder in a run's where unlabelled rows are kept until it is finished.
 ROWS = "rows"
@@ -163,7 +164,9 @@ def taught_rows(
     chosen = unlabelled.choose(facts, settings)
     finding = int(np.count_nonzero(facts[chosen, 1]))
     numbers = {**counts, "rows": len(stored), "rows trained on": len(chosen), "rows with something found": finding}
-    return Taught(ChosenRows(labelled, stored, chosen), numbers, (*notes, _sentence(counts)))
+    # In memory, and on disk.
+    rows: Any = ConcatDataset([labelled, Subset(stored, chosen)])  # type: ignore[list-item, arg-type]
+    return Taught(rows, numbers, (*notes, _sentence(counts)))
 
 
 def _sentence(counts: Counter[str]) -> str:
@@ -209,12 +212,14 @@ def _compute(teaching: Teaching, ensemble: Ensemble, train: Sequence[Document], 
 
 @dataclass(frozen=True)
 class Work:
-    """What each worker needs: the teachers, the folder of the cache, the device, and its number of threads."""
+    """What each worker needs: the teachers, the folder of the cache, the device, its number of threads, and the GPUs
+    that workers of this machine share in turn."""
 
     teachers: tuple[Teacher, ...]
     cache: Path
     device: str
     threads: int
+    gpus: tuple[str, ...]
 
 
 def _ahead(teaching: Teaching, train: Sequence[Document]) -> Iterator[int]:
@@ -223,7 +228,8 @@ def _ahead(teaching: Teaching, train: Sequence[Document]) -> Iterator[int]:
         return
     workers = teaching.workers or cores()
     device = "auto" if hardware.uses_gpu() else "cpu"
-    work = Work(teaching.teachers, runtimes.cache().absolute(), device, max(1, cores() // workers))
+    threads, cache = max(1, cores() // workers), runtimes.cache().absolute()
+    work = Work(teaching.teachers, cache, device, threads, hardware.gpus())
     if teaching.on_cluster and teaching.texts is not None:
         yield from _on_cluster(work, teaching.texts, workers)
         return
@@ -231,7 +237,9 @@ def _ahead(teaching: Teaching, train: Sequence[Document]) -> Iterator[int]:
     yield from ordered_results(_start, (work,), chain(soft_labels.chunks(train), texts), workers)
 
 
-def _start(_: int | None, work: Work) -> Callable[[Sequence[Document]], int]:
+def _start(number: int | None, work: Work) -> Callable[[Sequence[Document]], int]:
+    if number is not None:
+        hardware.take_gpu(number, work.gpus)
     torch.set_num_threads(work.threads)
     ensemble = Ensemble(work.teachers, work.cache)
 

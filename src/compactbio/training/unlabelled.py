@@ -223,20 +223,6 @@ class StoredRows:
         return Row(ids, labels, segments if len(segments) else None, SoftLabels(pieces, units_of, targets))
 
 
-class ChosenRows:
-    """Labelled rows in memory, and after them some of the unlabelled ones on disk."""
-
-    def __init__(self, labelled: Sequence[Row], stored: StoredRows, chosen: NDArray[np.int64]) -> None:
-        self._labelled, self._stored, self._chosen = labelled, stored, chosen
-
-    def __len__(self) -> int:
-        return len(self._labelled) + len(self._chosen)
-
-    def __getitem__(self, place: int) -> Row:
-        own = len(self._labelled)
-        return self._labelled[place] if place < own else self._stored[int(self._chosen[place - own])]
-
-
 def choose(facts: NDArray[np.float32], settings: Settings) -> NDArray[np.int64]:
     """The places of the unlabelled rows to train on, in order: all, or the sample that the settings state.
 
