@@ -255,7 +255,7 @@ def test_a_shard_that_is_not_as_it_was_written_is_refused(tmp_path, good, tokeni
 
 
 def test_a_tokenizer_that_did_not_make_the_rows_is_refused(tmp_path, good, tokenizer_folder):
-    corpus.build([good], tokenizer_folder, tmp_path / "out")
+    corpus.build([good], tmp_path / "out", tokenizer=tokenizer_folder)
     file = tmp_path / "out" / "tokenizer" / "tokenizer.json"
     changed = json.loads(file.read_text())
     vocabulary = changed["model"]["vocab"]
