@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import pkgutil
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import compactbio
 from compactbio import UserError, api, documents, hub, recipes
 from compactbio.annotate import annotator, files
 from compactbio.corpus import building
+from compactbio.files import locked
 from task_data import ner_folder, qa_folder, relation_folder, start_folder
 
 CONTRACT = [
@@ -189,6 +191,8 @@ def test_numbers_and_names_that_cannot_be_meant_are_refused_before_any_work(work
         compactbio.Run(workspace / "tagger", None).annotator("foo")
     with pytest.raises(UserError, match="max_loss is '1'; it must be a number"):
         compactbio.export(workspace / "tagger", out, format="onnx-int8", data=data, max_loss="1")
+    with pytest.raises(UserError, match="'dev' is not a split: take train, devel, test"):
+        compactbio.export(workspace / "tagger", out, data=data, split="dev")
     with pytest.raises(UserError, match="A data set is named twice"):
         compactbio.export(workspace / "tagger", out, format="onnx-int8", data=[data, data])
     assert not out.exists()
@@ -228,6 +232,26 @@ def test_no_input_at_all_is_said(workspace, tmp_path):
 def test_two_scores_of_one_model_are_equal(workspace):
     one, other = (compactbio.evaluate(workspace / "NER" / "made", workspace / "tagger") for _ in range(2))
     assert one == other and one != compactbio.evaluate(workspace / "NER" / "made", workspace / "tagger", split="devel")
+
+
+def test_a_score_is_added_to_the_card_or_the_result_says_why_not(workspace, tmp_path):
+    data, model = workspace / "NER" / "made", tmp_path / "tagger"
+    shutil.copytree(workspace / "tagger", model)
+    (model / "evaluations.json").unlink(missing_ok=True)
+    run = compactbio.Run(model, compactbio.finetune(data, workspace / "start", tmp_path / "run", **QUICK).result)
+    run.evaluate(data, runtime="torch-fp32")
+    assert not (model / "evaluations.json").exists()
+    found = run.evaluate(data)
+    (kept,) = json.loads((model / "evaluations.json").read_text())
+    assert kept["f1"] == found.outcome.main and f"{100 * found.outcome.main:.2f}" in (model / "README.md").read_text()
+    (model / "evaluations.json").unlink()
+    (model / "evaluations.json").mkdir()
+    assert "The score was not added to the model's card" in run.evaluate(data).outcome.notes[-1]
+
+
+def test_two_processes_do_not_export_into_one_folder(workspace, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="another run is writing it"):
+        compactbio.export(workspace / "tagger", tmp_path / "out")
 
 
 def test_one_path_counts_as_one_and_any_iterable_as_several(workspace, tmp_path):

@@ -326,3 +326,4 @@ def test_mistakes_are_one_sentence(cli, tagger, start, texts, tmp_path):
     one_sentence(cli(*taught, "--unlabelled", held), "6 documents read: 6 excluded by text", "not in the test or devel")
     status, stdout, _ = cli(*taught, "--unlabelled", texts, "--set", "epochs=1", "--set", "batch_size=64")
     assert status == 0 and "unlabelled documents" in stdout
+    assert "test    read only to leave its documents out" in stdout

@@ -212,8 +212,9 @@ def test_an_exported_model_is_scored_like_any_other(cli, exported, data, tagger)
     first, second = json.loads(own[1]), json.loads(other[1])
     assert first["scores"] == second["scores"] and second["model"]["parameters"] is None
     assert (first["model"]["runtime"], second["model"]["runtime"]) == ("torch-fp32", "onnx-fp32")
-    status, printed, messages = cli("evaluate", data, "--model", exported[0], "--json")
-    assert status == 0 and "Runtime: onnx-" in messages and json.loads(printed)["f1"] > 0.5
+    status, printed, messages = cli("evaluate", data, "--model", exported[0])
+    assert status == 0, messages
+    assert f"model {exported[0].name} (onnx-" in printed or f"model {exported[0]} (onnx-" in printed
     assert "exported" in (exported[0] / "README.md").read_text()
 
 

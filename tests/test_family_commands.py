@@ -86,6 +86,8 @@ def test_a_checkpoint_is_trained_further_and_is_a_teacher(family, checkpoint, co
     trained = _same_as_plain(tmp_path / "continued").state_dict()
     assert trained.keys() == start.keys()
     assert any(not torch.equal(value, start[key]) for key, value in trained.items())
+    mask = AutoTokenizer.from_pretrained(tmp_path / "continued").mask_token
+    assert f'fill("The patients received {mask} daily.")' in (tmp_path / "continued" / "README.md").read_text()
     # A student of the teacher's layers where it has layers of its own, else a random one.
     drawn = {"hidden_size": 32, "intermediate_size": 48, "heads": 4, "start": "random"} if family == "albert" else {}
     distilled = recipes.load("distil-biobert", layers=2, **drawn, **SMALL)

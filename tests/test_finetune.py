@@ -88,7 +88,7 @@ def test_relations_and_questions_are_learnt_and_scored(make, metric, start, tmp_
         assert result.devel is not None
     else:
         assert result.devel is None  # GAD's devel file is empty
-        assert "class 1" in record["notes"][0]
+        assert "Class 1" in record["notes"][0]
 
 
 @pytest.mark.parametrize("family", [distilbert, mobilebert])

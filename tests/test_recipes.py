@@ -162,6 +162,30 @@ def test_text_in_quotes_that_looks_like_a_number_stays_text(tmp_path):
 def test_the_warm_up_keeps_its_share_of_the_steps():
     assert recipes.load("distil-biobert", steps=200).warmup_steps == 10
     assert recipes.load("distil-biobert", steps=200, warmup_steps=3).warmup_steps == 3
+    for steps in (200.0, "200"):  # 2e2 of a command is 200.0
+        assert recipes.load("distil-biobert", steps=steps) == recipes.load("distil-biobert", steps=200)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"published": True},
+        {"published": True, "teacher_dropout": False},
+        {"steps": 1000},
+        {"steps": 1000.0},
+        {"steps": 1000, "warmup_steps": 3},
+        {"loss": {"mlm": 1.0}},
+        {"loss": {"mlm": 0}},
+    ],
+)
+def test_a_recipe_object_takes_settings_as_its_name_does(overrides):
+    named = recipes.load("compact-biobert", **overrides)
+    assert recipes.replaced(recipes.load("compact-biobert").model_dump(), "it", overrides) == named
+
+
+def test_published_behaviour_can_be_taken_back():
+    published = recipes.load("compact-biobert", published=True).model_dump()
+    assert recipes.replaced(published, "it", {"published": False}) == recipes.load("compact-biobert")
 
 
 def test_numbers_of_other_libraries_are_numbers():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from compactbio.tasks.relation_classes import scheme
 from compactbio.training.finetuning import finetune
 from conftest import one_sentence
 from task_data import start_folder
@@ -74,6 +75,14 @@ def test_of_two_numbered_classes_the_other_one_can_be_meant(scored):
     gold, predicted = ["1", "0", "0"], ["0", "0", "1"]
     assert sums(scored(gold, predicted)) == [0, 1, 1]
     assert sums(scored(gold, predicted, "--negative", "1")) == [1, 1, 1]
+    all_scored = scheme(["0", "1"], [])
+    assert all_scored.evaluated == ("0", "1") and all_scored.negative is None
+
+
+def test_a_class_is_left_to_score(scored):
+    for classes in (("0", "1"), ("none", "treats")):
+        named = [word for name in classes for word in ("--negative", name)]
+        one_sentence(scored(list(classes), list(classes), *named, whole=True), "none is left to score")
 
 
 def test_negative_is_for_relations(cli, tmp_path):

@@ -67,11 +67,11 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     return folder
 
 
-def push(folder: Path, name: str, *, ignore: Sequence[str] = (), private: bool | None = None) -> str:
+def push(folder: Path, name: str, *, ignore: Sequence[str] = (), private: bool = True) -> str:
     """Upload a folder as a model `owner/name` of the hub, created where it does not exist; returns its address.
 
     Files of the patterns `ignore` are not uploaded. `private`: whether a model that is created is visible to its owner
-    alone, None for the owner's default. Raises UserError where the hub refuses or is out of reach.
+    alone. Raises UserError where the hub refuses or is out of reach.
     """
     if not _reachable():
         raise UserError(f"{name}: the model hub is out of reach, so nothing was uploaded; {folder} is complete.")

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
-from pydantic import ValidationError
-
 from compactbio import recipes
 from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
 from compactbio.annotate.files import annotate_files
 from compactbio.annotate.models import LoadOptions
 from compactbio.api.evaluation import compare, evaluate, export
 from compactbio.corpus.building import build_corpus
-from compactbio.errors import UserError, plain, validation_problem
+from compactbio.errors import UserError
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.files import output, several
 from compactbio.modeling import hardware
@@ -194,10 +192,7 @@ def pretrain(
 def _recipe(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
     if not isinstance(recipe, Recipe):
         return recipes.load(recipe, **overrides)
-    try:
-        return Recipe.model_validate({**recipe.model_dump(), **plain(overrides)}) if overrides else recipe
-    except ValidationError as error:
-        raise UserError(f"Recipe {recipe.name}: {validation_problem(error, lambda _: Recipe.model_fields)}.") from None
+    return recipes.replaced(recipe.model_dump(), recipe.name, overrides) if overrides else recipe
 
 
 def finetune(

@@ -1,6 +1,7 @@
 """Models scored, compared, and exported for use."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from compactbio.evaluation import predictions as prediction_files
 from compactbio.evaluation import scoring
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.files import locked, output, several
-from compactbio.modeling import hardware
+from compactbio.modeling import hardware, loading
 from compactbio.progress import Listener, Silent
 from compactbio.tasks.data import Split
 
@@ -40,10 +41,12 @@ def evaluate(
 ) -> Evaluation:
     """Score a fine-tuned model, or another system's predictions, as the field does.
 
+    The score of a model that `finetune` made is added to its card, unless a runtime is named or scores are calibrated.
+
     Args:
         data: A folder, whose test split is scored, or one file.
-        model: The model; or
-        predictions: A file of predictions in a format of the data.
+        model: The model to score; give either this or `predictions`.
+        predictions: A file of another system's predictions, in a format of the data.
         task: "ner", "relation" or "qa"; by default recognised from the data.
         format: One of `formats.READABLE`; by default recognised.
         protocol: For entities: "word", as conlleval; or "published", over word pieces as the published script.
@@ -90,7 +93,7 @@ def evaluate(
         return prediction_files.evaluate_file(predictions, data, **asked)
     assert model is not None
     with hardware.on_device(device):
-        return scoring.evaluate(
+        found = scoring.evaluate(
             model,
             data,
             **asked,
@@ -99,6 +102,20 @@ def evaluate(
             tokens_per_batch=tokens_per_batch,
             calibrate=calibrate,
         )
+    # The card is of the weights, not of an export, which `export` describes.
+    of_weights = runtime is None and not calibrate and loading.configured(model).weights
+    return _on_card(model, found) if of_weights else found
+
+
+def _on_card(model: str | Path, found: Evaluation) -> Evaluation:
+    """Add a score to the model's card, where it has one of ours; where that fails, the result says so."""
+    try:
+        scoring.add_to_card(model, found)
+    except (OSError, UserError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        note = f"The score was not added to the model's card: {reason}."
+        return replace(found, outcome=replace(found.outcome, notes=(*found.outcome.notes, note)))
+    return found
 
 
 def compare(
@@ -183,7 +200,7 @@ def export(
         format: "onnx" (fp32), or "onnx-int8" for int8 weights and activations.
         data: A data set of the model's kind, or several, on which both are scored; int8 needs one.
         split: The split to score on, none that the model was trained on; by default devel where it can be, else test.
-        max_loss: What the main score may lose, in hundredths, before int8 is refused.
+        max_loss: What the main score may lose, in percentage points, before int8 is refused.
         listener: Receives the progress (see `progress.Listener`).
 
     Examples:
@@ -193,4 +210,6 @@ def export(
         >>> len(Annotator.from_pretrained("tagger-onnx")("daily aspirin"))
         1
     """
-    return exporting.export(model, format, output(out), data=data, split=split, max_loss=max_loss, listener=listener)
+    out = output(out)
+    with locked(out):
+        return exporting.export(model, format, out, data=data, split=split, max_loss=max_loss, listener=listener)

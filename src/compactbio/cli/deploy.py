@@ -22,7 +22,6 @@ PROFILE_EXAMPLE = "Example: compactbio profile models/teacher models/distil-biob
 
 
 def export(
-    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A fine-tuned model: folder or hub name.")],
     out: Annotated[Path, typer.Option(help="The folder to write; may be the model's own.")],
     format: Annotated[
@@ -39,7 +38,7 @@ def export(
         Literal["train", "devel", "test"] | None, typer.Option(help="By default devel where there is one, else test.")
     ] = None,
     max_loss: Annotated[
-        float, typer.Option(min=0.0, help="What the main score may lose, in hundredths, before int8 is refused.")
+        float, typer.Option(min=0.0, help="What the main score may lose, in percentage points, before int8 is refused.")
     ] = 0.3,
     as_json: options.AsJson = False,
 ) -> None:
@@ -48,12 +47,12 @@ def export(
     Int8 is scored on the data; where it loses too much, weights are quantised by channel, then the layers that suffer
     most are left in fp32; where it still loses too much, it is refused.
     """
-    from compactbio.deploy.export import export as run
-    from compactbio.files import locked
+    from compactbio import api
 
-    context.with_resource(locked(out))
     with options.reporting("nothing was written.") as reporter:
-        found = run(model, format, out, data=data or None, split=split, max_loss=max_loss, listener=reporter)
+        found = api.export(
+            model, out, format=format, data=data or None, split=split, max_loss=max_loss, listener=reporter
+        )
     options.show(found, as_json, _text)
 
 

@@ -81,6 +81,7 @@ def evaluate(
         ),
     ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Show this many of the most frequent errors.")] = 0,
+    device: options.DeviceChoice = "auto",
     precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     runtime: Annotated[
@@ -103,11 +104,10 @@ def evaluate(
     The score is added to the card of a model that `compactbio finetune` made. A folder that holds only an exported
     model is scored by that.
     """
+    from compactbio import api
     from compactbio.errors import UserError
     from compactbio.evaluation import predictions as files
-    from compactbio.evaluation import scoring
     from compactbio.files import locked
-    from compactbio.modeling import loading
 
     if (model is None) == (predictions is None):
         raise UserError("Name either a model (--model) or a file of predictions (--predictions) to score.")
@@ -118,34 +118,34 @@ def evaluate(
             raise UserError("Only a model's predictions can be written: leave --write-predictions out.")
         files.check_writable(write_predictions, data, task, format)
         context.with_resource(locked(write_predictions))
-    asked: dict[str, Any] = {"task": task, "format": format, "protocol": protocol, "split": split, "gold": gold}
-    asked |= {"untyped": untyped, "negative": negative, "scheme": scheme}
     with options.stopping("nothing was scored."):
-        if model is None:
-            assert predictions is not None
-            result = files.evaluate_file(predictions, data, **asked)
-        else:
-            asked |= {"precision": precision, "tokens_per_batch": tokens_per_batch, "runtime": runtime}
-            result = scoring.evaluate(model, data, **asked, calibrate=calibrate)
+        result = api.evaluate(
+            data,
+            model,
+            predictions=predictions,
+            task=task,
+            format=format,
+            protocol=protocol,
+            split=split,
+            gold=gold,
+            untyped=untyped,
+            negative=negative,
+            scheme=scheme,
+            runtime=runtime,
+            device=device,
+            precision=precision,
+            tokens_per_batch=tokens_per_batch,
+            calibrate=calibrate,
+        )
     typer.echo(json.dumps(result.record(), ensure_ascii=False) if as_json else _text(result, mistakes))
     if write_predictions:
         files.write(result, write_predictions)
-    if model is None:
-        return
-    if runtime or calibrate or not loading.configured(model).weights:
-        typer.echo(f"Runtime: {result.model['runtime']}", err=True)
-        return
-    try:
-        scoring.add_to_card(Path(model), result)
-    except (OSError, UserError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        typer.echo(f"The score was not added to the model's card: {reason}.", err=True)
 
 
 def _text(result: "Evaluation", mistakes: int) -> str:
     record = result.record()
     low, high = record["interval"]
-    data = record["data"]
+    data, found = record["data"], record["model"]
     metric = record["metric"]
     shown = metric.upper() if metric in ("f1", "mrr") else metric
     counted = ", ".join(f"{value:,} {key}" for key, value in data.items() if isinstance(value, int))
@@ -153,7 +153,7 @@ def _text(result: "Evaluation", mistakes: int) -> str:
         f"{shown} {100 * record['scores'][metric]:.2f}  (95 % interval {100 * low:.2f} to {100 * high:.2f}, "
         f"bootstrap over {len(record['units']):,} {record['unit']}s)",
         "  ".join(f"{key.replace('_', ' ')} {100 * value:.2f}" for key, value in record["scores"].items()),
-        f"{'model' if 'runtime' in record['model'] else 'predictions'} {record['model']['name']}",
+        f"model {found['name']} ({found['runtime']})" if "runtime" in found else f"predictions {found['name']}",
         f"protocol {record['protocol']}; one run" + (f", seed {record['seed']}" if record["seed"] is not None else ""),
         f"data {data['name']}, {data['split']}: {counted}; SHA-256 {data['sha256'][:16]}",
         *record["notes"],
@@ -188,6 +188,7 @@ def compare(
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Fine-tune and score nothing; report on what has been run.")
     ] = False,
+    device: options.DeviceChoice = "auto",
     precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     workers: Annotated[
@@ -208,6 +209,7 @@ def compare(
             suite,
             out,
             report_only=report_only,
+            device=device,
             precision=precision,
             tokens_per_batch=tokens_per_batch,
             workers=workers,

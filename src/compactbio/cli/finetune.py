@@ -67,8 +67,8 @@ def finetune(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="epochs (5; QA 3), learning_rate (5e-5 x 768 / width; NER 3e-4 at width 384), batch_size (32; QA 16), "
-            "max_length (NER: as long as the model reads; relations 256, QA 384), stride (128), warmup (0.1), "
+            help="epochs (5; QA 3), learning_rate (5e-5 x 768 / width; NER 3e-4 up to width 384), batch_size (32; "
+            "QA 16), max_length (NER: as long as the model reads; relations 256, QA 384), stride (128), warmup (0.1), "
             "weight_decay (0.01) or seed (0); with a teacher distil_weight (0.5) and temperature (2); of unlabelled "
             "texts sample, sample_mentions or sample_by.",
         ),
@@ -86,6 +86,7 @@ def finetune(
         bool, typer.Option("--plan", help="Forecast what the run takes, from some real steps; nothing is written.")
     ] = False,
     resume: options.Resume = False,
+    device: options.DeviceChoice = "auto",
     precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     as_json: options.AsJson = False,
@@ -93,11 +94,12 @@ def finetune(
     """Fine-tune a model for NER, relation extraction or question answering.
 
     With a teacher, a fine-tuned model of any kind, the model learns from its probabilities too, and from unlabelled
-    texts. The task is recognised from the data; the test split is not read, but to leave its documents out of
-    unlabelled texts and of other data sets. The run can be stopped at any moment and resumed with --resume; Ctrl-C
+    texts. The task is recognised from the data; the test split is read only to leave its documents out
+    of unlabelled texts and of other data sets. The run can be stopped at any moment and resumed with --resume; Ctrl-C
     saves a checkpoint first.
     """
     from compactbio.errors import UserError
+    from compactbio.modeling.hardware import on_device
     from compactbio.training import finetuning as tuning
     from compactbio.training import grid_search
 
@@ -116,10 +118,10 @@ def finetune(
     }
     if forecast:
         if search or resume:
-            raise UserError("A plan is of one run from its start: leave out --search and --resume.")
+            raise UserError("--plan forecasts one new run: leave out --search and --resume.")
         from compactbio.training.finetuning_plan import plan
 
-        with options.reporting("nothing was measured.") as reporter:
+        with options.reporting("nothing was measured.") as reporter, on_device(device):
             found = plan(data, model, listener=reporter, **given)
         options.show(found, as_json, _plan_text)
         return
@@ -127,7 +129,8 @@ def finetune(
         raise UserError("Name the folder of the run: --out.")
     action = grid_search.search if search else tuning.finetune
     try:
-        result = action(data, model, out, resume=resume, **given)
+        with on_device(device):
+            result = action(data, model, out, resume=resume, **given)
     except KeyboardInterrupt:
         raise options.stopped("Stopped; what was saved is kept.", out) from None
     if not options.speaks():
@@ -173,7 +176,8 @@ def _text(result: "Finetuned", data: list[str]) -> str:
             f"({100 * low:.2f} to {100 * high:.2f})"
         )
     lines += [f"note    {note}" for note in result.notes]
-    read = "read only to leave its documents out of what was trained on" if len(data) > 1 else "not read"
+    excluded = len(data) > 1 or result.unlabelled
+    read = "read only to leave its documents out of what was trained on" if excluded else "not read"
     lines.append(f"test    {read}; score it with:")
     lines += [f"        compactbio evaluate {shlex.quote(str(one))} --model {shlex.quote(result.out)}" for one in data]
     return "\n".join(lines)

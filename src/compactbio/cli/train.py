@@ -37,9 +37,14 @@ def train(
     steps: Steps = None,
     settings: Settings = None,
     resume: options.Resume = False,
+    device: options.DeviceChoice = "auto",
     precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
-    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Upload the model to the hub.")] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Upload the model to the hub; one that is made there is private."),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push: make a public model.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a compact model: distil a teacher, or continue a checkpoint.
@@ -47,27 +52,32 @@ def train(
     The run can be stopped at any moment and resumed with --resume; Ctrl-C saves a checkpoint first.
     """
     from compactbio import recipes
+    from compactbio.errors import UserError
+    from compactbio.modeling.hardware import on_device
     from compactbio.training import pretraining, run_folder
 
+    if public and push is None:
+        raise UserError("--public goes with --push OWNER/NAME.")
     loaded = recipes.load(recipe, **options.overrides(settings, steps=steps))
     try:
-        result = pretraining.train(
-            loaded,
-            corpus,
-            out,
-            teacher=teacher,
-            init=init,
-            precision=precision,
-            tokens_per_batch=tokens_per_batch,
-            resume=resume,
-        )
+        with on_device(device):
+            result = pretraining.train(
+                loaded,
+                corpus,
+                out,
+                teacher=teacher,
+                init=init,
+                precision=precision,
+                tokens_per_batch=tokens_per_batch,
+                resume=resume,
+            )
     except KeyboardInterrupt:
         raise options.stopped("Stopped; what was saved is kept.", out) from None
     if not options.speaks():
         return
     if result.state == "stopped":
         raise options.stopped(f"Stopped at step {result.step}, checkpoint saved.", out)
-    address = run_folder.push(out, push) if push else None
+    address = run_folder.push(out, push, private=not public) if push else None
     typer.echo(json.dumps({**asdict(result), "pushed": address}, indent=2) if as_json else _trained(result))
     if address and not as_json:
         typer.echo(f"pushed to    {address}")
@@ -97,6 +107,7 @@ def plan(
         list[str] | None,
         typer.Option(metavar="[N]xNAME", help="Accelerators to estimate for, by their data sheet; repeatable."),
     ] = None,
+    device: options.DeviceChoice = "auto",
     precision: options.PrecisionChoice = "auto",
     tokens_per_batch: options.TokensPerBatch = None,
     as_json: options.AsJson = False,
@@ -107,10 +118,11 @@ def plan(
     ... --plan` forecasts fine-tuning.
     """
     from compactbio import recipes
+    from compactbio.modeling.hardware import on_device
     from compactbio.training.plan import plan as run
 
     loaded = recipes.load(recipe, **options.overrides(settings, steps=steps))
-    with options.reporting("nothing was measured.") as reporter:
+    with options.reporting("nothing was measured.") as reporter, on_device(device):
         found = run(
             loaded,
             corpus,

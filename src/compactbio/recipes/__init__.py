@@ -208,20 +208,34 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
     path = _PACKAGED.get(name, Path(name))
     if not path.is_file():
         raise UserError(_unknown_recipe(name))
-    values = {"name": path.stem} | read_yaml(path, "Recipe")
+    return replaced({"name": path.stem} | read_yaml(path, "Recipe"), name, overrides)
+
+
+def replaced(values: dict[str, Any], name: str, overrides: dict[str, Any]) -> Recipe:
+    """The recipe of these values with some replaced, as `load` replaces them. Raises UserError as `load` does.
+
+    Args:
+        values: by field, of a file or of another recipe.
+        name: of the recipe, for the error.
+        overrides: as of `load`.
+    """
     overrides = plain(overrides)
-    if "steps" in overrides and "warmup_steps" not in overrides:
-        overrides = {**overrides, "warmup_steps": _scaled_warmup(values, overrides["steps"])}
     restored = CORRECTIONS if overrides.get("published") is True else {}
+    if overrides.get("published") is False and values.get("published") is True:
+        values = {key: value for key, value in values.items() if key not in CORRECTIONS}
     merged = {**values, **restored, **overrides}
     if overrides.get("loss") == {}:
         raise UserError("loss replaces single weights, by term: name at least one.", setting="loss")
     if isinstance(overrides.get("loss"), dict) and isinstance(values.get("loss"), dict):
         merged["loss"] = {term: w for term, w in {**values["loss"], **overrides["loss"]}.items() if w != 0}
     try:
-        return Recipe.model_validate(merged)
+        recipe = Recipe.model_validate(merged)
+        if "steps" not in overrides or "warmup_steps" in overrides or "steps" not in values:
+            return recipe
+        before = Recipe.model_validate({**merged, "steps": values["steps"]})
     except ValidationError as error:
         raise UserError(f"Recipe {name}: {validation_problem(error, lambda _: Recipe.model_fields)}.") from None
+    return recipe.model_copy(update={"warmup_steps": round(before.warmup_steps * recipe.steps / before.steps)})
 
 
 def parse_setting(setting: str) -> dict[str, Any]:
@@ -254,13 +268,6 @@ def deviations(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
         return {}
     packaged = load(recipe.name).model_dump()
     return {key: (packaged[key], value) for key, value in recipe.model_dump().items() if packaged[key] != value}
-
-
-def _scaled_warmup(values: dict[str, Any], steps: Any) -> Any:
-    published, warmup = values.get("steps"), values.get("warmup_steps", 0)
-    if not (isinstance(steps, int) and isinstance(published, int) and isinstance(warmup, int)) or published < 1:
-        return warmup  # the validation reports what is wrong
-    return round(warmup * steps / published)
 
 
 def _unknown_recipe(name: str) -> str:

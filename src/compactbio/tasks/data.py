@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from compactbio import formats
 from compactbio.documents import Document, Question, names
@@ -73,6 +73,8 @@ class Data:
 
     def read(self, split: Split, *, whole: bool = False) -> list[Document]:
         """The documents of a split; `whole`: all of a single file's. Raises UserError where there are none."""
+        if split not in get_args(Split):
+            raise UserError(f"{split!r} is not a split: take {', '.join(get_args(Split))}.", setting="split")
         if split not in self.files:
             raise UserError(f"{self.name}: it has no {split} file (a file with {split!r} in its name).")
         documents = names.unified(list(formats.read(self.files[split], self.format)))

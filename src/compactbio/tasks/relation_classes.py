@@ -182,9 +182,12 @@ def looks_negative(label: str) -> bool:
 
 
 def _binary(named: tuple[str, ...] | None) -> Scheme:
-    negative = _found({"0", "1"}, named)[0] if named else "0"
+    negatives = ("0",) if named is None else _found({"0", "1"}, named)
+    if len(negatives) != 1:
+        return _open({"0", "1"}, named, drugprot=False)
+    [negative] = negatives
     scored = "0" if negative == "1" else "1"
-    sentence = f"Scored is class {scored}; class {negative} is the negative class."
+    sentence = f"Class {scored} is scored; class {negative} is the negative class."
     return Scheme("binary", ("0", "1"), (scored,), negative, sentence, named=named)
 
 
@@ -203,7 +206,7 @@ def _normal(label: str) -> str:
 def _chemprot(groups: set[str | None], named: tuple[str, ...] | None, *, either: bool) -> Scheme:
     """The sentence depends on pairs without a relation: published scores are on data that have them."""
     negative = "false" if "false" in groups else _UNSCORED if groups - set(_EVALUATED) else None
-    sentence = "Scored are ChemProt's groups CPR:3, 4, 5, 6 and 9, " + (
+    sentence = "ChemProt's groups CPR:3, 4, 5, 6 and 9 are scored, " + (
         "with the negative class."
         if negative == "false"
         else "without the negative class: an easier task, not comparable with published ChemProt figures."
@@ -222,9 +225,13 @@ def _open(labels: set[str], named: tuple[str, ...] | None, *, drugprot: bool) ->
     if drugprot:
         remarks += ("These are DrugProt's relations, scored each by itself: scheme chemprot scores their groups.",)
     evaluated = tuple(label for label in classes if label not in negatives)
-    sentence = "Scored are all classes; the data have no negative class."
+    if not evaluated:
+        raise UserError("All classes are named as negative, so none is left to score.", setting="negative")
+    sentence = "All classes are scored; the data have no negative class."
     if negatives:
-        sentence = f"Scored are all classes but {_listed(negatives)}, the negative class{'es' * (len(negatives) > 1)}."
+        sentence = (
+            f"All classes are scored except {_listed(negatives)}, the negative class{'es' * (len(negatives) > 1)}."
+        )
     return Scheme("labels", classes, evaluated, next(iter(negatives), None), sentence, remarks, named)
 
 

@@ -27,10 +27,11 @@ def pretrained_card(
     run: Mapping[str, Any],
     result: Mapping[str, Any],
     student: PreTrainedModel,
+    mask: str,
     metrics: Sequence[Mapping[str, float]],
 ) -> str:
     """The card of a compact model: `run` and `result` are those of `run.json`, `corpus` is the corpus's manifest,
-    `start` the teacher or checkpoint, `metrics` are the lines of `metrics.jsonl`."""
+    `start` the teacher or checkpoint, `mask` the tokenizer's mask token, `metrics` are the lines of `metrics.jsonl`."""
     data = ModelCardData(
         language="en",
         library_name="transformers",
@@ -51,6 +52,7 @@ def pretrained_card(
             "width": student.config.hidden_size,
             "heads": heads(student),
         },
+        mask=mask,
         recipe=recipe.model_dump(mode="json"),
         corpus=corpus,
         run=run,

@@ -246,6 +246,9 @@ def _finish(
         recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_text(out / "recipe.yaml", recipe)
         run, found, metrics = inputs.record(), asdict(result), reporting.read(out / reporting.METRICS)
-        card = pretrained_card(out.name, inputs.recipe, inputs.start, inputs.manifest, run, found, student, metrics)
+        mask = str(tokenizer.mask_token)
+        card = pretrained_card(
+            out.name, inputs.recipe, inputs.start, inputs.manifest, run, found, student, mask, metrics
+        )
         write_text(out / "README.md", card)
         run_folder.finish(out, run, found)

@@ -170,10 +170,11 @@ def record(out: Path) -> dict[str, Any] | None:
     return found
 
 
-def push(out: str | Path, name: str, *, private: bool | None = None) -> str:
+def push(out: str | Path, name: str, *, private: bool = True) -> str:
     """Upload the finished model of a run, without its checkpoints, to `name` on the hub; gives its address.
 
-    `private` is None for the owner's default. Raises UserError where the hub refuses or is out of reach.
+    `private`: whether a model that is made there can be seen by its owner alone. Raises UserError where the hub refuses
+    or is out of reach.
     """
     return hub.push(Path(out), name, ignore=_NOT_PUBLISHED, private=private)
 
