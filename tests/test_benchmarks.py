@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from benchmarks import corpus, lengths, training
+from benchmarks import corpus, lengths, paired, training
 from benchmarks.baseline import Baseline
 from benchmarks.training import RECIPES, Job, flops, models, padded, rows
 
@@ -132,3 +133,29 @@ def test_the_server_is_compared_with_the_annotator():
     result = json.loads(subprocess.run([*command, "--runtime", "torch-fp32"], cwd=ROOT, stdout=subprocess.PIPE).stdout)
     assert result["errors"] == 0 and result["requests"] > 10 and 0 < result["p99_seconds"] < 60
     assert 13e6 < result["parameters"] < 15e6 and result["share_of_offline"] > 0
+
+
+def test_groups_of_runs_are_compared_over_data_sets(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+
+    def runs(name, right, count):
+        made = []
+        for number in range(count):
+            units = [[int(hit), int(not hit), int(not hit)] for hit in rng.random(200) < right]
+            record = {"statistic": "f1", "units": units, "data": {"name": name, "split": "devel", "sha256": name * 20}}
+            made.append(tmp_path / f"{name}-{right}-{number}.json")
+            made[-1].write_text(json.dumps(record))
+        return made
+
+    good, bad = [*runs("one", 0.9, 3), *runs("two", 0.8, 1)], [*runs("one", 0.5, 1), *runs("two", 0.7, 2)]
+    paired.main([*map(str, good), "--against", *map(str, bad)])
+    *scores, difference = capsys.readouterr().out.splitlines()
+    assert len(scores) == 4 and scores[0].startswith("A one, devel") and "runs: 3" in scores[0]
+    means = [float(line.rsplit(": ", 1)[1].split()[0]) for line in scores]
+    assert float(difference.split(": ")[1].split()[0]) == pytest.approx(
+        (means[0] + means[2] - means[1] - means[3]) / 2, abs=0.011
+    )
+    assert "p = 0.00" in difference
+    with pytest.raises(SystemExit):
+        paired.main([str(good[0]), "--against", str(bad[1])])
+    assert "Only one group was scored on one, devel; two, devel" in capsys.readouterr().err

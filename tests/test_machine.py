@@ -1,8 +1,10 @@
-"""How many processors a process may use, by files as Linux writes them."""
+"""How many processors a process may use, by files as Linux writes them; memory that it gives back."""
 
 import os
+import platform
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,22 @@ def test_a_process_that_is_bound_to_one_processor_has_one():
         [sys.executable, "-c", f"{code}; print(m.cores())"], capture_output=True, text=True, check=True
     )
     assert done.stdout == "1\n"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library gives freed memory back by itself")
+def test_freed_memory_between_what_is_still_used_goes_back_to_the_system():
+    code = """
+        import compactbio.processes as m
+
+        def resident():
+            return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+        buffers = [bytearray(b"x") * 100_000 for _ in range(2000)]
+        used = buffers[::20]
+        del buffers
+        before = resident()
+        m.give_back_memory()
+        print(before - resident() > 100e6)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -86,7 +86,7 @@ def read_entries(files: Sequence[Path], reading: Reading | None) -> Iterator[Ent
 def read_shards(
     group: FileGroup, reading: Reading | None, done: Collection[int] = ()
 ) -> Iterator[tuple[Shard, list[Entry]]]:
-    """The shards of a group and their entries, but for the numbers in `done`, in one pass over its files.
+    """The shards of a group and their entries, except for the numbers in `done`, in one pass over its files.
 
     A group without any entry has one empty shard.
     """

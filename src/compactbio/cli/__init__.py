@@ -20,23 +20,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.add_typer(corpus.app, name="corpus")
-app.add_typer(recipes.app, name="recipes")
-for _command, _example in (
-    (train.plan, train.PLAN_EXAMPLE),
-    (train.train, train.TRAIN_EXAMPLE),
-    (finetune.finetune, finetune.EXAMPLE),
-    (evaluate.evaluate, evaluate.EVALUATE_EXAMPLE),
-    (evaluate.compare, evaluate.COMPARE_EXAMPLE),
-    (deploy.profile, deploy.PROFILE_EXAMPLE),
-    (deploy.export, deploy.EXPORT_EXAMPLE),
-    (annotate.annotate, annotate.ANNOTATE_EXAMPLE),
-    (annotate.serve, annotate.SERVE_EXAMPLE),
-    (demo.demo, demo.EXAMPLE),
+_TRY, _MAKE, _MEASURE, _USE = "Try it", "Make a model", "Fine-tune and measure", "Use it"
+app.add_typer(corpus.app, name="corpus", rich_help_panel=_MAKE)
+app.add_typer(recipes.app, name="recipes", rich_help_panel=_MAKE)
+for _panel, _command, _example in (
+    (_TRY, demo.demo, demo.EXAMPLE),
+    (_MAKE, train.plan, train.PLAN_EXAMPLE),
+    (_MAKE, train.train, train.TRAIN_EXAMPLE),
+    (_MEASURE, finetune.finetune, finetune.EXAMPLE),
+    (_MEASURE, evaluate.evaluate, evaluate.EVALUATE_EXAMPLE),
+    (_MEASURE, evaluate.compare, evaluate.COMPARE_EXAMPLE),
+    (_MEASURE, deploy.profile, deploy.PROFILE_EXAMPLE),
+    (_USE, deploy.export, deploy.EXPORT_EXAMPLE),
+    (_USE, annotate.annotate, annotate.ANNOTATE_EXAMPLE),
+    (_USE, annotate.serve, annotate.SERVE_EXAMPLE),
 ):
     # A paragraph on one line: the help would keep the line ends of the source.
     _help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(_command) or "")
-    app.command(epilog=_example, help=_help)(_command)
+    app.command(epilog=_example, help=_help, rich_help_panel=_panel)(_command)
 
 
 def _version(wanted: bool) -> None:

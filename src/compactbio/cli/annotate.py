@@ -40,7 +40,7 @@ _REASONS = {
 
 def annotate(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders or patterns; - is standard input.")
+        list[str], typer.Argument(metavar="INPUT", help="Files, folders or patterns; - is standard input.")
     ],
     models: Annotated[
         list[str],
@@ -157,7 +157,7 @@ def _text(found: "AnnotatedFile") -> str:
 
 
 def serve(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Fine-tuned NER models, or TYPE=MODEL.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Fine-tuned NER models, or TYPE=MODEL.")],
     host: Annotated[
         str, typer.Option(help="The address to listen on; the default is this machine alone.")
     ] = "127.0.0.1",

@@ -22,7 +22,7 @@ def build(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="PubMed/MEDLINE XML, JSON lines, Parquet or plain text (a document per line), each also as .gz: "
             "files, folders or patterns.",
         ),

@@ -79,7 +79,7 @@ def _figures(one: "Figures", found: "Exported") -> str:
 
 
 def profile(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders or hub names.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Folders or hub names.")],
     baseline: Annotated[str | None, typer.Option(help="The model to compare with; by default the first.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object per model as JSON.")] = False,
 ) -> None:

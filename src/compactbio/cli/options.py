@@ -40,8 +40,8 @@ DeviceChoice = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto
 MinPrecision = Annotated[
     float | None,
     typer.Option(
-        help="Leave out mentions of a score at which, on the data that the model was calibrated on, fewer of the type "
-        "were right than this share (0.95)."
+        help="Keep only mentions whose score reached this precision for their type on the data that the model was "
+        "calibrated on, for example 0.95."
     ),
 ]
 PrecisionChoice = Annotated[

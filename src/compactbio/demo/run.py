@@ -158,7 +158,7 @@ def demo(
 ) -> Result:
     """Run the demo into the folder `out`, or resume an earlier one of the same scale.
 
-    On one machine the result is the same each time, but for the speeds. Raises UserError for a folder of something
+    On one machine the result is the same each time, except for the speeds. Raises UserError for a folder of something
     else, and KeyboardInterrupt where a signal stopped a run.
     """
     scale = scale or Scale()

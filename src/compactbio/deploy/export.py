@@ -68,7 +68,7 @@ class Exported:
     exported: Figures
     way: str  # how it was quantised, "" for fp32
     tried: tuple[tuple[str, float], ...]  # the ways that lost too much, with their scores
-    max_loss: float  # what the score was allowed to lose, in hundredths
+    max_loss: float  # what the score was allowed to lose, in percentage points
     data: dict[str, Any] | None  # name, hash and counts of what was scored
     machine: str  # what speed was measured on
     calibration: dict[str, Any] | None = None  # of its scores on the data, without the curves (see `tasks.calibration`)
@@ -176,7 +176,7 @@ def export(
 ) -> Exported:
     """Write a fine-tuned model as ONNX, with configuration, tokenizer and card; arguments as for `compactbio.export`.
 
-    Int8 is kept only where the main score falls on each data set by at most `max_loss` hundredths (0.3: 0.003); else
+    Int8 is kept only where the main score falls on each data set by at most `max_loss` percentage points (0.3); else
     weights are quantised by channel, then the layers that suffer most are left in fp32. Raises UserError where it
     falls more in every way, where the exported model differs from the original, and for whatever else the user can fix.
     """
@@ -287,7 +287,7 @@ def _calibrated(
     if task not in CALIBRATED:
         return None
     if scored is None or accepted.logits is None:
-        # Its logits are those of PyTorch but for rounding.
+        # Its logits are those of PyTorch except for rounding.
         found, note = calibration_file.find(source, "torch-fp32")
     else:
         try:
@@ -333,7 +333,7 @@ def _check_equal(original: Runtime, exported: Runtime, rows: Sequence[Row], sour
 def _quantised(
     quantiser: Quantiser, scored: _Gate, fp32: Runtime, before: list[Outcome], max_loss: float, listener: Listener
 ) -> _Accepted:
-    """The first way of quantising whose score falls by at most `max_loss` hundredths on each data set."""
+    """The first way of quantising whose score falls by at most `max_loss` points on each data set."""
     tried: list[tuple[str, float]] = []
     refused: list[tuple[float, str]] = []  # by the most that is lost on a data set
     for way, runtime in _ways(quantiser, fp32, scored, listener):

@@ -49,7 +49,7 @@ class Evaluation:
         seed: of the model's own training run, None where it was not made here.
         train_on: likewise, the splits that it was trained on.
         golden: QA answers that are not in the documents.
-        predictions: the model's, as of the task; None for another system's.
+        predictions: the model's, in the task's own form; None for another system's.
         sentences: those that the predictions are the tags of (NER).
     """
 
@@ -344,7 +344,7 @@ def _notes_on_types(
     if types is not None and (foreign := tagged_types(labels) - types):
         mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(config))
         if number := sum(span.type in foreign for _, span in mentions.places):
-            yield f"Not counted are {number:,} mentions of {listed(foreign)}, which the data are not labelled for."
+            yield f"{number:,} mentions of {listed(foreign)} were not counted, as the data are not labelled for them."
     own = tagged_types(ner_encoding.model_labels(config, ""))
     if len(own) > 1 and tagged_types(labels) == {""}:
         yield (

@@ -63,7 +63,7 @@ def write(documents: Iterable[Document], folder: Path) -> None:
 
 
 def serialise(document: Document) -> str:
-    """A document's `.ann` file. Raises UserError as `write` does, but for an id that comes twice."""
+    """A document's `.ann` file. Raises UserError as `write` does, except for an id that comes twice."""
     check_only(document, "brat", "mentions", "mentions in several parts", "relations")
     if not _is_name(document.id):
         raise not_writable(document, "brat", "its id is not a file name")

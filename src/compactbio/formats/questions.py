@@ -112,7 +112,7 @@ def read_squad_rows(path: Path) -> Iterator[Found]:
     """Give the document of each row with `id`, `context`, `question` and `answers`, as the Hugging Face hub has SQuAD.
 
     `answers` holds the lists `text` and `answer_start`, or is empty. The rows are JSON lines, an array, or a table; one
-    of another layout is given as a RecordError. Ids are as of `read_squad`.
+    of another layout is given as a RecordError. Ids are as for `read_squad`.
     """
     found = list(documents_of_values(path, _document_of_row))
     held = [one for one in found if isinstance(one, Document)]

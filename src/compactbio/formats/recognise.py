@@ -72,7 +72,7 @@ def recognise(path: str | Path) -> str:
 def recognise_texts(path: Path) -> str:
     """The format of texts to annotate, one of `TEXTS`.
 
-    What could be text is "text", but for token files and sentences with marks where the name says that the file is a
+    What could be text is "text", except for token files and sentences with marks where the name says that the file is a
     table or a token file. Raises SourceError where name and content contradict each other, and for a table of another
     kind.
     """

@@ -135,7 +135,7 @@ def texts_of_rows(path: Path, reading: Reading) -> Iterator[Document | Rejected]
 
 
 def texts_of_pubmed(path: Path, reading: Reading) -> Iterator[Document | Rejected]:
-    """Give each citation's title and abstract as PubMed shows them, but for those that are passed over."""
+    """Give each citation's title and abstract as PubMed shows them, except for those that are passed over."""
     passed_over = reading.passed_over.get(str(path.absolute()), b"")
     place = 0
     for number, entry in enumerate(pubmed.read(path, labels=True), 1):

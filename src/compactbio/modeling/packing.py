@@ -351,7 +351,7 @@ def _logits(out: ModelOutput) -> Tensor:
 def predict(
     model: PreTrainedModel, task: str, rows: Sequence[Row], *, tokens: int, bf16: bool
 ) -> list[NDArray[np.float32]]:
-    """The logits of each row in the rows' order (shapes as of `row_logits`), in batches of `tokens`; with `bf16`
+    """The logits of each row in the rows' order (shapes as for `row_logits`), in batches of `tokens`; with `bf16`
     under autocast. The model's mode is kept."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found: list[NDArray[np.float32]] = []  # in that order
@@ -362,12 +362,12 @@ def predict(
     return [found[place] for place in np.argsort(order)]
 
 
-# Gives the logits of rows in the rows' order (shapes as of `row_logits`).
+# Gives the logits of rows in the rows' order (shapes as for `row_logits`).
 Predictor = Callable[[Sequence[Row]], list[NDArray[np.float32]]]
 
 
 def predictor_of(model: PreTrainedModel, task: str, tokens: int, precision: str) -> Predictor:
-    """A function from rows to logits, for a loaded model; `precision` as of `hardware.precision`."""
+    """A function from rows to logits, for a loaded model; `precision` as for `hardware.precision`."""
     bf16 = hardware.precision(precision, model.config) == "bf16"
     return lambda rows: predict(model, task, rows, tokens=tokens, bf16=bf16)
 

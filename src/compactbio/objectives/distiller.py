@@ -108,7 +108,7 @@ class Distiller(nn.Module):
             cu_seq_lens_q: the borders of a packed row, (citations + 1,).
             counts: the totals of the optimiser step to divide by; by default the batch's own.
             batch: a packed row in place of the tensors above, as the engine gives it.
-            at: the places of its labels, as of `labelled`, so that nothing is read off the device.
+            at: the places of its labels, as for `labelled`, so that nothing is read off the device.
         """
         if batch is None:
             assert input_ids is not None and labels is not None

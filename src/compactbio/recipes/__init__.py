@@ -217,7 +217,7 @@ def replaced(values: dict[str, Any], name: str, overrides: dict[str, Any]) -> Re
     Args:
         values: by field, of a file or of another recipe.
         name: of the recipe, for the error.
-        overrides: as of `load`.
+        overrides: as for `load`.
     """
     overrides = plain(overrides)
     restored = CORRECTIONS if overrides.get("published") is True else {}

@@ -307,7 +307,7 @@ def relation_findings(
 ) -> Findings:
     """The relations that a model finds, of any class.
 
-    `logits` are (documents, outputs), `labels` the model's classes by id; `independent` as of `relation.decode`.
+    `logits` are (documents, outputs), `labels` the model's classes by id; `independent` as for `relation.decode`.
     """
     wanted = [scheme.map(relation.label_of(document)) for document in documents]
     gold = {label: wanted.count(label) for label in labels if label not in scheme.negatives}

@@ -107,7 +107,7 @@ class Data:
         return ner.with_type(documents, kind)
 
     def golden(self, split: Split) -> dict[str, Question] | None:
-        """The answers of a split that are in a file of their own, by question; None but for a test split."""
+        """The answers of a split that are in a file of their own, by question; None except for a test split."""
         return read_questions(self.gold) if self.gold and split == "test" else None
 
     def scorable(self, documents: Sequence[Document]) -> bool:
@@ -198,8 +198,8 @@ def find_all(
     """One data set, or several for one tagger.
 
     Args:
-        paths: one as of `find`, or a list of such.
-        task, name, format: as of `find`; a name is for one data set alone.
+        paths: one, as for `find`, or several.
+        task, name, format: as for `find`; a name is for one data set alone.
 
     Raises UserError as `find` does, and where several are not of NER, or are one twice.
     """

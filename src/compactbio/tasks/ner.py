@@ -30,7 +30,7 @@ class Sentence:
 
 
 def split(documents: Sequence[Document], joined: frozenset[str] = frozenset()) -> list[Sentence]:
-    """The sentences of documents, in order; a tokenised document is one sentence. `joined` as of `words`."""
+    """The sentences of documents, in order; a tokenised document is one sentence. `joined` as for `words`."""
     found = []
     for index, document in enumerate(documents):
         bounds = words(document, joined)
@@ -137,7 +137,7 @@ def outcome(
     protocol: str = "word",
     piece_counts: Sequence[Sequence[int]] | None = None,
 ) -> Outcome:
-    """The outcome of tags predicted for the sentences of documents; `protocol` and `piece_counts` as of `score`.
+    """The outcome of tags predicted for the sentences of documents; `protocol` and `piece_counts` as for `score`.
 
     By words, character offsets are compared, so that mentions of raw text that do not end with words still count as
     missed; a unit is a document of raw text, or a sentence of a token file.

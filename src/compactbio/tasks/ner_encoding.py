@@ -100,7 +100,7 @@ def encode(
 
     A word's label is put on its first piece, all else is -100, as are tags that `label_ids` lacks. A sentence that is
     too long is covered by overlapping windows, each word decided, and labelled, in the one where it is most central.
-    Of a word that alone is longer than a window, only the first pieces are read. `joined` as of `documents.words`.
+    Of a word that alone is longer than a window, only the first pieces are read. `joined` as for `documents.words`.
     """
     sentences = ner.split(documents, joined)
     texts = [[documents[sentence.document].text[start:end] for start, end in sentence.words] for sentence in sentences]
@@ -171,7 +171,7 @@ def _by_sentence(
 
 
 def _best_labels(values: NDArray[np.float32], names: Sequence[str], *, valid: bool) -> list[int]:
-    """The label of each word of a sentence, as of `decode`; values are (words, labels)."""
+    """The label of each word of a sentence, as for `decode`; values are (words, labels)."""
     best: list[int] = values.argmax(-1).tolist()
     if not valid:
         return best
@@ -213,7 +213,7 @@ class Mentions:
 
     Attributes:
         places: of each mention the index of its document, and its span.
-        logits: (words, labels), of the words of all mentions, but for those without a piece.
+        logits: (words, labels), of the words of all mentions, except for those without a piece.
         inside: (words, labels), whether a label is of the type of the word's mention.
         owners: (words,), the index of each word's mention.
     """

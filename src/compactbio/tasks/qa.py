@@ -26,7 +26,7 @@ _OUTER = ' \t\n\r.,;:!?"“”‘’()[]{}'  # noqa: RUF001
 def score(gold_answers: Sequence[Sequence[Answer]], predicted_answers: Sequence[Sequence[Answer]]) -> dict[str, float]:
     """Strict accuracy, lenient accuracy and mean reciprocal rank of factoid questions, in [0, 1].
 
-    A prediction is right where it equals any synonym of any answer but for case; blanks and punctuation count.
+    A prediction is right where it equals any synonym of any answer except for case; blanks and punctuation count.
     Source: BioASQ's EvaluatorTask1b (-phaseB -e 5).
 
     Args:

@@ -24,7 +24,7 @@ class Task:
     `metric` is the main score, `protocol` the usual way to count it.
 
     labels: training documents to the labels of a model, in the order of their ids; none for QA.
-    scheme: training documents to how their labels become classes; None but for relations.
+    scheme: training documents to how their labels become classes; None except for relations.
     model_labels: a model's labels in the order of their ids, spelt as in the documents that it is to be scored on,
         none for QA. Raises UserError where its configuration does not name them, or the documents have none of them.
     encode: documents to rows; the result has `.rows`, and in `.notes` sentences on what had to be cut.

@@ -21,8 +21,8 @@ class Settings(BaseModel):
         warmup: the share of the steps in which the learning rate rises.
         weight_decay: of AdamW.
         seed: of dropout, the order of rows and a fresh head.
-        negative: the classes of no relation, as of `relation_classes.scheme`; None where the labels decide.
-        scheme: how classes are made, as of `relation_classes.scheme`; None where the labels decide.
+        negative: the classes of no relation, as for `relation_classes.scheme`; None where the labels decide.
+        scheme: how classes are made, as for `relation_classes.scheme`; None where the labels decide.
         joined_signs: the neighbourhoods in which a punctuation character belongs to a word (NER), as of
             `documents.words.joined_signs`; None where the training data decide.
         distil_weight: the share of the teachers in the loss, 0 to 1; 0.5 by default, None without teachers.
@@ -72,7 +72,7 @@ def settings(task: str, width: int, overrides: dict[str, Any]) -> Settings:
     """The settings of a task for an encoder, its defaults replaced by `overrides`.
 
     The default learning rate is 5e-5 at width 768 and grows as the width shrinks: smaller models want larger steps. For
-    NER it is 3e-4 at width 384 (measured, see docs/results/finetuning.md), and interpolated between the two.
+    NER it is 3e-4 up to width 384 (measured there, see docs/results/finetuning.md), and falls to 5e-5 at 768.
 
     Args:
         task: "ner", "relation" or "qa".

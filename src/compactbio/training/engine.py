@@ -49,7 +49,7 @@ def fit(
 
     Args:
         validation: how the student is scored and the best one chosen; None where it is not.
-        arguments: as of `training_arguments`.
+        arguments: as for `training_arguments`.
         keys_read: the student's 0-based layers whose key biases change the loss; those of others stay as they are.
 
     SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the loss is
@@ -125,12 +125,12 @@ def distil(
     """Train a student in place, for the steps of its batches.
 
     Args:
-        student: the model to train, as of `modeling.build_student`.
+        student: the model to train, as for `modeling.build_student`.
         teacher: the model that it learns from; None where no loss term reads one.
         batches: the packed micro-batches of each step.
         recipe: the loss and the optimisation.
         heldout: held-out rows that choose the best student, where `arguments` ask for it.
-        arguments: as of `arguments_for`, where checkpoints are written; by default none are, in float32.
+        arguments: as for `arguments_for`, where checkpoints are written; by default none are, in float32.
         callbacks: what reports on the training.
         checkpoint: a checkpoint of the same training to resume from.
 

@@ -54,7 +54,7 @@ def quick_dropout(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_key_biases(student: PreTrainedModel, but: Collection[int] = ()) -> Iterator[None]:
-    """Within it the biases of the keys stay as they are, but for the 0-based layers whose keys the loss reads itself.
+    """Within it the biases of the keys stay as they are, except in the 0-based layers `but`, whose keys the loss reads.
 
     A bias of the keys adds one number to a whole row of scores, which softmax cancels: its true gradient is 0. Adam
     would scale the rounding error of that 0 up to steps of full size, different for each number of processes.

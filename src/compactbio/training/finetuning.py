@@ -122,11 +122,11 @@ class Inputs:
         return self.settings.model_copy(update={JOINED_SIGNS: self.joined})
 
     def encode(self, documents: Sequence[Document]) -> Any:
-        """The rows of documents, as of the task's `encode`."""
+        """The rows of documents, as for the task's `encode`."""
         return self.task.encode(documents, self.tokenizer, self.labels, self.encoding)
 
     def encode_unlabelled(self, documents: Sequence[Document]) -> Any:
-        """The rows of documents, as of the task's `encode`, whatever they are labelled with."""
+        """The rows of documents, as for the task's `encode`, whatever they are labelled with."""
         return self.encode(units.without_labels(self.corpora.task, documents, (*self.labels, "")[0]))
 
     def devel(self) -> Devel | None:
@@ -136,7 +136,7 @@ class Inputs:
         return Devel(parts, encoded, self.labels, self.tokens, self.precision) if parts else None
 
     def labelled_rows(self) -> tuple[Any, Tensor | None, list[Row]]:
-        """The training documents as of the task's `encode`, what their labels may stand for (see `partly_labelled`),
+        """The training documents as for the task's `encode`, what their labels may stand for (see `partly_labelled`),
         and the rows with labels. Raises UserError where there are none."""
         encoded, allowed = self.encode(self.corpora.train), None
         if len(self.corpora.parts) > 1:
@@ -192,7 +192,7 @@ def finetune(
     run of the same inputs is left as it is.
 
     Args:
-        data, model, **options: as of `collect`.
+        data, model, **options: as for `collect`.
         out: the folder of the run, and then of the model.
         resume: whether an unfinished run in `out` is resumed.
 

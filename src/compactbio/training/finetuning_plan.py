@@ -69,7 +69,7 @@ def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **op
     Counts all rows and unlabelled documents, times the teachers on a chunk of documents, and some steps of training.
 
     Args:
-        data, model, **options: as of `finetune`, without its folder.
+        data, model, **options: as for `finetune`, without its folder.
         listener: gets a sentence on what is being done.
 
     Raises UserError as `finetune` does.

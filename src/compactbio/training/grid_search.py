@@ -36,8 +36,8 @@ def search(
     are not done again.
 
     Args:
-        data, model, out, task, **options: as of `finetune`.
-        overrides: as of `finetune`; what they set is not searched.
+        data, model, out, task, **options: as for `finetune`.
+        overrides: as for `finetune`; what they set is not searched.
         train_on: must be "train".
         resume: whether there must be a search to resume in `out`.
 

@@ -162,7 +162,7 @@ def plan(
     Times a few real steps with the real models and rows, of two micro-batches each; nothing is kept of them.
 
     Args:
-        recipe, corpus, **options: as of `pretraining.collect`.
+        recipe, corpus, **options: as for `pretraining.collect`.
         devices: accelerators to estimate for, as `hardware.find` reads them ("8xH100").
         listener: gets a sentence on what is being done.
 

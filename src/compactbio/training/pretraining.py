@@ -96,7 +96,7 @@ def train(recipe: Recipe, corpus: str | Path, out: str | Path, *, resume: bool =
     """Make the student of a recipe. A finished run of the same inputs is left as it is.
 
     Args:
-        recipe, corpus, **options: as of `collect`.
+        recipe, corpus, **options: as for `collect`.
         out: the folder of the run, and then of the model.
         resume: whether an unfinished run in `out` is resumed.
 

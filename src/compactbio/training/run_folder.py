@@ -113,7 +113,7 @@ def _check_places(out: Path) -> None:
 
 
 def check_model(out: Path) -> None:
-    """Raise UserError where the model of a finished run is damaged, as of `damage`."""
+    """Raise UserError where the model of a finished run is damaged (see `damage`)."""
     if lost := damage(out):
         raise UserError(
             f"{out} holds this run finished, but its model is damaged ({lost}): delete this folder to run it again, or "

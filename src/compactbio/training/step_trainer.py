@@ -22,8 +22,11 @@ from compactbio.errors import UserError
 from compactbio.files import publish
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import Counts, Losses, labelled
+from compactbio.processes import give_back_memory
 from compactbio.training.batches import Steps
 from compactbio.training.run_folder import best, checkpoints, keep_best, refusing_full_disk, seal, step_of
+
+_GIVE_BACK_SECONDS = 20.0
 
 
 class Trainable(Protocol):
@@ -88,6 +91,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self._partial = self._folder / ".partial"
         self._window = _Window()
         self._bad_step = torch.tensor(-1, device=arguments.device)
+        self._gave_back = time.monotonic()
         self._stop = self.stopped = False
 
     def get_train_dataloader(self) -> DataLoader[list[Packed]]:
@@ -117,6 +121,9 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         loss = torch.stack(list(terms.values())).sum()
         self._note_bad(loss)
         self._window.add(terms, counts.tokens)
+        if time.monotonic() - self._gave_back > _GIVE_BACK_SECONDS:
+            give_back_memory()
+            self._gave_back = time.monotonic()
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

@@ -145,7 +145,7 @@ def soft_span_loss(logits: Tensor, soft: PackedSoftLabels, temperature: float) -
 
 
 # The sum of T^2 * KL(teacher || student) over units, by task: over words, each read at its first piece, of logits
-# (tokens, labels); over rows, of logits (rows, classes); or as of `soft_span_loss`.
+# (tokens, labels); over rows, of logits (rows, classes); or as for `soft_span_loss`.
 SOFT_LOSSES: dict[str, Callable[[Tensor, PackedSoftLabels, float], Tensor]] = {
     "ner": lambda logits, soft, temperature: probabilities_kl(logits[soft.pieces], soft.targets, temperature),
     "relation": lambda logits, soft, temperature: probabilities_kl(logits, soft.targets, temperature),

@@ -81,7 +81,7 @@ def _key(text: str) -> str:
 
 @dataclass(frozen=True)
 class Texts:
-    """Files of texts, but for those that are held out."""
+    """Files of texts, except for those that are held out."""
 
     files: tuple[Path, ...]
     task: str
@@ -152,7 +152,7 @@ class RowWriter:
     Attributes:
         rows: documents to the student's rows with soft labels.
         nothing: the columns that stand for no mention or relation.
-        owner: the digest of all that the rows depend on, but for the documents.
+        owner: the digest of all that the rows depend on, except for the documents.
     """
 
     folder: Path
