@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedModel, pipeline
 from compactbio import formats
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
-from compactbio.modeling import hardware
+from compactbio.modeling import hardware, loading
 from compactbio.modeling.packing import AUTO
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner
@@ -436,3 +436,12 @@ def test_official_scores_come_out_of_the_command_line(cli, predicted, data, expe
     record = json.loads(printed)
     for name, value in expected.items():
         assert record[name] == pytest.approx(value, abs=5e-5 if value == 0.7150 else 1e-12)
+
+
+def test_a_card_names_only_models_of_the_hub_as_its_base(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(start, "teacher")
+    config = loading.find("teacher").config
+    assert loading.Source("teacher", tmp_path / "teacher", config).hub_id is None
+    assert loading.Source("owner/name@v2", tmp_path / "teacher", config).hub_id == "owner/name"
+    assert loading.Source("bert-base-uncased", tmp_path / "teacher", config).hub_id == "bert-base-uncased"

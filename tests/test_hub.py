@@ -16,6 +16,7 @@ BESIDE = {"config.json": b"{}", "vocab.txt": b"[PAD]\n"}
 REPOSITORIES = {
     "owner/old": {**BESIDE, "pytorch_model.bin": b"B" * 3000, "tf_model.h5": b"T"},
     "owner/variant": {**BESIDE, "pytorch_model.bin": b"B" * 3000, "model.fp16.safetensors": b"S" * 3000},
+    "owner/fresh": {**BESIDE, "model.safetensors": b"S" * 3000},
     "owner/new": {**BESIDE, "pytorch_model.bin": b"B" * 3000, "model.safetensors": b"S" * 3000},
 }
 SCRIPT = """
@@ -48,6 +49,8 @@ class Hub(BaseHTTPRequestHandler):
             return self.send(b"the hub", body=body)
         if path.startswith("/api/models/"):
             name = "/".join(path.split("/")[3:5])
+            if name.startswith("status/") or "no-such" in path:
+                return self.refuse(int(name[7:] or 0) if name.startswith("status/") else 404)
             tree = [
                 {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
                 for file, content in REPOSITORIES[name].items()
@@ -57,6 +60,13 @@ class Hub(BaseHTTPRequestHandler):
         name, _, file = path.strip("/").partition(f"/resolve/{SHA}/")
         self.server.fetched.append(f"{name}:{file}")
         return self.send(REPOSITORIES[name][file], body=body, breaks=file == self.server.broken)
+
+    def refuse(self, status):
+        self.send_response(status)
+        if status == 404:
+            self.send_header("X-Error-Code", "RevisionNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def send(self, content, *, body, breaks=False):
         self.send_response(200)
@@ -103,6 +113,7 @@ def test_weights_that_torch_saved_are_fetched_where_there_are_no_others(hub):
         "config.json model.fp16.safetensors pytorch_model.bin vocab.txt",
         "config.json model.safetensors vocab.txt",
     ]
+    assert hub("owner/fresh:tokenizer") == ["config.json vocab.txt"]  # a tokenizer's weights are not fetched
     assert not {"owner/new:pytorch_model.bin", "owner/old:tf_model.h5"} & set(hub.server.fetched)
 
 
@@ -112,6 +123,14 @@ def test_a_download_that_breaks_off_is_a_sentence_and_can_be_repeated(hub):
     assert line.startswith("refused owner/new: the download from the hub broke off")
     hub.server.broken = None
     assert hub("owner/new:model") == ["config.json model.safetensors vocab.txt"]
+
+
+def test_what_the_hub_refuses_is_said_as_it_is(hub):
+    asked = ["status/403", "status/429", "status/500", "status/418", "owner/new@no-such"]
+    refused = hub(*(f"{name}:model" for name in asked))
+    wanted = ["may use in this way (status 403)", "(status 429); try again later", "(status 500); try again later"]
+    for line, words in zip(refused, [*wanted, "refused it (status 418", "not this revision of it"], strict=True):
+        assert words in line and "out of reach" not in line
 
 
 def test_a_hub_that_does_not_answer_is_out_of_reach_within_seconds(hub):

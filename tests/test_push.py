@@ -22,8 +22,12 @@ class Hub(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.paths.append(self.path)
-        if self.headers["Authorization"] != "Bearer hf_test":
+        if "wrong" in self.headers["Authorization"]:
             self.answer({"error": "who are you?"}, 401)
+        elif self.path == "/api/validate-yaml" and "card" in self.headers["Authorization"]:
+            self.answer({"errors": [{"message": '"base_model" is not valid'}], "warnings": []}, 400)
+        elif "/commit/" in self.path and "broken" in self.headers["Authorization"]:
+            self.close_connection = True
         elif self.path == "/api/repos/create":
             self.server.made.append(json.loads(body))
             self.answer({"url": f"http://{self.headers['Host']}/owner/name", "name": "owner/name", "id": "owner/name"})
@@ -109,9 +113,13 @@ def test_push_uploads_the_model_without_its_checkpoints(hub, push, tmp_path):
     status, _, messages = push("hf_wrong")
     assert status == 2 and "status 401" in messages.splitlines()[-1]
     assert not hub.files and (out / "model.safetensors").exists()
+    status, _, messages = push("hf_card")
+    assert status == 2 and "the hub refuses the card" in messages.splitlines()[-1]
+    status, _, messages = push("hf_broken")
+    assert status == 2 and "the upload broke off" in messages.splitlines()[-1] and not hub.files
     status, printed, messages = push("hf_test")
     assert status == 0, messages
-    [made] = hub.made  # older versions of the hub's library say private: true
+    made = hub.made[-1]  # older versions of the hub's library say private: true
     assert "owner/name" in printed and (made.get("visibility") == "private" or made["private"])
     wanted = {"model.safetensors", "config.json", "tokenizer.json", "README.md", "recipe.yaml", "metrics.jsonl"}
     assert wanted <= set(hub.files)

@@ -182,6 +182,13 @@ def test_teacher_and_init_where_the_recipe_has_no_use_for_them(begin, cli, token
     one_sentence(begin(name="bio-tinybert"), *["--teacher"])
 
 
+def test_a_name_from_an_unset_variable_is_not_the_recipes_own(begin, cli, token_corpus, tmp_path):
+    one_sentence(begin("--teacher", ""), "name of a model is empty")
+    arguments = ("train", "bio-distilbert-uncased", "--corpus", token_corpus, "--out", tmp_path / "other")
+    one_sentence(cli(*arguments, "--init", ""), "name of a model is empty")
+    one_sentence(begin("--public"), "--public goes with --push")
+
+
 def test_a_run_that_was_refused_before_its_first_step_can_be_begun_otherwise(begin):
     one_sentence(begin("--set", "layers=5"), "at most 4")
     assert begin("--steps", 1)[0] == 0

@@ -27,9 +27,11 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import json, os, sys
 from compactbio.cli import main
+from compactbio.training import run_folder
 
+run_folder._SHARED_SECONDS = 0.5
 for line in json.loads(sys.argv[1]):
-    sys.argv = ["compactbio", *line]
+    sys.argv = ["compactbio", *(word.replace("{rank}", os.environ["RANK"]) for word in line)]
     try:
         main()
     except SystemExit as leaving:
@@ -91,7 +93,11 @@ def runs(token_corpus, teacher_folder, tokenizer_folder, tmp_path_factory):
         "relation-biobert": line("relation-biobert", *tiny, name="relation-biobert"),
         "crowded": line("crowded", "--set", "batch_size=1"),
         "held": line("held"),
-        "taught": _taught_line(tokenizer_folder, place),
+        "seeds": line("seeds", "--set", "seed={rank}"),
+        "apart": line("apart-{rank}"),
+        "plan": ["plan", "distil-biobert", "--corpus", str(token_corpus), "--teacher", str(teacher_folder)],
+        "taught": (taught := _taught_line(tokenizer_folder, place)),
+        "search": [*[str(place / "search") if word == str(place / "taught") else word for word in taught], "--search"],
     } | {family: _family_line(family, place) for family in FAMILIES}
     environment = {**os.environ, "COMPACTBIO_CACHE": str(place / "cache")}
     (place / "run.py").write_text(SCRIPT)
@@ -151,9 +157,15 @@ def test_a_checkpoint_of_two_processes_is_not_resumed_by_one(runs, tmp_path):
 
 
 def test_what_is_refused_is_one_sentence_of_all_processes(runs):
-    """More processes than citations in a step, and a folder that another run is writing."""
+    """More processes than citations in a step, a folder that another run is writing, processes that were not given the
+    same, a folder that they do not share, and what one process does."""
     _, messages, place = runs
     ends = [json.loads(line) for line in messages.splitlines() if line.startswith('["')]
-    assert sorted(ends) == [*[["0", 0]] * 7, *[["0", 2]] * 2, *[["1", 0]] * 7, *[["1", 2]] * 2]
+    assert sorted(ends) == [*[["0", 0]] * 7, *[["0", 2]] * 6, *[["1", 0]] * 7, *[["1", 2]] * 6]
     assert messages.count("cannot share a step of 1") == 1 and "Traceback" not in messages
     assert messages.count("held: another run is writing it") == 1 and not (place / "held").exists()
+    assert messages.count("Process 1 of this run was given another recipe (seed 1, not 0) than process 0") == 1
+    assert messages.count("apart-0 is another folder for process 1 than for process 0") == 1
+    assert not {path.name for path in (place / "apart-0").iterdir()} - {"run.json"} and not (place / "seeds").exists()
+    assert messages.count("compactbio plan runs in one process: start it without torchrun") == 1
+    assert messages.count("A search runs in one process: start it without torchrun") == 1

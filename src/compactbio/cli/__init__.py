@@ -40,6 +40,12 @@ for _panel, _command, _example in (
     app.command(epilog=_example, help=_help, rich_help_panel=_panel)(_command)
 
 
+_LOST = (
+    "Another process of this run has ended, so this one ends too; what was saved is kept: start all of them again, "
+    "with --resume where there is a checkpoint."
+)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"compactbio {__version__}")
@@ -48,11 +54,19 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    command = context.invoked_subcommand
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command not in ("train", "finetune"):
+        raise UserError(f"compactbio {command} runs in one process: start it without torchrun.")
+
+
+def _lost_process(error: Exception) -> bool:
+    """Whether an error is that of a process whose fellow of torchrun has ended: PyTorch's own, or gloo's."""
+    return isinstance(error, RuntimeError) and (type(error).__name__.startswith("Dist") or "gloo" in str(error))
 
 
 def _named_option(error: UserError, arguments: list[str]) -> str:
@@ -87,7 +101,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:
-        sentence = sentence_for(error) if isinstance(error, OSError) else None
+        sentence = sentence_for(error) if isinstance(error, OSError) else _LOST if _lost_process(error) else None
         ours = "This is an error in compactbio, not yours; please report it with the lines above."
         sys.stderr.write(f"{sentence or traceback.format_exc() + ours}\n")
         status = 2 if sentence else 1

@@ -77,7 +77,7 @@ def train(
         return
     if result.state == "stopped":
         raise options.stopped(f"Stopped at step {result.step}, checkpoint saved.", out)
-    address = run_folder.push(out, push, private=not public) if push else None
+    address = run_folder.push(out, push, private=not public) if push is not None else None
     typer.echo(json.dumps({**asdict(result), "pushed": address}, indent=2) if as_json else _trained(result))
     if address and not as_json:
         typer.echo(f"pushed to    {address}")

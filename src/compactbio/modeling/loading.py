@@ -72,6 +72,11 @@ class Source:
         """A fingerprint of how its tokenizer reads texts. Raises UserError as `tokenizer_of` does."""
         return reading_digest(tokenizer_of(self))
 
+    @property
+    def hub_id(self) -> str | None:
+        """Its id on the hub, without a revision; None for a local folder."""
+        return None if Path(self.name).exists() else self.name.partition("@")[0]
+
     def public_name(self) -> str:
         """The name as it can be published: of a local path only its last part."""
         return self.folder.resolve().name if Path(self.name).exists() else self.name

@@ -37,7 +37,7 @@ def pretrained_card(
         library_name="transformers",
         pipeline_tag="fill-mask",
         tags=["biomedical", "compactbio", "distillation" if recipe.teacher else "continued-pretraining"],
-        base_model=start.name if start is not None and start.public_name() == start.name else None,
+        base_model=start.hub_id if start is not None else None,
     )
     held = [line for line in metrics if "heldout_loss" in line]
     every = max(1, (len(held) - 1) / (_CURVE_LINES - 1))
@@ -93,7 +93,7 @@ def finetuned_card(
         library_name="transformers",
         pipeline_tag=_PIPELINES[run["task"]],
         tags=["biomedical", "compactbio", run["task"]],
-        base_model=base if "/" in base else None,
+        base_model=base.partition("@")[0] if "/" in base else None,
         model_name=name if results else None,
         eval_results=results or None,
     )

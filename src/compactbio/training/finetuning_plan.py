@@ -16,7 +16,7 @@ from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters
 from compactbio.modeling.packing import Row
 from compactbio.progress import Listener, Silent
-from compactbio.training import batches, engine, soft_labels, unlabelled
+from compactbio.training import batches, engine, run_folder, soft_labels, unlabelled
 from compactbio.training.finetuning import Inputs, collect
 from compactbio.training.plan import Clock
 from compactbio.training.soft_labels import Ensemble
@@ -74,6 +74,7 @@ def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **op
 
     Raises UserError as `finetune` does.
     """
+    run_folder.refuse_several("A forecast")
     inputs = collect(data, model, **options)
     with loading.quiet():
         return _plan(inputs, listener or Silent())

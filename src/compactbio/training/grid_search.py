@@ -43,6 +43,7 @@ def search(
 
     Raises UserError as `finetune` does, without a devel split, and for an `out` that holds anything but this search.
     """
+    run_folder.refuse_several("A search")
     out, fixed = Path(out), dict(overrides or {})
     inputs = collect(data, model, task=task, overrides=fixed, **options)
     if train_on != "train" or not all("devel" in part.data.files for part in inputs.corpora.parts):

@@ -20,7 +20,7 @@ from compactbio.objectives import attention_width, reads
 from compactbio.objectives.terms import TERMS
 from compactbio.progress import Listener, Silent
 from compactbio.recipes import Recipe
-from compactbio.training import batches, pretraining
+from compactbio.training import batches, pretraining, run_folder
 from compactbio.training.batches import Masking
 from compactbio.training.engine import Outcome, arguments_for, distil, score_heldout
 
@@ -168,6 +168,7 @@ def plan(
 
     Raises UserError as `pretraining.train` does.
     """
+    run_folder.refuse_several("A forecast")
     found = [hardware.find(wanted) for wanted in devices]
     inputs = pretraining.collect(recipe, corpus, **options)
     with loading.quiet():

@@ -129,12 +129,12 @@ def collect(
             f"with max_length {recipe.max_length}, or train with max_length={longest}."
         )
     distils = recipe.kind == "distil"
-    if init and recipe.start != "checkpoint":
+    if init is not None and recipe.start != "checkpoint":
         raise UserError(f"Recipe {recipe.name} starts from {recipe.start}: name no init.", setting="init")
-    if teacher and not distils:
+    if teacher is not None and not distils:
         raise UserError(f"Recipe {recipe.name} continues a checkpoint: name no teacher.", setting="teacher")
-    taught_by = _find(recipe, teacher or recipe.teacher, "teacher") if distils else None
-    starts_from = _find(recipe, init or recipe.init, "init") if recipe.start == "checkpoint" else None
+    taught_by = _find(recipe, recipe.teacher if teacher is None else teacher, "teacher") if distils else None
+    starts_from = _find(recipe, recipe.init if init is None else init, "init") if recipe.start == "checkpoint" else None
     sources = [source for source in (taught_by, starts_from) if source]
     tokenizer = corpora.tokenizer(corpus)
     for source in sources:
@@ -149,7 +149,7 @@ def collect(
 
 
 def _find(recipe: Recipe, name: str | Path | None, setting: str) -> loading.Source:
-    if not name:
+    if name is None:
         raise UserError(f"Recipe {recipe.name} names no {setting}: name a model.", setting=setting)
     source = loading.find(name)
     family_of(source.config, source.name)

@@ -3,13 +3,15 @@
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
@@ -40,6 +42,8 @@ _TRAINER_STATE = "trainer_state.json"
 _STATE = (_WEIGHTS, "optimizer.pt", "scheduler.pt", _TRAINER_STATE)
 _NOT_PUBLISHED = (f"{CHECKPOINTS}/*", f"{TENSORBOARD}/*", ".*")
 
+_SHARED_SECONDS = 30.0  # how long a network's file system may take to show a new file to another machine
+
 T = TypeVar("T")
 
 
@@ -59,9 +63,51 @@ def processes() -> PartialState:
 
 @contextmanager
 def open_run(out: Path, inputs: dict[str, Any], *, resume: bool) -> Iterator[Begun]:
-    """Begin a run in its folder, or resume it, as `begin` does; within it the folder is kept to this run."""
+    """Begin a run in its folder, or resume it, as `begin` does; within it the folder is kept to this run.
+
+    Raises UserError also where the processes of the run were given other inputs, or do not share the folder.
+    """
     with held(out):
-        yield on_main(lambda: begin(out, inputs, resume=resume))
+        _check_same_inputs(inputs)
+        begun = on_main(lambda: begin(out, inputs, resume=resume))
+        _check_shared(out)
+        yield begun
+
+
+def _check_same_inputs(inputs: dict[str, Any]) -> None:
+    """Raise UserError on all processes where one was given other inputs than the first."""
+    first, *others = gather_object([inputs])
+    for number, other in enumerate(others, 1):
+        if differing := [key for key in first if first[key] != other.get(key)]:
+            raise UserError(
+                f"Process {number} of this run was given {_different(other, first, differing)} than process 0: start "
+                "all of them with the same command and the same files."
+            )
+
+
+def _check_shared(out: Path) -> None:
+    """Raise UserError on all processes where one does not see what the first writes into the folder."""
+    if processes().num_processes == 1:
+        return
+    mark = out / f".shared-{on_main(lambda: uuid4().hex)}"
+    on_main(mark.touch)
+    until = time.monotonic() + _SHARED_SECONDS
+    while not (seen := mark.exists()) and time.monotonic() < until:
+        time.sleep(0.1)
+    everywhere = gather_object([seen])
+    on_main(mark.unlink)
+    if not all(everywhere):
+        raise UserError(
+            f"{out} is another folder for process {everywhere.index(False)} than for process 0, so no checkpoint could "
+            "be resumed from: choose one that all machines share.",
+            setting="out",
+        )
+
+
+def refuse_several(what: str) -> None:
+    """Raise UserError where `what` (a sentence's subject) is done by several processes of torchrun."""
+    if processes().num_processes > 1:
+        raise UserError(f"{what} runs in one process: start it without torchrun.")
 
 
 def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
