@@ -438,10 +438,16 @@ def test_official_scores_come_out_of_the_command_line(cli, predicted, data, expe
         assert record[name] == pytest.approx(value, abs=5e-5 if value == 0.7150 else 1e-12)
 
 
-def test_a_card_names_only_models_of_the_hub_as_its_base(start, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(start, "teacher")
-    config = loading.find("teacher").config
-    assert loading.Source("teacher", tmp_path / "teacher", config).hub_id is None
-    assert loading.Source("owner/name@v2", tmp_path / "teacher", config).hub_id == "owner/name"
-    assert loading.Source("bert-base-uncased", tmp_path / "teacher", config).hub_id == "bert-base-uncased"
+def test_labels_in_another_order_than_they_were_trained_in_are_refused(cli, tagged, tmp_path):
+    data, model, _ = tagged
+    swapped = shutil.copytree(model, tmp_path / "swapped")
+    config = json.loads((swapped / "config.json").read_text())
+    config["id2label"] = {"0": "I-Thing", "1": "B-Thing", "2": "O"}
+    config["label2id"] = {"I-Thing": 0, "B-Thing": 1, "O": 2}
+    (swapped / "config.json").write_text(json.dumps(config))
+    one_sentence(cli("evaluate", data, "--model", swapped), "another order", "B, I, O (run.json)")
+    # Renamed, they keep their order.
+    config["id2label"] = {"0": "B-Object", "1": "I-Object", "2": "O"}
+    config["label2id"] = {"B-Object": 0, "I-Object": 1, "O": 2}
+    (swapped / "config.json").write_text(json.dumps(config))
+    assert loading.find(swapped).config.id2label[0] == "B-Object"

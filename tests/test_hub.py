@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from compactbio.hub import model_id
+
 SHA = "0" * 40
 BESIDE = {"config.json": b"{}", "vocab.txt": b"[PAD]\n"}
 REPOSITORIES = {
@@ -138,3 +140,10 @@ def test_a_hub_that_does_not_answer_is_out_of_reach_within_seconds(hub):
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         (line,) = hub("owner/new:model", endpoint=address, timeout=60)
     assert "out of reach" in line
+
+
+def test_a_card_names_only_models_of_the_hub_as_its_base(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teacher").mkdir()
+    names = ("teacher", str(tmp_path / "teacher"), "owner/name@v2", "bert-base-uncased")
+    assert [model_id(name) for name in names] == [None, None, "owner/name", "bert-base-uncased"]

@@ -72,6 +72,11 @@ def resolve(name: str, *, kind: str, more: Sequence[str] = ()) -> Path:
     return folder
 
 
+def model_id(name: str) -> str | None:
+    """The id on the hub, without a revision, that a model's name means; None for a local folder."""
+    return None if Path(name).expanduser().exists() else name.partition("@")[0]
+
+
 def push(folder: Path, name: str, *, ignore: Sequence[str] = (), private: bool = True) -> str:
     """Upload a folder as a model `owner/name` of the hub, created where it does not exist; returns its address.
 

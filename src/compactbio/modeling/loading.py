@@ -19,7 +19,7 @@ from transformers.activations import ACT2FN
 
 from compactbio import hub
 from compactbio.errors import UserError, reason
-from compactbio.files import file_digest, read_json, value_digest
+from compactbio.files import file_digest, read_json, read_json_or_none, value_digest
 from compactbio.modeling import families
 from compactbio.modeling.packing import AUTO, check_runs
 from compactbio.modeling.sharing import building, held
@@ -72,11 +72,6 @@ class Source:
         """A fingerprint of how its tokenizer reads texts. Raises UserError as `tokenizer_of` does."""
         return reading_digest(tokenizer_of(self))
 
-    @property
-    def hub_id(self) -> str | None:
-        """Its id on the hub, without a revision; None for a local folder."""
-        return None if Path(self.name).exists() else self.name.partition("@")[0]
-
     def public_name(self) -> str:
         """The name as it can be published: of a local path only its last part."""
         return self.folder.resolve().name if Path(self.name).exists() else self.name
@@ -126,6 +121,16 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
             ) from None
         raise UserError(f"{name}: its config.json cannot be read ({reason(error)}).") from None
     _check_config(config, name)
+    run = read_json_or_none(folder / "run.json")
+    identity = run.get("identity") if isinstance(run, dict) else None
+    trained = identity.get("labels") if isinstance(identity, dict) else None
+    labels = [config.id2label[output] for output in sorted(config.id2label)]
+    named = [labels, [label.partition("-")[0] for label in labels]]  # of one type without a name: B, I, O
+    if isinstance(trained, list) and trained not in named and sorted(map(str, trained)) in map(sorted, named):
+        raise UserError(
+            f"{name}: the id2label of its config.json has another order than that of its training, which is "
+            f"{', '.join(trained)} (run.json): put it back."
+        )
     return Source(name, folder, config)
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 import compactbio
-from compactbio import cards, recipes
+from compactbio import cards, hub, recipes
 from compactbio.modeling.families import depth, encoder_parameters, heads
 from compactbio.modeling.loading import Source
 from compactbio.recipes import Recipe
@@ -37,7 +37,7 @@ def pretrained_card(
         library_name="transformers",
         pipeline_tag="fill-mask",
         tags=["biomedical", "compactbio", "distillation" if recipe.teacher else "continued-pretraining"],
-        base_model=start.hub_id if start is not None else None,
+        base_model=hub.model_id(start.name) if start is not None else None,
     )
     held = [line for line in metrics if "heldout_loss" in line]
     every = max(1, (len(held) - 1) / (_CURVE_LINES - 1))
