@@ -74,3 +74,26 @@ def test_freed_memory_between_what_is_still_used_goes_back_to_the_system():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library manages large buffers in its own way")
+def test_large_buffers_are_used_again_without_the_system():
+    code = """
+        import resource
+
+        import compactbio.processes as m
+
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(4):
+                bytearray(b"x") * 100_000_000
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        usual = faults()
+        with m.reusing_memory():
+            faults()
+            again = faults()
+        print(10 * again < usual, 10 * again < faults())  # of large pages there are few
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"

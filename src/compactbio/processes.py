@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,14 +85,44 @@ Result = TypeVar("Result")
 HEARTBEAT = 5.0  # seconds
 
 
+# The parameters of glibc's mallopt, and the values that it comes to by itself (man 3 mallopt).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_USUAL = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}
+
+
+@contextmanager
+def reusing_memory() -> Iterator[None]:
+    """Within it buffers that were freed are used again without asking the system, where the C library can (glibc).
+
+    Else large ones are given back at once, and the system fills each new one with zeros, page by page: a seventh to a
+    fourth of the time of a training on a CPU.
+    """
+    library = _glibc()
+    if library is None:
+        yield
+        return
+    for parameter, value in {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}.items():
+        library.mallopt(parameter, value)
+    try:
+        yield
+    finally:
+        for parameter, value in _USUAL.items():
+            library.mallopt(parameter, value)
+        give_back_memory()
+
+
 def give_back_memory() -> None:
     """Give what this process has freed back to the system, where its C library can (glibc).
 
     Batches differ in length, and with them their buffers: glibc keeps freed ones of every size for later, so that
     without this a process of hours holds several times what it uses.
     """
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 # Tasks that wait for each worker, so that none is idle and memory stays flat.

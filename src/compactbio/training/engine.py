@@ -18,6 +18,7 @@ from compactbio.modeling.packing import Packed, encode
 from compactbio.modeling.sharing import evaluating
 from compactbio.objectives import Distiller, labelled, reads
 from compactbio.objectives.terms import mlm
+from compactbio.processes import reusing_memory
 from compactbio.recipes import LossTerm, Recipe
 from compactbio.training.batches import Steps
 from compactbio.training.fast_steps import embedding_gradient_in_place, frozen_key_biases, quick_dropout
@@ -60,6 +61,7 @@ def fit(
         stack.enter_context(engine.signals())
         stack.enter_context(frozen_key_biases(module.student, keys_read))
         if arguments.device.type == "cpu":
+            stack.enter_context(reusing_memory())
             stack.enter_context(quick_dropout(module.student))
             if arguments.world_size == 1:
                 stack.enter_context(embedding_gradient_in_place(module.student))
