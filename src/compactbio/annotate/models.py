@@ -23,9 +23,9 @@ from compactbio.modeling.loading import Source
 from compactbio.modeling.onnx import batches
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import Portable, Runtime
-from compactbio.tasks import calibration_file
+from compactbio.tasks import calibration_file, relation
 from compactbio.tasks.registry import TASKS
-from compactbio.tasks.relation_classes import Scheme, scheme
+from compactbio.tasks.relation_classes import Scheme
 from compactbio.tasks.settings import has_independent_outputs, trained_on_iob2, unknown_words
 
 Result = TypeVar("Result")
@@ -128,7 +128,7 @@ def load_model(
     loaded = Portable(source, chosen, threads, device)
     settings = scoring.settings_of(source, task)
     length = min(settings.max_length, loaded.longest or settings.max_length)
-    classes = scheme(labels, settings.negative, settings.scheme) if task == "relation" else None
+    classes = relation.scheme_of_model(labels, config, source.name) if task == "relation" else None
     joined = frozenset(settings.joined_signs or ())
     warning = unknown_words(config, public_name) if task == "ner" else None
     return LoadedModel(
@@ -174,8 +174,7 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
     if task == "ner":
         kinds = sorted(tagged_types(labels))
     else:
-        settings = scoring.settings_of(source, task)
-        negatives = scheme(labels, settings.negative, settings.scheme).negatives
+        negatives = relation.scheme_of_model(labels, source.config, source.name).negatives
         kinds = [label for label in labels if label not in negatives]
     notes = tuple(
         f"{name} gives no {kind or 'mention'} at a precision of {min_precision:g}: {why}."
