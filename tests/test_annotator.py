@@ -191,7 +191,7 @@ def test_an_argument_that_is_none_is_refused_in_one_sentence(tagger, tmp_path):
     for name, words in {
         "inputs": "Give a list of inputs, not None",
         "models": "Give a list of models, not None",
-        "out": "out is None: name the path to write",
+        "out": "out is None: give text or a path",
     }.items():
         with pytest.raises(UserError, match=words):
             annotate_files(**{**right, name: None})

@@ -14,7 +14,7 @@ from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions,
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.documents.names import key, split_type
 from compactbio.documents.words import sentences, without_surrogates
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named
 from compactbio.formats.checks import inconsistency
 from compactbio.modeling.loading import Source
 from compactbio.tasks import ner_encoding, qa, relation
@@ -128,7 +128,10 @@ class Annotator(InputAnnotator[str | Document, Entity]):
             "runtime": runtime, "device": device, "threads": threads, "tokens_per_batch": tokens_per_batch,
             "min_precision": min_precision,
         }  # fmt: skip
-        taggers = [load_tagger(str(name), **options) for name in models.elements_of(names, models.PATHS, "model")]
+        taggers = [
+            load_tagger(check_named(name, "The name of a model"), **options)
+            for name in models.elements_of(names, models.PATHS, "model")
+        ]
         for one in taggers:
             one.model.warn()
         return cls(taggers)

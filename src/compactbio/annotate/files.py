@@ -29,7 +29,7 @@ from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards
 from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.documents.names import split_type
-from compactbio.errors import UserError, check_count, check_counts, plain
+from compactbio.errors import UserError, check_count, check_counts, check_named, plain
 from compactbio.files import check_has_name, clean, file_digest, locked, refuse_inside, write_json
 from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
@@ -215,7 +215,7 @@ def _prepare(
     """Find the inputs and the models, and choose runtimes, processes and threads; `lowest`: score and precision."""
     score, precision = check_score(lowest[0]), plain(lowest[1])
     batch_size, [workers] = check_count("batch_size", batch_size), check_counts(workers=workers)
-    names = tuple(map(str, _listed(models, "model")))
+    names = tuple(check_named(name, "The name of a model") for name in _listed(models, "model"))
     if not names:
         raise UserError("Name at least one model to annotate with.", setting="model")
     listener = listener or Silent()

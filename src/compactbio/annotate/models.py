@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents.tags import tagged_types
-from compactbio.errors import UserError, check_count, check_counts, plain
+from compactbio.errors import UserError, check_count, check_counts, plain, without_content
 from compactbio.evaluation import scoring
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.loading import Source
@@ -250,7 +250,7 @@ def elements_of(given: Iterable[Input], types: tuple[type, ...], noun: str) -> I
     Raises UserError at once for what holds no elements and for a mapping, and for an element of none of the `types`
     when it is reached, named by its place; `noun` says what an element is ("text").
     """
-    wanted = f"Give a list of {noun}s, not {_with_article(given)}"
+    wanted = f"Give a list of {noun}s, not {without_content(given)}"
     if isinstance(given, (str, bytes, Mapping)) or getattr(given, "ndim", 1) != 1:
         raise UserError(f"{wanted}: [{noun}] for one alone.")
     try:
@@ -264,9 +264,9 @@ def elements_of(given: Iterable[Input], types: tuple[type, ...], noun: str) -> I
 
 
 def check_type(element: Input, types: tuple[type, ...], name: str) -> Input:
-    """The element, of one of the types. The message on another one leaves out its content, which may be a patient's."""
+    """The element, of one of the types. Raises UserError, without the content, for another one."""
     if not isinstance(element, types):
-        raise UserError(f"{name} is {_with_article(element)}; give {' or '.join(one.__name__ for one in types)}.")
+        raise UserError(f"{name} is {without_content(element)}; give {' or '.join(one.__name__ for one in types)}.")
     return element
 
 
@@ -286,7 +286,3 @@ def batched(elements: Iterator[Input], size: int) -> Iterator[list[Input]]:
     """The elements in lists of `size`, the last one perhaps shorter. Raises UserError for a size below 1."""
     size = check_count("batch_size", size)
     return iter(lambda: list(islice(elements, size)), [])
-
-
-def _with_article(value: Any) -> str:
-    return "None" if value is None else f"a value of type {type(value).__name__}"
