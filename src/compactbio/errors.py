@@ -116,11 +116,14 @@ def reason(error: Exception) -> str:
 
 
 def validation_problem(
-    error: "ValidationError", known: Callable[[tuple[int | str, ...]], Iterable[str]] | None = None
+    error: "ValidationError",
+    known: Callable[[tuple[int | str, ...]], Iterable[str]] | None = None,
+    show: Callable[[Any], str] = repr,
 ) -> str:
     """The first problem that pydantic found, as a phrase that names the key: "steps: input should be ... (got 0)".
 
-    `known` returns the keys that exist at a place (`loc` of pydantic), to suggest one for a key that is unknown.
+    `known` returns the keys that exist at a place (`loc` of pydantic), to suggest one for a key that is unknown; `show`
+    writes the value that was given.
     """
     # An unknown key first: a misspelt one is reported as missing too.
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
@@ -132,7 +135,7 @@ def validation_problem(
         return f"{place} is missing"
     if problem["type"] == "value_error":
         return f"{place}: {message}" if place else message
-    return f"{place}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"
+    return f"{place}: {message[:1].lower()}{message[1:]} (got {show(problem['input'])})"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -216,8 +216,8 @@ class InputAnnotator(ABC, Generic[Input, Found]):
         """
         min_score = check_score(min_score, self._highest)
         if self._is_one(inputs):
-            return self._find([inputs], min_score)[0]
-        return self._find(list(elements_of(inputs, self._types, self._noun)), min_score)
+            return self._find([self._checked(inputs, 0)], min_score)[0]
+        return self._find(list(self._each(inputs)), min_score)
 
     def stream(
         self, inputs: Iterable[Input], *, min_score: float = 0.0, batch_size: int = 128
@@ -233,15 +233,23 @@ class InputAnnotator(ABC, Generic[Input, Found]):
             UserError: Where an input is of another type, when it is reached. For a score that none can have.
         """
         min_score = check_score(min_score, self._highest)
-        given = batched(elements_of(inputs, self._types, self._noun), batch_size)
+        given = batched(self._each(inputs), batch_size)
         return (found for batch in given for found in self._find(batch, min_score))
 
     def _is_one(self, inputs: Any) -> bool:
         return isinstance(inputs, self._types)
 
+    def _each(self, inputs: Iterable[Input]) -> Iterator[Input]:
+        given = elements_of(inputs, self._types, self._noun)
+        return (self._checked(one, place) for place, one in enumerate(given))
+
+    def _checked(self, one: Input, place: int) -> Input:
+        """An input of the right type, at this place among all. Raises UserError for what is wrong within it."""
+        return one
+
     @abstractmethod
     def _find(self, inputs: list[Input], min_score: float) -> list[list[Found]]:
-        """What is found in each of the inputs, whose types are right."""
+        """What is found in each of the inputs, which are checked."""
 
 
 def elements_of(given: Iterable[Input], types: tuple[type, ...], noun: str) -> Iterator[Input]:

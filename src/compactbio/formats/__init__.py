@@ -238,6 +238,6 @@ def _checked(documents: Iterable[Any]) -> Iterator[Document]:
             kind = type(document).__name__
             raise UserError(f"Document {number} (counted from 0) is of type {kind}; give a Document.")
         found, wrong = json_lines.validated_document(document)
-        if reason := wrong or inconsistency(found):
-            raise UserError(f"Document {document.id!r} cannot be written: {reason}; fix it first.")
+        if wrong:
+            raise UserError(f"Document {document.id!r} cannot be written: {wrong}; fix it first.")
         yield found
