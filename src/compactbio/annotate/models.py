@@ -166,7 +166,7 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
     if found is None:
         lacking = note or f"{name} has no calibration on {runtime}, so no score is known to keep a precision."
         raise UserError(
-            f"{lacking.removesuffix('.')}: run `compactbio evaluate DATA --model {name} --split devel "
+            f"{lacking.removesuffix('.')}: run `compactbio evaluate DATA --model {source.name} --split devel "
             f"--runtime {runtime} --calibrate` first, with data that it was not trained on.",
             setting=_PRECISION,
         )
