@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import io
 import json
 import os
 import pkgutil
@@ -290,9 +291,14 @@ def test_columns_and_arrays_of_paths_count_as_lists_of_them(workspace, tmp_path)
             compactbio.export(tagger, tmp_path / "out", format="onnx-int8", data=none)
         with pytest.raises(UserError, match="compute what teachers say: name a teacher"):
             compactbio.finetune(data, start, tmp_path / "out", teachers=none, unlabelled=none, workers=1)
-    for wrong in (pd.DataFrame({"path": [notes]}), np.array(notes), np.array([[notes]])):
-        with pytest.raises(UserError, match="is neither a name or path nor a list"):
+    for wrong in (pd.DataFrame({"path": [notes]}), np.array(notes), np.array([[notes]]), io.StringIO("a line\n")):
+        words = (
+            "a value of type .* is neither a name or path nor a list|is a value of type ndarray: give text or a path"
+        )
+        with pytest.raises(UserError, match=words):
             compactbio.build_corpus(wrong, tmp_path / "corpus", tokenizer=start)
+        with pytest.raises(UserError, match=words):
+            compactbio.annotate_files(wrong, tmp_path / "out.jsonl", models=tagger)
 
 
 def test_an_entry_of_a_folder_is_a_path_wherever_a_path_is_taken(workspace, tmp_path):

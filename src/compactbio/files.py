@@ -25,14 +25,14 @@ _NAMESPACE = Path("/proc/self/ns/pid")  # containers may share a host name, and 
 _NUMBERS = count()
 
 
-def several(names: str | Path | Iterable[str | Path]) -> list[str | Path]:
-    """One name or path, or several of any iterable, as a list. Raises UserError for anything else."""
+def several(names: str | Path | Iterable[str | Path], what: str) -> list[str | Path]:
+    """One name or path, or several of any iterable, as a list. Raises UserError, naming the argument, for all else."""
     if isinstance(names, str | os.PathLike):
         return [names]
     # A table would give its columns, an open file its lines.
     others = isinstance(names, Mapping | bytes | IOBase) or getattr(names, "ndim", 1) != 1
     if others or not isinstance(names, Iterable):
-        raise UserError(f"{without_content(names)} is neither a name or path nor a list of them.")
+        raise UserError(f"{what}: {without_content(names)} is neither a name or path nor a list of them.")
     return list(names)
 
 

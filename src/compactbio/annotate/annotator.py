@@ -128,10 +128,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
             "runtime": runtime, "device": device, "threads": threads, "tokens_per_batch": tokens_per_batch,
             "min_precision": min_precision,
         }  # fmt: skip
-        taggers = [
-            load_tagger(check_named(name, "The name of a model"), **options)
-            for name in models.elements_of(names, models.PATHS, "model")
-        ]
+        taggers = [load_tagger(check_named(name, "The name of a model"), **options) for name in names]
         for one in taggers:
             one.model.warn()
         return cls(taggers)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 from numbers import Real
-from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, overload
 
@@ -32,7 +31,6 @@ Result = TypeVar("Result")
 Input = TypeVar("Input")
 Found = TypeVar("Found")
 Logits = list[NDArray[np.float32]]
-PATHS = (str, PathLike)
 _PRECISION = "min_precision"
 _LOGGER = logging.getLogger("compactbio.annotate")
 
@@ -139,7 +137,7 @@ def load_model(
 
 def find_model(name: str | Path, task: str, runtime: str) -> tuple[Source, list[str]]:
     """A model and its labels, without loading it. Raises UserError for one of another task, or without labels."""
-    source = runtimes.find(check_type(name, PATHS, "The model"), runtime)
+    source = runtimes.find(name, runtime)
     if (found := runtimes.task_of(source)) != task:
         raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
     return source, TASKS[task].model_labels(source.config, source.name, [])

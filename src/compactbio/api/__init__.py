@@ -247,15 +247,15 @@ def finetune(
     action: Any = grid_search.search if search else finetuning.finetune
     with hardware.on_device(device):
         result = action(
-            data if isinstance(data, Mapping) else several(data),
+            data if isinstance(data, Mapping) else several(data, "data"),
             model,
             out,
             task=task,
             format=format,
             overrides=settings,
             train_on=train_on,
-            teachers=several(() if teachers is None else teachers),
-            unlabelled=several(() if unlabelled is None else unlabelled),
+            teachers=several(() if teachers is None else teachers, "teachers"),
+            unlabelled=several(() if unlabelled is None else unlabelled, "unlabelled"),
             layers=layers,
             workers=workers,
             on_cluster=on_cluster,

@@ -124,7 +124,7 @@ def build_corpus(
     # Here, for it imports transformers, which the worker processes do not need.
     from compactbio.modeling import tokenizers
 
-    inputs, out, listener = several(inputs), output(out), listener or Silent()
+    inputs, out, listener = several(inputs, "inputs"), output(out), listener or Silent()
     found = find_citations(inputs)
     for note in found.notes():
         listener.note(note)

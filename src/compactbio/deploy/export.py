@@ -186,7 +186,7 @@ def export(
         raise UserError(f"max_loss is {max_loss!r}; it must be a number, 0 or more.", setting="max_loss")
     source = loading.find(model)
     task = runtimes.task_of(source)
-    named = [] if data is None else several(data)
+    named = [] if data is None else several(data, "data")
     if format == "onnx-int8" and not named:
         raise UserError(
             "Int8 can lose accuracy: name a data set of the model's kind on which it is scored against the original.",
@@ -251,7 +251,7 @@ def _mean(outcomes: Sequence[Outcome]) -> tuple[float | None, tuple[float, float
 
 def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | Path], split: Split | None) -> _Gate:
     """The data sets that a user names, encoded for a model. Raises UserError as `tasks.data.find` does."""
-    parts = tuple(_part(source, task, datasets.find(path, task), split) for path in several(data))
+    parts = tuple(_part(source, task, datasets.find(path, task), split) for path in several(data, "data"))
     if len({part.described["sha256"] for part in parts}) < len(parts):
         raise UserError("A data set is named twice: name each once.", setting="data")
     return _Gate(source, task, parts)
