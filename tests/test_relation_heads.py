@@ -123,6 +123,9 @@ def test_classes_that_the_configuration_no_longer_names_are_refused_with_what_to
     (tmp_path / "test.tsv").write_text("the @GENE$ risk @DISEASE$ .\tyes\nthe @GENE$ dose @DISEASE$ .\tno\n")
     for given in ((), ("--negative", "no")):
         one_sentence(cli("evaluate", tmp_path / "test.tsv", "--model", folder, *given), *wanted)
+    (tmp_path / "gad.tsv").write_text("the @GENE$ risk @DISEASE$ .\t1\nthe @GENE$ dose @DISEASE$ .\t0\n")
+    other = model(["0", "1"], relation_classes={"negative": ["no"], "scheme": None})
+    one_sentence(cli("evaluate", tmp_path / "gad.tsv", "--model", other), "relation_classes", "'no'", "0, 1")
     folder = model(["no", "yes"], relation_classes={"negative": ["no"], "scheme": None})
     assert RelationAnnotator.from_pretrained(folder, MARKING, runtime="torch-fp32")(pairs()) is not None
     assert cli("evaluate", tmp_path / "test.tsv", "--model", folder)[0] == 0

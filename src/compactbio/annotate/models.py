@@ -139,7 +139,7 @@ def find_model(name: str | Path, task: str, runtime: str) -> tuple[Source, list[
     """A model and its labels, without loading it. Raises UserError for one of another task, or without labels."""
     source = runtimes.find(name, runtime)
     if (found := runtimes.task_of(source)) != task:
-        raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
+        raise UserError(f"{source.name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
     return source, TASKS[task].model_labels(source.config, source.name, [])
 
 

@@ -89,7 +89,9 @@ def find(name: str | Path) -> Source:
     """
     source = configured(name)
     if not source.weights:
-        raise UserError(f"{name}: it has no weights (model.safetensors or pytorch_model.bin); name another folder.")
+        raise UserError(
+            f"{source.name}: it has no weights (model.safetensors or pytorch_model.bin); name another folder."
+        )
     return source
 
 

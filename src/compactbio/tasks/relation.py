@@ -85,9 +85,11 @@ def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Docume
         labels = named_labels(config, name)
         labels = labels if len(labels) > 1 else [NO_RELATION, *labels]
     wanted = set(map(label_of, documents))
-    if not wanted or (wanted <= {"0", "1"} and labels == ["0", "1"]):
+    if not wanted:
         return labels
     classes = scheme_scored(scheme_of_model(labels, config, name), config)
+    if wanted <= {"0", "1"} and labels == ["0", "1"]:
+        return labels
     known = {classes.find(label) for label in wanted} - {None}
     if not known or (known <= set(classes.negatives) and len(wanted) > len(known)):
         raise UserError(
