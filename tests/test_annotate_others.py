@@ -1,10 +1,13 @@
 """Relations between mentions and answers to questions, on raw text."""
 
+from dataclasses import replace
+
 import pytest
 
-from compactbio.annotate import Marking, QuestionAnnotator, RelationAnnotator
+from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
+from compactbio.formats import write
 from compactbio.training.finetuning import finetune
 from task_data import qa_folder, relation_folder
 
@@ -56,6 +59,27 @@ def test_a_mention_outside_its_text_is_refused_by_its_document(relations, span):
 
 
 @pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"id": 12}, "id: input should be a valid string"),
+        ({"text": None}, " is None; give str"),
+        ({"spans": None}, "spans: input should be"),
+        ({"spans": ((0, 7, "SECRET"),)}, "spans.0: input should be"),
+        ({"spans": (Span("SECRET", 7, "Gene"),)}, "spans.0.start: input should be a valid integer"),
+        ({"spans": (Span(0, 7, None),)}, "spans.0.type: input should be a valid string"),
+    ],
+)
+def test_a_field_of_another_type_is_refused_by_its_document_without_its_content(relations, wrong, words, tmp_path):
+    made = replace(Document("1", "SECRET of insulin"), **wrong)
+    with pytest.raises(UserError) as refused:
+        relations([Document("1", "the group"), made])
+    assert "ocument 1 (counted from 0)" in str(refused.value) and words in str(refused.value)
+    with pytest.raises(UserError) as unwritten:
+        write([made], tmp_path / "out.jsonl", "jsonl")
+    assert not [error for error in (refused, unwritten) if "SECRET" in str(error.value)]
+
+
+@pytest.mark.parametrize(
     "marks", [("@X$", "@X$"), ("@X$",), ("@X$", "@Y$", "@Z$"), ("@X$", ""), ("@X$", 3), None, "ab"]
 )
 def test_marks_that_are_not_two_are_refused(start, marks):
@@ -84,3 +108,17 @@ def test_questions_are_answered_from_their_contexts(start, tmp_path):
     [twice] = annotator([(asked[0][0], asked[0][1] * 2)])
     assert twice[0].text == answers[0][0].text and twice[0].score == pytest.approx(2 * answers[0][0].score, rel=1e-3)
     assert annotator([("what ?", [])]) == [[]] and annotator([]) == []
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "None"), (b"SECRET", "a value of type bytes")])
+def test_a_document_without_a_text_is_refused_by_its_place(tagger, text, words):
+    with pytest.raises(UserError, match=rf"^The text of document 1 \(counted from 0\) is {words}; give str\.$"):
+        Annotator.from_pretrained(tagger, runtime="torch-fp32")(["aspirin", Document("1", text)])
+
+
+def test_a_stream_names_what_is_wrong_by_its_place_among_all(relations):
+    given = [Document("1", "the group"), Document("2", "the group"), Document(3, "the group")]
+    found = relations.stream(given, batch_size=2)
+    assert [next(found), next(found)] == [[], []]
+    with pytest.raises(UserError, match=r"^Document 2 \(counted from 0\)"):
+        next(found)

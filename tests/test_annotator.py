@@ -189,17 +189,17 @@ def test_an_argument_that_is_none_is_refused_in_one_sentence(tagger, tmp_path):
     (tmp_path / "in.txt").write_text("aspirin\n")
     right = {"inputs": tmp_path / "in.txt", "out": tmp_path / "out.jsonl", "models": tagger}
     for name, words in {
-        "inputs": "Give a list of inputs, not None",
-        "models": "Give a list of models, not None",
-        "out": "out is None: name the path to write",
+        "inputs": "inputs: None is neither a name or path nor a list",
+        "models": "models: None is neither a name or path nor a list",
+        "out": "out is None: give text or a path",
     }.items():
         with pytest.raises(UserError, match=words):
             annotate_files(**{**right, name: None})
-    with pytest.raises(UserError, match=r"Model 0 .* is None"):
+    with pytest.raises(UserError, match="The name of a model is None"):
         Annotator.from_pretrained(None)
     with pytest.raises(UserError, match="The marking is None; give Marking"):
         RelationAnnotator.from_pretrained(tagger, None)
-    with pytest.raises(UserError, match="The model is None"):
+    with pytest.raises(UserError, match="The name of a model is None"):
         QuestionAnnotator.from_pretrained(None)
 
 

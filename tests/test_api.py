@@ -3,7 +3,9 @@
 import doctest
 import importlib
 import inspect
+import io
 import json
+import os
 import pkgutil
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import compactbio
@@ -178,7 +181,7 @@ def test_numbers_and_names_that_cannot_be_meant_are_refused_before_any_work(work
         compactbio.compare(workspace / "suite.yaml", tmp_path / "compared", workers=0)
     with pytest.raises(UserError, match="None is neither a name or path"):
         compactbio.finetune(None, start, out)
-    with pytest.raises(UserError, match="out is None: name the path"):
+    with pytest.raises(UserError, match="out is None: give text or a path"):
         compactbio.finetune(data, start, None)
     with pytest.raises(UserError, match="out is empty: name it"):
         compactbio.finetune(data, start, "")
@@ -189,8 +192,9 @@ def test_numbers_and_names_that_cannot_be_meant_are_refused_before_any_work(work
         compactbio.evaluate(data, workspace / "tagger", split="train")
     with pytest.raises(UserError, match="'foo' is not a task"):
         compactbio.Run(workspace / "tagger", None).annotator("foo")
-    with pytest.raises(UserError, match="max_loss is '1'; it must be a number"):
-        compactbio.export(workspace / "tagger", out, format="onnx-int8", data=data, max_loss="1")
+    for value in ("1", -1, float("nan")):
+        with pytest.raises(UserError, match=f"max_loss is {value!r}; it must be a number, 0 or more"):
+            compactbio.export(workspace / "tagger", out, format="onnx-int8", data=data, max_loss=value)
     with pytest.raises(UserError, match="'dev' is not a split: take train, devel, test"):
         compactbio.export(workspace / "tagger", out, data=data, split="dev")
     with pytest.raises(UserError, match="A data set is named twice"):
@@ -266,6 +270,102 @@ def test_one_path_counts_as_one_and_any_iterable_as_several(workspace, tmp_path)
     for wrong in ({"Drug": tagger}, b"tagger"):
         with pytest.raises(compactbio.UserError, match="neither a name or path nor a list"):
             compactbio.finetune(data, start, tmp_path / "mapped", teachers=wrong, **once)
+
+
+def test_columns_and_arrays_of_paths_count_as_lists_of_them(workspace, tmp_path):
+    data, start, notes, tagger = (str(workspace / name) for name in ("NER/made", "start", "notes.txt", "tagger"))
+    once = {**QUICK, "epochs": 1, "batch_size": 32}
+    found = [
+        compactbio.finetune(
+            several([data]), start, tmp_path / name, teachers=column([tagger]), unlabelled=several([notes]), **once
+        )
+        for name, several, column in (("list", list, list), ("columns", np.array, pd.Series))
+    ]
+    assert found[0].result.devel == found[1].result.devel
+    assert found[0].result.unlabelled == found[1].result.unlabelled
+    for several in (pd.Series([data, data]), np.array([data, data])):
+        with pytest.raises(UserError, match="A data set is named twice"):
+            compactbio.export(tagger, tmp_path / "out", data=several)
+    for none in (None, (), pd.Series([]), np.array([])):
+        with pytest.raises(UserError, match="name a data set of the model's kind"):
+            compactbio.export(tagger, tmp_path / "out", format="onnx-int8", data=none)
+        with pytest.raises(UserError, match="compute what teachers say: name a teacher"):
+            compactbio.finetune(data, start, tmp_path / "out", teachers=none, unlabelled=none, workers=1)
+    for wrong in (pd.DataFrame({"path": [notes]}), np.array(notes), np.array([[notes]]), io.StringIO("a line\n")):
+        words = (
+            "a value of type .* is neither a name or path nor a list|is a value of type ndarray: give text or a path"
+        )
+        with pytest.raises(UserError, match=words):
+            compactbio.build_corpus(wrong, tmp_path / "corpus", tokenizer=start)
+        with pytest.raises(UserError, match=words):
+            compactbio.annotate_files(wrong, tmp_path / "out.jsonl", models=tagger)
+
+
+def test_an_entry_of_a_folder_is_a_path_wherever_a_path_is_taken(workspace, tmp_path):
+    found = {entry.name: entry for place in (workspace, workspace / "NER") for entry in os.scandir(place)}
+    data, tagger, notes = found["made"], found["tagger"], found["notes.txt"]
+    score = compactbio.evaluate(workspace / "NER" / "made", workspace / "tagger").outcome.main
+    assert compactbio.evaluate(data, tagger).outcome.main == score
+    assert compactbio.Annotator.from_pretrained(tagger)("daily aspirin")
+    result = compactbio.annotate_files(notes, tmp_path / "out.jsonl", models=tagger, workers=1)
+    assert result.documents == 2
+    corpus = compactbio.build_corpus(notes, tmp_path / "corpus", tokenizer=found["start"], max_length=32, workers=1)
+    assert corpus["tokenizer"]["name"] == "start"
+    once = {**QUICK, "epochs": 1, "batch_size": 32}
+    run = compactbio.finetune(data, found["start"], tmp_path / "run", teachers=tagger, unlabelled=notes, **once)
+    with pytest.raises(UserError, match="another run is writing it"), locked(tmp_path / "onnx"):
+        compactbio.export(tagger, tmp_path / "onnx", data=data)
+    with pytest.raises(UserError, match="was trained on made, train"):
+        compactbio.export(run.folder, tmp_path / "onnx", data=data, split="train")
+
+
+_SECRET = [documents.Document("1", "SECRET of a patient"), documents.Document("2", "SECRET")]
+
+
+@pytest.mark.parametrize("given", [_SECRET, _SECRET[0], {"a": _SECRET}, b"SECRET", "SECRET " * 50, None])
+def test_what_is_not_a_path_is_refused_in_a_sentence_that_does_not_repeat_it(workspace, tmp_path, given):
+    data, start, notes, tagger = (workspace / name for name in ("NER/made", "start", "notes.txt", "tagger"))
+    run, out, taught = compactbio.Run(tagger, _SECRET), tmp_path / "out", {"teachers": tagger}
+    calls = [
+        lambda: compactbio.evaluate(data, run),
+        lambda: compactbio.export(run, out),
+        lambda: compactbio.evaluate(given, tagger),
+        lambda: compactbio.finetune(given, start, out),
+        lambda: compactbio.finetune([given], start, out),
+        lambda: compactbio.finetune(data, given, out),
+        lambda: compactbio.finetune(data, start, given),
+        lambda: compactbio.finetune(data, start, out, teachers=[given]),
+        lambda: compactbio.finetune(data, start, out, **taught, unlabelled=[given]),
+        lambda: compactbio.export(given, out),
+        lambda: compactbio.export(tagger, out, data=[given]),
+        lambda: compactbio.compare(given, out),
+        lambda: compactbio.build_corpus(given, out, tokenizer=start),
+        lambda: compactbio.build_corpus(notes, out, tokenizer=given),
+        lambda: compactbio.distil("distil-biobert", given, out),
+        lambda: compactbio.distil(given, workspace / "corpus", out),
+        lambda: compactbio.load_recipe(given),
+        lambda: compactbio.read(given),
+        lambda: compactbio.write([], given, "jsonl"),
+        lambda: compactbio.annotate_files(notes, given, models=tagger),
+        lambda: compactbio.annotate_files(given, out, models=tagger),
+        lambda: compactbio.annotate_files(notes, out, models=given),
+        lambda: compactbio.Annotator.from_pretrained(given),
+    ]
+    if given is not None:  # which is the default of these
+        calls += [
+            lambda: compactbio.evaluate(data, given),
+            lambda: compactbio.evaluate(data, predictions=given),
+            lambda: compactbio.evaluate(workspace / "reader-data", workspace / "reader", gold=given),
+            lambda: compactbio.build_corpus(notes, out, tokenizer=start, exclude=given),
+            lambda: compactbio.distil("distil-biobert", workspace / "corpus", out, teacher=given),
+            lambda: compactbio.finetune(data, start, out, teachers=given),
+        ]
+    for place, call in enumerate(calls):
+        with pytest.raises(UserError) as refused:
+            call()
+            raise AssertionError(f"call {place} passed")
+        assert "SECRET" not in str(refused.value), (place, refused.value)
+    assert not out.exists()
 
 
 def test_texts_stream_through_an_annotator_a_batch_at_a_time(workspace):

@@ -285,7 +285,11 @@ def test_a_precision_needs_a_calibration_of_these_weights_and_this_runtime(copy,
     given = ("annotate", text, "--model", model, "--min-precision", "0.9", "--out", tmp_path / "out.jsonl")
     (model / calibration_file.NAME).rename(model / "kept.json")
     one_sentence(
-        cli(*given), "no calibration on torch-fp32", "evaluate DATA --model copy", "--calibrate", "not trained on"
+        cli(*given),
+        "no calibration on torch-fp32",
+        f"evaluate DATA --model {model} --split",
+        "--calibrate",
+        "not trained on",
     )
     (model / "kept.json").rename(model / calibration_file.NAME)
     config = json.loads((model / "config.json").read_text())

@@ -10,7 +10,7 @@ from compactbio.annotate import Marking, RelationAnnotator
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import evaluate
-from conftest import bert, randomize
+from conftest import bert, one_sentence, randomize
 from task_data import relation_folder
 
 MARKING = Marking("Gene", "Disease", ("@GENE$", "@DISEASE$"))
@@ -112,3 +112,20 @@ def test_a_single_output_is_scored_as_the_class_1_of_gad(model, tmp_path):
 def test_an_output_of_a_regression_is_refused(model):
     with pytest.raises(UserError, match="regression"):
         RelationAnnotator.from_pretrained(model(["LABEL_0"], problem_type="regression"), MARKING)
+
+
+def test_classes_that_the_configuration_no_longer_names_are_refused_with_what_to_change(model, cli, tmp_path):
+    folder = model(["no", "yes"], relation_classes={"negative": ["0"], "scheme": None})
+    wanted = ("model", "relation_classes", "config.json", "id2label", "'0'", "no, yes")
+    with pytest.raises(UserError) as refused:
+        RelationAnnotator.from_pretrained(folder, MARKING, runtime="torch-fp32")
+    assert all(word in str(refused.value) for word in wanted) and refused.value.setting is None
+    (tmp_path / "test.tsv").write_text("the @GENE$ risk @DISEASE$ .\tyes\nthe @GENE$ dose @DISEASE$ .\tno\n")
+    for given in ((), ("--negative", "no")):
+        one_sentence(cli("evaluate", tmp_path / "test.tsv", "--model", folder, *given), *wanted)
+    (tmp_path / "gad.tsv").write_text("the @GENE$ risk @DISEASE$ .\t1\nthe @GENE$ dose @DISEASE$ .\t0\n")
+    other = model(["0", "1"], relation_classes={"negative": ["no"], "scheme": None})
+    one_sentence(cli("evaluate", tmp_path / "gad.tsv", "--model", other), "relation_classes", "'no'", "0, 1")
+    folder = model(["no", "yes"], relation_classes={"negative": ["no"], "scheme": None})
+    assert RelationAnnotator.from_pretrained(folder, MARKING, runtime="torch-fp32")(pairs()) is not None
+    assert cli("evaluate", tmp_path / "test.tsv", "--model", folder)[0] == 0

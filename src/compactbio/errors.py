@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+_LONGEST_NAME = 255  # characters of one part of a path
+
+
 class UserError(ValueError):
     """A mistake of the user's, or a limit of their machine: one sentence that says what is wrong and how to fix it.
 
@@ -51,12 +54,29 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return found
 
 
-def check_named(name: object, what: str) -> None:
-    """Raise UserError for a name that is empty, which as a path is the current folder, or neither text nor a path."""
+def without_content(value: Any) -> str:
+    """A value of another type than wanted, for a sentence: the type alone, as the content may be a patient's."""
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def check_named(name: Any, what: str, *, setting: str | None = None) -> str:
+    """The name or path as text.
+
+    Raises UserError for what is neither text nor a path, an empty name, which as a path is the current folder, and one
+    that no file can have, as is a text to read in place of its file.
+    """
     if not isinstance(name, str | os.PathLike):
-        raise UserError(f"{what} is {name!r}: give text or a path.")
-    if not str(name).strip():
-        raise UserError(f"{what} is empty: name it, or check that the variable it comes from is set.")
+        raise UserError(f"{what} is {without_content(name)}: give text or a path.", setting=setting)
+    text = str(os.fsdecode(name))
+    if not text.strip():
+        raise UserError(f"{what} is empty: name it, or check that the variable it comes from is set.", setting=setting)
+    if max(map(len, text.split("/"))) > _LONGEST_NAME:
+        raise UserError(
+            f"{what} has {len(text):,} characters, which is longer than the file system takes: give the path of a "
+            "file or folder, or a shorter one.",
+            setting=setting,
+        )
+    return text
 
 
 def check_counts(**given: Any) -> list[int | None]:
@@ -96,11 +116,14 @@ def reason(error: Exception) -> str:
 
 
 def validation_problem(
-    error: "ValidationError", known: Callable[[tuple[int | str, ...]], Iterable[str]] | None = None
+    error: "ValidationError",
+    known: Callable[[tuple[int | str, ...]], Iterable[str]] | None = None,
+    show: Callable[[Any], str] = repr,
 ) -> str:
     """The first problem that pydantic found, as a phrase that names the key: "steps: input should be ... (got 0)".
 
-    `known` returns the keys that exist at a place (`loc` of pydantic), to suggest one for a key that is unknown.
+    `known` returns the keys that exist at a place (`loc` of pydantic), to suggest one for a key that is unknown; `show`
+    writes the value that was given.
     """
     # An unknown key first: a misspelt one is reported as missing too.
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
@@ -112,7 +135,7 @@ def validation_problem(
         return f"{place} is missing"
     if problem["type"] == "value_error":
         return f"{place}: {message}" if place else message
-    return f"{place}: {message[:1].lower()}{message[1:]} (got {problem['input']!r})"
+    return f"{place}: {message[:1].lower()}{message[1:]} (got {show(problem['input'])})"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

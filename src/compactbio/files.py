@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import IOBase
 from itertools import count
 from pathlib import Path
 from tempfile import gettempdir
@@ -17,29 +18,27 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named, without_content
 
 _PARTIAL = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9]+\.partial", re.DOTALL)
 _NAMESPACE = Path("/proc/self/ns/pid")  # containers may share a host name, and have process ids of their own
 _NUMBERS = count()
 
 
-def several(names: str | Path | Iterable[str | Path]) -> list[str | Path]:
-    """One name or path, or several of any iterable, as a list. Raises UserError for anything else."""
-    if isinstance(names, str | Path):
+def several(names: str | Path | Iterable[str | Path], what: str) -> list[str | Path]:
+    """One name or path, or several of any iterable, as a list. Raises UserError, naming the argument, for all else."""
+    if isinstance(names, str | os.PathLike):
         return [names]
-    if isinstance(names, Mapping | bytes) or not isinstance(names, Iterable):
-        raise UserError(f"{names!r} is neither a name or path nor a list of them.")
+    # A table would give its columns, an open file its lines.
+    others = isinstance(names, Mapping | bytes | IOBase) or getattr(names, "ndim", 1) != 1
+    if others or not isinstance(names, Iterable):
+        raise UserError(f"{what}: {without_content(names)} is neither a name or path nor a list of them.")
     return list(names)
 
 
 def output(out: str | Path) -> Path:
-    """A folder or file to write. Raises UserError for what is not a path."""
-    if not isinstance(out, str | os.PathLike):
-        raise UserError(f"out is {out!r}: name the path to write.", setting="out")
-    if not str(out).strip():
-        raise UserError("out is empty: name it, or check that the variable it comes from is set.", setting="out")
-    return Path(out)
+    """A folder or file to write. Raises UserError as `check_named` does."""
+    return Path(check_named(out, "out", setting="out"))
 
 
 def check_has_name(out: Path) -> None:

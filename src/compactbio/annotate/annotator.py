@@ -14,8 +14,8 @@ from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions,
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.documents.names import key, split_type
 from compactbio.documents.words import sentences, without_surrogates
-from compactbio.errors import UserError
-from compactbio.formats.checks import inconsistency
+from compactbio.errors import UserError, check_named
+from compactbio.formats.json_lines import validated_document
 from compactbio.modeling.loading import Source
 from compactbio.tasks import ner_encoding, qa, relation
 
@@ -128,10 +128,15 @@ class Annotator(InputAnnotator[str | Document, Entity]):
             "runtime": runtime, "device": device, "threads": threads, "tokens_per_batch": tokens_per_batch,
             "min_precision": min_precision,
         }  # fmt: skip
-        taggers = [load_tagger(str(name), **options) for name in models.elements_of(names, models.PATHS, "model")]
+        taggers = [load_tagger(check_named(name, "The name of a model"), **options) for name in names]
         for one in taggers:
             one.model.warn()
         return cls(taggers)
+
+    def _checked(self, one: str | Document, place: int) -> str | Document:
+        if isinstance(one, Document):
+            _check_text(one, place)
+        return one
 
     def _find(self, inputs: list[str | Document], min_score: float) -> list[list[Entity]]:
         return models.last_value(self.steps(inputs, min_score=min_score))
@@ -185,6 +190,10 @@ def _check_one_type(kind: str, model: str, labels: Sequence[str]) -> None:
 
 def _types(labels: Sequence[str]) -> list[str]:
     return sorted({label.partition("-")[2] for label in labels if label[0] != "O"})
+
+
+def _check_text(document: Document, place: int) -> None:
+    models.check_type(document.text, (str,), f"The text of document {place} (counted from 0)")
 
 
 def _document(text: str | Document) -> Document:
@@ -266,11 +275,14 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
         model.warn()
         return cls(model, marking)
 
-    def _find(self, inputs: list[Document], min_score: float) -> list[list[Related]]:
-        documents = [replace(one, text=without_surrogates(one.text)) for one in inputs]
-        for place, document in enumerate(documents):
-            if reason := inconsistency(document):
-                raise UserError(f"Document {place} (counted from 0) contradicts itself: {reason}; fix it first.")
+    def _checked(self, one: Document, place: int) -> Document:
+        _check_text(one, place)
+        document, wrong = validated_document(replace(one, text=without_surrogates(one.text)))
+        if wrong:
+            raise UserError(f"Document {place} (counted from 0) cannot be annotated: {wrong}; fix it first.")
+        return document
+
+    def _find(self, documents: list[Document], min_score: float) -> list[list[Related]]:
         pairs = [(place, *pair) for place, document in enumerate(documents) for pair in _pairs(document, self._marking)]
         found: list[list[Related]] = [[] for _ in documents]
         if not pairs:
@@ -359,8 +371,10 @@ class QuestionAnnotator(InputAnnotator[Asked, Answer]):
     def _is_one(self, inputs: Any) -> bool:
         return isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[0], str)
 
-    def _find(self, inputs: list[Asked], min_score: float) -> list[list[Answer]]:
-        pairs = [_pair(one, place) for place, one in enumerate(inputs)]
+    def _checked(self, one: Asked, place: int) -> Asked:
+        return _pair(one, place)
+
+    def _find(self, pairs: list[Asked], min_score: float) -> list[list[Answer]]:
         documents = [
             Document(f"{place}", text, questions=(Question(question, (), id=str(place)),))
             for place, (question, texts) in enumerate(pairs)

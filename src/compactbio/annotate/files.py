@@ -17,20 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from compactbio.annotate import ray_cluster, shards
 from compactbio.annotate.annotator import find_tagger
-from compactbio.annotate.models import (
-    PATHS,
-    batched,
-    check_score,
-    elements_of,
-    scoring_of,
-)
+from compactbio.annotate.models import batched, check_score, scoring_of
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards, Settings, Shard, start_worker
 from compactbio.corpus.deduplication import Versions, choose
 from compactbio.documents import Document
 from compactbio.documents.names import split_type
-from compactbio.errors import UserError, check_count, check_counts, plain
-from compactbio.files import check_has_name, clean, file_digest, locked, refuse_inside, write_json
+from compactbio.errors import UserError, check_count, check_counts, check_named, plain
+from compactbio.files import check_has_name, clean, file_digest, locked, refuse_inside, several, write_json
 from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
 from compactbio.formats.file_names import shown
@@ -119,7 +113,7 @@ def annotate_files(
     check_has_name(place)
     output = OutputFiles(place, format_of(place, format))
     reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
-    named = _listed(inputs, "input")
+    named = several(inputs, "inputs")
     job = _prepare(named, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
     # In a folder of inputs, the output would be an input of the next run.
     refuse_inside(place, {*filter(Path.is_dir, map(Path, named)), *job.files})
@@ -215,11 +209,11 @@ def _prepare(
     """Find the inputs and the models, and choose runtimes, processes and threads; `lowest`: score and precision."""
     score, precision = check_score(lowest[0]), plain(lowest[1])
     batch_size, [workers] = check_count("batch_size", batch_size), check_counts(workers=workers)
-    names = tuple(map(str, _listed(models, "model")))
+    names = tuple(check_named(name, "The name of a model") for name in several(models, "models"))
     if not names:
         raise UserError("Name at least one model to annotate with.", setting="model")
     listener = listener or Silent()
-    found = find_texts(_listed(inputs, "input"), reading.format)
+    found = find_texts(several(inputs, "inputs"), reading.format)
     for note in found.notes():
         listener.note(note)
     processors = cores()
@@ -237,10 +231,6 @@ def _prepare(
     threads = max(1, processors // count)
     settings = Settings(names, chosen, score, bool(keep), threads, count, batch_size, device, gpus, precision)
     return _Job(found.files, reading, sources, settings, listener)
-
-
-def _listed(paths: Paths, noun: str) -> Sequence[str | Path]:
-    return [paths] if isinstance(paths, PATHS) else list(elements_of(paths, PATHS, noun))
 
 
 class _Progress:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 from numbers import Real
-from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, overload
 
@@ -16,23 +15,22 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from compactbio.documents.tags import tagged_types
-from compactbio.errors import UserError, check_count, check_counts, plain
+from compactbio.errors import UserError, check_count, check_counts, plain, without_content
 from compactbio.evaluation import scoring
 from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.loading import Source
 from compactbio.modeling.onnx import batches
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import Portable, Runtime
-from compactbio.tasks import calibration_file
+from compactbio.tasks import calibration_file, relation
 from compactbio.tasks.registry import TASKS
-from compactbio.tasks.relation_classes import Scheme, scheme
+from compactbio.tasks.relation_classes import Scheme
 from compactbio.tasks.settings import has_independent_outputs, trained_on_iob2, unknown_words
 
 Result = TypeVar("Result")
 Input = TypeVar("Input")
 Found = TypeVar("Found")
 Logits = list[NDArray[np.float32]]
-PATHS = (str, PathLike)
 _PRECISION = "min_precision"
 _LOGGER = logging.getLogger("compactbio.annotate")
 
@@ -128,7 +126,7 @@ def load_model(
     loaded = Portable(source, chosen, threads, device)
     settings = scoring.settings_of(source, task)
     length = min(settings.max_length, loaded.longest or settings.max_length)
-    classes = scheme(labels, settings.negative, settings.scheme) if task == "relation" else None
+    classes = relation.scheme_of_model(labels, config, source.name) if task == "relation" else None
     joined = frozenset(settings.joined_signs or ())
     warning = unknown_words(config, public_name) if task == "ner" else None
     return LoadedModel(
@@ -139,9 +137,9 @@ def load_model(
 
 def find_model(name: str | Path, task: str, runtime: str) -> tuple[Source, list[str]]:
     """A model and its labels, without loading it. Raises UserError for one of another task, or without labels."""
-    source = runtimes.find(check_type(name, PATHS, "The model"), runtime)
+    source = runtimes.find(name, runtime)
     if (found := runtimes.task_of(source)) != task:
-        raise UserError(f"{name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
+        raise UserError(f"{source.name} is fine-tuned for {found}; name a model that is fine-tuned for {task}.")
     return source, TASKS[task].model_labels(source.config, source.name, [])
 
 
@@ -166,7 +164,7 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
     if found is None:
         lacking = note or f"{name} has no calibration on {runtime}, so no score is known to keep a precision."
         raise UserError(
-            f"{lacking.removesuffix('.')}: run `compactbio evaluate DATA --model {name} --split devel "
+            f"{lacking.removesuffix('.')}: run `compactbio evaluate DATA --model {source.name} --split devel "
             f"--runtime {runtime} --calibrate` first, with data that it was not trained on.",
             setting=_PRECISION,
         )
@@ -174,8 +172,7 @@ def scoring_of(source: Source, runtime: str, min_precision: float | None = None)
     if task == "ner":
         kinds = sorted(tagged_types(labels))
     else:
-        settings = scoring.settings_of(source, task)
-        negatives = scheme(labels, settings.negative, settings.scheme).negatives
+        negatives = relation.scheme_of_model(labels, source.config, source.name).negatives
         kinds = [label for label in labels if label not in negatives]
     notes = tuple(
         f"{name} gives no {kind or 'mention'} at a precision of {min_precision:g}: {why}."
@@ -217,8 +214,8 @@ class InputAnnotator(ABC, Generic[Input, Found]):
         """
         min_score = check_score(min_score, self._highest)
         if self._is_one(inputs):
-            return self._find([inputs], min_score)[0]
-        return self._find(list(elements_of(inputs, self._types, self._noun)), min_score)
+            return self._find([self._checked(inputs, 0)], min_score)[0]
+        return self._find(list(self._each(inputs)), min_score)
 
     def stream(
         self, inputs: Iterable[Input], *, min_score: float = 0.0, batch_size: int = 128
@@ -234,15 +231,23 @@ class InputAnnotator(ABC, Generic[Input, Found]):
             UserError: Where an input is of another type, when it is reached. For a score that none can have.
         """
         min_score = check_score(min_score, self._highest)
-        given = batched(elements_of(inputs, self._types, self._noun), batch_size)
+        given = batched(self._each(inputs), batch_size)
         return (found for batch in given for found in self._find(batch, min_score))
 
     def _is_one(self, inputs: Any) -> bool:
         return isinstance(inputs, self._types)
 
+    def _each(self, inputs: Iterable[Input]) -> Iterator[Input]:
+        given = elements_of(inputs, self._types, self._noun)
+        return (self._checked(one, place) for place, one in enumerate(given))
+
+    def _checked(self, one: Input, place: int) -> Input:
+        """An input of the right type, at this place among all. Raises UserError for what is wrong within it."""
+        return one
+
     @abstractmethod
     def _find(self, inputs: list[Input], min_score: float) -> list[list[Found]]:
-        """What is found in each of the inputs, whose types are right."""
+        """What is found in each of the inputs, which are checked."""
 
 
 def elements_of(given: Iterable[Input], types: tuple[type, ...], noun: str) -> Iterator[Input]:
@@ -251,7 +256,7 @@ def elements_of(given: Iterable[Input], types: tuple[type, ...], noun: str) -> I
     Raises UserError at once for what holds no elements and for a mapping, and for an element of none of the `types`
     when it is reached, named by its place; `noun` says what an element is ("text").
     """
-    wanted = f"Give a list of {noun}s, not {_with_article(given)}"
+    wanted = f"Give a list of {noun}s, not {without_content(given)}"
     if isinstance(given, (str, bytes, Mapping)) or getattr(given, "ndim", 1) != 1:
         raise UserError(f"{wanted}: [{noun}] for one alone.")
     try:
@@ -265,9 +270,9 @@ def elements_of(given: Iterable[Input], types: tuple[type, ...], noun: str) -> I
 
 
 def check_type(element: Input, types: tuple[type, ...], name: str) -> Input:
-    """The element, of one of the types. The message on another one leaves out its content, which may be a patient's."""
+    """The element, of one of the types. Raises UserError, without the content, for another one."""
     if not isinstance(element, types):
-        raise UserError(f"{name} is {_with_article(element)}; give {' or '.join(one.__name__ for one in types)}.")
+        raise UserError(f"{name} is {without_content(element)}; give {' or '.join(one.__name__ for one in types)}.")
     return element
 
 
@@ -287,7 +292,3 @@ def batched(elements: Iterator[Input], size: int) -> Iterator[list[Input]]:
     """The elements in lists of `size`, the last one perhaps shorter. Raises UserError for a size below 1."""
     size = check_count("batch_size", size)
     return iter(lambda: list(islice(elements, size)), [])
-
-
-def _with_article(value: Any) -> str:
-    return "None" if value is None else f"a value of type {type(value).__name__}"

@@ -126,7 +126,7 @@ def distil(
         >>> run.result.state, run.result.step
         ('finished', 2)
     """
-    loaded = _recipe(recipe, overrides)
+    loaded = recipes.load(recipe, **overrides)
     if loaded.kind != "distil":
         raise UserError(f"Recipe {loaded.name} continues a checkpoint and has no teacher: call pretrain.")
     with hardware.on_device(device):
@@ -173,7 +173,7 @@ def pretrain(
         >>> run.result.state
         'finished'
     """
-    loaded = _recipe(recipe, overrides)
+    loaded = recipes.load(recipe, **overrides)
     if loaded.kind != "continue":
         raise UserError(f"Recipe {loaded.name} distils a teacher: call distil.")
     with hardware.on_device(device):
@@ -187,12 +187,6 @@ def pretrain(
             resume=resume,
         )
     return Run(Path(out), result)
-
-
-def _recipe(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
-    if not isinstance(recipe, Recipe):
-        return recipes.load(recipe, **overrides)
-    return recipes.replaced(recipe.model_dump(), recipe.name, overrides) if overrides else recipe
 
 
 def finetune(
@@ -253,15 +247,15 @@ def finetune(
     action: Any = grid_search.search if search else finetuning.finetune
     with hardware.on_device(device):
         result = action(
-            data if isinstance(data, Mapping) else several(data),
+            data if isinstance(data, Mapping) else several(data, "data"),
             model,
             out,
             task=task,
             format=format,
             overrides=settings,
             train_on=train_on,
-            teachers=several(teachers or ()),
-            unlabelled=several(unlabelled or ()),
+            teachers=several(() if teachers is None else teachers, "teachers"),
+            unlabelled=several(() if unlabelled is None else unlabelled, "unlabelled"),
             layers=layers,
             workers=workers,
             on_cluster=on_cluster,

@@ -84,7 +84,7 @@ def evaluate(
         "split": split,
         "gold": gold,
         "untyped": untyped,
-        "negative": None if negative is None else list(map(str, several(negative))),
+        "negative": None if negative is None else list(map(str, several(negative, "negative"))),
         "scheme": scheme,
     }
     if predictions is not None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from compactbio.errors import UserError, validation_problem
+from compactbio.errors import UserError, check_named, validation_problem
 from compactbio.files import read_yaml
 
 
@@ -97,7 +97,7 @@ def load(path: str | Path) -> Suite:
     Raises UserError, naming file and key, for what is unknown, missing or out of range, and for a path that does not
     exist.
     """
-    path = Path(path)
+    path = Path(check_named(path, "The suite"))
     values = _with_defaults(read_yaml(path, "Suite"))
     try:
         suite = Suite.model_validate(values)

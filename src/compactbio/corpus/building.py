@@ -11,7 +11,7 @@ from compactbio.corpus.citation_rows import Overflow, RowSettings, Source, Token
 from compactbio.corpus.deduplication import Selection
 from compactbio.corpus.reading import FORMAT_VERSION, MANIFEST, TOKENISED, TOKENIZER, check_shards, manifest
 from compactbio.corpus.shards import finish
-from compactbio.errors import UserError, check_count
+from compactbio.errors import UserError, check_count, check_named
 from compactbio.files import (
     file_digest,
     locked,
@@ -124,7 +124,7 @@ def build_corpus(
     # Here, for it imports transformers, which the worker processes do not need.
     from compactbio.modeling import tokenizers
 
-    inputs, out, listener = several(inputs), output(out), listener or Silent()
+    inputs, out, listener = several(inputs, "inputs"), output(out), listener or Silent()
     found = find_citations(inputs)
     for note in found.notes():
         listener.note(note)
@@ -133,7 +133,7 @@ def build_corpus(
     max_length = check_count("max_length", max_length)
     workers = cores() if workers is None else check_count("workers", workers)
     holdout, published, require_abstract = check_count("holdout", holdout, 0), bool(published), bool(require_abstract)
-    selection = Selection(holdout, require_abstract, None if exclude is None else _read_exclude(Path(exclude)))
+    selection = Selection(holdout, require_abstract, None if exclude is None else _read_exclude(exclude))
     with locked(out):
         refuse_foreign(out, "corpus", MANIFEST, TOKENISED)
         loaded = tokenizers.load_tokenizer(tokenizer, tokenizers.WITH_MASK)
@@ -176,8 +176,9 @@ def _tokenizer_record(tokenizer: "PreTrainedTokenizerFast", digest: str, name: s
     }
 
 
-def _read_exclude(path: Path) -> frozenset[str]:
+def _read_exclude(file: str | Path) -> frozenset[str]:
     """The PMIDs of a file, one per line; blank lines and what follows a # are passed over."""
+    path = Path(check_named(file, "The path of the PMIDs to exclude", setting="exclude"))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

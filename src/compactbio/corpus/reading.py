@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named
 from compactbio.files import file_digest, read_json, value_digest
 from compactbio.progress import Listener, Reporter
 
@@ -82,11 +82,11 @@ def manifest(folder: str | Path) -> dict[str, Any]:
 
     Raises UserError where the folder is missing, holds no corpus, one that is not finished, or one that lacks a shard.
     """
-    path = Path(folder) / MANIFEST
+    path = Path(check_named(folder, "The corpus")) / MANIFEST
     try:
         record = read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(_why_none(Path(folder))) from error
+        raise UserError(_why_none(path.parent)) from error
     except ValueError as error:
         raise UserError(f"{path}: not a corpus manifest; build the corpus again in an empty folder.") from error
     if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:

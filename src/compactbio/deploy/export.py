@@ -1,6 +1,5 @@
 """Export to ONNX: checked against the original on the user's data, and int8 only where it keeps the score."""
 
-import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
@@ -183,17 +182,18 @@ def export(
     out, listener = Path(out), listener or Silent()
     if format not in FORMATS:
         raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
-    if not isinstance(most := plain(max_loss), int | float) or math.isnan(most):
-        raise UserError(f"max_loss is {max_loss!r}; it must be a number.", setting="max_loss")
+    if not isinstance(most := plain(max_loss), int | float) or not most >= 0:
+        raise UserError(f"max_loss is {max_loss!r}; it must be a number, 0 or more.", setting="max_loss")
     source = loading.find(model)
     task = runtimes.task_of(source)
-    if format == "onnx-int8" and data in (None, [], ()):
+    named = [] if data is None else several(data, "data")
+    if format == "onnx-int8" and not named:
         raise UserError(
             "Int8 can lose accuracy: name a data set of the model's kind on which it is scored against the original.",
             setting="data",
         )
     _check_out(out, source)
-    scored = _gate(source, task, data, split) if data not in (None, [], ()) else None
+    scored = _gate(source, task, named, split) if named else None
     not_compared = scored.not_compared() if scored else ()
     if not_compared:
         listener.note(f"Not compared, as no data set named is labelled for it: {', '.join(not_compared)}.")
@@ -251,7 +251,7 @@ def _mean(outcomes: Sequence[Outcome]) -> tuple[float | None, tuple[float, float
 
 def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | Path], split: Split | None) -> _Gate:
     """The data sets that a user names, encoded for a model. Raises UserError as `tasks.data.find` does."""
-    parts = tuple(_part(source, task, datasets.find(path, task), split) for path in several(data))
+    parts = tuple(_part(source, task, datasets.find(path, task), split) for path in several(data, "data"))
     if len({part.described["sha256"] for part in parts}) < len(parts):
         raise UserError("A data set is named twice: name each once.", setting="data")
     return _Gate(source, task, parts)

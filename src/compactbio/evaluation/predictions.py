@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from compactbio import formats
 from compactbio.documents import Document, Question
 from compactbio.documents.names import clean, key
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named
 from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described
 from compactbio.files import refuse_inside, write_text
 from compactbio.formats.checks import counting_left_out
@@ -56,7 +56,7 @@ def evaluate_file(
     a model. Raises UserError where the
     predictions do not fit the data.
     """
-    predicted = Path(predicted)
+    predicted = Path(check_named(predicted, "The file of predictions"))
     if not predicted.exists():
         raise UserError(f"{predicted}: there is no such file of predictions.")
     check_regular(predicted)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from compactbio.documents import Document, Passage, Question, Relation, Span
 from compactbio.documents.tags import is_tag
-from compactbio.errors import UserError, validation_problem
+from compactbio.errors import UserError, validation_problem, without_content
 from compactbio.files import read_json_or_none
 from compactbio.formats import parquet
 from compactbio.formats.checks import BrokenFieldError, Found, identifier, inconsistency, validated
@@ -142,13 +142,16 @@ def document_of(value: dict[str, Any]) -> Document:
 def validated_document(document: Document) -> tuple[Document, str]:
     """The document with fields of the right types, numbers of NumPy as Python's own; and what is wrong, "" for nothing.
 
-    Half surrogate pairs are left to `inconsistency`.
+    What is wrong is a field of another type, whose content is not repeated, or what `inconsistency` says.
     """
     try:
-        return _DOCUMENT.validate_python(asdict(document)), ""
+        found = _DOCUMENT.validate_python(asdict(document))
     except ValidationError as error:
-        halves = error.errors()[0]["type"] == "string_unicode"
-        return document, "" if halves else validation_problem(error)
+        # `inconsistency` names half surrogate pairs.
+        if error.errors()[0]["type"] != "string_unicode":
+            return document, validation_problem(error, show=without_content)
+        found = document
+    return found, inconsistency(found) or ""
 
 
 def serialise(document: Document) -> str:

@@ -52,7 +52,7 @@ def find_citations(inputs: Iterable[str | Path]) -> Sources:
     """
     found, passed_over = set[Path](), set[Path]()
     for name in _named(inputs):
-        files, others = _expand(str(name))
+        files, others = _expand(name)
         found |= {path.resolve() for path in files}
         passed_over |= {path.resolve() for path in others}
     return Sources(_ordered(found), _ordered(passed_over - found))
@@ -68,18 +68,16 @@ def find_texts(inputs: Iterable[str | Path], format: str | None = None) -> Sourc
     found, passed_over = list[Path](), list[Path]()
     for name in _named(inputs):
         path = Path(name)
-        files, others = _texts_in(path, format) if path.is_dir() else _texts_named(str(name))
+        files, others = _texts_in(path, format) if path.is_dir() else _texts_named(name)
         found += files
         passed_over += others
     return Sources(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(passed_over)))
 
 
-def _named(inputs: Iterable[str | Path]) -> list[str | Path]:
-    names = list(inputs)
+def _named(inputs: Iterable[str | Path]) -> list[str]:
+    names = [check_named(name, "The name of an input") for name in inputs]
     if not names:
         raise UserError("No input is named: name at least one file or folder.")
-    for name in names:
-        check_named(name, "The name of an input")
     return names
 
 

@@ -18,7 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from transformers.activations import ACT2FN
 
 from compactbio import hub
-from compactbio.errors import UserError, reason
+from compactbio.errors import UserError, check_named, reason
 from compactbio.files import file_digest, read_json, read_json_or_none, value_digest
 from compactbio.modeling import families
 from compactbio.modeling.packing import AUTO, check_runs
@@ -89,7 +89,7 @@ def find(name: str | Path) -> Source:
     """
     source = configured(name)
     if not source.weights:
-        raise UserError(f"{name}: it has no weights (model.safetensors or pytorch_model.bin); name another folder.")
+        raise UserError(f"{source.name}: it has no weights (model.safetensors, pytorch_model.bin); name another one.")
     return source
 
 
@@ -99,7 +99,7 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     `more` are patterns of further files to fetch from the hub. Raises UserError where there is no model, or its family
     is not supported.
     """
-    name = str(name)
+    name = check_named(name, "The name of a model")
     folder = hub.resolve(name, kind="model", more=more)
     if (folder / "adapter_config.json").is_file():
         raise UserError(

@@ -85,7 +85,7 @@ def find(name: str | Path, runtime: str = "auto") -> Source:
             else "name a folder with a fine-tuned or exported model"
         )
         raise UserError(
-            f"{name}: it has neither weights for PyTorch nor an ONNX file of a known name "
+            f"{source.name}: it has neither weights for PyTorch nor an ONNX file of a known name "
             f"({', '.join(file for files in onnx_files.FILES.values() for file in files)}); {hint}."
         )
     return source

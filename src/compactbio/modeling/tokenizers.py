@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compactbio import hub
-from compactbio.errors import UserError, reason
+from compactbio.errors import UserError, check_named, reason
 from compactbio.files import atomic_folder, read_json, value_digest
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ def load_tokenizer(name: str | Path, special: Sequence[str] = ("pad_token",)) ->
     end-of-text token, where it has one. Raises UserError where there is no tokenizer, where it has no fast version, and
     where one of the tokens in `special` is missing.
     """
-    path = hub.resolve(str(name), kind="tokenizer")
+    name = check_named(name, "The name of a tokenizer")
+    path = hub.resolve(name, kind="tokenizer")
     try:
-        tokenizer = _from_vocabulary(path, {}) if path.is_file() else _from_folder(path, str(name))
+        tokenizer = _from_vocabulary(path, {}) if path.is_file() else _from_folder(path, name)
     except UserError:
         raise
     except Exception as error:  # of many kinds, from two libraries, all about the user's files

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from compactbio.errors import UserError, nearest, plain, validation_problem
+from compactbio.errors import UserError, check_named, nearest, plain, validation_problem
 from compactbio.files import parse_yaml, read_yaml
 
 
@@ -192,11 +192,11 @@ def text(name: str) -> str:
     return _PACKAGED[name].read_text(encoding="utf-8")
 
 
-def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
+def load(name_or_path: str | Path | Recipe, **overrides: Any) -> Recipe:
     """Read a recipe, with some fields replaced.
 
     Args:
-        name_or_path: the name of a packaged recipe, or a YAML file.
+        name_or_path: the name of a packaged recipe, a YAML file, or a recipe.
         **overrides: fields to replace. `loss` replaces single weights, by term, and a weight of 0 removes a term.
             Where `steps` is given without `warmup_steps`, the warm-up keeps its share of the steps.
 
@@ -204,7 +204,9 @@ def load(name_or_path: str | Path, **overrides: Any) -> Recipe:
 
     Example: `load("distil-biobert", steps=1000, loss={"mlm": 1.0})`
     """
-    name = str(name_or_path)
+    if isinstance(name_or_path, Recipe):
+        return replaced(name_or_path.model_dump(), name_or_path.name, overrides) if overrides else name_or_path
+    name = check_named(name_or_path, "The recipe")
     path = _PACKAGED.get(name, Path(name))
     if not path.is_file():
         raise UserError(_unknown_recipe(name))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from compactbio import formats
 from compactbio.documents import Document, Question, names
@@ -163,17 +163,18 @@ def find(
                 f"Files of a data set are named by split, {', '.join(_SPLITS)} and gold, not by "
                 f"{', '.join(wrong) or 'none of the splits'}."
             )
-        for key, file in path.items():
-            if file or key != "gold":
-                check_named(file, f"The {key} file of the data")
-        files = {split: Path(path[split]) for split in _SPLITS if split in path}
-        answers = Path(path["gold"]) if path.get("gold") else None
+        named = {
+            key: Path(check_named(file, f"The {key} file of the data"))
+            for key, file in dict[str, Any](path).items()
+            if file is not None or key != "gold"
+        }
+        files = {split: named[split] for split in _SPLITS if split in named}
+        answers = named.get("gold")
         return _data(name or next(iter(files.values())).stem, files, answers, task, format)
-    check_named(path, "The name of a data set")
-    kind, place = names.split_type(str(path))
+    kind, place = names.split_type(check_named(path, "The name of a data set"))
     if kind:
         return _of_type(find(place, task, name, gold, format=format), kind)
-    path, gold = Path(place), Path(gold) if gold else None
+    path, gold = Path(place), None if gold is None else Path(check_named(gold, "The golden file"))
     if not path.exists():
         raise UserError(f"{path}: there is no such data set.")
     check_regular(path)

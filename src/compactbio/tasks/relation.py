@@ -15,7 +15,13 @@ from compactbio.modeling.packing import NO_LABEL, Row, softmax
 from compactbio.modeling.tokenizers import WordPieces, template, word_pieces
 from compactbio.tasks.outcome import Mistake, Outcome, counted, listed, rates
 from compactbio.tasks.relation_classes import Scheme, looks_negative, scheme
-from compactbio.tasks.settings import Settings, has_independent_outputs, named_labels, stored_settings
+from compactbio.tasks.settings import (
+    RELATION_CLASSES,
+    Settings,
+    has_independent_outputs,
+    named_labels,
+    stored_settings,
+)
 
 __all__ = ["Scheme", "label_of", "outcome", "scheme", "score"]
 
@@ -40,6 +46,22 @@ def scheme_of(documents: Sequence[Document], settings: Settings) -> Scheme:
     return scheme(map(label_of, documents), settings.negative, settings.scheme)
 
 
+def scheme_of_model(labels: Sequence[str], config: PretrainedConfig, name: str) -> Scheme:
+    """The scheme of a model's labels, as its configuration keeps it. Raises UserError where that is of other labels."""
+    stored = stored_settings(config, "relation")
+    try:
+        return scheme(labels, stored.get("negative"), stored.get("scheme"))
+    except UserError as error:
+        if not stored:
+            raise
+        # The labels were renamed in the file: no option and no other file changes what it says of them.
+        problem = str(error).removesuffix(".")
+        raise UserError(
+            f"{name}: {RELATION_CLASSES} in its config.json does not fit the labels of id2label there "
+            f"({problem[:1].lower()}{problem[1:]}): write the labels of id2label into it."
+        ) from None
+
+
 def scheme_scored(own: Scheme, config: PretrainedConfig) -> Scheme:
     """The scheme that a model is scored by: its own, with a class of no relation where its outputs are independent and
     none is that class, as none of them may be likely."""
@@ -52,7 +74,7 @@ def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Docume
     """The classes of a model by id; of a single output the second of two, the first being no relation.
 
     Raises UserError where its configuration does not name them, and where the documents that it is to be scored on
-    have none of its classes.
+    have none of its classes, or the configuration's classes are not its labels.
     """
     if config.problem_type == "regression":
         raise UserError(f"{name}: its problem_type is regression, so its output is not that of a class.")
@@ -63,10 +85,11 @@ def model_labels(config: PretrainedConfig, name: str, documents: Sequence[Docume
         labels = named_labels(config, name)
         labels = labels if len(labels) > 1 else [NO_RELATION, *labels]
     wanted = set(map(label_of, documents))
-    if not wanted or (wanted <= {"0", "1"} and labels == ["0", "1"]):
+    if not wanted:
         return labels
-    stored = stored_settings(config, "relation")
-    classes = scheme_scored(scheme(labels, stored.get("negative"), stored.get("scheme")), config)
+    classes = scheme_scored(scheme_of_model(labels, config, name), config)
+    if wanted <= {"0", "1"} and labels == ["0", "1"]:
+        return labels
     known = {classes.find(label) for label in wanted} - {None}
     if not known or (known <= set(classes.negatives) and len(wanted) > len(known)):
         raise UserError(

@@ -21,7 +21,7 @@ import compactbio
 from compactbio.documents import Document
 from compactbio.documents.names import key, split_type
 from compactbio.documents.tags import in_iob2, parse, tagged_types
-from compactbio.errors import UserError
+from compactbio.errors import UserError, check_named
 from compactbio.files import clean, value_digest
 from compactbio.modeling import loading, runtimes
 from compactbio.modeling.families import longest
@@ -131,7 +131,8 @@ def find_teachers(
     Raises UserError for a model of another task, or with other labels than the data; letter case does not tell labels
     apart. Teachers of NER may know some types each, where together they know all, and two know the same or none alike.
     """
-    teachers = tuple(_teacher(str(name), task, labels, settings, scheme, precision) for name in names)
+    named = [check_named(name, "The name of a teacher") for name in names]
+    teachers = tuple(_teacher(name, task, labels, settings, scheme, precision) for name in named)
     if task == "ner":
         _check_types(teachers, labels)
     return teachers
