@@ -56,9 +56,9 @@ def compare(files: Sequence[Path], against: Sequence[Path]) -> list[str]:
                 f"[{100 * low:.2f}, {100 * high:.2f}]"
             )
     found = paired(list(ours.values()), [theirs[data] for data in ours], statistic)
+    over = f", mean of {len(ours)} data sets" if len(ours) > 1 else ""
     lines.append(
-        f"A - B, mean of {len(ours)} data sets: {100 * found.difference:+.2f} [{100 * found.low:.2f}, "
-        f"{100 * found.high:.2f}], p = {found.p:.3f}"
+        f"A - B{over}: {100 * found.difference:+.2f} [{100 * found.low:.2f}, {100 * found.high:.2f}], p = {found.p:.3f}"
     )
     return lines
 
