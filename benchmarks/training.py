@@ -46,6 +46,7 @@ ABLATIONS: dict[str, tuple[str, Any]] = {
         "compactbio.training.engine.embedding_gradient_in_place",
         lambda model: nullcontext(),
     ),
+    "bf16, freed buffers given back": ("compactbio.training.engine.reusing_memory", nullcontext),
     "bf16, attention in bf16 too": ("compactbio.modeling.attention._HALF", ()),
     "bf16, one citation a micro-batch": (f"{__name__}.default_tokens", lambda: 1),
 }
