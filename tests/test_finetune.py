@@ -445,7 +445,7 @@ def test_labels_in_another_order_than_they_were_trained_in_are_refused(cli, tagg
     config["id2label"] = {"0": "I-Thing", "1": "B-Thing", "2": "O"}
     config["label2id"] = {"I-Thing": 0, "B-Thing": 1, "O": 2}
     (swapped / "config.json").write_text(json.dumps(config))
-    one_sentence(cli("evaluate", data, "--model", swapped), "another order", "B, I, O (run.json)")
+    one_sentence(cli("evaluate", data, "--model", swapped), "another order", "B, I, O: put it back")
     # Renamed, they keep their order.
     config["id2label"] = {"0": "B-Object", "1": "I-Object", "2": "O"}
     config["label2id"] = {"B-Object": 0, "I-Object": 1, "O": 2}

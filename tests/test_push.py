@@ -26,7 +26,7 @@ class Hub(BaseHTTPRequestHandler):
             self.answer({"error": "who are you?"}, 401)
         elif self.path == "/api/validate-yaml" and "card" in self.headers["Authorization"]:
             self.answer({"errors": [{"message": '"base_model" is not valid'}], "warnings": []}, 400)
-        elif "/commit/" in self.path and "broken" in self.headers["Authorization"]:
+        elif self.path == "/api/repos/create" and "broken" in self.headers["Authorization"]:
             self.close_connection = True
         elif self.path == "/api/repos/create":
             self.server.made.append(json.loads(body))

@@ -128,8 +128,8 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     named = [labels, [label.partition("-")[0] for label in labels]]  # of one type without a name: B, I, O
     if isinstance(trained, list) and trained not in named and sorted(map(str, trained)) in map(sorted, named):
         raise UserError(
-            f"{name}: the id2label of its config.json has another order than that of its training, which is "
-            f"{', '.join(trained)} (run.json): put it back."
+            f"{name}: the id2label of its config.json has another order than the run.json beside it, which is "
+            f"{', '.join(trained)}: put it back, or delete run.json where it is not of this model."
         )
     return Source(name, folder, config)
 
