@@ -451,3 +451,6 @@ def test_labels_in_another_order_than_they_were_trained_in_are_refused(cli, tagg
     config["label2id"] = {"B-Object": 0, "I-Object": 1, "O": 2}
     (swapped / "config.json").write_text(json.dumps(config))
     assert loading.find(swapped).config.id2label[0] == "B-Object"
+    config["id2label"], config["label2id"] = {"0": 0, "1": 1, "2": 2}, {"0": 0, "1": 1, "2": 2}
+    (swapped / "config.json").write_text(json.dumps(config))
+    assert loading.find(swapped).config.num_labels == 3

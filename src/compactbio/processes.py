@@ -95,7 +95,7 @@ def reusing_memory() -> Iterator[None]:
     """Within it buffers that were freed are used again without asking the system, where the C library can (glibc).
 
     Else large ones are given back at once, and the system fills each new one with zeros, page by page: a seventh to a
-    fourth of the time of a training on a CPU.
+    fifth of the time of a training on a CPU.
     """
     library = _glibc()
     if library is None:

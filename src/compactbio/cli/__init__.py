@@ -12,7 +12,7 @@ import typer
 
 from compactbio import __version__
 from compactbio.cli import annotate, corpus, demo, deploy, evaluate, finetune, recipes, train
-from compactbio.errors import UserError, sentence_for
+from compactbio.errors import UserError, reason, sentence_for
 
 app = typer.Typer(
     help="Make, measure and use compact biomedical transformers.",
@@ -41,8 +41,8 @@ for _panel, _command, _example in (
 
 
 _LOST = (
-    "Another process of this run has ended, so this one ends too; what was saved is kept: start all of them again, "
-    "with --resume where there is a checkpoint."
+    "Another process of this run has ended or cannot be reached ({}), so this one ends too; what was saved is kept: "
+    "start all of them again, with --resume where there is a checkpoint."
 )
 
 
@@ -101,7 +101,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:
-        sentence = sentence_for(error) if isinstance(error, OSError) else _LOST if _lost_process(error) else None
+        lost = _LOST.format(reason(error)) if _lost_process(error) else None
+        sentence = sentence_for(error) if isinstance(error, OSError) else lost
         ours = "This is an error in compactbio, not yours; please report it with the lines above."
         sys.stderr.write(f"{sentence or traceback.format_exc() + ours}\n")
         status = 2 if sentence else 1

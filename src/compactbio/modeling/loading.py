@@ -124,12 +124,12 @@ def configured(name: str | Path, more: Sequence[str] = ()) -> Source:
     run = read_json_or_none(folder / "run.json")
     identity = run.get("identity") if isinstance(run, dict) else None
     trained = identity.get("labels") if isinstance(identity, dict) else None
-    labels = [config.id2label[output] for output in sorted(config.id2label)]
+    labels = [str(config.id2label[output]) for output in sorted(config.id2label)]
     named = [labels, [label.partition("-")[0] for label in labels]]  # of one type without a name: B, I, O
     if isinstance(trained, list) and trained not in named and sorted(map(str, trained)) in map(sorted, named):
         raise UserError(
             f"{name}: the id2label of its config.json has another order than the run.json beside it, which is "
-            f"{', '.join(trained)}: put it back, or delete run.json where it is not of this model."
+            f"{', '.join(map(str, trained))}: put it back, or delete run.json where it is not of this model."
         )
     return Source(name, folder, config)
 
