@@ -3,19 +3,22 @@
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import yaml
 
-from compactbio.comparison import runs
+from compactbio.comparison import report, runs
 from compactbio.comparison.suite import load as load_suite
 from compactbio.comparison.table import build
 from compactbio.deploy import profile
 from compactbio.errors import UserError
-from compactbio.training.finetuning import collect
+from compactbio.files import read_json
+from compactbio.training import run_folder
+from compactbio.training.finetuning import collect, finetune
 from conftest import one_sentence
 from interruptions import stopping_at
-from task_data import ner_folder, relation_folder, start_folder
+from task_data import ner_folder, relation_folder, start_folder, texts_file
 
 SIZES = {"train": 60, "devel": 8, "test": 10}
 
@@ -44,6 +47,82 @@ def suite(tokenizer_folder, tmp_path_factory):
 def no_fresh_processes(monkeypatch):
     """Models are not loaded in processes of their own to measure their memory, as the first test has it done."""
     monkeypatch.setattr(profile, "peak_memory", lambda *_: 1_000_000)
+
+
+def test_a_student_of_a_suite_is_the_one_that_finetune_makes_with_the_teacher_of_its_data_and_seed(
+    suite, no_fresh_processes, tmp_path
+):
+    content = yaml.safe_load(suite.read_text())
+    place, texts = suite.parent, texts_file(tmp_path / "texts.txt", 30)
+    content["models"] = {
+        "large": str(place / "large"),
+        "taught": {"path": str(place / "small"), "teachers": ["large"]},
+    }
+    content["data"] = {
+        "tags": {"path": str(place / "tags"), "unlabelled": str(texts), "settings": {"sample": 20}, "seeds": [0, 1]},
+        "pairs": str(place / "pairs"),
+    }
+    content["settings"]["distil_weight"] = 0.8
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    one, out, said = load_suite(tmp_path / "suite.yaml"), tmp_path / "table", []
+    runs.check(one, out)
+    found = runs.run_suite(one, out, workers=2, report=said.append)
+    assert [run.state for run in found] == ["done"] * 8, said
+    # Of each seed teachers come first.
+    assert [line.split(", ")[1] for line in said] == ["large"] * 3 + ["taught"] * 3 + ["large", "taught"]
+    common = {key: value for key, value in content["settings"].items() if key != "distil_weight"}
+    for planned in runs._planned(one, out):
+        if planned.model == "large":
+            assert run_folder.record(planned.trained)["identity"]["teachers"] is None
+            continue
+        (teacher,) = planned.teachers.values()
+        assert teacher.parent.name == planned.folder.name
+        sampled = {"sample": 20} if planned.name == "tags" else {}
+        made = finetune(
+            runs._place(planned.data, planned.fold),
+            place / "small",
+            tmp_path / planned.name / planned.folder.name,
+            overrides={**common, **sampled, "distil_weight": 0.8, "seed": planned.seed},
+            teachers=[teacher],
+            unlabelled=[texts] if planned.name == "tags" else [],
+            name=planned.name,
+        )
+        assert (made.unlabelled.get("rows", 0) > 0) == (planned.name == "tags"), made.unlabelled
+        by_hand, by_suite = Path(made.out, "model.safetensors"), planned.trained / "model.safetensors"
+        assert by_hand.read_bytes() == by_suite.read_bytes()
+    runs.check(one, out)
+    assert [run.main for run in runs.kept_runs(one, out)] == [run.main for run in found]
+    table = build(found, "large", "large")
+    assert table.row("taught", "tags").share is not None
+    report.write("suite", table, found, {}, tmp_path / "report")
+    said = "Taught the task by other models, as fine-tuned on the same data with the same seed: taught by large."
+    assert said in (tmp_path / "report" / "table.md").read_text()
+    assert "taught by large" in (tmp_path / "report" / "index.html").read_text()
+    assert "taught is taught the task by large." in (tmp_path / "report" / "table.tex").read_text()
+
+    # Other texts, weights and teachers are another run.
+    texts.write_text(texts.read_text() + "patients and group\n")
+    with pytest.raises(UserError, match="a run of taught on tags with other unlabelled texts than the suite says"):
+        runs.check(one, out)
+    content["data"] = {"pairs": content["data"]["pairs"]}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    one = load_suite(tmp_path / "suite.yaml")
+    alone = {**content, "models": {"large": str(place / "large"), "taught": str(place / "small")}}
+    alone["settings"] = common
+    (tmp_path / "alone.yaml").write_text(yaml.safe_dump(alone, sort_keys=False))
+    with pytest.raises(UserError, match="taught on pairs with other settings and teachers than the suite says"):
+        runs.check(load_suite(tmp_path / "alone.yaml"), out)
+    (planned, *_) = (planned for planned in runs._planned(one, out) if planned.teachers)
+    (teacher,) = planned.teachers.values()
+    kept = read_json(teacher / "run.json")
+    # A student outlives its teacher; without a score of its own it waits for it.
+    (teacher / "run.json").write_text(json.dumps({**kept, "result": None}))
+    assert runs._run(one, planned, "auto", None).state == "done"
+    (planned.folder / "evaluation.json").unlink()
+    failed = runs._run(one, planned, "auto", None)
+    assert (failed.state, failed.error) == ("failed", "its teacher large is not trained")
+    (teacher / "run.json").write_text(json.dumps(kept))
+    assert runs._run(one, planned, "auto", None).state == "done"
 
 
 @pytest.mark.slow

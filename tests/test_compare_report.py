@@ -404,19 +404,50 @@ settings: {epochs: 9, batch_size: 8, learning_rate: 5e-5}
 """,
     )
     read = suite.load(path)
-    assert read.models == {"ours": str(tmp_path / "mine"), "theirs": "owner/name"}
+    assert {name: model.path for name, model in read.models.items()} == {
+        "ours": str(tmp_path / "mine"),
+        "theirs": "owner/name",
+    }
     assert (read.baseline, read.teacher, read.train_on) == ("ours", "theirs", "train")
     assert read.data["NCBI"].path == tmp_path / "sets/NCBI" and read.data["NCBI"].folds == ()
     assert read.data["GAD"].folds == ("1", "2", "10")
     assert read.data["loose"].train == tmp_path / "a.tsv" and read.data["loose"].folds == ()
     assert (read.seeds_for("NCBI"), read.seeds_for("GAD")) == ((0, 1), (5,))
-    assert read.settings_for("GAD") == {"epochs": 3, "batch_size": 8, "learning_rate": 5e-5}
-    assert read.settings_for("NCBI") == {"epochs": 9, "batch_size": 8, "learning_rate": 5e-5}
+    assert read.settings_for("ours", "GAD") == {"epochs": 3, "batch_size": 8, "learning_rate": 5e-5}
+    assert read.settings_for("ours", "NCBI") == {"epochs": 9, "batch_size": 8, "learning_rate": 5e-5}
     with pytest.raises(ValueError, match="frozen"):
         read.seeds = (3,)
 
 
+def test_settings_of_teaching_go_to_those_that_have_teachers_and_of_texts_where_there_are_some(tmp_path):
+    path = write_suite(
+        tmp_path,
+        """
+models:
+  large: mine
+  small: owner/name
+  taught: {path: owner/name, teachers: [large]}
+  twice: {path: mine, teachers: [small, taught]}
+  thrice: {path: mine, teachers: twice}
+data:
+  NCBI: {path: sets/NCBI, unlabelled: a.tsv, settings: {sample: 7}}
+  GAD: sets/GAD
+settings: {epochs: 2, distil_weight: 0.7}
+""",
+    )
+    read = suite.load(path)
+    assert read.models["taught"] == suite.Model(path="owner/name", teachers=("large",))
+    assert read.models["twice"].path == str(tmp_path / "mine")
+    assert read.levels == {"large": 0, "small": 0, "taught": 1, "twice": 2, "thrice": 3}
+    assert read.texts_for("taught", "NCBI") == (tmp_path / "a.tsv",)
+    assert read.texts_for("taught", "GAD") == read.texts_for("small", "NCBI") == ()
+    assert read.settings_for("taught", "NCBI") == {"epochs": 2, "distil_weight": 0.7, "sample": 7}
+    assert read.settings_for("taught", "GAD") == {"epochs": 2, "distil_weight": 0.7}
+    assert read.settings_for("small", "NCBI") == read.settings_for("large", "GAD") == {"epochs": 2}
+
+
 GOOD = {"models": "{a: mine}", "data": "{d: sets/NCBI}"}
+TAUGHT = {"models": "{a: mine, b: {path: mine, teachers: [a]}}"}
 
 
 @pytest.mark.parametrize(
@@ -446,6 +477,18 @@ GOOD = {"models": "{a: mine}", "data": "{d: sets/NCBI}"}
         ({"models": "{a: /gone/away}"}, "models.a: there is no folder /gone/away"),
         ({"data": "{d: sets/gone}"}, "data.d: there is no"),
         ({"data": "{d: {train: a.tsv, test: gone.tsv}}"}, "data.d.test: there is no"),
+        ({"models": "{a: {path: mine, teacher: [a]}}"}, "unknown key 'models.a.teacher'; the nearest known one is 'te"),
+        ({"models": "{a: {teachers: [a]}}"}, "models.a.path is missing"),
+        ({"models": "{a: {path: mine, teachers: [a]}}"}, "the teacher 'a' of a must be a model that is na"),
+        ({"models": "{a: {path: mine, teachers: [b]}, b: mine}"}, "the teacher 'b' of a must be a model that is"),
+        ({"models": "{b: mine, a: {path: mine, teachers: [c]}}"}, "must be a model that is named before it (only b)"),
+        ({"models": "{b: mine, a: {path: mine, teachers: [b, b]}}"}, "a teacher of a is there twice"),
+        ({"models": "{b: mine, a: {path: mine, teachers: 3}}"}, "models.a.teachers: "),
+        ({"settings": "{distil_weight: 0.5}"}, "distil_weight (settings of the suite) is for models with teachers"),
+        ({"data": "{d: {path: sets/NCBI, unlabelled: [a.tsv]}}"}, "unlabelled texts are for models with teachers"),
+        ({**TAUGHT, "settings": "{sample: 5}"}, "sample (settings of the suite) is for unlabelled texts"),
+        ({**TAUGHT, "data": "{d: {path: sets/NCBI, settings: {sample_by: x}}}"}, "sample_by (settings of d) is for un"),
+        ({**TAUGHT, "data": "{d: {path: sets/NCBI, unlabelled: [gone.txt]}}"}, "data.d.unlabelled: there is no"),
     ],
 )  # fmt: skip
 def test_every_mistake_in_a_suite_is_one_sentence_with_file_and_key(tmp_path, change, said):

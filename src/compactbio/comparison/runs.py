@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
+from itertools import chain, groupby, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from compactbio import formats
 from compactbio.comparison.suite import FILES, DataSet, Suite
 from compactbio.comparison.table import Profile, Run, State
 from compactbio.deploy.profile import profile
@@ -23,7 +25,7 @@ from compactbio.modeling.families import longest
 from compactbio.processes import cores, ordered_results
 from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
-from compactbio.tasks.settings import settings
+from compactbio.tasks.settings import Settings, settings
 from compactbio.training import run_folder
 from compactbio.training.finetuning import finetune
 from compactbio.training.teaching import settings_of_teaching
@@ -31,6 +33,7 @@ from compactbio.training.teaching import settings_of_teaching
 RUNS = "runs"
 EVALUATION = "evaluation.json"
 FAILURE = "failure.txt"
+_MODEL = "model"
 # The keys of an evaluation and their types; another file of that name is ignored.
 _KEYS = {
     **dict.fromkeys(("task", "metric", "statistic", "unit"), str),
@@ -47,7 +50,10 @@ class Stopped(Exception):  # noqa: N818 (not an error)
 
 @dataclass(frozen=True)
 class _Planned:
-    """A run of a suite, done or not: a model on a data set (or one of its folds) with a seed, in a folder."""
+    """A run of a suite, done or not: a model on a data set (or one of its folds) with a seed, in a folder.
+
+    `teachers` are the folders of the fine-tuned models of its teachers, by their names in the suite.
+    """
 
     model: str
     name: str
@@ -55,16 +61,18 @@ class _Planned:
     fold: str
     data: DataSet
     folder: Path
+    teachers: dict[str, Path]
 
     @property
     def trained(self) -> Path:
         """The folder of the fine-tuned model."""
-        return self.folder / "model"
+        return self.folder / _MODEL
 
     def result(self, state: State, error: str = "", evaluation: dict[str, Any] | None = None) -> Run:
         calibrated = calibration_file.read(self.trained) if state == "done" else None
         calibration = next((asdict(kept.calibration) for kept in (calibrated or {}).values()), None)
-        return Run(self.model, self.name, self.seed, self.fold, state, error, evaluation, calibration)
+        teachers = tuple(self.teachers)
+        return Run(self.model, self.name, self.seed, self.fold, state, error, evaluation, calibration, teachers)
 
     def finished(self) -> Run | None:
         """The kept result, where it is of the model and the test data as they are now.
@@ -103,13 +111,16 @@ def _has(value: Any, keys: Mapping[str, type]) -> bool:
 
 
 def _planned(suite: Suite, out: Path) -> Iterator[_Planned]:
-    """All runs of a suite; first seeds first, so that a whole table is done early."""
-    for turn in range(max(len(suite.seeds_for(name)) for name in suite.data)):
+    """All runs of a suite: first seeds first, so that a whole table is done early, and teachers before students."""
+    levels, turns = suite.levels, max(len(suite.seeds_for(name)) for name in suite.data)
+    for turn, level in product(range(turns), sorted({*levels.values()})):
         for name, data in suite.data.items():
             for seed in suite.seeds_for(name)[turn : turn + 1]:
                 for fold in data.folds or ("",):
-                    for model in suite.models:
-                        yield _Planned(model, name, seed, fold, data, _folder(out, model, name, seed, fold))
+                    folders = {model: _folder(out, model, name, seed, fold) for model in suite.models}
+                    for model in (model for model in suite.models if levels[model] == level):
+                        teachers = {teacher: folders[teacher] / _MODEL for teacher in suite.models[model].teachers}
+                        yield _Planned(model, name, seed, fold, data, folders[model], teachers)
 
 
 def _folder(out: Path, model: str, data: str, seed: int, fold: str) -> Path:
@@ -137,8 +148,8 @@ def check(suite: Suite, out: str | Path) -> None:
     """
     out = Path(out)
     refuse_foreign(out, "comparison", RUNS)
-    sources = {name: loading.find(where) for name, where in suite.models.items()}
-    readings = {name: source.reading for name, source in sources.items()}
+    sources = {name: loading.find(model.path) for name, model in suite.models.items()}
+    readings, texts = {name: source.reading for name, source in sources.items()}, dict[str, list[str]]()
     for name, data in suite.data.items():
         for fold in data.folds or ("",):
             found, where = _find(data, fold, name), data.path and data.path / fold
@@ -150,15 +161,22 @@ def check(suite: Suite, out: str | Path) -> None:
                 raise UserError(f"{name}: train_on is train+devel, and there is no devel file{place}.")
             if found.task == "qa":
                 found.check_answers(found.read("test"), "test")
-            for source in sources.values():
-                chosen = settings(found.task, int(source.config.hidden_size), suite.settings_for(name))
-                settings_of_teaching(chosen, teachers=False, texts=False)
+            for model, source in sources.items():
+                _settings(suite, model, name, found.task, source)
+        texts[name] = list(map(datasets.digest, formats.find_texts(data.unlabelled).files)) if data.unlabelled else []
     for planned in _planned(suite, out):
-        _check_same(suite, planned, sources[planned.model], readings[planned.model])
+        _check_same(suite, planned, sources[planned.model], readings[planned.model], texts[planned.name])
 
 
-def _check_same(suite: Suite, planned: _Planned, source: loading.Source, reading: str) -> None:
-    """Refuse a folder whose run was made with other settings, data, weights or tokenizer than the suite's."""
+def _settings(suite: Suite, model: str, name: str, task: str, source: loading.Source, seed: int = 0) -> Settings:
+    """The settings of a run as its record has them. Raises UserError for those that are wrong."""
+    chosen = settings(task, int(source.config.hidden_size), {**suite.settings_for(model, name), "seed": seed})
+    taught, texts = bool(suite.models[model].teachers), bool(suite.texts_for(model, name))
+    return settings_of_teaching(chosen, teachers=taught, texts=texts).within(longest(source.config))
+
+
+def _check_same(suite: Suite, planned: _Planned, source: loading.Source, reading: str, texts: list[str]) -> None:
+    """Refuse a folder whose run was made with other settings, data, weights, teachers or texts than the suite's."""
     record = run_folder.record(planned.trained)
     if record is None or not run_folder.has_begun(planned.trained):
         return
@@ -170,14 +188,16 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source, reading
             setting="out",
         )
     found = _find(planned.data, planned.fold, planned.name)
-    overrides = {**suite.settings_for(planned.name), "seed": planned.seed}
-    chosen = settings(found.task, int(source.config.hidden_size), overrides).within(longest(source.config))
+    chosen = _settings(suite, planned.model, planned.name, found.task, source, planned.seed)
     same = {
         "settings": chosen.record() == had["settings"],
         "train_on": suite.train_on == had["train_on"],
         "weights": source.digest == had["model"].get("sha256"),
         "tokenizer": reading == had.get("tokenizer", reading),  # which records of older versions lack
         "data": all(found.digests.get(split) == had["data"].get(split) for split in ("train", "devel")),
+        "teachers": _same_teachers(planned, had.get("teachers") or []),
+        "unlabelled texts": (texts if planned.teachers else [])
+        == [text["sha256"] for text in had.get("unlabelled") or []],
     }
     if differs := [key for key, alike in same.items() if not alike]:
         raise UserError(
@@ -187,9 +207,29 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source, reading
         )
 
 
+def _same_teachers(planned: _Planned, had: list[dict[str, Any]]) -> bool:
+    """Whether the teachers in a run's record are those of the suite; one that is not trained or damaged may be."""
+    folders = planned.teachers.values()
+    return len(folders) == len(had) and all(
+        not _trained(folder) or loading.find(folder).digest == teacher.get("sha256")
+        for folder, teacher in zip(folders, had, strict=True)
+    )
+
+
+def _trained(folder: Path) -> bool:
+    """Whether a run of fine-tuning is finished and its model whole."""
+    record = run_folder.record(folder)
+    return record is not None and record["result"] is not None and not run_folder.damage(folder)
+
+
 def kept_runs(suite: Suite, out: str | Path) -> list[Run]:
     """All runs of a suite as they are in `out`, without running any; one on other test data counts as not run."""
-    return [planned.finished() or planned.unfinished() for planned in _planned(suite, Path(out))]
+    return _in_order(suite, [planned.finished() or planned.unfinished() for planned in _planned(suite, Path(out))])
+
+
+def _in_order(suite: Suite, runs: Sequence[Run]) -> list[Run]:
+    """The runs, those of one model together, in the order of the suite."""
+    return sorted(runs, key=lambda run: list(suite.models).index(run.model))
 
 
 def run_suite(
@@ -211,12 +251,15 @@ def run_suite(
     device = "auto" if hardware.uses_gpu() else "cpu"
     shares = _Shares(device, max(1, cores() // workers), hardware.gpus() if workers > 1 else ())
     given = (suite, precision, tokens_per_batch, shares)
-    for run, minutes in ordered_results(_start, given, all_planned, workers, ahead=len(all_planned)):
+    # The runs of one level do not wait for each other.
+    rounds = [list(runs) for _, runs in groupby(all_planned, lambda planned: suite.levels[planned.model])]
+    results = (ordered_results(_start, given, runs, workers, ahead=len(runs)) for runs in rounds)
+    for run, minutes in chain.from_iterable(results):
         found.append(run)
         result = f"{100 * run.main:.2f}" if run.state == "done" else f"failed: {run.error}"
         place = f"[{len(found)}/{len(all_planned)}]"
         report(f"{place} {run.data}, {run.model}, {run.label}: {result} ({minutes:.1f} min)")
-    return found
+    return _in_order(suite, found)
 
 
 class _Shares(NamedTuple):
@@ -261,8 +304,11 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
         begun = run_folder.record(planned.trained)
         unrecorded = begun is None and planned.trained.exists()
         damaged = begun is not None and begun["result"] is not None and run_folder.damage(planned.trained)
-        if (unrecorded or damaged) and (kept := planned.finished()):
+        untrained = [name for name, folder in planned.teachers.items() if not _trained(folder)]
+        if (unrecorded or damaged or untrained) and (kept := planned.finished()):
             return kept
+        if untrained:
+            raise UserError(f"its teacher {untrained[0]} is not trained")
         if begun is not None:
             # It may have been begun on another machine: it keeps its precision and batch size.
             precision, tokens = begun["identity"]["precision"], begun["identity"]["tokens_per_batch"]
@@ -273,12 +319,13 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
             "precision": precision,
             "tokens_per_batch": tokens,
         }
-        overrides = {**suite.settings_for(planned.name), "seed": planned.seed}
         tuned = finetune(
             place,
-            suite.models[planned.model],
+            suite.models[planned.model].path,
             planned.trained,
-            overrides=overrides,
+            overrides={**suite.settings_for(planned.model, planned.name), "seed": planned.seed},
+            teachers=list(planned.teachers.values()),
+            unlabelled=suite.texts_for(planned.model, planned.name),
             train_on=suite.train_on,
             resume=begun is not None,
             **common,
@@ -309,7 +356,7 @@ def profiles_of(suite: Suite, runs: Sequence[Run], out: Path, report: Callable[[
     `report` gets a line of progress, and one on each model that is not measured.
     """
     path, done = out / "profiles.json", {run.model for run in runs if run.state == "done"}
-    places = {name: where for name, where in suite.models.items() if name in done}
+    places = {name: model.path for name, model in suite.models.items() if name in done}
     for name in (name for name in suite.models if name not in done):
         report(f"{name}: its speed is not measured, as none of its runs is done")
     digests = {name: loading.find(where).digest for name, where in places.items()}

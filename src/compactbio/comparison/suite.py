@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from compactbio.errors import UserError, check_named, validation_problem
 from compactbio.files import read_yaml
@@ -18,11 +18,25 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 Settings = dict[str, Any]
+# A text alone stands for a mapping with this path, or a list of it.
+_BY_PATH = BeforeValidator(lambda value: {"path": value} if isinstance(value, str) else value)
+_LISTED = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 FILES = ("train", "devel", "test", "gold")
+# Settings of fine-tuning that only models with teachers have, and of those only on data sets with unlabelled texts.
+_TEACHING = ("distil_weight", "temperature")
+_SAMPLING = ("sample", "sample_mentions", "sample_by")
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Model(_Strict):
+    """A model: where its fine-tuning starts, and whom it learns from beside the labels."""
+
+    path: str  # a folder or hub name
+    # Models of the suite: their runs on the same data with the same seed teach it.
+    teachers: Annotated[tuple[str, ...], _LISTED] = ()
 
 
 class DataSet(_Strict):
@@ -36,6 +50,8 @@ class DataSet(_Strict):
     task: Literal["ner", "relation", "qa"] | None = None  # by default recognised
     format: str | None = None  # one of `formats.READABLE`; by default recognised
     seeds: Seeds | None = None  # instead of the suite's
+    # Files and folders of texts that models with teachers learn from too.
+    unlabelled: Annotated[tuple[Path, ...], _LISTED] = ()
     settings: Settings = {}  # of fine-tuning, in addition to the suite's
 
     @model_validator(mode="after")
@@ -59,8 +75,9 @@ class DataSet(_Strict):
 class Suite(_Strict):
     """What is compared."""
 
-    models: Annotated[dict[str, str], Field(min_length=1)]  # folders or hub names by the name in the table
-    data: Annotated[dict[str, DataSet], Field(min_length=1)]  # by the name in the table
+    # By the name in the table, or the path of each alone.
+    models: Annotated[dict[str, Annotated[Model, _BY_PATH]], Field(min_length=1)]
+    data: Annotated[dict[str, Annotated[DataSet, _BY_PATH]], Field(min_length=1)]
     seeds: Seeds = (0,)  # a run each
     baseline: str  # the model that the others are tested against; by default the first
     teacher: str | None = None  # the model whose score theirs are a share of
@@ -80,15 +97,59 @@ class Suite(_Strict):
             name = getattr(self, key)
             if name is not None and name not in self.models:
                 raise ValueError(f"{key} {name!r} is not among the models ({', '.join(self.models)})")
+        before: list[str] = []
+        for model, start in self.models.items():
+            for name in start.teachers:
+                if name not in before:
+                    known = f"only {', '.join(before)}" if before else "none"
+                    raise ValueError(
+                        f"the teacher {name!r} of {model} must be a model that is named before it ({known})"
+                    )
+            if len(set(start.teachers)) < len(start.teachers):
+                raise ValueError(f"a teacher of {model} is there twice; name each once")
+            before.append(model)
         return self
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        taught = any(model.teachers for model in self.models.values())
+        texts = any(data.unlabelled for data in self.data.values())
+        if texts and not taught:
+            raise ValueError("unlabelled texts are for models with teachers; name teachers, or leave them out")
+        places = [("the suite", self.settings, texts), *((k, d.settings, d.unlabelled) for k, d in self.data.items())]
+        for place, settings, has_texts in places:
+            for key in settings:
+                if key in _TEACHING and not taught:
+                    raise ValueError(
+                        f"{key} (settings of {place}) is for models with teachers; name one, or leave it out"
+                    )
+                if key in _SAMPLING and not has_texts:
+                    raise ValueError(f"{key} (settings of {place}) is for unlabelled texts; name some, or leave it out")
+        return self
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """By model how many teachers stand above each other: 0 for one without, 1 for one taught by such, and so on."""
+        found: dict[str, int] = {}
+        for name, model in self.models.items():
+            found[name] = max((found[teacher] + 1 for teacher in model.teachers), default=0)
+        return found
 
     def seeds_for(self, data: str) -> tuple[int, ...]:
         """The seeds of a data set: its own, or the suite's."""
         return self.data[data].seeds or self.seeds
 
-    def settings_for(self, data: str) -> Settings:
-        """The settings of fine-tuning on a data set: the suite's, overridden by its own."""
-        return {**self.settings, **self.data[data].settings}
+    def texts_for(self, model: str, data: str) -> tuple[Path, ...]:
+        """The unlabelled texts that a model learns from with a data set; none for one without teachers."""
+        return self.data[data].unlabelled if self.models[model].teachers else ()
+
+    def settings_for(self, model: str, data: str) -> Settings:
+        """The settings of fine-tuning a model on a data set: the suite's, overridden by the data set's, less those that
+        are for teachers or unlabelled texts that it does not have."""
+        values = {**self.settings, **self.data[data].settings}
+        teaching = () if self.models[model].teachers else _TEACHING
+        sampling = () if self.texts_for(model, data) else _SAMPLING
+        return {key: value for key, value in values.items() if key not in (*teaching, *sampling)}
 
 
 def load(path: str | Path) -> Suite:
@@ -102,34 +163,37 @@ def load(path: str | Path) -> Suite:
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:
-        problem = validation_problem(error, lambda place: (DataSet if place[0] == "data" else Suite).model_fields)
+        problem = validation_problem(error, lambda place: _PARTS.get(place[0], Suite).model_fields)
         raise UserError(f"Suite {path}: {problem}.") from None
-    models = {name: _model(path, name, where) for name, where in suite.models.items()}
+    models = {name: _model(path, name, model) for name, model in suite.models.items()}
     data = {name: _data(path, name, found) for name, found in suite.data.items()}
     return suite.model_copy(update={"models": models, "data": data})
 
 
+_PARTS: dict[Any, type[_Strict]] = {"models": Model, "data": DataSet}
+
+
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """The mapping with the first model for baseline, and a data set's bare path in full."""
-    models, data = values.get("models"), values.get("data")
-    if isinstance(models, dict) and models:
-        values = {"baseline": next(iter(models)), **values}
-    if isinstance(data, dict):
-        values = {**values, "data": {k: {"path": v} if isinstance(v, str) else v for k, v in data.items()}}
-    return values
+    """The mapping with the first model for baseline."""
+    models = values.get("models")
+    return {"baseline": next(iter(models)), **values} if isinstance(models, dict) and models else values
 
 
-def _model(suite: Path, name: str, where: str) -> str:
+def _model(suite: Path, name: str, model: Model) -> Model:
+    where = model.path
     local = suite.parent / Path(where).expanduser()
     if local.exists():
-        return str(local)
+        return model.model_copy(update={"path": str(local)})
     if where.startswith((".", "/", "~")):
         raise UserError(f"Suite {suite}: models.{name}: there is no folder {local}; fix the path.")
-    return where
+    return model
 
 
 def _data(suite: Path, name: str, data: DataSet) -> DataSet:
-    found: dict[str, Path] = {}
+    found: dict[str, Any] = {"unlabelled": tuple(suite.parent / text.expanduser() for text in data.unlabelled)}
+    for text in found["unlabelled"]:
+        if not text.exists():
+            raise UserError(f"Suite {suite}: data.{name}.unlabelled: there is no {text}; fix the path.")
     for key in ("path", *FILES):
         where = getattr(data, key)
         if where is None:

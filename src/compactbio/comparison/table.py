@@ -35,6 +35,7 @@ class Run:
     error: str  # the reason of a failed run
     evaluation: dict[str, Any] | None  # of the test set, as `Evaluation.record` gives it; None where it is not done
     calibration: dict[str, Any] | None = None  # on devel, see `tasks.calibration`; None where there is none
+    teachers: tuple[str, ...] = ()  # the models of the suite that taught it
 
     @property
     def scored(self) -> dict[str, Any]:
@@ -129,7 +130,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows for every model and data set in the order of the suite; `repeats` are the bootstrap's draws."""
+    """Rows for every model and data set in the order of the suite; `repeats` are the bootstrap's draws.
+
+    `taught` are the models that others of the suite taught the task, by name, with the names of these.
+    """
 
     baseline: str
     teacher: str | None
@@ -137,6 +141,7 @@ class Table:
     models: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    taught: dict[str, tuple[str, ...]]
 
     def row(self, model: str, data: str) -> Row:
         """The row of a model on a data set."""
@@ -188,7 +193,8 @@ def build(runs: Sequence[Run], baseline: str, teacher: str | None = None) -> Tab
         for key, row in plain.items()
     )
     columns = (_column(name, [run for run in runs if run.data == name]) for name in data)
-    return Table(baseline, teacher, repeats, tuple(models), tuple(columns), tuple(rows))
+    taught = {run.model: run.teachers for run in runs if run.teachers}
+    return Table(baseline, teacher, repeats, tuple(models), tuple(columns), tuple(rows), taught)
 
 
 def over_runs(done: Iterable[Run], *keys: str) -> float:

@@ -15,7 +15,7 @@ from compactbio import corpus as corpora
 from compactbio import formats, recipes
 from compactbio.annotate import Annotator
 from compactbio.comparison import runs as comparison
-from compactbio.comparison.suite import DataSet, Suite
+from compactbio.comparison.suite import DataSet, Model, Suite
 from compactbio.comparison.table import Table as Scores
 from compactbio.comparison.table import build
 from compactbio.demo import data
@@ -253,7 +253,7 @@ def _make(recipe: Recipe, corpus: Path, folder: Path, teacher: Path | None = Non
 
 def _score(models: dict[str, Path], tasks: dict[str, Path], out: Path, say: Callable[[str], None]) -> Scores:
     suite = Suite(
-        models={name: str(place) for name, place in models.items()},
+        models={name: Model(path=str(place)) for name, place in models.items()},
         data={task: DataSet(path=place, settings=_FINETUNED[task]) for task, place in tasks.items()},
         baseline=TEACHER,
         teacher=TEACHER,
