@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from compactbio import __version__
-from compactbio.cli import annotate, corpus, demo, deploy, evaluate, finetune, recipes, train
+from compactbio.cli import annotate, corpus, demo, deploy, evaluate, finetune, options, recipes, train
 from compactbio.errors import UserError, reason, sentence_for
 
 app = typer.Typer(
@@ -89,9 +89,9 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        # Of several processes, which all raise it, only the first prints it.
-        if os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"{error}{_named_option(error, sys.argv[1:])}\n")
+        # Of several processes any one may be alone with it, as where a file is missing on one machine.
+        place = "" if options.speaks() else f"Process {os.environ['RANK']}: "
+        sys.stderr.write(f"{place}{error}{_named_option(error, sys.argv[1:])}\n")
         status = 2
     except SystemExit as leaving:
         # typer ends with status 1 where the output's reader has closed the pipe.
