@@ -61,6 +61,24 @@ class Limits:
     characters: int = 4_000_000  # that may be without an answer, of all requests
 
 
+class _Metrics:
+    """What Prometheus reads."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "compactbio_requests", "Requests of annotations by status.", ["status"], registry=registry
+        )
+        self.documents = Counter("compactbio_documents", "Documents annotated.", registry=registry)
+        self.failed = Counter("compactbio_failed", "Documents that could not be annotated.", registry=registry)
+        self.entities = Counter("compactbio_entities", "Entities found by type.", ["type"], registry=registry)
+        self.seconds = Histogram("compactbio_request_seconds", "Seconds from request to answer.", registry=registry)
+        self.batches = Histogram(
+            "compactbio_batch_documents", "Documents per batch.", buckets=_SIZES, registry=registry
+        )
+        self.waiting = Gauge("compactbio_waiting_documents", "Documents without an answer yet.", registry=registry)
+
+
 def create(annotator: Annotator, *, limits: Limits | None = None, token: str | None = None) -> FastAPI:
     """Make the application that serves an annotator; /v1/ asks for the bearer `token` where there is one."""
     limits, metrics = limits or Limits(), _Metrics()
@@ -89,6 +107,16 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
     )
     app.add_middleware(_Measured, metrics=metrics)
     _handle_errors(app)
+    guard = [Depends(_token_check(token))]
+    _serve_annotations(app, batcher, metrics, limits, guard)
+    _serve_state(app, annotator, batcher, metrics, limits, guard)
+    for path, (name, kind) in _PAGE.items():
+        app.get(path, include_in_schema=False)(_page(name, f"text/{kind}"))
+    return app
+
+
+def _token_check(token: str | None) -> Callable[..., Awaitable[None]]:
+    """What refuses a request without the token, where there is one."""
     tokens = [] if token is None else _encodings(token)
 
     async def check_token(
@@ -99,6 +127,12 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
         if tokens and not any(hmac.compare_digest(sent, one) for one in tokens):
             raise _refusal(401, "A bearer token is needed: send the header Authorization: Bearer TOKEN.")
 
+    return check_token
+
+
+def _serve_annotations(app: FastAPI, batcher: Batcher, metrics: _Metrics, limits: Limits, guard: list[Any]) -> None:
+    """Add the path that takes texts."""
+
     async def deadline() -> float:
         return asyncio.get_running_loop().time() + limits.seconds
 
@@ -108,7 +142,7 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
             raise _refusal(422, f"{count:,} documents are more than the {limits.documents:,} that a request may have.")
         return found
 
-    @app.post(ANNOTATE, dependencies=[Depends(check_token)], **DESCRIPTION)
+    @app.post(ANNOTATE, dependencies=guard, **DESCRIPTION)
     async def annotate(
         request: Request, body: Annotated[Body, Depends(body)], until: Annotated[float, Depends(deadline)]
     ) -> Response:
@@ -121,7 +155,13 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
             metrics.entities.labels(kind).inc(count)
         return answer
 
-    @app.get("/v1/models", dependencies=[Depends(check_token)])
+
+def _serve_state(
+    app: FastAPI, annotator: Annotator, batcher: Batcher, metrics: _Metrics, limits: Limits, guard: list[Any]
+) -> None:
+    """Add the paths that tell of the models, the server's health and what was done."""
+
+    @app.get("/v1/models", dependencies=guard)
     async def models() -> Response:
         """The models, what they find and what they run on."""
         described = [
@@ -150,33 +190,11 @@ def create(annotator: Annotator, *, limits: Limits | None = None, token: str | N
         """What was done, for Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    for path, (name, kind) in _PAGE.items():
-        app.get(path, include_in_schema=False)(_page(name, f"text/{kind}"))
-    return app
-
 
 def http_server(app: FastAPI, *, log_level: str = "info") -> uvicorn.Server:
     """The server of an application, to be run on sockets: HTTP/1.1 alone, whatever else a request offers to speak."""
     # Not httptools, which stops reading at such an offer: the body would be lost.
     return uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_level=log_level, access_log=False))
-
-
-class _Metrics:
-    """What Prometheus reads."""
-
-    def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "compactbio_requests", "Requests of annotations by status.", ["status"], registry=registry
-        )
-        self.documents = Counter("compactbio_documents", "Documents annotated.", registry=registry)
-        self.failed = Counter("compactbio_failed", "Documents that could not be annotated.", registry=registry)
-        self.entities = Counter("compactbio_entities", "Entities found by type.", ["type"], registry=registry)
-        self.seconds = Histogram("compactbio_request_seconds", "Seconds from request to answer.", registry=registry)
-        self.batches = Histogram(
-            "compactbio_batch_documents", "Documents per batch.", buckets=_SIZES, registry=registry
-        )
-        self.waiting = Gauge("compactbio_waiting_documents", "Documents without an answer yet.", registry=registry)
 
 
 class _Measured:
