@@ -179,6 +179,14 @@ def test_numbers_and_names_that_cannot_be_meant_are_refused_before_any_work(work
                 work()
     with pytest.raises(UserError, match="workers is 0"):
         compactbio.compare(workspace / "suite.yaml", tmp_path / "compared", workers=0)
+    for work in (
+        lambda: compactbio.build_corpus([data / "train.tsv"], tmp_path / "corpus", tokenizer=start, listener=print),
+        lambda: compactbio.annotate_files(data, tmp_path / "spans.jsonl", models=workspace / "tagger", listener=print),
+        lambda: compactbio.export(workspace / "tagger", tmp_path / "exported", listener=print),
+        lambda: compactbio.compare(workspace / "suite.yaml", tmp_path / "compared", listener=print),
+    ):
+        with pytest.raises(UserError, match="listener is of type builtin_function_or_method; it must have the methods"):
+            work()
     with pytest.raises(UserError, match="None is neither a name or path"):
         compactbio.finetune(None, start, out)
     with pytest.raises(UserError, match="out is None: give text or a path"):

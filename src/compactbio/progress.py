@@ -6,6 +6,8 @@ from typing import Protocol
 from rich import progress
 from rich.console import Console
 
+from compactbio.errors import UserError
+
 _EVERY = 5.0  # seconds between plain lines
 
 
@@ -27,6 +29,19 @@ class Silent:
 
     def note(self, sentence: str) -> None:
         pass
+
+
+def listening(listener: Listener | None) -> Listener:
+    """The listener that a user gave, or a silent one for None. Raises UserError for what cannot listen."""
+    if listener is None:
+        return Silent()
+    if not all(callable(getattr(listener, name, None)) for name in ("step", "note")):
+        raise UserError(
+            f"listener is of type {type(listener).__name__}; it must have the methods step(stage, done, total) and "
+            "note(sentence).",
+            setting="listener",
+        )
+    return listener
 
 
 class Reporter:

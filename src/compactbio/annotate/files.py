@@ -31,7 +31,7 @@ from compactbio.formats.file_names import shown
 from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source
 from compactbio.processes import cores, ordered_results
-from compactbio.progress import Listener, Silent
+from compactbio.progress import Listener, listening
 from compactbio.tasks import calibration_file
 from compactbio.tasks.data import digest
 from compactbio.tasks.settings import unknown_words
@@ -212,7 +212,7 @@ def _prepare(
     names = tuple(check_named(name, "The name of a model") for name in several(models, "models"))
     if not names:
         raise UserError("Name at least one model to annotate with.", setting="model")
-    listener = listener or Silent()
+    listener = listening(listener)
     found = find_texts(several(inputs, "inputs"), reading.format)
     for note in found.notes():
         listener.note(note)

@@ -24,7 +24,7 @@ from compactbio.files import (
 )
 from compactbio.formats import find_citations
 from compactbio.processes import cores, unordered_results
-from compactbio.progress import Listener, Silent
+from compactbio.progress import Listener, listening
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -124,7 +124,7 @@ def build_corpus(
     # Here, for it imports transformers, which the worker processes do not need.
     from compactbio.modeling import tokenizers
 
-    inputs, out, listener = several(inputs, "inputs"), output(out), listener or Silent()
+    inputs, out, listener = several(inputs, "inputs"), output(out), listening(listener)
     found = find_citations(inputs)
     for note in found.notes():
         listener.note(note)

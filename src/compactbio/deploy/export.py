@@ -25,7 +25,7 @@ from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import ONNX_FILES, Runtime
 from compactbio.modeling.tokenizers import for_words
 from compactbio.processes import processor
-from compactbio.progress import Listener, Silent
+from compactbio.progress import Listener, listening
 from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.calibration import CALIBRATED, Calibration, calibrate, findings, together
@@ -179,7 +179,7 @@ def export(
     weights are quantised by channel, then the layers that suffer most are left in fp32. Raises UserError where it
     falls more in every way, where the exported model differs from the original, and for whatever else the user can fix.
     """
-    out, listener = Path(out), listener or Silent()
+    out, listener = Path(out), listening(listener)
     if format not in FORMATS:
         raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
     if not isinstance(most := plain(max_loss), int | float) or not most >= 0:

@@ -22,7 +22,7 @@ from compactbio.modeling.hardware import flops_per_token, peak
 from compactbio.modeling.loading import Source, configured, find, load_for
 from compactbio.modeling.packing import Packed, encode
 from compactbio.processes import processor
-from compactbio.progress import Listener, Silent
+from compactbio.progress import Listener, listening
 
 ROUNDS = 5
 _SENTENCES_PER_ROUND = 6  # single ones
@@ -90,7 +90,7 @@ def profile(
     batch have 128 tokens, or as many as every model has positions. `threads` are by default torch's own number. Raises
     UserError for no models, a model that does not exist or is not supported, and weights that cannot be read.
     """
-    listener = listener or Silent()
+    listener = listening(listener)
     baseline = str(baseline) if baseline else None
     names = in_order(list(map(str, models)), baseline)
     sources = [_find(name) for name in names]

@@ -15,7 +15,7 @@ from compactbio.documents import Document
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters
 from compactbio.modeling.packing import Row
-from compactbio.progress import Listener, Silent
+from compactbio.progress import Listener, listening
 from compactbio.training import batches, engine, run_folder, soft_labels, unlabelled
 from compactbio.training.finetuning import Inputs, collect
 from compactbio.training.plan import Clock
@@ -77,7 +77,7 @@ def plan(data: Any, model: str | Path, *, listener: Listener | None = None, **op
     run_folder.refuse_several("A forecast")
     inputs = collect(data, model, **options)
     with loading.quiet():
-        return _plan(inputs, listener or Silent())
+        return _plan(inputs, listening(listener))
 
 
 def _plan(inputs: Inputs, listener: Listener) -> FinetuningPlan:

@@ -18,7 +18,7 @@ from compactbio.modeling.families import depth, encoder_parameters
 from compactbio.modeling.packing import Packed
 from compactbio.objectives import attention_width, reads
 from compactbio.objectives.terms import TERMS
-from compactbio.progress import Listener, Silent
+from compactbio.progress import Listener, listening
 from compactbio.recipes import Recipe
 from compactbio.training import batches, pretraining, run_folder
 from compactbio.training.batches import Masking
@@ -172,7 +172,7 @@ def plan(
     found = [hardware.find(wanted) for wanted in devices]
     inputs = pretraining.collect(recipe, corpus, **options)
     with loading.quiet():
-        return _plan(inputs, found, listener or Silent())
+        return _plan(inputs, found, listening(listener))
 
 
 def _plan(inputs: pretraining.Inputs, devices: Sequence[tuple[int, hardware.Accelerator]], listener: Listener) -> Plan:
