@@ -95,34 +95,77 @@ def test_a_student_of_a_suite_is_the_one_that_finetune_makes_with_the_teacher_of
     table = build(found, "large", "large")
     assert table.row("taught", "tags").share is not None
     report.write("suite", table, found, {}, tmp_path / "report")
-    said = "Taught the task by other models, as fine-tuned on the same data with the same seed: taught by large."
-    assert said in (tmp_path / "report" / "table.md").read_text()
+    sentence = "Taught the task by other models, as fine-tuned on the same data with the same seed: taught by large."
+    assert sentence in (tmp_path / "report" / "table.md").read_text()
     assert "taught by large" in (tmp_path / "report" / "index.html").read_text()
     assert "taught is taught the task by large." in (tmp_path / "report" / "table.tex").read_text()
 
-    # Other texts, weights and teachers are another run.
+    # Files and folders may be renamed; other texts, or a test split that is left out of them, are another run.
+    content["models"]["taught"]["path"] = str(shutil.copytree(place / "small", tmp_path / "renamed"))
+    content["data"]["tags"]["unlabelled"] = str(texts := texts.rename(tmp_path / "other.txt"))
+    content["data"]["tags"]["path"] = str(shutil.copytree(place / "tags", tmp_path / "moved"))
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    one = load_suite(tmp_path / "suite.yaml")
+    runs.check(one, out)
+    again = runs.run_suite(one, out, report=said.append)
+    assert [(run.state, run.scored) for run in again] == [("done", run.scored) for run in found]
+    test = tmp_path / "moved" / "test.tsv"
+    before = test.read_text()
+    test.write_text(before + "\npatients\tO\n")
+    with pytest.raises(UserError, match="a run of taught on tags with other test split than the suite says"):
+        runs.check(one, out)
+    test.write_text(before)
     texts.write_text(texts.read_text() + "patients and group\n")
     with pytest.raises(UserError, match="a run of taught on tags with other unlabelled texts than the suite says"):
         runs.check(one, out)
     content["data"] = {"pairs": content["data"]["pairs"]}
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     one = load_suite(tmp_path / "suite.yaml")
-    alone = {**content, "models": {"large": str(place / "large"), "taught": str(place / "small")}}
-    alone["settings"] = common
-    (tmp_path / "alone.yaml").write_text(yaml.safe_dump(alone, sort_keys=False))
-    with pytest.raises(UserError, match="taught on pairs with other settings and teachers than the suite says"):
-        runs.check(load_suite(tmp_path / "alone.yaml"), out)
+    # Without its teacher, or with another, a student is another run.
+    for models in ({"taught": str(place / "small")}, {"other": str(place / "small"), "taught": "other"}):
+        if models["taught"] == "other":
+            models["taught"] = {"path": str(place / "small"), "teachers": ["other"]}
+        changed = {**content, "models": {"large": str(place / "large"), **models}, "settings": common}
+        (tmp_path / "changed.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+        runs.check(load_suite(tmp_path / "changed.yaml"), out)
+        kept = runs.kept_runs(load_suite(tmp_path / "changed.yaml"), out)
+        assert {run.state for run in kept if run.model == "taught"} == {"not run"}
     (planned, *_) = (planned for planned in runs._planned(one, out) if planned.teachers)
     (teacher,) = planned.teachers.values()
+    assert "It learnt from large beside the labels" in (planned.trained / "README.md").read_text()
     kept = read_json(teacher / "run.json")
     # A student outlives its teacher; without a score of its own it waits for it.
     (teacher / "run.json").write_text(json.dumps({**kept, "result": None}))
     assert runs._run(one, planned, "auto", None).state == "done"
     (planned.folder / "evaluation.json").unlink()
+    lacking = {"not trained": {**kept, "result": None}, "damaged (model.safetensors is missing): delete its run": kept}
+    for why, record in lacking.items():
+        (teacher / "run.json").write_text(json.dumps(record))
+        if record is kept:
+            (teacher / "model.safetensors").rename(tmp_path / "weights")
+        failed = runs._run(one, planned, "auto", None)
+        assert (failed.state, failed.error) == ("failed", f"its teacher large is {why}")
+        # The reason is of the moment: it is not kept.
+        assert next(run for run in runs.kept_runs(one, out) if run.teachers).state == "not run"
+    (tmp_path / "weights").rename(teacher / "model.safetensors")
+    # The teacher was made again, and is another one.
+    changed = read_json(teacher / "config.json") | {"initializer_range": 0.5}
+    written = (teacher / "config.json").read_text()
+    (teacher / "config.json").write_text(json.dumps(changed))
     failed = runs._run(one, planned, "auto", None)
-    assert (failed.state, failed.error) == ("failed", "its teacher large is not trained")
-    (teacher / "run.json").write_text(json.dumps(kept))
+    assert failed.error == "it was taught by others than large as trained now: delete " + "/".join(
+        planned.folder.parts[-2:]
+    )
+    with pytest.raises(UserError, match="a run of taught on pairs with other teachers than the suite says"):
+        runs.check(one, out)
+    (teacher / "config.json").write_text(written)
     assert runs._run(one, planned, "auto", None).state == "done"
+    record = read_json(planned.trained / "run.json")
+    for wrong in (3, [3]):
+        damaged = record | {"identity": record["identity"] | {"teachers": wrong}}
+        (planned.trained / "run.json").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match=r"run\.json is not a record of fine-tuning: delete"):
+            runs.check(one, out)
 
 
 @pytest.mark.slow
@@ -335,4 +378,5 @@ def test_what_no_run_could_use_is_refused_before_the_first(cli, suite, tmp_path)
         changed.write_text(yaml.safe_dump(content))
         one_sentence(cli("compare", changed, "--out", tmp_path / "table"), setting)
     one_sentence(cli("compare", suite, "--out", tmp_path / "new", "--report-only"), "nothing was compared")
+    one_sentence(cli("compare", suite, "--out", suite.parent / "tags" / "new"), "which is read as data: choose a place")
     assert not (tmp_path / "new").exists()

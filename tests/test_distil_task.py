@@ -321,9 +321,20 @@ def test_mistakes_are_one_sentence(cli, tagger, start, texts, tmp_path):
     )
     pairs = relation_folder(tmp_path / "pairs", SIZES)
     one_sentence(cli("finetune", pairs, "--model", start, "--out", out, "--teacher", tagger), "fine-tuned for ner")
+    folder = tmp_path / "records"
+    folder.mkdir()
+    (folder / "several.jsonl").write_text('{\n  "text": "patients had aspirin"\n}\n')
+    one_sentence(cli(*taught, "--unlabelled", folder), "several.jsonl holds a JSON object on several lines")
+    # What a run writes must not become a text of its own.
+    inside = ["finetune", data, "--model", start, "--out", folder / "out", "--teacher", tagger, "--unlabelled", folder]
+    (folder / "several.jsonl").write_text('{"text": "patients had aspirin"}\n')
+    one_sentence(cli(*inside), "which is read as data: choose a place outside it")
     held = tmp_path / "held.txt"
     held.write_text("".join(f"{document.text}\n" for document in formats.read(data / "test.tsv")))
     one_sentence(cli(*taught, "--unlabelled", held), "6 documents read: 6 excluded by text", "not in the test or devel")
-    status, stdout, _ = cli(*taught, "--unlabelled", texts, "--set", "epochs=1", "--set", "batch_size=64")
+    (folder / "notes.pdf").write_bytes(b"%PDF-1.4")
+    given = ("--unlabelled", texts, "--unlabelled", folder)
+    status, stdout, messages = cli(*taught, *given, "--set", "epochs=1", "--set", "batch_size=64")
+    assert "passed over, not sources: notes.pdf" in messages and "notes.pdf" in (out / "README.md").read_text()
     assert status == 0 and "unlabelled documents" in stdout
     assert "test    read only to leave its documents out" in stdout

@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -83,6 +84,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 HEARTBEAT = 5.0  # seconds
+_STOPPING = 120.0  # seconds that workers have to save what they were asked to stop in
 
 
 # The parameters of glibc's mallopt, and the values that it comes to by itself (man 3 mallopt).
@@ -198,8 +200,15 @@ def _pool(workers: int, start: Callable[..., None], *given: object) -> Iterator[
             processes = list((pool._processes or {}).values())
             manager: threading.Thread | None = pool._executor_manager_thread  # type: ignore[assignment]  # wrong stubs
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
+            try:
+                for process in processes:
+                    process.terminate()
+                until = time.monotonic() + _STOPPING
+                for process in processes:
+                    process.join(max(0, until - time.monotonic()))
+            finally:  # also where the user does not wait for what they save
+                for process in processes:
+                    process.kill()
             # At exit Python would write to the pipe of the pool while this thread is closing it.
             if manager is not None:
                 manager.join(10)

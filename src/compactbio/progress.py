@@ -35,10 +35,10 @@ def listening(listener: Listener | None) -> Listener:
     """The listener that a user gave, or a silent one for None. Raises UserError for what cannot listen."""
     if listener is None:
         return Silent()
-    if not all(callable(getattr(listener, name, None)) for name in ("step", "note")):
+    if isinstance(listener, type) or not all(callable(getattr(listener, name, None)) for name in ("step", "note")):
         raise UserError(
-            f"listener is of type {type(listener).__name__}; it must have the methods step(stage, done, total) and "
-            "note(sentence).",
+            f"listener is of type {type(listener).__name__}; it must be an object with the methods "
+            "step(stage, done, total) and note(sentence).",
             setting="listener",
         )
     return listener

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compactbio.comparison import report, runs
-from compactbio.comparison.runs import profiles_of
+from compactbio.comparison.speeds import profiles_of
 from compactbio.comparison.suite import load
 from compactbio.comparison.table import Table, build
 from compactbio.deploy import export as exporting

@@ -37,8 +37,9 @@ seeds: [0, 1, 2]
 
 teacher: biobert
 
-Also: baseline (by default the first model), settings (as finetune --set), train_on (train or train+devel); and for one
-data set: devel, task, seeds, settings.
+Also: baseline (by default the first model), settings (as finetune --set), train_on (train or train+devel); for one data
+set: devel, task, format, seeds, settings, unlabelled (texts for models with teachers); for one model: path and teachers
+(models before it that teach it the task).
 
 Then: compactbio compare SUITE.yaml --out table
 """

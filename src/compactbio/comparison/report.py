@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jinja2 import PackageLoader
 
 from compactbio.cards import environment, percent
-from compactbio.comparison.table import Profile, Run, Table, over_runs
+from compactbio.comparison.table import Profile, Run, Table, in_words, over_runs
 from compactbio.errors import UserError
 from compactbio.files import atomic_file, write_json, write_text
 
@@ -53,7 +53,7 @@ _LATEX = {
     "|": r"\textbar{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
-_MARKDOWN = {"\\": "\\\\", "&": "&amp;", "<": "&lt;", "*": "\\*", "`": "\\`", "|": "\\|"}
+_MARKDOWN = {"&": "&amp;", "<": "&lt;", **{character: f"\\{character}" for character in "\\*`|[]~"}}
 
 
 def escaped_latex(text: str) -> str:
@@ -63,7 +63,9 @@ def escaped_latex(text: str) -> str:
 
 def escaped_markdown(text: str) -> str:
     """Text on one line in which no character is a mark of Markdown or ends a cell."""
-    return "".join(_MARKDOWN.get(character, character) for character in " ".join(text.split()))
+    escaped = "".join(_MARKDOWN.get(character, character) for character in " ".join(text.split()))
+    # Within a word an underscore is not a mark.
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", escaped)
 
 
 def latex(table: Table, title: str) -> str:
@@ -83,7 +85,12 @@ def _rendered(template: str, **values: Any) -> str:
     loader, escaped = PackageLoader("compactbio", "comparison"), template.startswith("report.html")
     templates = environment(*marks, loader=loader, autoescape=escaped)
     templates.filters.update(
-        percent=percent, signed=signed, p_value=p_value, latex=escaped_latex, markdown=escaped_markdown
+        percent=percent,
+        signed=signed,
+        p_value=p_value,
+        latex=escaped_latex,
+        markdown=escaped_markdown,
+        in_words=in_words,
     )
     templates.globals.update(bounds=bounds, signed_bounds=signed_bounds)
     return templates.get_template(template).render(**values)

@@ -1,4 +1,4 @@
-"""The runs of a comparison, each kept as it is done, even if some fail; size and speed of its models."""
+"""The runs of a comparison, each kept as it is done, even if some fail."""
 
 import re
 import time
@@ -15,11 +15,10 @@ import torch
 
 from compactbio import formats
 from compactbio.comparison.suite import FILES, DataSet, Suite
-from compactbio.comparison.table import Profile, Run, State
-from compactbio.deploy.profile import profile
+from compactbio.comparison.table import Run, State, in_words
 from compactbio.errors import UserError, check_count
 from compactbio.evaluation.scoring import add_to_card, evaluate
-from compactbio.files import read_json_or_none, refuse_foreign, value_digest, write_json, write_text
+from compactbio.files import read_json_or_none, refuse_foreign, refuse_inside, value_digest, write_json, write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import longest
 from compactbio.processes import cores, ordered_results
@@ -98,6 +97,19 @@ class _Planned:
         note = f"The score of {run.model}, {run.label}, is kept, but {lost}."
         return replace(run, evaluation={**record, "notes": [*record["notes"], note]})
 
+    def scored_on(self) -> str | None:
+        """The SHA-256 of the test file of the kept result, None where there is none."""
+        record = read_json_or_none(self.folder / EVALUATION)
+        return record["data"].get("sha256") if _has(record, _KEYS) else None
+
+    def taught_by(self, identity: dict[str, Any]) -> bool:
+        """Whether the teachers of a run are those that are trained now; one that is not trained may become so."""
+        had = identity.get("teachers") or []
+        return len(had) == len(self.teachers) and all(
+            _untrained(folder) or loading.find(folder).digest == teacher.get("sha256")
+            for folder, teacher in zip(self.teachers.values(), had, strict=True)
+        )
+
     def unfinished(self) -> Run:
         failure = self.folder / FAILURE
         if not failure.exists():
@@ -117,16 +129,16 @@ def _planned(suite: Suite, out: Path) -> Iterator[_Planned]:
         for name, data in suite.data.items():
             for seed in suite.seeds_for(name)[turn : turn + 1]:
                 for fold in data.folds or ("",):
-                    folders = {model: _folder(out, model, name, seed, fold) for model in suite.models}
+                    folders = {model: _folder(out, suite, model, name, seed, fold) for model in suite.models}
                     for model in (model for model in suite.models if levels[model] == level):
                         teachers = {teacher: folders[teacher] / _MODEL for teacher in suite.models[model].teachers}
                         yield _Planned(model, name, seed, fold, data, folders[model], teachers)
 
 
-def _folder(out: Path, model: str, data: str, seed: int, fold: str) -> Path:
-    # A hash after the readable name: names may hold slashes, and may differ in them alone.
-    readable = re.sub(r"[^\w.-]", "_", f"{data}-{model}")
-    named = f"{readable}-{value_digest([data, model])[:6]}"
+def _folder(out: Path, suite: Suite, model: str, data: str, seed: int, fold: str) -> Path:
+    # A hash after the readable name: names may hold slashes, and may differ in them alone. Other teachers, another run.
+    readable, teachers = re.sub(r"[^\w.-]", "_", f"{data}-{model}"), list(suite.models[model].teachers)
+    named = f"{readable}-{value_digest([data, model, *([teachers] if teachers else [])])[:6]}"
     return out / RUNS / named / (f"fold-{fold}-seed-{seed}" if fold else f"seed-{seed}")
 
 
@@ -148,6 +160,7 @@ def check(suite: Suite, out: str | Path) -> None:
     """
     out = Path(out)
     refuse_foreign(out, "comparison", RUNS)
+    refuse_inside(out, suite.places)
     sources = {name: loading.find(model.path) for name, model in suite.models.items()}
     readings, texts = {name: source.reading for name, source in sources.items()}, dict[str, list[str]]()
     for name, data in suite.data.items():
@@ -165,7 +178,8 @@ def check(suite: Suite, out: str | Path) -> None:
                 _settings(suite, model, name, found.task, source)
         texts[name] = list(map(datasets.digest, formats.find_texts(data.unlabelled).files)) if data.unlabelled else []
     for planned in _planned(suite, out):
-        _check_same(suite, planned, sources[planned.model], readings[planned.model], texts[planned.name])
+        own = texts[planned.name] if planned.teachers else []
+        _check_same(suite, planned, sources[planned.model], readings[planned.model], own)
 
 
 def _settings(suite: Suite, model: str, name: str, task: str, source: loading.Source, seed: int = 0) -> Settings:
@@ -181,7 +195,7 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source, reading
     if record is None or not run_folder.has_begun(planned.trained):
         return
     had = record["identity"]
-    if not _has(had, _IDENTITY):
+    if not _has(had, _IDENTITY) or not all(map(_records, (had.get("teachers"), had.get("unlabelled")))):
         raise UserError(
             f"{planned.trained / run_folder.RUN} is not a record of fine-tuning: delete {planned.folder} to run it "
             "again, or choose another folder.",
@@ -195,31 +209,32 @@ def _check_same(suite: Suite, planned: _Planned, source: loading.Source, reading
         "weights": source.digest == had["model"].get("sha256"),
         "tokenizer": reading == had.get("tokenizer", reading),  # which records of older versions lack
         "data": all(found.digests.get(split) == had["data"].get(split) for split in ("train", "devel")),
-        "teachers": _same_teachers(planned, had.get("teachers") or []),
-        "unlabelled texts": (texts if planned.teachers else [])
-        == [text["sha256"] for text in had.get("unlabelled") or []],
+        "teachers": planned.taught_by(had),
+        "unlabelled texts": texts == [text.get("sha256") for text in had.get("unlabelled") or []],
+        # Its documents are left out of the texts.
+        "test split": not texts or planned.scored_on() in (None, found.digests["test"]),
     }
     if differs := [key for key, alike in same.items() if not alike]:
         raise UserError(
-            f"{planned.folder} holds a run of {planned.model} on {planned.name} with other {' and '.join(differs)} "
+            f"{planned.folder} holds a run of {planned.model} on {planned.name} with other {in_words(differs)} "
             "than the suite says: choose another folder, or delete that one.",
             setting="out",
         )
 
 
-def _same_teachers(planned: _Planned, had: list[dict[str, Any]]) -> bool:
-    """Whether the teachers in a run's record are those of the suite; one that is not trained or damaged may be."""
-    folders = planned.teachers.values()
-    return len(folders) == len(had) and all(
-        not _trained(folder) or loading.find(folder).digest == teacher.get("sha256")
-        for folder, teacher in zip(folders, had, strict=True)
-    )
+def _records(value: Any) -> bool:
+    """Whether a value is a list of mappings, or nothing."""
+    return value is None or (isinstance(value, list) and all(isinstance(one, dict) for one in value))
 
 
-def _trained(folder: Path) -> bool:
-    """Whether a run of fine-tuning is finished and its model whole."""
+def _untrained(folder: Path) -> str:
+    """Why the model in a folder of a run cannot teach, "" where it can."""
     record = run_folder.record(folder)
-    return record is not None and record["result"] is not None and not run_folder.damage(folder)
+    if record is None:
+        return "has no record of its training: delete its run" if folder.exists() else "is not trained"
+    if record["result"] is None:
+        return "is not trained"
+    return f"is damaged ({damage}): delete its run" if (damage := run_folder.damage(folder)) else ""
 
 
 def kept_runs(suite: Suite, out: str | Path) -> list[Run]:
@@ -304,11 +319,15 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
         begun = run_folder.record(planned.trained)
         unrecorded = begun is None and planned.trained.exists()
         damaged = begun is not None and begun["result"] is not None and run_folder.damage(planned.trained)
-        untrained = [name for name, folder in planned.teachers.items() if not _trained(folder)]
+        untrained = {name: why for name, folder in planned.teachers.items() if (why := _untrained(folder))}
         if (unrecorded or damaged or untrained) and (kept := planned.finished()):
             return kept
-        if untrained:
-            raise UserError(f"its teacher {untrained[0]} is not trained")
+        for name, why in untrained.items():
+            # Its own line says what failed; this one is not kept, as it would outlive the reason.
+            return planned.result("failed", f"its teacher {name} {why}")
+        if begun is not None and not planned.taught_by(begun["identity"]):
+            where = "/".join(planned.folder.parts[-2:])
+            raise UserError(f"it was taught by others than {in_words(planned.teachers)} as trained now: delete {where}")
         if begun is not None:
             # It may have been begun on another machine: it keeps its precision and batch size.
             precision, tokens = begun["identity"]["precision"], begun["identity"]["tokens_per_batch"]
@@ -324,7 +343,7 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
             suite.models[planned.model].path,
             planned.trained,
             overrides={**suite.settings_for(planned.model, planned.name), "seed": planned.seed},
-            teachers=list(planned.teachers.values()),
+            teachers=planned.teachers,
             unlabelled=suite.texts_for(planned.model, planned.name),
             train_on=suite.train_on,
             resume=begun is not None,
@@ -348,37 +367,3 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
         write_text(planned.folder / FAILURE, f"{reason}\n\n{traceback.format_exc()}")
         return planned.result("failed", reason)
     return planned.result("done", evaluation=record)
-
-
-def profiles_of(suite: Suite, runs: Sequence[Run], out: Path, report: Callable[[str], None]) -> dict[str, Profile]:
-    """The profile of each model with a run that is done, by its name in the suite, kept in `profiles.json`.
-
-    `report` gets a line of progress, and one on each model that is not measured.
-    """
-    path, done = out / "profiles.json", {run.model for run in runs if run.state == "done"}
-    places = {name: model.path for name, model in suite.models.items() if name in done}
-    for name in (name for name in suite.models if name not in done):
-        report(f"{name}: its speed is not measured, as none of its runs is done")
-    digests = {name: loading.find(where).digest for name, where in places.items()}
-    kept = read_json_or_none(path)
-    if isinstance(kept, dict) and kept.get("digests") == digests and "profiles" in kept:
-        return kept["profiles"]  # type: ignore[no-any-return]
-    models = list(dict.fromkeys(places.values()))
-    if not models:
-        return {}
-    report(f"Measuring the speed of {len(models)} models ...")
-    try:
-        measured = dict(zip(models, profile(models), strict=True))
-    except UserError as error:  # a report without speeds is better than none
-        report(f"The speed is not measured: {error}")
-        return {}
-    profiles: dict[str, Profile] = {
-        name: {
-            "parameters": measured[model].encoder_parameters,
-            "tokens_per_second": measured[model].throughput_tokens_per_second,
-            "latency_ms": measured[model].latency_ms,
-        }
-        for name, model in places.items()
-    }
-    write_json(path, {"digests": digests, "profiles": profiles})
-    return profiles

@@ -15,12 +15,26 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("name one, or a list of them")
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _not_empty(value: Any) -> Any:
+    # An empty path would be the folder of the suite.
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("it is empty; name a path")
+    return value
+
+
+# A text alone stands for a mapping with this path, or a list of it.
+_BY_PATH = BeforeValidator(lambda value: {"path": value} if isinstance(value, str) else value)
+_LISTED, _NAMED = BeforeValidator(_listed), BeforeValidator(_not_empty)
+Place = Annotated[Path, _NAMED]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 Settings = dict[str, Any]
-# A text alone stands for a mapping with this path, or a list of it.
-_BY_PATH = BeforeValidator(lambda value: {"path": value} if isinstance(value, str) else value)
-_LISTED = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 FILES = ("train", "devel", "test", "gold")
 # Settings of fine-tuning that only models with teachers have, and of those only on data sets with unlabelled texts.
 _TEACHING = ("distil_weight", "temperature")
@@ -34,7 +48,7 @@ class _Strict(BaseModel):
 class Model(_Strict):
     """A model: where its fine-tuning starts, and whom it learns from beside the labels."""
 
-    path: str  # a folder or hub name
+    path: Annotated[str, _NAMED]  # a folder or hub name
     # Models of the suite: their runs on the same data with the same seed teach it.
     teachers: Annotated[tuple[str, ...], _LISTED] = ()
 
@@ -42,16 +56,16 @@ class Model(_Strict):
 class DataSet(_Strict):
     """A data set: a folder in `path`, or its files one by one."""
 
-    path: Path | None = None  # a folder with numbered folders holds folds
-    train: Path | None = None
-    devel: Path | None = None
-    test: Path | None = None
-    gold: Path | None = None  # the answers of test questions
+    path: Place | None = None  # a folder with numbered folders holds folds
+    train: Place | None = None
+    devel: Place | None = None
+    test: Place | None = None
+    gold: Place | None = None  # the answers of test questions
     task: Literal["ner", "relation", "qa"] | None = None  # by default recognised
     format: str | None = None  # one of `formats.READABLE`; by default recognised
     seeds: Seeds | None = None  # instead of the suite's
     # Files and folders of texts that models with teachers learn from too.
-    unlabelled: Annotated[tuple[Path, ...], _LISTED] = ()
+    unlabelled: Annotated[tuple[Place, ...], _LISTED] = ()
     settings: Settings = {}  # of fine-tuning, in addition to the suite's
 
     @model_validator(mode="after")
@@ -126,6 +140,12 @@ class Suite(_Strict):
                 if key in _SAMPLING and not has_texts:
                     raise ValueError(f"{key} (settings of {place}) is for unlabelled texts; name some, or leave it out")
         return self
+
+    @property
+    def places(self) -> list[Path]:
+        """The folders and files that are read."""
+        named = (place for data in self.data.values() for place in (data.path, *data.unlabelled))
+        return [place for place in named if place is not None]
 
     @property
     def levels(self) -> dict[str, int]:

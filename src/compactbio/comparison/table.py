@@ -197,6 +197,12 @@ def build(runs: Sequence[Run], baseline: str, teacher: str | None = None) -> Tab
     return Table(baseline, teacher, repeats, tuple(models), tuple(columns), tuple(rows), taught)
 
 
+def in_words(names: Iterable[str]) -> str:
+    """Names for a sentence: "a", "a and b", "a, b and c"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def over_runs(done: Iterable[Run], *keys: str) -> float:
     """The mean over folds of the mean over their seeds, of the number in a run's evaluation to which `keys` lead."""
 

@@ -19,7 +19,7 @@ from compactbio.formats.checks import Found, inconsistency
 from compactbio.formats.recognise import FORMATS, READABLE, recognise, recognise_citations, recognise_texts
 from compactbio.formats.records import Reading
 from compactbio.formats.sources import check_regular, find_citations, find_texts
-from compactbio.formats.streams import RecordError, Rejected, SourceError, rejected
+from compactbio.formats.streams import RecordError, Rejected, SourceError, named_errors, rejected
 
 __all__ = [
     "FORMATS",
@@ -163,7 +163,8 @@ def read_texts(path: str | Path, reading: Reading | None = None) -> Iterator[Doc
         UserError: a file that is not whole, or is malformed as a whole.
     """
     path, reading = Path(path), reading or Reading()
-    format = reading.format or recognise_texts(path)
+    with named_errors(path):
+        format = reading.format or recognise_texts(path)
     if reading.field is not None and format not in ("jsonl", "parquet"):
         raise UserError(
             f"{path}: only JSON lines and Parquet have a field of text; leave it out for this file.",

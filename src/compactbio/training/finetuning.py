@@ -114,7 +114,8 @@ class Inputs:
     def places(self) -> list[Path]:
         """The files and folders of data and texts that are read."""
         texts = self.teaching.texts if self.teaching else None
-        return [*(place for part in self.corpora.parts for place in part.data.places), *(texts.files if texts else ())]
+        read = (*texts.files, *texts.folders) if texts else ()
+        return [*(place for part in self.corpora.parts for place in part.data.places), *read]
 
     @property
     def encoding(self) -> Settings:
@@ -215,7 +216,7 @@ def collect(
     task: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     train_on: str = "train",
-    teachers: Sequence[str | Path] = (),
+    teachers: Sequence[str | Path] | Mapping[str, Path] = (),
     unlabelled: Sequence[str | Path] = (),
     layers: int | None = None,
     workers: int | None = None,
@@ -229,6 +230,7 @@ def collect(
 
     Args:
         overrides: fields of `tasks.settings.Settings`.
+        teachers: or their folders by the names that records and the card have.
         name: the data set's name in records and the card.
 
     The others are those of `compactbio.finetune`.
@@ -276,8 +278,12 @@ def collect(
             )
         return inputs
     found = find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme, inputs.precision)
-    texts = Texts(formats.find_texts(unlabelled).files, task, corpora.held_out()) if unlabelled else None
-    return replace(inputs, teaching=Teaching(found, texts, workers, on_cluster))
+    if not unlabelled:
+        return replace(inputs, teaching=Teaching(found, None, workers, on_cluster))
+    sources, folders = formats.find_texts(unlabelled), tuple(filter(Path.is_dir, map(Path, unlabelled)))
+    texts = Texts(sources.files, folders, task, corpora.held_out())
+    notes = (*inputs.notes, *(f"Unlabelled texts: {note}." for note in sources.notes()))
+    return replace(inputs, teaching=Teaching(found, texts, workers, on_cluster), notes=notes)
 
 
 def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:

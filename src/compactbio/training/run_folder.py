@@ -125,7 +125,7 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
     elif has_begun(out):
         # Records of older versions name no tokenizer.
         had = {"tokenizer": inputs.get("tokenizer"), **known["identity"]}
-        differing = [key for key, value in inputs.items() if had.get(key) != value]
+        differing = [key for key, value in inputs.items() if _unnamed(had.get(key)) != _unnamed(value)]
         if differing:
             raise UserError(
                 f"{out} holds a run of {_different(had, inputs, differing)}; choose another output folder.",
@@ -246,6 +246,15 @@ def on_main(action: Callable[[], T]) -> T:
     if isinstance(answer[0], UserError):
         raise answer[0]
     return answer[0]  # type: ignore[no-any-return]
+
+
+def _unnamed(value: Any) -> Any:
+    """A part of a record without the names of models and files whose content it knows: these may be renamed."""
+    if isinstance(value, list):
+        return [_unnamed(one) for one in value]
+    if isinstance(value, dict) and "sha256" in value:
+        return {key: one for key, one in value.items() if key != "name"}
+    return value
 
 
 def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:

@@ -5,9 +5,9 @@ file per chunk, named by the digest of the texts. A file is either complete or a
 computes what is missing, and every later run with the same teacher and texts computes nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, islice, pairwise
 from pathlib import Path
@@ -113,7 +113,7 @@ class Teacher:
 
 
 def find_teachers(
-    names: Sequence[str | Path],
+    names: Sequence[str | Path] | Mapping[str, Path],
     task: str,
     labels: Sequence[str],
     settings: Settings,
@@ -123,16 +123,20 @@ def find_teachers(
     """The teachers of a student with `labels`, in the order of their ids.
 
     Args:
-        names: folders or hub names; of "TYPE=NAME" only the mentions of that type count, or those of a teacher with one
-            type, whatever it calls it (NER).
+        names: folders or hub names, or folders by the names that records have; of "TYPE=NAME" only the mentions of that
+            type count, or those of a teacher with one type, whatever it calls it (NER).
         settings: how the student reads documents, except for its length.
         precision: that teachers are computed in by PyTorch, "bf16" or "fp32"; exported ones keep their own.
 
     Raises UserError for a model of another task, or with other labels than the data; letter case does not tell labels
     apart. Teachers of NER may know some types each, where together they know all, and two know the same or none alike.
     """
-    named = [check_named(name, "The name of a teacher") for name in names]
-    teachers = tuple(_teacher(name, task, labels, settings, scheme, precision) for name in named)
+    given = (task, labels, settings, scheme, precision)
+    if isinstance(names, Mapping):
+        found = {name: _teacher(str(folder), *given) for name, folder in names.items()}
+        teachers = tuple(replace(one, source=replace(one.source, name=name)) for name, one in found.items())
+    else:
+        teachers = tuple(_teacher(check_named(name, "The name of a teacher"), *given) for name in names)
     if task == "ner":
         _check_types(teachers, labels)
     return teachers

@@ -84,6 +84,7 @@ class Texts:
     """Files of texts, except for those that are held out."""
 
     files: tuple[Path, ...]
+    folders: tuple[Path, ...]  # in which they were found
     task: str
     held_out: HeldOut
 

@@ -1,0 +1,44 @@
+"""Worker processes end with the work that they are for, however it ends."""
+
+import signal
+import subprocess
+import sys
+import time
+
+# A worker that takes a request to stop as a training does: it would save first.
+SCRIPT = """
+import signal
+import time
+
+from compactbio.processes import ordered_results
+
+def prepare(number):
+    signal.signal(signal.SIGTERM, lambda *_: None)
+
+    def work(task):
+        print("begun", flush=True)
+        until = time.monotonic() + 300
+        while time.monotonic() < until:
+            time.sleep(0.1)
+
+    return work
+
+if __name__ == "__main__":
+    try:
+        list(ordered_results(prepare, (), [1, 2], 2))
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+"""
+
+
+def test_a_second_ctrl_c_ends_workers_that_are_still_saving(tmp_path):
+    (tmp_path / "work.py").write_text(SCRIPT)
+    process = subprocess.Popen([sys.executable, tmp_path / "work.py"], stdout=subprocess.PIPE, text=True)
+    assert [process.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # until it waits for them
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    # Its output ends only when the workers, which share it, have ended too.
+    assert (process.returncode, said) == (0, "stopped\n")
