@@ -23,6 +23,7 @@ from compactbio import UserError, api, documents, hub, recipes
 from compactbio.annotate import annotator, files
 from compactbio.corpus import building
 from compactbio.files import locked
+from compactbio.progress import Silent
 from task_data import ner_folder, qa_folder, relation_folder, start_folder
 
 CONTRACT = [
@@ -185,8 +186,12 @@ def test_numbers_and_names_that_cannot_be_meant_are_refused_before_any_work(work
         lambda: compactbio.export(workspace / "tagger", tmp_path / "exported", listener=print),
         lambda: compactbio.compare(workspace / "suite.yaml", tmp_path / "compared", listener=print),
     ):
-        with pytest.raises(UserError, match="listener is of type builtin_function_or_method; it must have the methods"):
+        with pytest.raises(
+            UserError, match="listener is of type builtin_function_or_method; it must be an object with"
+        ):
             work()
+    with pytest.raises(UserError, match="listener is of type type; it must be an object with"):
+        compactbio.compare(workspace / "suite.yaml", tmp_path / "compared", listener=Silent)
     with pytest.raises(UserError, match="None is neither a name or path"):
         compactbio.finetune(None, start, out)
     with pytest.raises(UserError, match="out is None: give text or a path"):
