@@ -322,9 +322,9 @@ def _run(suite: Suite, planned: _Planned, precision: str, tokens: int | None) ->
         untrained = {name: why for name, folder in planned.teachers.items() if (why := _untrained(folder))}
         if (unrecorded or damaged or untrained) and (kept := planned.finished()):
             return kept
-        for name, why in untrained.items():
-            # Its own line says what failed; this one is not kept, as it would outlive the reason.
-            return planned.result("failed", f"its teacher {name} {why}")
+        if untrained:
+            # Not kept in a file, as it would outlive the reason.
+            return planned.result("failed", "; ".join(f"its teacher {name} {why}" for name, why in untrained.items()))
         if begun is not None and not planned.taught_by(begun["identity"]):
             where = "/".join(planned.folder.parts[-2:])
             raise UserError(f"it was taught by others than {in_words(planned.teachers)} as trained now: delete {where}")
