@@ -66,7 +66,7 @@ def test_a_student_of_a_suite_is_the_one_that_finetune_makes_with_the_teacher_of
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     one, out, said = load_suite(tmp_path / "suite.yaml"), tmp_path / "table", []
     runs.check(one, out)
-    found = runs.run_suite(one, out, workers=2, report=said.append)
+    found = runs.run_suite(one, out, report=said.append)
     assert [run.state for run in found] == ["done"] * 8, said
     # Of each seed teachers come first.
     assert [line.split(", ")[1] for line in said] == ["large"] * 3 + ["taught"] * 3 + ["large", "taught"]

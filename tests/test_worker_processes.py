@@ -33,7 +33,13 @@ if __name__ == "__main__":
 
 def test_a_second_ctrl_c_ends_workers_that_are_still_saving(tmp_path):
     (tmp_path / "work.py").write_text(SCRIPT)
-    process = subprocess.Popen([sys.executable, tmp_path / "work.py"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "work.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores SIGINT, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert [process.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)  # until it waits for them
