@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from io import StringIO
 from itertools import chain, groupby, product
 from pathlib import Path
@@ -162,6 +163,7 @@ def check(suite: Suite, out: str | Path) -> None:
     refuse_foreign(out, "comparison", RUNS)
     refuse_inside(out, suite.places)
     sources = {name: loading.find(model.path) for name, model in suite.models.items()}
+    digest = cache(datasets.digest)  # data sets may have the same texts
     readings, texts = {name: source.reading for name, source in sources.items()}, dict[str, list[str]]()
     for name, data in suite.data.items():
         for fold in data.folds or ("",):
@@ -176,7 +178,7 @@ def check(suite: Suite, out: str | Path) -> None:
                 found.check_answers(found.read("test"), "test")
             for model, source in sources.items():
                 _settings(suite, model, name, found.task, source)
-        texts[name] = list(map(datasets.digest, formats.find_texts(data.unlabelled).files)) if data.unlabelled else []
+        texts[name] = list(map(digest, formats.find_texts(data.unlabelled).files)) if data.unlabelled else []
     for planned in _planned(suite, out):
         own = texts[planned.name] if planned.teachers else []
         _check_same(suite, planned, sources[planned.model], readings[planned.model], own)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from compactbio.errors import UserError, check_named, validation_problem
 from compactbio.files import read_yaml
+from compactbio.tasks.settings import OF_TEACHERS, OF_TEXTS
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -36,9 +37,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 Settings = dict[str, Any]
 FILES = ("train", "devel", "test", "gold")
-# Settings of fine-tuning that only models with teachers have, and of those only on data sets with unlabelled texts.
-_TEACHING = ("distil_weight", "temperature")
-_SAMPLING = ("sample", "sample_mentions", "sample_by")
 
 
 class _Strict(BaseModel):
@@ -133,11 +131,11 @@ class Suite(_Strict):
         places = [("the suite", self.settings, texts), *((k, d.settings, d.unlabelled) for k, d in self.data.items())]
         for place, settings, has_texts in places:
             for key in settings:
-                if key in _TEACHING and not taught:
+                if key in OF_TEACHERS and not taught:
                     raise ValueError(
                         f"{key} (settings of {place}) is for models with teachers; name one, or leave it out"
                     )
-                if key in _SAMPLING and not has_texts:
+                if key in OF_TEXTS and not has_texts:
                     raise ValueError(f"{key} (settings of {place}) is for unlabelled texts; name some, or leave it out")
         return self
 
@@ -167,8 +165,8 @@ class Suite(_Strict):
         """The settings of fine-tuning a model on a data set: the suite's, overridden by the data set's, less those that
         are for teachers or unlabelled texts that it does not have."""
         values = {**self.settings, **self.data[data].settings}
-        teaching = () if self.models[model].teachers else _TEACHING
-        sampling = () if self.texts_for(model, data) else _SAMPLING
+        teaching = () if self.models[model].teachers else OF_TEACHERS
+        sampling = () if self.texts_for(model, data) else OF_TEXTS
         return {key: value for key, value in values.items() if key not in (*teaching, *sampling)}
 
 

@@ -8,6 +8,10 @@ from transformers import PretrainedConfig
 
 from compactbio.errors import UserError, plain, validation_problem
 
+# The settings that are for models with teachers, and those for unlabelled texts.
+OF_TEACHERS = ("distil_weight", "temperature")
+OF_TEXTS = ("sample", "sample_mentions", "sample_by")
+
 
 class Settings(BaseModel):
     """The settings of a fine-tuning run.

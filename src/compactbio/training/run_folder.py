@@ -252,7 +252,7 @@ def _unnamed(value: Any) -> Any:
     """A part of a record without the names of models and files whose content it knows: these may be renamed."""
     if isinstance(value, list):
         return [_unnamed(one) for one in value]
-    if isinstance(value, dict) and "sha256" in value:
+    if isinstance(value, dict) and value.get("sha256"):
         return {key: one for key, one in value.items() if key != "name"}
     return value
 

@@ -28,7 +28,7 @@ from compactbio.progress import Listener, Reporter, Silent
 from compactbio.tasks import data as datasets
 from compactbio.tasks import units
 from compactbio.tasks.outcome import listed
-from compactbio.tasks.settings import Settings
+from compactbio.tasks.settings import OF_TEACHERS, OF_TEXTS, Settings
 from compactbio.training import run_folder, soft_labels, unlabelled
 from compactbio.training.batches import Rows
 from compactbio.training.corpora import Corpora
@@ -93,11 +93,11 @@ def settings_of_teaching(chosen: Settings, *, teachers: bool, texts: bool) -> Se
     Raises UserError for settings and texts that need what is not there.
     """
     if not teachers:
-        named = [name for name in ("distil_weight", "temperature") if getattr(chosen, name) is not None]
+        named = [name for name in OF_TEACHERS if getattr(chosen, name) is not None]
         if named or texts:
             what = f"{named[0]} is" if named else "Unlabelled texts are"
             raise UserError(f"{what} for a student with a teacher: name one, or leave it out.", setting="teacher")
-    sampling = [name for name in ("sample", "sample_mentions", "sample_by") if getattr(chosen, name) is not None]
+    sampling = [name for name in OF_TEXTS if getattr(chosen, name) is not None]
     if sampling and not texts:
         raise UserError(f"{sampling[0]} is for unlabelled texts: name some, or leave it out.", setting="unlabelled")
     if sampling and chosen.sample is None:
