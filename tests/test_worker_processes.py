@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+from compactbio.processes import results_in_turn
+
 # A worker that takes a request to stop as a training does: it would save first.
 SCRIPT = """
 import signal
@@ -48,3 +50,23 @@ def test_a_second_ctrl_c_ends_workers_that_are_still_saving(tmp_path):
     said, _ = process.communicate(timeout=60)
     # Its output ends only when the workers, which share it, have ended too.
     assert (process.returncode, said) == (0, "stopped\n")
+
+
+def _prepare(number, folder):
+    def work(task):
+        name, waits_for, looks_for = task
+        until = time.monotonic() + 60
+        while waits_for and not (folder / waits_for).exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        seen = [(folder / other).exists() for other in (waits_for, looks_for) if other]
+        (folder / name).touch()
+        return seen
+
+    return work
+
+
+def test_a_task_begins_when_those_it_needs_are_done_and_others_do_not_wait_for_it(tmp_path):
+    # The first ends only when the last has: a worker that kept to the order would wait for ever.
+    tasks = [("first", "last", ""), ("second", "", "first"), ("last", "", "second")]
+    found = dict(results_in_turn(_prepare, (tmp_path,), tasks, [(), (0,), ()], 2))
+    assert found == {0: [True], 1: [True], 2: [False]}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,13 +158,12 @@ def ordered_results(
     given: tuple[object, ...],
     tasks: Iterable[Task],
     workers: int,
-    ahead: int = 0,
 ) -> Iterator[Result]:
     """Give `function(task)` for every task, in order; each process makes its own `function = prepare(number, *given)`.
 
     The numbers of worker processes count from 0; with one worker all runs in this process, whose number is None. Tasks
-    are drawn as they are needed, before the first result is taken at most `ahead` or a few per worker. Workers end and
-    errors are raised as in `unordered_results`.
+    are drawn as they are needed, a few per worker before the first result is taken. Workers end and errors are raised
+    as in `unordered_results`.
     """
     if workers == 1:
         yield from map(prepare(None, *given), tasks)
@@ -172,10 +172,38 @@ def ordered_results(
     with _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
         for task in tasks:
             waiting.append(pool.submit(_call, task))
-            if len(waiting) >= max(ahead, _WAITING * workers):
+            if len(waiting) >= _WAITING * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def results_in_turn(
+    prepare: Callable[..., Callable[[Task], Result]],
+    given: tuple[object, ...],
+    tasks: Sequence[Task],
+    needs: Sequence[Iterable[int]],
+    workers: int,
+) -> Iterator[tuple[int, Result]]:
+    """Give the number of every task with its result, as they are done; a task begins when those it needs are done.
+
+    `needs` are the numbers of earlier tasks, per task. Of the tasks that can begin the first does. Processes as in
+    `ordered_results`.
+    """
+    if workers == 1:
+        yield from enumerate(map(prepare(None, *given), tasks))
+        return
+    waiting, running, done = list(range(len(tasks))), dict[Future[Result], int](), set[int]()
+    with _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
+        while waiting or running:
+            ready = (number for number in waiting if done.issuperset(needs[number]))
+            for number in list(islice(ready, workers - len(running))):
+                waiting.remove(number)
+                running[pool.submit(_call, tasks[number])] = number
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number = running.pop(future)
+                done.add(number)
+                yield number, future.result()
 
 
 _CONTEXT = get_context("spawn")

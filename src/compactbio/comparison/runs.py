@@ -8,7 +8,7 @@ from contextlib import nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from io import StringIO
-from itertools import chain, groupby, product
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json_or_none, refuse_foreign, refuse_inside, value_digest, write_json, write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import longest
-from compactbio.processes import cores, ordered_results
+from compactbio.processes import cores, results_in_turn
 from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.settings import Settings, settings
@@ -264,19 +264,18 @@ def run_suite(
     `report` is called with a line per run. Raises Stopped where a signal ends a run.
     """
     tokens_per_batch, workers = hardware.check_work(precision, tokens_per_batch), check_count("workers", workers)
-    all_planned, found = list(_planned(suite, Path(out))), list[Run]()
+    planned, found = list(_planned(suite, Path(out))), dict[int, Run]()
+    numbers = {one.trained: number for number, one in enumerate(planned)}
+    teachers = [[numbers[folder] for folder in one.teachers.values()] for one in planned]
     device = "auto" if hardware.uses_gpu() else "cpu"
     shares = _Shares(device, max(1, cores() // workers), hardware.gpus() if workers > 1 else ())
     given = (suite, precision, tokens_per_batch, shares)
-    # The runs of one level do not wait for each other.
-    rounds = [list(runs) for _, runs in groupby(all_planned, lambda planned: suite.levels[planned.model])]
-    results = (ordered_results(_start, given, runs, workers, ahead=len(runs)) for runs in rounds)
-    for run, minutes in chain.from_iterable(results):
-        found.append(run)
+    for number, (run, minutes) in results_in_turn(_start, given, planned, teachers, workers):
+        found[number] = run
         result = f"{100 * run.main:.2f}" if run.state == "done" else f"failed: {run.error}"
-        place = f"[{len(found)}/{len(all_planned)}]"
+        place = f"[{len(found)}/{len(planned)}]"
         report(f"{place} {run.data}, {run.model}, {run.label}: {result} ({minutes:.1f} min)")
-    return _in_order(suite, found)
+    return _in_order(suite, [found[number] for number in range(len(planned))])
 
 
 class _Shares(NamedTuple):
