@@ -1,10 +1,13 @@
 """Whatever a user gets wrong in training is one sentence, exit status 2, and nothing lost."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import socket
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from transformers import BertConfig, BertModel
 import small_models
 from compactbio import corpus, recipes
 from compactbio.errors import UserError
-from compactbio.training import run_folder
+from compactbio.training import pretraining, run_folder
 from compactbio.training.pretraining import train
 from conftest import bert, command, one_sentence
 
@@ -291,3 +294,24 @@ def test_a_model_is_not_shared_among_devices_by_the_launcher(cli, token_corpus, 
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     line = command(tmp_path / "out", token_corpus, teacher_folder, "--steps", "1")[3:]
     one_sentence(cli(*line), "ACCELERATE_USE_FSDP is set", "--multi_gpu", "torchrun")
+
+
+def test_a_process_that_prepares_batches_and_is_killed(begin, monkeypatch):
+    made = pretraining.arguments_for
+
+    def arguments(*given, **more):
+        made_here = made(*given, **more)
+        made_here.dataloader_num_workers = 1  # as on a GPU
+        return made_here
+
+    def kill():
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.01)
+        children[0].kill()
+
+    monkeypatch.setattr(pretraining, "arguments_for", arguments)
+    threading.Thread(target=kill, daemon=True).start()
+    status, _, stderr = begin("--steps", 500)
+    [*_, sentence] = stderr.splitlines()
+    assert status == 2 and "Traceback" not in stderr
+    assert sentence.startswith("A process that prepares batches ended") and "--resume" in sentence

@@ -52,6 +52,27 @@ def test_a_second_ctrl_c_ends_workers_that_are_still_saving(tmp_path):
     assert (process.returncode, said) == (0, "stopped\n")
 
 
+SAVING = """
+def prepare(number):
+    def work(task):
+        signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(1)))
+        print("begun", flush=True)
+        time.sleep(300)
+
+    return work
+"""
+
+
+def test_sigterm_lets_workers_save_as_ctrl_c_does(tmp_path):
+    start, end = SCRIPT.index("def prepare"), SCRIPT.index("if __name__")
+    (tmp_path / "work.py").write_text("import sys\n" + SCRIPT[:start] + SAVING + SCRIPT[end:])
+    process = subprocess.Popen([sys.executable, tmp_path / "work.py"], stdout=subprocess.PIPE, text=True)
+    assert [process.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "saved\nsaved\nstopped\n")
+
+
 def _prepare(number, folder):
     def work(task):
         name, waits_for, looks_for = task

@@ -211,8 +211,11 @@ _CONTEXT = get_context("spawn")
 
 @contextmanager
 def _pool(workers: int, start: Callable[..., None], *given: object) -> Iterator[ProcessPoolExecutor]:
-    """A pool of new processes (no fork), each of which calls `start(*given)` first; none is left after the block."""
-    with _single_threaded():
+    """A pool of new processes (no fork), each of which calls `start(*given)` first; none is left after the block.
+
+    SIGTERM within it is as Ctrl-C, where nothing else takes it.
+    """
+    with _single_threaded(), _interrupted_by_sigterm():
         pool = ProcessPoolExecutor(workers, _CONTEXT, start, given)
         try:
             yield pool
@@ -240,6 +243,24 @@ def _pool(workers: int, start: Callable[..., None], *given: object) -> Iterator[
             # At exit Python would write to the pipe of the pool while this thread is closing it.
             if manager is not None:
                 manager.join(10)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first SIGTERM, the signal of a cluster whose time is over; others are ignored."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if mine:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _start_worker() -> None:

@@ -29,6 +29,12 @@ from compactbio.training.step_trainer import StepTrainer, Trainable, Validation
 _CUTS_MODELS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 
 
+_LOST_WORKER = (
+    "A process that prepares batches ended, most likely for lack of memory, or of shared memory (/dev/shm; in Docker "
+    "--shm-size): run the same command again with --resume, the last checkpoint is kept."
+)
+
+
 class Outcome(NamedTuple):
     """How a run ended: at which step, and whether a signal stopped it."""
 
@@ -54,7 +60,7 @@ def fit(
         keys_read: the student's 0-based layers whose key biases change the loss; those of others stay as they are.
 
     SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the loss is
-    not finite, or the disk is full; the last good checkpoint is kept.
+    not finite, the disk is full, or a process that prepares batches ended; the last good checkpoint is kept.
     """
     engine = StepTrainer(module, steps, validation, arguments, callbacks, start=step_of(checkpoint))
     with ExitStack() as stack:
@@ -65,7 +71,12 @@ def fit(
             stack.enter_context(quick_dropout(module.student))
             if arguments.world_size == 1:
                 stack.enter_context(embedding_gradient_in_place(module.student))
-        engine.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            engine.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(_LOST_WORKER) from error
     return Outcome(engine.state.global_step, engine.stopped)
 
 
