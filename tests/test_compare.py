@@ -206,6 +206,7 @@ def test_a_failing_run_is_reported_and_tried_again(cli, suite, no_fresh_processe
     (place / "suite.yaml").write_text(yaml.safe_dump(content))
     status, printed, messages = cli("compare", place / "suite.yaml", "--out", tmp_path / "table", "--workers", 2)
     assert status == 0 and messages.count("failed: ") == 2 and "train.tsv" in printed
+    assert messages.count(": begins") == 4
     # Runs side by side are those that one after the other are.
     (made,) = (tmp_path / "table").glob("runs/pairs-large-*/*/evaluation.json")
     by_worker = json.loads(made.read_text())

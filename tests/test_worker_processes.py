@@ -89,5 +89,7 @@ def _prepare(number, folder):
 def test_a_task_begins_when_those_it_needs_are_done_and_others_do_not_wait_for_it(tmp_path):
     # The first ends only when the last has: a worker that kept to the order would wait for ever.
     tasks = [("first", "last", ""), ("second", "", "first"), ("last", "", "second")]
-    found = dict(results_in_turn(_prepare, (tmp_path,), tasks, [(), (0,), ()], 2))
+    begun: list[int] = []
+    found = dict(results_in_turn(_prepare, (tmp_path,), tasks, [(), (0,), ()], 2, begun.append))
     assert found == {0: [True], 1: [True], 2: [False]}
+    assert begun == [0, 2, 1]

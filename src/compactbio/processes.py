@@ -184,14 +184,18 @@ def results_in_turn(
     tasks: Sequence[Task],
     needs: Sequence[Iterable[int]],
     workers: int,
+    begins: Callable[[int], None],
 ) -> Iterator[tuple[int, Result]]:
     """Give the number of every task with its result, as they are done; a task begins when those it needs are done.
 
-    `needs` are the numbers of earlier tasks, per task. Of the tasks that can begin the first does. Processes as in
-    `ordered_results`.
+    `needs` are the numbers of earlier tasks, per task. Of the tasks that can begin the first does, and `begins` is
+    called with its number. Processes as in `ordered_results`.
     """
     if workers == 1:
-        yield from enumerate(map(prepare(None, *given), tasks))
+        function = prepare(None, *given)
+        for number, task in enumerate(tasks):
+            begins(number)
+            yield number, function(task)
         return
     waiting, running, done = list(range(len(tasks))), dict[Future[Result], int](), set[int]()
     with _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
@@ -199,6 +203,7 @@ def results_in_turn(
             ready = (number for number in waiting if done.issuperset(needs[number]))
             for number in list(islice(ready, workers - len(running))):
                 waiting.remove(number)
+                begins(number)
                 running[pool.submit(_call, tasks[number])] = number
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 number = running.pop(future)

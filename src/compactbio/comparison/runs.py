@@ -270,7 +270,14 @@ def run_suite(
     device = "auto" if hardware.uses_gpu() else "cpu"
     shares = _Shares(device, max(1, cores() // workers), hardware.gpus() if workers > 1 else ())
     given = (suite, precision, tokens_per_batch, shares)
-    for number, (run, minutes) in results_in_turn(_start, given, planned, teachers, workers):
+
+    def begins(number: int) -> None:
+        # The steps of several runs would mix, so that nothing else is heard of one until its end.
+        if workers > 1 and not (planned[number].folder / EVALUATION).exists():
+            run = planned[number].result("not run")
+            report(f"{run.data}, {run.model}, {run.label}: begins")
+
+    for number, (run, minutes) in results_in_turn(_start, given, planned, teachers, workers, begins):
         found[number] = run
         result = f"{100 * run.main:.2f}" if run.state == "done" else f"failed: {run.error}"
         place = f"[{len(found)}/{len(planned)}]"
@@ -301,7 +308,6 @@ def _start(
         if stopped:
             raise Stopped  # a worker that was asked to stop begins nothing more
         started = time.monotonic()
-        # The steps of several runs would mix.
         silent = nullcontext() if number is None else redirect_stderr(StringIO())
         with hardware.on_device(shares.device), silent:
             try:
