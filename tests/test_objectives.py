@@ -1,6 +1,6 @@
 """Every loss term equals the published formula; padding and packing change nothing."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -305,6 +305,14 @@ TERMS = {
 }
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def summed_as_on(request, monkeypatch):
+    """The terms computed citation by citation, and as a GPU does, in groups."""
+    if request.param == "gpu":
+        monkeypatch.setattr(attention, "_sum_one_by_one", attention._sum_in_groups)
+
+
+@pytest.mark.usefixtures("summed_as_on")
 @pytest.mark.parametrize("term", TERMS)
 def test_attention_gradients_equal_autograd_through_the_plain_formula(term):
     ours, plain = TERMS[term]
@@ -327,6 +335,32 @@ def test_attention_gradients_equal_autograd_through_the_plain_formula(term):
     found = torch.autograd.grad(value, (query, key))
     torch.testing.assert_close(found, torch.autograd.grad(wanted, (query, key)), rtol=1e-10, atol=1e-12)
     assert torch.autograd.gradcheck(compared, (query, key))
+
+
+@pytest.mark.parametrize("elements", [500, 10**6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_groups_of_citations_give_the_terms_and_gradients_of_single_ones(monkeypatch, elements, dtype):
+    lengths = [3, 40, 1, 7, 40, 12, 2, 33, 12, 19]
+    borders = tuple(accumulate(lengths, initial=0))
+    generator = torch.Generator().manual_seed(0)
+    query, key, *teachers = (torch.randn(4, borders[-1], 6, generator=generator).to(dtype) for _ in range(4))
+    own = [query.requires_grad_(), key.requires_grad_()]
+
+    def outcomes():
+        terms = [ours((*own, 0.7), (*teachers, 0.4), borders) for ours, _ in TERMS.values()]
+        terms.append(attention.relations([*own, query], [*teachers, key.detach()], borders, 2))
+        return [part for term in terms for part in (term, *torch.autograd.grad(term, own))]
+
+    single = outcomes()
+    monkeypatch.setattr(attention, "_sum_one_by_one", attention._sum_in_groups)
+    monkeypatch.setattr(attention, "_GROUP_ELEMENTS", elements)
+    groups = [real for _, real in attention._groups(borders, heads=4)]
+    assert sum(int(real.sum()) for real in groups) == borders[-1]
+    assert len(groups) == (8 if elements == 500 else 3)
+    exact = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {}
+    for found, wanted in zip(outcomes(), single, strict=True):
+        assert found.dtype == wanted.dtype
+        torch.testing.assert_close(found, wanted, **exact)
 
 
 def test_attention_terms_keep_no_map():

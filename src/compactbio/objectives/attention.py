@@ -1,11 +1,12 @@
 """The loss terms that compare attention, computed from queries and keys without storing attention maps.
 
 The gradient is computed in the forward pass, per citation, while its map is there, and kept as gradients of queries and
-keys; the backward pass only scales it. Memory is linear in tokens, and no map is computed twice.
-Shapes: h heads, t tokens, d head size, l tokens of a citation.
+keys; the backward pass only scales it. Memory is linear in tokens, and no map is computed twice. A GPU computes
+citations of about one length together, as a kernel for each map would leave it idle.
+Shapes: h heads, t tokens, d head size, l tokens of a citation, b citations.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -16,9 +17,14 @@ from torch.nn import functional as F
 
 # The maps of so many heads of a citation stay in a CPU's cache: 144 relation heads take a third of the time that way.
 _CACHED_HEADS = 12
+# The elements of maps that a GPU computes together: 256 MB in float32, of which about six are held at once.
+_GROUP_ELEMENTS = 2**26
+# The score, of student and teacher alike, where a group has no token: equal, it adds nothing to a term.
+_NO_SCORE = -1e9
 # (query (h, t, d), key (h, t, d), scaling) of one layer.
 Attention = tuple[Tensor, Tensor, float]
-# The scores of student and teacher, each (h, l, l), to the sum of a term and its gradient by the student's scores.
+# The scores of student and teacher, each (h, l, l) or (h, b, l, l), to the sum of a term and its gradient by the
+# student's scores.
 _Formula = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -118,28 +124,90 @@ class _Compared(torch.autograd.Function):
         formula: _Formula,
     ) -> Tensor:
         wanted = any(ctx.needs_input_grad[:2])
-        total = wide(query.new_zeros(()))
-        by_query, by_key = (torch.empty_like(x) for x in (query, key)) if wanted else (None, None)
-        teachers_query, teachers_key, teachers_scaling = teacher
+        gradients = [torch.empty_like(x) for x in (query, key)] if wanted else []
+        summed = _sum_in_groups if query.is_cuda else _sum_one_by_one
         # Autocast would take the products back to bf16, whose rounding is as large as what is compared.
         with torch.autocast(query.device.type, enabled=False):
-            for a, b in pairwise(borders):
-                q, k = wide(query[:, a:b]) * scaling, wide(key[:, a:b])  # (h, l, d)
-                s = q @ k.transpose(1, 2)  # (h, l, l)
-                t = (wide(teachers_query[:, a:b]) * teachers_scaling) @ wide(teachers_key[:, a:b]).transpose(1, 2)
-                value, gradient = formula(s, t)
-                total += value
-                if by_query is not None and by_key is not None:
-                    by_query[:, a:b] = gradient @ k * scaling
-                    by_key[:, a:b] = gradient.transpose(1, 2) @ q
+            total = summed(formula, (query, key, scaling), teacher, borders, gradients)
         if wanted:
-            ctx.save_for_backward(by_query, by_key)
+            ctx.save_for_backward(*gradients)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         by_query, by_key = ctx.saved_tensors
         return grads[0] * by_query, grads[0] * by_key, None, None, None, None
+
+
+def _sum_one_by_one(
+    formula: _Formula, student: Attention, teacher: Attention, borders: Sequence[int], gradients: Sequence[Tensor]
+) -> Tensor:
+    """The sum of a formula over citations; `gradients` by the student's query and key, if any, are filled."""
+    total = wide(student[0].new_zeros(()))
+    for a, b in pairwise(borders):
+        citation = slice(a, b)
+        value, *found = _compared(formula, _part(student, citation), _part(teacher, citation))
+        total += value
+        for gradient, part in zip(gradients, found, strict=False):
+            gradient[:, citation] = part
+    return total
+
+
+def _sum_in_groups(
+    formula: _Formula, student: Attention, teacher: Attention, borders: Sequence[int], gradients: Sequence[Tensor]
+) -> Tensor:
+    """As `_sum_one_by_one`, with few kernels: citations of about one length are padded to the longest of them."""
+    total, device = wide(student[0].new_zeros(())), student[0].device
+    for tokens, real in _groups(borders, heads=len(student[0])):
+        # Found on the host, for which the device would have to wait otherwise.
+        filled, places = tokens[real].to(device), real.flatten().nonzero().flatten().to(device)
+        empty = ~(real[:, :, None] & real[:, None]).to(device)  # (b, l, l)
+        at = tokens.to(device)
+        value, *found = _compared(formula, _part(student, at), _part(teacher, at), empty)
+        total += value
+        for gradient, part in zip(gradients, found, strict=False):
+            gradient[:, filled] = part.flatten(1, 2)[:, places].to(gradient.dtype)
+    return total
+
+
+def _groups(borders: Sequence[int], heads: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Citations in groups, the shortest first: the tokens of a group, and where they are not padding, each (b, l)."""
+    group: list[tuple[int, int]] = []
+    for length, start in sorted((b - a, a) for a, b in pairwise(borders)):
+        full = heads * (len(group) + 1) * length**2 > _GROUP_ELEMENTS
+        if group and (full or length > 1.25 * group[0][0] + 8):
+            yield _padded(group)
+            group = []
+        group.append((length, start))
+    yield _padded(group)
+
+
+def _padded(group: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    lengths, starts = torch.tensor(group)[:, :, None].unbind(1)  # (b, 1) each
+    offsets = torch.arange(int(lengths.max()))
+    real = offsets < lengths
+    return torch.where(real, starts + offsets, 0), real
+
+
+def _part(attention: Attention, tokens: slice | Tensor) -> Attention:
+    """The attention of some tokens: (h, l, d) of a slice, (h, b, l, d) of numbers (b, l)."""
+    query, key, scaling = attention
+    return query[:, tokens], key[:, tokens], scaling
+
+
+def _compared(
+    formula: _Formula, student: Attention, teacher: Attention, empty: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of a formula, and its gradients by the student's query and key; `empty` are pairs of no tokens."""
+    query, key, scaling = student
+    teachers_query, teachers_key, teachers_scaling = teacher
+    q, k = wide(query) * scaling, wide(key)
+    s = q @ k.transpose(-1, -2)
+    t = (wide(teachers_query) * teachers_scaling) @ wide(teachers_key).transpose(-1, -2)
+    if empty is not None:
+        s, t = s.masked_fill_(empty, _NO_SCORE), t.masked_fill_(empty, _NO_SCORE)
+    value, gradient = formula(s, t)
+    return value, gradient @ k * scaling, gradient.transpose(-1, -2) @ q
 
 
 def _after_dropout(
