@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -26,7 +25,6 @@ from compactbio.corpus.citation_rows import HAS_ABSTRACT, HAS_PMID, HAS_TEXT
 from compactbio.corpus.deduplication import Citations, Fate
 from compactbio.errors import UserError
 from compactbio.modeling.tokenizers import load_tokenizer, tokenizer_digest
-from compactbio.processes import unordered_results
 from conftest import SHARED, VOCABULARY
 from interruptions import Notes
 
@@ -482,9 +480,3 @@ def test_a_source_under_two_names_of_path_counts_once(tmp_path, tokenizer_folder
     copy = write(tmp_path / "copy" / "a.jsonl", path.read_bytes())
     manifest = build([path, path, tmp_path / "link.jsonl", copy], tokenizer_folder, tmp_path / "out")
     assert manifest["counts"]["read"] == 4
-
-
-def test_workers_leave_no_trace_in_the_environment(monkeypatch):
-    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
-    assert list(unordered_results(os.environ.get, ["TOKENIZERS_PARALLELISM"], 1, lambda: None)) == ["false"]
-    assert "TOKENIZERS_PARALLELISM" not in os.environ

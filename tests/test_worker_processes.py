@@ -73,6 +73,30 @@ def test_sigterm_lets_workers_save_as_ctrl_c_does(tmp_path):
     assert (process.returncode, said) == (0, "saved\nsaved\nstopped\n")
 
 
+THREADS = """
+import os
+import sys
+
+from compactbio.processes import unordered_results
+
+NAMES = ["TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"]
+
+if __name__ == "__main__":
+    for tasks, workers in ((1, 1), (1, 3), (2, 5), (2, 2)):
+        found = unordered_results(os.getenv, NAMES[:tasks], workers, lambda: None)
+        print(tasks, workers, *sorted(map(str, found)))
+    print(*(name in os.environ for name in NAMES))
+"""
+
+
+def test_workers_that_are_left_over_split_texts_and_leave_no_trace_in_the_environment(tmp_path, monkeypatch):
+    for name in ("TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "threads.py").write_text(THREADS)
+    done = subprocess.run([sys.executable, tmp_path / "threads.py"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1 1 false", "1 3 true", "2 5 2 true", "2 2 None false", "False False"]
+
+
 def _prepare(number, folder):
     def work(task):
         name, waits_for, looks_for = task

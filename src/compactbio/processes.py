@@ -137,14 +137,18 @@ def unordered_results(
 ) -> Iterator[Result]:
     """Give the results as they are ready, in any order; call `heartbeat` every few seconds while waiting.
 
-    With one worker or one task all runs in this process. Worker processes end when this process ends, however it
-    ends, and when the iteration is broken off. Raises what `function` raises, and UserError where a worker dies.
+    With one worker or one task all runs in this process. Of few tasks each splits texts into word pieces by as many
+    threads as workers are left for it. Worker processes end when this process ends, however it ends, and when the
+    iteration is broken off. Raises what `function` raises, and UserError where a worker dies.
     """
-    if min(workers, len(tasks)) <= 1:
-        with _single_threaded():
-            yield from map(function, tasks)
+    processes = min(workers, len(tasks))
+    if processes <= 1:
+        with _tokenizer_threads(workers):
+            for task in tasks:
+                heartbeat()
+                yield function(task)
         return
-    with _pool(min(workers, len(tasks)), _start_worker) as pool:
+    with _tokenizer_threads(workers // processes), _pool(processes, _start_worker) as pool:
         pending = {pool.submit(function, task) for task in tasks}
         while pending:
             done, pending = wait(pending, HEARTBEAT, FIRST_COMPLETED)
@@ -169,7 +173,7 @@ def ordered_results(
         yield from map(prepare(None, *given), tasks)
         return
     waiting: deque[Future[Result]] = deque()
-    with _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
+    with _tokenizer_threads(1), _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
         for task in tasks:
             waiting.append(pool.submit(_call, task))
             if len(waiting) >= _WAITING * workers:
@@ -198,7 +202,7 @@ def results_in_turn(
             yield number, function(task)
         return
     waiting, running, done = list(range(len(tasks))), dict[Future[Result], int](), set[int]()
-    with _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
+    with _tokenizer_threads(1), _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
         while waiting or running:
             ready = (number for number in waiting if done.issuperset(needs[number]))
             for number in list(islice(ready, workers - len(running))):
@@ -220,7 +224,7 @@ def _pool(workers: int, start: Callable[..., None], *given: object) -> Iterator[
 
     SIGTERM within it is as Ctrl-C, where nothing else takes it.
     """
-    with _single_threaded(), _interrupted_by_sigterm():
+    with _interrupted_by_sigterm():
         pool = ProcessPoolExecutor(workers, _CONTEXT, start, given)
         try:
             yield pool
@@ -301,14 +305,18 @@ def _call(task: Any) -> Any:
 
 
 @contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Keep the tokenizer's own threads off, here and in processes started within: one task, one core."""
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+def _tokenizer_threads(count: int) -> Iterator[None]:
+    """Let a tokenizer use `count` threads, here and in processes started within; it reads this at its first batch."""
+    wanted = {"TOKENIZERS_PARALLELISM": "false"}
+    if count > 1:
+        wanted = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(count)}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop("TOKENIZERS_PARALLELISM", None)
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
