@@ -72,6 +72,7 @@ class Reporter:
         self._bar.stop()
 
     def step(self, stage: str, done: int, total: int) -> None:
+        begins = stage not in self._first
         began, before = self._first.setdefault(stage, (time.monotonic(), done))
         seconds = time.monotonic() - began
         rate = (done - before) / max(seconds, 1e-9)
@@ -80,7 +81,7 @@ class Reporter:
             if stage not in self._stages:
                 self._stages[stage] = self._bar.add_task(stage, rate="")
             self._bar.update(self._stages[stage], completed=done, total=total or None, rate=shown)
-        elif done == total or time.monotonic() - self._printed >= _EVERY:
+        elif begins or done == total or time.monotonic() - self._printed >= _EVERY:
             self._printed = time.monotonic()
             of = f" of {total:,}" if total else ""
             self.note(f"{stage}: {done:,}{of}{shown}{time_left(done - before, total - done, seconds)}")
