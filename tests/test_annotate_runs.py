@@ -317,14 +317,19 @@ def actors(process: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the workers of the cluster are found by /proc")
-def test_two_workers_of_a_cluster_give_the_file_of_one_process_though_one_of_them_is_killed(tagger, tmp_path):
+def test_two_workers_of_a_cluster_give_the_file_of_one_process_though_one_of_them_is_killed(
+    tagger, tmp_path, monkeypatch
+):
     pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setattr(shards, "SHARD_DOCUMENTS", 512)
+    small = "from compactbio.annotate import shards; shards.SHARD_DOCUMENTS = 512"
     texts = [f"the {'risk ' * (i % 7)}of aspirin {i}" for i in range(2 * shards.SHARD_DOCUMENTS + 1)]
     sources = [lines(tmp_path / "a.jsonl", texts), lines(tmp_path / "b.jsonl", texts[50:]), tmp_path / "cut.jsonl.gz"]
     sources[2].write_bytes(gzip.compress(sources[0].read_bytes())[:-400])
     straight, out = tmp_path / "straight.jsonl", tmp_path / "out.jsonl"
     annotate_files(sources, straight, models=tagger, runtime="torch-fp32", workers=1)
-    command = [sys.executable, "-m", "compactbio", "annotate", "--model", str(tagger), *map(str, sources)]
+    code = f"{small}; from compactbio.cli import main; main()"
+    command = [sys.executable, "-c", code, "annotate", "--model", str(tagger), *map(str, sources)]
     command += ["--out", str(out), "--runtime", "torch-fp32", "--workers", "2", "--cluster"]
     process = forked.Popen(command, stdout=subprocess.DEVNULL, stderr=(tmp_path / "errors").open("w"))
     made = tmp_path / ".out.jsonl.shards"
