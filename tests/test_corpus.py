@@ -480,3 +480,10 @@ def test_a_source_under_two_names_of_path_counts_once(tmp_path, tokenizer_folder
     copy = write(tmp_path / "copy" / "a.jsonl", path.read_bytes())
     manifest = build([path, path, tmp_path / "link.jsonl", copy], tokenizer_folder, tmp_path / "out")
     assert manifest["counts"]["read"] == 4
+
+
+def test_a_file_that_takes_long_is_reported_when_it_begins(cli, tokenizer_folder, tmp_path):
+    path = write(tmp_path / "a.jsonl", json_lines(abstracts(4)))
+    out = tmp_path / "out"
+    status, _, messages = cli("corpus", "build", path, "--tokenizer", tokenizer_folder, "--out", out, "--workers", 1)
+    assert status == 0 and "reading citations: 0 of 1" in messages.splitlines(), messages
