@@ -49,6 +49,19 @@ def no_fresh_processes(monkeypatch):
     monkeypatch.setattr(profile, "peak_memory", lambda *_: 1_000_000)
 
 
+def test_texts_without_anything_for_the_task_are_refused_before_the_teachers_train(suite, tmp_path):
+    content = yaml.safe_load(suite.read_text())
+    place, texts = suite.parent, texts_file(tmp_path / "texts.txt", 30)
+    content["models"] = {
+        "large": str(place / "large"),
+        "taught": {"path": str(place / "small"), "teachers": ["large"]},
+    }
+    content["data"] = {"pairs": {"path": str(place / "pairs"), "unlabelled": str(texts)}}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(UserError, match=r"nothing to learn from \(30 documents read: .* with a marked pair"):
+        runs.check(load_suite(tmp_path / "suite.yaml"), tmp_path / "table")
+
+
 def test_a_student_of_a_suite_is_the_one_that_finetune_makes_with_the_teacher_of_its_data_and_seed(
     suite, no_fresh_processes, tmp_path
 ):

@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from compactbio import Annotator
-from compactbio.deploy.export import _Gate, _gate, export
+from compactbio.deploy.export import export
+from compactbio.deploy.gate import Gate, gate
 from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import evaluate
@@ -104,7 +105,7 @@ def test_auto_chooses_among_what_the_folder_holds(tagger, exported, tmp_path):
 
 def test_int8_that_loses_too_much_is_refused_after_every_way(tagger, data, tmp_path, monkeypatch):
     messages = []
-    scored, first = _Gate.outcomes, []
+    scored, first = Gate.outcomes, []
 
     def lost(self, logits):
         """The original's outcome, and of all that is tried one without a point."""
@@ -113,7 +114,7 @@ def test_int8_that_loses_too_much_is_refused_after_every_way(tagger, data, tmp_p
         first.append(found)
         return [replace(one, scores={**one.scores, "f1": points}) for one in found]
 
-    monkeypatch.setattr(_Gate, "outcomes", lost)
+    monkeypatch.setattr(Gate, "outcomes", lost)
 
     class Listener:
         def step(self, stage, done, total):
@@ -178,8 +179,8 @@ def test_int8_is_never_scored_on_what_the_model_was_trained_on(cli, tagger, data
     run["identity"] |= {"train_on": "train+devel", "data": {"name": "made", "single": False, **digests}}
     (model / "run.json").write_text(json.dumps(run))
     source = loading.find(model)
-    assert _gate(source, "ner", data, None).described()["split"] == "test"
-    assert _gate(loading.find(tagger), "ner", data, None).described()["split"] == "devel"
+    assert gate(source, "ner", [data], None).described()["split"] == "test"
+    assert gate(loading.find(tagger), "ner", [data], None).described()["split"] == "devel"
     command = ("export", model, "--format", "onnx-int8", "--out", tmp_path / "out", "--data")
     one_sentence(cli(*command, data, "--split", "devel"), "was trained on made, devel", "(option --split)")
     one_sentence(cli(*command, data / "devel.tsv"), "was trained on devel", "(option --data)")
@@ -187,7 +188,7 @@ def test_int8_is_never_scored_on_what_the_model_was_trained_on(cli, tagger, data
     digest = digests["test"]
     run["identity"]["data"] = {"name": "test", "single": True, "train": digest, "devel": digest}
     (model / "run.json").write_text(json.dumps(run))
-    (part,) = _gate(source, "ner", data / "test.tsv", None).parts
+    (part,) = gate(source, "ner", [data / "test.tsv"], None).parts
     assert part.described["split"] == "test" and len(part.documents) == 6
 
 
@@ -203,7 +204,7 @@ def test_int8_of_a_single_file_is_accepted_on_its_devel_part_where_that_holds_a_
         run = json.loads((model / "run.json").read_text())
         run["identity"] |= {"train_on": "train", "data": {"single": True, "train": find(file).digests["train"]}}
         (model / "run.json").write_text(json.dumps(run))
-        (part,) = _gate(loading.find(model), "ner", file, None).parts
+        (part,) = gate(loading.find(model), "ner", [file], None).parts
         assert list(part.documents) == find(file).read(part.described["split"])
         return part.described["split"]
 

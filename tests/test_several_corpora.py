@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 import small_models
 from compactbio import Annotator, formats
-from compactbio.deploy.export import _gate
+from compactbio.deploy.gate import gate
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import evaluate
@@ -380,9 +380,9 @@ def test_int8_is_held_to_each_data_set_and_says_what_is_not_compared(tagger, mad
     scored = [evaluate(tagger.out, one, split="devel", precision="fp32") for one in both[1::2]]
     assert record["original"]["interval"] == list(interval_of(*(one.outcome for one in scored)))
     # Logits of int8 depend on what else is in the batch: those of a data set are as `evaluate` computes them.
-    gate = _gate(loading.find(tagger.out), "ner", both[1::2], None)
+    scored = gate(loading.find(tagger.out), "ner", both[1::2], None)
     runtime = runtimes.load(runtimes.find(tmp_path / "int8"), "onnx-int8")
-    for part, logits in zip(gate.parts, gate.logits(runtime), strict=True):
+    for part, logits in zip(scored.parts, scored.logits(runtime), strict=True):
         assert all(map(np.array_equal, logits, runtime.logits(part.encoded.rows)))
     kept = json.loads((tmp_path / "int8" / "calibration.json").read_text())
     assert set(kept["onnx-int8"]["calibration"]["types"]) == {"Drug", "Cancer"}

@@ -26,7 +26,7 @@ from compactbio.processes import cores, results_in_turn
 from compactbio.tasks import calibration_file
 from compactbio.tasks import data as datasets
 from compactbio.tasks.settings import Settings, settings
-from compactbio.training import run_folder
+from compactbio.training import run_folder, unlabelled
 from compactbio.training.finetuning import finetune
 from compactbio.training.teaching import settings_of_teaching
 
@@ -178,7 +178,10 @@ def check(suite: Suite, out: str | Path) -> None:
                 found.check_answers(found.read("test"), "test")
             for model, source in sources.items():
                 _settings(suite, model, name, found.task, source)
-        texts[name] = list(map(digest, formats.find_texts(data.unlabelled).files)) if data.unlabelled else []
+        files = formats.find_texts(data.unlabelled).files if data.unlabelled else ()
+        if files:
+            unlabelled.check(files, found.task)  # here, and not after its teachers were trained
+        texts[name] = list(map(digest, files))
     for planned in _planned(suite, out):
         own = texts[planned.name] if planned.teachers else []
         _check_same(suite, planned, sources[planned.model], readings[planned.model], own)

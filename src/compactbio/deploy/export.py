@@ -1,7 +1,7 @@
 """Export to ONNX: checked against the original on the user's data, and int8 only where it keeps the score."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -13,12 +13,11 @@ import torch
 from huggingface_hub import ModelCardData
 
 from compactbio import cards
+from compactbio.deploy.gate import Gate, gate
 from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
-from compactbio.documents import Document
-from compactbio.documents.tags import parse
 from compactbio.errors import UserError, plain
 from compactbio.evaluation import scoring
-from compactbio.files import atomic_file, several, value_digest, write_json, write_text
+from compactbio.files import atomic_file, several, write_json, write_text
 from compactbio.modeling import loading, onnx_files, runtimes
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import Row
@@ -27,11 +26,10 @@ from compactbio.modeling.tokenizers import for_words
 from compactbio.processes import processor
 from compactbio.progress import Listener, listening
 from compactbio.tasks import calibration_file
-from compactbio.tasks import data as datasets
-from compactbio.tasks.calibration import CALIBRATED, Calibration, calibrate, findings, together
-from compactbio.tasks.data import Data, Split
+from compactbio.tasks.calibration import CALIBRATED, Calibration
+from compactbio.tasks.data import Split
 from compactbio.tasks.outcome import Outcome, interval_of
-from compactbio.tasks.registry import TASKS, Logits, score
+from compactbio.tasks.registry import TASKS, Logits
 from compactbio.training import run_folder
 
 FORMATS = {"onnx": "onnx-fp32", "onnx-int8": "onnx-int8"}
@@ -76,87 +74,12 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A data set encoded for the model; `types` are those of mentions that count (see `scoring.counted_types`)."""
-
-    documents: Sequence[Document]
-    encoded: Any
-    labels: Sequence[str]
-    types: Set[str] | None
-    golden: Mapping[str, Any] | None
-    described: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Gate:
-    """The data sets on which an exported model is scored beside the original."""
-
-    source: loading.Source
-    task: str
-    parts: tuple[_Part, ...]
-
-    @property
-    def rows(self) -> list[Row]:
-        """The rows of all data sets."""
-        return [row for part in self.parts for row in part.encoded.rows]
-
-    def logits(self, runtime: Runtime) -> list[Logits]:
-        """The logits of each data set by itself: of int8 they depend on what else is in the batch."""
-        return [runtime.logits(part.encoded.rows) for part in self.parts]
-
-    def outcomes(self, logits: Sequence[Logits]) -> list[Outcome]:
-        """The outcome on each data set."""
-        return [
-            score(
-                own, self.task, part.documents, part.encoded, part.labels, self.source.config,
-                golden=part.golden, types=part.types,
-            )[1]
-            for part, own in zip(self.parts, logits, strict=True)
-        ]  # fmt: skip
-
-    def calibration(self, logits: Sequence[Logits]) -> Calibration | None:
-        """The calibration of what a model finds in the data; None where it finds nothing.
-
-        Raises UserError as `calibration.findings` does.
-        """
-        name, config = self.source.name, self.source.config
-        found = [
-            findings(self.task, part.documents, part.encoded, own, part.labels, config, name, part.types)
-            for part, own in zip(self.parts, logits, strict=True)
-        ]
-        return calibrate(together(found), self.described())
-
-    def described(self) -> dict[str, Any]:
-        """What was scored, for a record: name, split, SHA-256 of the files, counts."""
-        records = [part.described for part in self.parts]
-        if len(records) == 1:
-            return records[0]
-        return {
-            "name": ", ".join(record["name"] for record in records),
-            "split": " and ".join(dict.fromkeys(record["split"] for record in records)),
-            "sha256": value_digest([record["sha256"] for record in records]),
-            "data": records,
-        }
-
-    def not_compared(self) -> tuple[str, ...]:
-        """The types of mentions that none of the data sets is labelled for."""
-        if self.task != "ner":
-            return ()
-        own = [parse(label) for label in TASKS["ner"].model_labels(self.source.config, self.source.name, [])]
-        compared = {
-            kind
-            for part in self.parts
-            for (_, kind), label in zip(own, part.labels, strict=True)
-            if part.types is None or parse(label)[1] in part.types
-        }
-        return tuple(sorted({kind for prefix, kind in own if prefix != "O"} - compared))
-
-
-@dataclass(frozen=True)
 class _Accepted:
-    """An exported model that is good enough; its outcome on each data set, and an int8 one's logits of the data."""
+    """An exported model that is good enough; the outcomes on each data set of the original and of it, and an int8
+    one's logits of the data."""
 
     runtime: Runtime
+    before: Sequence[Outcome]
     outcomes: Sequence[Outcome]
     logits: Sequence[Logits] | None = None
     way: str = ""
@@ -180,10 +103,7 @@ def export(
     falls more in every way, where the exported model differs from the original, and for whatever else the user can fix.
     """
     out, listener = Path(out), listening(listener)
-    if format not in FORMATS:
-        raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
-    if not isinstance(most := plain(max_loss), int | float) or not most >= 0:
-        raise UserError(f"max_loss is {max_loss!r}; it must be a number, 0 or more.", setting="max_loss")
+    most = _checked(format, max_loss)
     source = loading.find(model)
     task = runtimes.task_of(source)
     named = [] if data is None else several(data, "data")
@@ -193,42 +113,28 @@ def export(
             setting="data",
         )
     _check_out(out, source)
-    scored = _gate(source, task, named, split) if named else None
+    scored = gate(source, task, named, split) if named else None
     not_compared = scored.not_compared() if scored else ()
     if not_compared:
         listener.note(f"Not compared, as no data set named is labelled for it: {', '.join(not_compared)}.")
-    name = FORMATS[format]
-    with loading.quiet():
-        original = runtimes.load(source, "torch-fp32")
-        torch_model = loading.load_for(source, task).eval()
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        listener.note("Exporting ...")
-        program = program_of(torch_model, task)
-        save_program(program, folder / ONNX_FILES["onnx-fp32"])
-        fp32 = OnnxRuntime(folder / ONNX_FILES["onnx-fp32"], task, "onnx-fp32", source.config)
-        _check_equal(original, fp32, _rows(source, task, scored), source)
-        before = scored.outcomes(scored.logits(original)) if scored else []
-        if format == "onnx-int8" and scored and before:
-            quantiser = Quantiser(program, torch_model, task, folder)
-            accepted = _quantised(quantiser, scored, fp32, before, most, listener)
-        else:
-            accepted = _Accepted(fp32, scored.outcomes(scored.logits(fp32)) if scored else ())
+        original, accepted = _converted(source, task, format, scored, most, Path(scratch), listener)
         listener.note("Timing ...")
+        name = FORMATS[format]
+        file = Path(scratch) / ONNX_FILES[name]
         rows = runtimes.random_rows(source.config, task)
         speeds = runtimes.tokens_per_second({"original": original, name: accepted.runtime}, rows)
         weights = sum(path.stat().st_size for path in source.weights)
-        file = ONNX_FILES[name]
         fitted = _calibrated(source, task, scored, accepted, listener)
         result = Exported(
             out=str(out),
-            file=file,
+            file=file.name,
             task=task,
             metric=TASKS[task].metric,
             protocol=TASKS[task].protocol,
             seed=scoring.run_of(source.folder)[0].get("settings", {}).get("seed"),
-            original=Figures("torch-fp32", *_mean(before), weights, speeds["original"]),
-            exported=Figures(name, *_mean(accepted.outcomes), (folder / file).stat().st_size, speeds[name]),
+            original=Figures("torch-fp32", *_mean(accepted.before), weights, speeds["original"]),
+            exported=Figures(name, *_mean(accepted.outcomes), file.stat().st_size, speeds[name]),
             way=accepted.way,
             tried=accepted.tried,
             max_loss=most,
@@ -236,12 +142,46 @@ def export(
             machine=f"{processor()}, {torch.get_num_threads()} threads",
             calibration=calibration_file.without_curves(fitted) if fitted else None,
             not_compared=not_compared,
-            scores=tuple((a.main, b.main) for a, b in zip(before, accepted.outcomes, strict=True)),
+            scores=tuple((a.main, b.main) for a, b in zip(accepted.before, accepted.outcomes, strict=True)),
         )
-        _write(result, source, folder / file, out)
+        _write(result, source, file, out)
         if fitted:
             calibration_file.keep(runtimes.find(out), name, fitted)
     return result
+
+
+def _checked(format: str, max_loss: Any) -> float:
+    """The most points that may be lost. Raises UserError for it and for an unknown format."""
+    if format not in FORMATS:
+        raise UserError(f"{format!r} is not a format to export to: take {' or '.join(FORMATS)}.", setting="format")
+    if not isinstance(most := plain(max_loss), int | float) or not most >= 0:
+        raise UserError(f"max_loss is {max_loss!r}; it must be a number, 0 or more.", setting="max_loss")
+    return most
+
+
+def _converted(
+    source: loading.Source,
+    task: str,
+    format: str,
+    scored: Gate | None,
+    max_loss: float,
+    folder: Path,
+    listener: Listener,
+) -> tuple[Runtime, _Accepted]:
+    """The model in PyTorch's fp32, and its ONNX file in `folder`, equal to it or, as int8, good enough."""
+    with loading.quiet():
+        original = runtimes.load(source, "torch-fp32")
+        torch_model = loading.load_for(source, task).eval()
+    listener.note("Exporting ...")
+    program = program_of(torch_model, task)
+    save_program(program, folder / ONNX_FILES["onnx-fp32"])
+    fp32 = OnnxRuntime(folder / ONNX_FILES["onnx-fp32"], task, "onnx-fp32", source.config)
+    _check_equal(original, fp32, _rows(source, task, scored), source)
+    before = scored.outcomes(scored.logits(original)) if scored else []
+    if format == "onnx-int8" and scored:
+        quantiser = Quantiser(program, torch_model, task, folder)
+        return original, _quantised(quantiser, scored, fp32, before, max_loss, listener)
+    return original, _Accepted(fp32, before, scored.outcomes(scored.logits(fp32)) if scored else [])
 
 
 def _mean(outcomes: Sequence[Outcome]) -> tuple[float | None, tuple[float, float] | None]:
@@ -249,38 +189,8 @@ def _mean(outcomes: Sequence[Outcome]) -> tuple[float | None, tuple[float, float
     return (fmean(one.main for one in outcomes), interval_of(*outcomes)) if outcomes else (None, None)
 
 
-def _gate(source: loading.Source, task: str, data: str | Path | Sequence[str | Path], split: Split | None) -> _Gate:
-    """The data sets that a user names, encoded for a model. Raises UserError as `tasks.data.find` does."""
-    parts = tuple(_part(source, task, datasets.find(path, task), split) for path in several(data, "data"))
-    if len({part.described["sha256"] for part in parts}) < len(parts):
-        raise UserError("A data set is named twice: name each once.", setting="data")
-    return _Gate(source, task, parts)
-
-
-def _part(source: loading.Source, task: str, found: Data, split: Split | None) -> _Part:
-    seen, in_part = scoring.trained_on(source.folder, found)
-    has_devel = found.scorable(found.read("devel")) if in_part else not found.single
-    order: tuple[Split, ...] = ("devel", "test") if has_devel else ("test",)
-    # Where the model was trained on all, the first is named.
-    unseen = [one for one in order if one in found.files and one not in seen]
-    chosen = split or (unseen or order)[0]
-    if chosen in seen:
-        raise UserError(
-            f"{source.name} was trained on {found.name}, {chosen}, where its score says nothing: name data that it has "
-            "not seen.",
-            setting="split" if split else "data",
-        )
-    documents = found.read(chosen, whole=not in_part)
-    found.check_answers(documents, chosen)
-    labels = TASKS[task].model_labels(source.config, source.name, documents)
-    encoded = TASKS[task].encode(documents, loading.tokenizer_of(source), labels, scoring.settings_of(source, task))
-    golden = found.golden(chosen)
-    described = scoring.described(found, chosen, documents, whole=found.single and not in_part)
-    return _Part(documents, encoded, labels, scoring.counted_types(found, documents, labels), golden, described)
-
-
 def _calibrated(
-    source: loading.Source, task: str, scored: _Gate | None, accepted: _Accepted, listener: Listener
+    source: loading.Source, task: str, scored: Gate | None, accepted: _Accepted, listener: Listener
 ) -> Calibration | None:
     """The calibration of an exported model: fitted to the data of the gate, or that of PyTorch; why there is none is
     reported."""
@@ -315,7 +225,7 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
     return list(rows[:: max(1, len(rows) // _DATA_ROWS)])
 
 
-def _rows(source: loading.Source, task: str, scored: _Gate | None) -> list[Row]:
+def _rows(source: loading.Source, task: str, scored: Gate | None) -> list[Row]:
     """Rows of the task to compare logits on: some of the data, where there are any, and random ones of all lengths."""
     longest = min(scoring.settings_of(source, task).max_length, _LONGEST_RANDOM)
     return [*_sample(scored.rows if scored else []), *runtimes.random_rows(source.config, task, longest)[:_RANDOM_ROWS]]
@@ -331,7 +241,7 @@ def _check_equal(original: Runtime, exported: Runtime, rows: Sequence[Row], sour
 
 
 def _quantised(
-    quantiser: Quantiser, scored: _Gate, fp32: Runtime, before: list[Outcome], max_loss: float, listener: Listener
+    quantiser: Quantiser, scored: Gate, fp32: Runtime, before: list[Outcome], max_loss: float, listener: Listener
 ) -> _Accepted:
     """The first way of quantising whose score falls by at most `max_loss` points on each data set."""
     tried: list[tuple[str, float]] = []
@@ -345,7 +255,7 @@ def _quantised(
         lost = max(losses)
         # The small margin keeps 0.3 from being refused for its last binary digit.
         if 100 * lost <= max_loss + 1e-9:
-            return _Accepted(runtime, after, logits, way, tuple(tried))
+            return _Accepted(runtime, before, after, logits, way, tuple(tried))
         tried.append((way, fmean(one.main for one in after)))
         worst = losses.index(lost)
         refused.append((lost, f"{way}, has {shown[worst]} on {scored.parts[worst].described['name']}"))
@@ -356,7 +266,7 @@ def _quantised(
     )
 
 
-def _ways(quantiser: Quantiser, fp32: Runtime, scored: _Gate, listener: Listener) -> Iterator[tuple[str, OnnxRuntime]]:
+def _ways(quantiser: Quantiser, fp32: Runtime, scored: Gate, listener: Listener) -> Iterator[tuple[str, OnnxRuntime]]:
     """From the fastest to the most careful; each is made when it is asked for."""
     yield "by tensor", quantiser.make(per_channel=False)
     yield "by channel", quantiser.make(per_channel=True)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig
-
 from compactbio.documents import Document, Question, names
 from compactbio.documents.tags import tagged_types
 from compactbio.errors import UserError
@@ -117,19 +115,16 @@ def evaluate(
     found = datasets.find(data, task, name, gold, format=format)
     kind, (run, _) = TASKS[found.task], run_of(source.folder)
     seen, in_part = trained_on(source.folder, found)
-    if split is None:
-        split = "devel" if calibrate and (in_part or not found.single) else "test"
-    if calibrate and split not in found.files:
-        raise UserError(f"{found.name}: it has no {split} split to fit scores to: name another.", setting="split")
+    split = split or ("devel" if calibrate and (in_part or not found.single) else "test")
     check_options(found, split, gold, protocol, untyped=untyped, classes=negative or scheme, in_part=in_part)
+    if calibrate:
+        _check_calibrated(source, model, found, split, seen, untyped=untyped)
+    _check_head(source, found.task)
     with counting_left_out() as left_out:
         documents = found.read(split, whole=not in_part)
     if untyped:
         documents = ner.with_type(documents, "")
     golden = found.golden(split)
-    _check_head(source, found.task)
-    if calibrate:
-        _check_calibrated(source, model, found, split, seen, untyped=untyped)
     found.check_answers(documents, split)
 
     labels = kind.model_labels(source.config, source.name, documents)
@@ -147,14 +142,12 @@ def evaluate(
     about = described(found, split, documents, whole=found.single and not in_part)
     notes = [*outcome.notes, *left_out]
     if found.task == "ner":
-        notes += _notes_on_types(source.config, encoded, logits, labels, types)
+        notes += _notes_on_mentions(source, documents, encoded, logits, labels, types)
     if calibrate:
         findings = calibration.findings(
             found.task, documents, encoded, logits, labels, source.config, source.name, types
         )
         notes.append(_keep_calibration(source, model_record, calibration.calibrate(findings, about)))
-    if found.task == "ner" and not all(document.tokenised for document in documents):
-        notes += filter(None, [unknown_words(source.config, source.public_name())])
     if split in seen:
         notes.append(f"The model was trained on this very {'part of the ' if in_part else ''}file.")
     if untyped:
@@ -193,6 +186,8 @@ def _check_calibrated(
     source: Source, model: str | Path, found: Data, split: Split, seen: Set[Split], *, untyped: bool
 ) -> None:
     """Raise UserError where a model's scores cannot be fitted to the data, or the result cannot be kept."""
+    if split not in found.files:
+        raise UserError(f"{found.name}: it has no {split} split to fit scores to: name another.", setting="split")
     if found.task not in calibration.CALIBRATED or untyped:
         raise UserError(
             "Scores are calibrated of entities with their types, and of relations: leave it out.", setting="calibrate"
@@ -337,10 +332,16 @@ def counted_types(found: Data, documents: Sequence[Document], labels: Sequence[s
     return {kind for kind in kinds if names.key(kind) in keys} or None
 
 
-def _notes_on_types(
-    config: PretrainedConfig, encoded: Any, logits: Logits, labels: Sequence[str], types: Set[str] | None
+def _notes_on_mentions(
+    source: Source,
+    documents: Sequence[Document],
+    encoded: Any,
+    logits: Logits,
+    labels: Sequence[str],
+    types: Set[str] | None,
 ) -> Iterator[str]:
-    """Sentences on types of a model that the data are not labelled for, or do not tell apart."""
+    """Sentences on types of a model that the data are not labelled for, or do not tell apart, and on unknown words."""
+    config = source.config
     if types is not None and (foreign := tagged_types(labels) - types):
         mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(config))
         if number := sum(span.type in foreign for _, span in mentions.places):
@@ -351,6 +352,8 @@ def _notes_on_types(
             f"All types of the model count as one ({listed(own)}); to count one alone, name the data's type, as in "
             "TYPE=DATA."
         )
+    if not all(document.tokenised for document in documents) and (note := unknown_words(config, source.public_name())):
+        yield note
 
 
 def add_to_card(model: str | Path, evaluation: Evaluation | None) -> None:

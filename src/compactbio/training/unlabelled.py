@@ -143,6 +143,13 @@ def count(texts: Texts) -> Counter[str]:
     return counts
 
 
+def check(files: Sequence[Path], task: str) -> None:
+    """Raise UserError where texts have nothing for a task; they are read up to the first that has."""
+    texts = Texts(tuple(files), (), task, HeldOut.of(task, []))
+    if next(texts.documents(), None) is None:
+        count(texts)
+
+
 # -- rows
 
 
