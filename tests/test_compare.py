@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from compactbio.comparison.table import build
 from compactbio.deploy import profile
 from compactbio.errors import UserError
 from compactbio.files import read_json
+from compactbio.processes import processor
 from compactbio.training import run_folder
 from compactbio.training.finetuning import collect, finetune
 from conftest import one_sentence
@@ -247,7 +249,12 @@ def test_a_model_that_cannot_be_read_is_reported_and_its_speed_named_as_not_meas
     assert "damaged: its speed is not measured, as none of its runs is done" in messages and "failed" in printed
     page = (tmp_path / "table" / "index.html").read_text()
     assert "Not measured: damaged." in page and "its weights cannot be read" in page
+    assert f'<p class="note">Measured on {escape(processor())}, ' in page and "batches of 8 sentences of" in page
     assert json.loads((tmp_path / "table" / "table.json").read_text())["profiles"].keys() == {"small"}
+    # Figures of an older version, which do not say what they were measured on, are measured again.
+    kept = json.loads((profiles := tmp_path / "table" / "profiles.json").read_text())
+    del kept["profiles"]["small"]["measured"]
+    profiles.write_text(json.dumps(kept))
     # The run that was refused blocks none of the mended model.
     shutil.copy(suite.parent / "small" / "model.safetensors", weights)
     status, _, messages = cli("compare", tmp_path / "suite.yaml", "--out", tmp_path / "table")

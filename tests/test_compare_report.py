@@ -35,9 +35,10 @@ CALIBRATION = {
         "B": {"found": 3, "gold": 5, "points": []},
     },
 }  # fmt: skip
+MEASURED = "A CPU & co., 2 threads"
 PROFILES = {
-    TEACHER: {"parameters": 108_000_000, "tokens_per_second": 900.0, "latency_ms": 41.5},
-    BASE: {"parameters": 65_200_000, "tokens_per_second": None, "latency_ms": None},
+    TEACHER: {"parameters": 108_000_000, "tokens_per_second": 900.0, "latency_ms": 41.5, "measured": MEASURED},
+    BASE: {"parameters": 65_200_000, "tokens_per_second": None, "latency_ms": None, "measured": MEASURED},
 }
 
 

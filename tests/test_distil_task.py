@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import ConcatDataset
+from transformers import BertTokenizerFast
 
 import small_models
 from compactbio import formats
@@ -16,10 +17,10 @@ from compactbio.documents import Document
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.tasks.settings import settings
-from compactbio.training import grid_search, run_folder, soft_labels, unlabelled
-from compactbio.training.finetuning import finetune
+from compactbio.training import engine, grid_search, run_folder, soft_labels, unlabelled
+from compactbio.training.finetuning import collect, finetune
 from compactbio.training.unlabelled import HeldOut
-from conftest import one_sentence
+from conftest import VOCABULARY, one_sentence
 from interruptions import killed_at_file, stopping_at
 from task_data import ner_folder, qa_folder, relation_folder, start_folder, texts_file
 
@@ -196,8 +197,34 @@ def test_what_is_held_out_is_known_by_id_text_and_long_sentences():
     assert known.why("ner", Document("f:3", "a  DOSE")) == "text" and known.why("ner", Document("3", "b")) == ""
 
 
-def test_rows_on_disk_are_those_in_memory(tagger, tmp_path, start):
+def test_a_run_begun_again_with_another_student_has_rows_of_its_own(tagger, start, texts, tmp_path, monkeypatch):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    other = shutil.copytree(start, tmp_path / "other")
+    special = [word for word in VOCABULARY if word.startswith("[")]
+    (other / "vocab.txt").write_text("\n".join([*special, *(w for w in reversed(VOCABULARY) if w not in special)]))
+    BertTokenizerFast(vocab=str(other / "vocab.txt")).save_pretrained(other)
+    given = {"teachers": [tagger], "unlabelled": [texts], "overrides": QUICK}
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(engine, "fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        finetune(data, start, tmp_path / "out", **given)
+    finetune(data, other, tmp_path / "out", **given)
+    finetune(data, other, tmp_path / "straight", **given)
+    assert equal(tmp_path / "straight", tmp_path / "out")
+
+
+def test_a_teacher_reads_longer_rows_than_its_student_can(tagger, start, tmp_path):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    config = json.loads((start / "config.json").read_text())
+    short = shutil.copytree(start, tmp_path / "short")
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
+    found = collect(data, short, teachers=[tagger])
+    assert found.settings.max_length == 32 and found.teaching.teachers[0].settings.max_length == 64
+
+
+def test_rows_on_disk_are_those_in_memory(tagger, tmp_path, start, monkeypatch):
     """A sentence, labelled or not, has the same targets but for rounding to half precision."""
+    monkeypatch.setattr(soft_labels, "CHUNK", 5)
+    monkeypatch.setattr(unlabelled, "_MAPPED", 1)  # of four files one is open
     data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
     kept = {}
 

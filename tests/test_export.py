@@ -14,7 +14,7 @@ from compactbio.deploy.gate import Gate, gate
 from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import evaluate
-from compactbio.modeling import loading, runtimes
+from compactbio.modeling import hardware, loading, runtimes
 from compactbio.tasks import calibration_file
 from compactbio.tasks.data import find
 from conftest import one_sentence
@@ -38,6 +38,15 @@ def exported(tagger, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "out"
     plain = export(str(tagger), "onnx", out)
     return out, plain, export(str(tagger), "onnx-int8", out, data=data, max_loss=5.0)
+
+
+def test_both_models_are_timed_on_the_processor_where_there_is_a_gpu_too(tagger, tmp_path, monkeypatch):
+    seen = []
+    for name in ("load", "tokens_per_second"):
+        function = getattr(runtimes, name)
+        monkeypatch.setattr(runtimes, name, lambda *given, f=function: seen.append(hardware._chosen.get()) or f(*given))
+    export(str(tagger), "onnx", tmp_path / "out")
+    assert seen == ["cpu", "cpu"]
 
 
 def test_the_fp32_export_finds_the_same_entities(tagger, exported):

@@ -5,9 +5,12 @@ import json
 import pytest
 
 from compactbio.errors import UserError
-from compactbio.modeling import runtimes
+from compactbio.modeling import hardware, runtimes
+from compactbio.training import devel
+from compactbio.training.devel import Devel
 from compactbio.training.finetuning import finetune
 from compactbio.training.finetuning_plan import plan
+from compactbio.training.soft_labels import Ensemble
 from conftest import one_sentence
 from task_data import ner_folder, qa_folder, relation_folder, texts_file
 
@@ -33,6 +36,32 @@ def test_a_plan_counts_what_the_run_does_and_writes_nothing(tagger, start, texts
     assert lines and found.teachers == ("tagger",) and found.task == "ner"
     parts = (found.teacher_seconds, found.training_seconds, found.devel_seconds)
     assert min(parts) > 0 and found.seconds == pytest.approx(sum(parts))
+
+
+def test_a_few_documents_are_not_forecast_to_cost_nothing(tagger, start, tmp_path, monkeypatch):
+    data = ner_folder(tmp_path / "made", SIZES, kind="Drug")
+    computed, compute = [], Ensemble._computed
+    monkeypatch.setattr(Ensemble, "_computed", lambda self, *given: computed.append(given) or compute(self, *given))
+    texts = tmp_path / "few.txt"
+    for few in (1, 8):
+        texts.write_text("".join(f"a dose of aspirin in group {number}\n" for number in range(few)))
+        computed.clear()
+        plan(data, start, teachers=[tagger], unlabelled=[texts], overrides=QUICK)
+        assert len(computed) == 2  # to load the model, and what is timed
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4])
+@pytest.mark.parametrize("task", ["ner", "qa"])
+def test_devel_is_forecast_to_be_scored_as_often_as_it_is(task, epochs, start, tmp_path, monkeypatch):
+    data = {"ner": ner_folder, "qa": qa_folder}[task](tmp_path / "made", SIZES)
+    given = {"overrides": {**QUICK, "epochs": epochs}}
+    monkeypatch.setattr(hardware, "timed", lambda function: 1.0)
+    forecast = plan(data, start, **given).devel_seconds
+    scored, outcomes, calibrating = [], Devel.outcomes, devel.TorchRuntime
+    monkeypatch.setattr(Devel, "outcomes", lambda self, model: scored.append(1) or outcomes(self, model))
+    monkeypatch.setattr(devel, "TorchRuntime", lambda *given: scored.append(1) or calibrating(*given))
+    finetune(data, start, tmp_path / "out", **given)
+    assert len(scored) == forecast
 
 
 def test_without_teachers_only_training_and_devel_take_time(start, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from compactbio.evaluation import predictions
 from compactbio.tasks.relation_classes import scheme
 from compactbio.training.finetuning import finetune
 from conftest import one_sentence
@@ -237,3 +238,15 @@ def test_a_model_of_single_labels_is_not_grouped_later(cli, tokenizer_folder, tm
         cli("evaluate", tmp_path / "data.tsv", "--model", tmp_path / "model", "--scheme", "chemprot", "--json")[1]
     )
     assert grouped["scheme"]["name"] == "ChemProt"
+
+
+@pytest.mark.parametrize(("often", "seldom", "columns"), [
+    ("Inhibits", "inhibits", "Inhibits, binds"), ("inhibits", "Inhibits", "binds, inhibits"),
+])  # fmt: skip
+def test_columns_without_a_header_are_sorted_by_the_most_frequent_spelling(often, seldom, columns, tmp_path):
+    for split, name, count in (("train", often, 8), ("test", seldom, 4)):
+        rows = (f"patients @CHEMICAL$ x{i} @GENE$ .\t{name if i % 2 else 'binds'}\n" for i in range(count))
+        (tmp_path / f"{split}.tsv").write_text("".join(rows))
+    (tmp_path / "table").write_text("0.1\t0.9\n" * 4)
+    found = predictions.evaluate_file(tmp_path / "table", tmp_path, task="relation")
+    assert f"Columns are taken as the probabilities of {columns}." in found.outcome.notes

@@ -1,5 +1,6 @@
 """Units that models with different tokenizers share, the losses on them, and teachers' outputs in the cache."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -347,6 +348,18 @@ def test_outputs_in_a_damaged_file_are_computed_again(damaged, data, tmp_path):
     file.mkdir()
     with pytest.raises(UserError, match=r"\.arrow: it is damaged; delete it, and what it held is computed again"):
         Ensemble([teacher], tmp_path / "cache").scores(data["ner"])
+
+
+def test_files_that_the_system_does_not_let_us_map_are_not_called_damaged(tmp_path, monkeypatch):
+    array_files.write(tmp_path / "rows.arrow", {"ids": [np.arange(3)]}, "me")
+
+    def refused(_path):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(array_files.pa, "memory_map", refused)
+    with pytest.raises(UserError, match="map no more memory") as caught:
+        array_files.read(tmp_path / "rows.arrow", "me", "this run")
+    assert not isinstance(caught.value, array_files.DamagedError)
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(data, tmp_path, monkeypatch):

@@ -95,6 +95,10 @@ def test_no_difference_is_found_where_there_is_none():
     assert 0.35 < np.mean(p) < 0.65
     same = counted(rng, 120, 0.8)
     assert paired(same, same, f1) == statistics.Paired(0.0, 0.0, 0.0, 1.0)
+    # The same seeds in another order, whose sums differ in their last bits.
+    three = np.stack([counted(rng, 120, share)[0] for share in (0.6, 0.7, 0.8)])
+    turned = paired(three, three[::-1], f1)
+    assert (turned.low, turned.high, turned.p) == (0.0, 0.0, 1.0)
 
 
 def test_pairing_sees_what_two_separate_intervals_cannot():

@@ -5,7 +5,10 @@ import subprocess
 import sys
 import time
 
-from compactbio.processes import results_in_turn
+import pytest
+
+from compactbio.errors import UserError
+from compactbio.processes import ordered_results, results_in_turn
 
 # A worker that takes a request to stop as a training does: it would save first.
 SCRIPT = """
@@ -95,6 +98,16 @@ def test_workers_that_are_left_over_split_texts_and_leave_no_trace_in_the_enviro
     (tmp_path / "threads.py").write_text(THREADS)
     done = subprocess.run([sys.executable, tmp_path / "threads.py"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["1 1 false", "1 3 true", "2 5 2 true", "2 2 None false", "False False"]
+
+
+def _refused(number):
+    raise UserError("the folder of the model cannot be read")
+
+
+def test_what_a_worker_is_refused_as_it_starts_reaches_the_user(capfd):
+    with pytest.raises(UserError, match=r"^the folder of the model cannot be read$"):
+        list(ordered_results(_refused, (), [1, 2, 3], 2))
+    assert capfd.readouterr().err == ""
 
 
 def _prepare(number, folder):

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from compactbio.errors import UserError
 
@@ -297,7 +298,14 @@ def _start_numbered(started: Any, prepare: Callable[..., Callable[[Any], Any]], 
     with started.get_lock():
         number = started.value
         started.value += 1
-    _function = prepare(number, *given)
+    try:
+        _function = prepare(number, *given)
+    except Exception as error:  # raised here it would end the pool, and not reach the user
+        _function = partial(_raise, error)
+
+
+def _raise(error: Exception, _task: object) -> NoReturn:
+    raise error
 
 
 def _call(task: Any) -> Any:

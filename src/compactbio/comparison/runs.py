@@ -20,7 +20,7 @@ from compactbio.comparison.table import Run, State, in_words
 from compactbio.errors import UserError, check_count
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.files import read_json_or_none, refuse_foreign, refuse_inside, value_digest, write_json, write_text
-from compactbio.modeling import hardware, loading
+from compactbio.modeling import hardware, loading, runtimes
 from compactbio.modeling.families import longest
 from compactbio.processes import cores, results_in_turn
 from compactbio.tasks import calibration_file
@@ -107,7 +107,8 @@ class _Planned:
         """Whether the teachers of a run are those that are trained now; one that is not trained may become so."""
         had = identity.get("teachers") or []
         return len(had) == len(self.teachers) and all(
-            _untrained(folder) or loading.find(folder).digest == teacher.get("sha256")
+            _untrained(folder)
+            or runtimes.digest(runtimes.find(folder), teacher.get("runtime", "")) == teacher.get("sha256")
             for folder, teacher in zip(self.teachers.values(), had, strict=True)
         )
 

@@ -141,8 +141,11 @@ class Suite(_Strict):
 
     @property
     def places(self) -> list[Path]:
-        """The folders and files that are read."""
-        named = (place for data in self.data.values() for place in (data.path, *data.unlabelled))
+        """The folders and files of data and texts that are read."""
+        files = ("path", *FILES)
+        named = (
+            place for data in self.data.values() for place in (*(getattr(data, key) for key in files), *data.unlabelled)
+        )
         return [place for place in named if place is not None]
 
     @property

@@ -16,11 +16,15 @@ State = Literal["done", "failed", "not run"]
 
 
 class Profile(TypedDict):
-    """A model's number of parameters, tokens per second, and milliseconds per sentence; None: not measured."""
+    """A model's number of parameters, tokens per second, and milliseconds per sentence; None: not measured.
+
+    `measured` says on what and how.
+    """
 
     parameters: int
     tokens_per_second: float | None
     latency_ms: float | None
+    measured: str
 
 
 @dataclass(frozen=True)

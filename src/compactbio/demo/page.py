@@ -68,7 +68,12 @@ def write(result: Result, path: Path) -> None:
     """Write the page; everything is in the one file."""
     template = (resources.files("compactbio.demo") / "page.html").read_text(encoding="utf-8")
     profiles: dict[str, Profile] = {
-        row.model: {"parameters": row.parameters, "tokens_per_second": row.tokens_per_second, "latency_ms": None}
+        row.model: {
+            "parameters": row.parameters,
+            "tokens_per_second": row.tokens_per_second,
+            "latency_ms": None,
+            "measured": result.machine,
+        }
         for row in result.rows
     }
     page = (

@@ -1,5 +1,6 @@
 """Export to ONNX: checked against the original on the user's data, and int8 only where it keeps the score."""
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.errors import UserError, plain
 from compactbio.evaluation import scoring
 from compactbio.files import atomic_file, several, write_json, write_text
-from compactbio.modeling import loading, onnx_files, runtimes
+from compactbio.modeling import hardware, loading, onnx_files, runtimes
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import Row
 from compactbio.modeling.runtimes import ONNX_FILES, Runtime
@@ -35,7 +36,7 @@ from compactbio.training import run_folder
 FORMATS = {"onnx": "onnx-fp32", "onnx-int8": "onnx-int8"}
 # What the logits of the two fp32 runtimes may differ by: the same sums in another order.
 _TOLERANCE = 1e-3
-_DATA_ROWS = 64  # rows of the data to compare runtimes and the sensitivity of layers on
+_DATA_ROWS = 64  # at most: rows of the data to compare runtimes and the sensitivity of layers on
 _RANDOM_ROWS = 16  # and random ones beside them
 _LONGEST_RANDOM = 512  # tokens of a random row; a ModernBERT of 8,192 would take gigabytes for its attention
 
@@ -117,7 +118,8 @@ def export(
     not_compared = scored.not_compared() if scored else ()
     if not_compared:
         listener.note(f"Not compared, as no data set named is labelled for it: {', '.join(not_compared)}.")
-    with TemporaryDirectory() as scratch:
+    # ONNX Runtime computes on the CPU, and the speeds stand side by side.
+    with TemporaryDirectory() as scratch, hardware.on_device("cpu"):
         original, accepted = _converted(source, task, format, scored, most, Path(scratch), listener)
         listener.note("Timing ...")
         name = FORMATS[format]
@@ -222,7 +224,7 @@ def _check_out(out: Path, source: loading.Source) -> None:
 
 
 def _sample(rows: Sequence[Row]) -> list[Row]:
-    return list(rows[:: max(1, len(rows) // _DATA_ROWS)])
+    return list(rows[:: max(1, math.ceil(len(rows) / _DATA_ROWS))])
 
 
 def _rows(source: loading.Source, task: str, scored: Gate | None) -> list[Row]:
@@ -290,7 +292,7 @@ def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> N
     with atomic_file(out / result.file) as partial:
         shutil.copyfile(file, partial)
     record = {
-        **asdict(replace(result, out=out.name)),
+        **asdict(replace(result, out=out.resolve().name)),
         "model": source.digest,
         "weights": onnx_files.weights_digest(source),
         "config": onnx_files.config_digest(source.config),

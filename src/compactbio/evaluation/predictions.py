@@ -76,7 +76,7 @@ def evaluate_file(
     elif found.task == "relation":
         # One split alone may lack some labels, the negative one too.
         others = [] if found.single else [d for other in found.files if other != split for d in found.read(other)]
-        labels = {relation.label_of(document) for document in (*documents, *others)}
+        labels = [relation.label_of(document) for document in (*documents, *others)]
         outcome = _score_relations(documents, predicted, labels, negative or None, scheme)
     else:
         outcome = _score_answers(documents, read_answers(predicted), golden)
@@ -105,14 +105,14 @@ def _score_mentions(documents: Sequence[Document], path: Path, *, untyped: bool)
 
 
 def _score_relations(
-    documents: Sequence[Document], path: Path, labels: set[str], negative: Sequence[str] | None, name: str | None
+    documents: Sequence[Document], path: Path, labels: Sequence[str], negative: Sequence[str] | None, name: str | None
 ) -> Outcome:
-    """`labels` are those of all splits: one alone may lack some, the negative one too."""
+    """`labels` are those of all splits, as often as they occur: one alone may lack some, the negative one too."""
     with named_errors(path):
         rows = [tuple(map(clean, line.split("\t"))) for _, line in lines(path)]
     # A class that only the system gives can be named as negative too.
     given = {row[0] for row in rows if len(row) == 1 and key(row[0]) in map(key, negative or ())}
-    scheme = relation.scheme(labels | given, negative, name)
+    scheme = relation.scheme([*labels, *sorted(given)], negative, name)
     if all(len(row) == 1 for row in rows):
         return _score_classes(documents, path, [row[0] for row in rows], scheme)
     classes = scheme.classes

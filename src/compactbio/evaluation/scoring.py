@@ -171,7 +171,7 @@ def evaluate(
 def trained_on(model: Path, found: Data) -> tuple[Set[Split], bool]:
     """The splits of a data set that the model in a folder was trained on, and whether that was a part of a single file.
 
-    None where the model was not made here.
+    No split where the model was not made here.
     """
     run = run_of(model)[0]
     trained, parts = run.get("data", {}), (run.get("train_on") or "train").split("+")
@@ -287,8 +287,8 @@ def _load(
 def settings_of(source: Source, task: str, given: Mapping[str, Any] | None = None) -> Settings:
     """The settings that documents are encoded with for a fine-tuned model.
 
-    Those `given` come first, then what its configuration says, then the lengths of its training run, or of its
-    positions where it was trained elsewhere.
+    Those `given` come first, then what its configuration says, then the lengths of its training run, or the task's
+    where it was trained elsewhere; rows are never longer than it has positions.
     """
     trained = run_of(source.folder)[0].get("settings", {})
     lengths = {key: trained[key] for key in ("max_length", "stride") if key in trained}

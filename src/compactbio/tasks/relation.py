@@ -117,7 +117,8 @@ def score(
             scheme of the gold labels.
         negative: the labels of no relation, where their names do not say so.
 
-    Raises UserError where the two sides differ in length.
+    Raises UserError where the two sides differ in length, and for a label that a scheme of fixed classes (binary,
+    ChemProt) does not have.
     """
     if len(gold) != len(predicted):
         raise UserError(f"The gold has {len(gold)} labels, the predictions {len(predicted)}; they must be the same.")

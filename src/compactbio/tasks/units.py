@@ -88,11 +88,11 @@ def combined(probabilities: NDArray[np.float32], known: NDArray[np.bool_]) -> ND
     labels) says whether a tagger knows a label; one label, `O`, is known to all.
     """
     nothing = int(known.all(0).argmax())
-    none = probabilities[:, :, nothing]  # (taggers, words)
+    none = probabilities[:, :, nothing].astype(np.float64)  # (taggers, words); products of many would underflow
     others = np.stack([np.delete(none, i, axis=0).prod(0) for i in range(len(none))])  # (taggers, words)
     weights = (probabilities * known[:, None] * others[:, :, None]).sum(0)  # (words, labels)
     weights[:, nothing] = none.prod(0)
-    result: NDArray[np.float32] = weights / weights.sum(-1, keepdims=True)
+    result: NDArray[np.float32] = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
     return result
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from compactbio.errors import UserError, sentence_for
 from compactbio.files import atomic_file
 
+# By the name of a column the values of its arrays, end to end, and where each array begins and the last one ends.
+Columns = dict[str, tuple[NDArray[Any], NDArray[np.int32]]]
 _OWNER, _DIGEST = b"compactbio", b"sha256"
 
 
@@ -61,7 +63,12 @@ def read(path: Path, owner: str, name: str) -> pa.Table:
             table = pa.ipc.open_stream(file).read_all()
         kept = table.schema.metadata or {}
         whole = all(pa.types.is_list(field.type) for field in table.schema) and kept.get(_DIGEST) == _digest(table)
-    except (pa.ArrowException, OSError, ValueError):
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+            raise UserError(
+                f"{path}: the system lets this process open no more files or map no more memory; raise its limits "
+                "(ulimit -n, vm.max_map_count)."
+            ) from error
         whole = False
     if not whole:
         raise DamagedError(f"{path}: it is damaged; delete it, and what it held is computed again.")
@@ -81,8 +88,8 @@ def _digest(table: pa.Table) -> bytes:
     return found.hexdigest().encode()
 
 
-def columns_of(table: pa.Table) -> dict[str, tuple[NDArray[Any], NDArray[np.int32]]]:
-    """Of each column the values of its arrays, end to end, and where each array begins and the last one ends."""
+def columns_of(table: pa.Table) -> Columns:
+    """The columns of a table as views of what is mapped."""
     # A file has one batch, or none where it has no row; joined, they would be copied into memory.
     columns = zip(table.column_names, table.columns, strict=True)
     arrays = {name: column.chunk(0) if len(table) else column.combine_chunks() for name, column in columns}

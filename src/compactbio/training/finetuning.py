@@ -21,7 +21,7 @@ from compactbio import formats
 from compactbio.documents import Document
 from compactbio.documents.words import joined_signs
 from compactbio.errors import UserError, check_counts
-from compactbio.files import refuse_inside, write_text
+from compactbio.files import refuse_inside, value_digest, write_text
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters, longest, set_dropout
 from compactbio.modeling.packing import NO_LABEL, Row
@@ -245,9 +245,9 @@ def collect(
     kind = TASKS[task]
     if task == "ner":
         tokenizer = for_words(tokenizer)  # saved with the model, so that transformers cuts words as it was trained
-    chosen = settings(task, int(source.config.hidden_size), dict(overrides or {}))
-    chosen = settings_of_teaching(chosen, teachers=bool(teachers), texts=bool(unlabelled))
-    chosen = chosen.within(longest(source.config))
+    asked = settings(task, int(source.config.hidden_size), dict(overrides or {}))
+    asked = settings_of_teaching(asked, teachers=bool(teachers), texts=bool(unlabelled))
+    chosen = asked.within(longest(source.config))
     joined = chosen.joined_signs
     if task == "ner" and joined is None:
         joined = sorted(joined_signs(train))
@@ -277,7 +277,9 @@ def collect(
                 setting="workers" if workers else "cluster",
             )
         return inputs
-    found = find_teachers(teachers, task, inputs.labels, inputs.encoding, scheme, inputs.precision)
+    # A teacher may read longer rows than the student can.
+    taught_by = asked.model_copy(update={JOINED_SIGNS: joined})
+    found = find_teachers(teachers, task, inputs.labels, taught_by, scheme, inputs.precision)
     if not unlabelled:
         return replace(inputs, teaching=Teaching(found, None, workers, on_cluster))
     sources, folders = formats.find_texts(unlabelled), tuple(filter(Path.is_dir, map(Path, unlabelled)))
@@ -294,7 +296,8 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
     if inputs.teaching is not None and chosen.distil_weight:
         nothing = inputs.scheme.negatives if inputs.scheme else ("O",)
         encode, labels = inputs.encode_unlabelled, inputs.labels
-        taught = taught_rows(inputs.teaching, corpora, encode, encoded, labels, nothing, chosen, out)
+        reading = value_digest([inputs.reading, inputs.encoding.record()])
+        taught = taught_rows(inputs.teaching, corpora, encode, encoded, labels, nothing, chosen, reading, out)
     rows = taught.rows
     per_epoch = math.ceil(len(rows) / chosen.batch_size)
     source, count = batches.Labelled(rows, chosen.seed), math.ceil(len(rows) * chosen.epochs / chosen.batch_size)
@@ -312,7 +315,7 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
         seed=chosen.seed,
         eval_strategy="steps" if devel else "no",
         eval_steps=per_epoch,
-        # The first epochs are never the best; scoring them would cost as much as it does later.
+        # The first epochs are rarely the best; scoring them would cost as much as it does later.
         eval_delay=per_epoch * (chosen.epochs // 2),
         save_steps=per_epoch,
         ddp_find_unused_parameters=True,
@@ -366,7 +369,7 @@ def _finish(
 
 def finish(out: Path, inputs: dict[str, Any], result: Finetuned, model: PreTrainedModel) -> None:
     """Write the card of a run whose model is in `out`, and `run.json` last, which ends it."""
-    calibrations = calibration_file.summary(out)
-    card = finetuned_card(out.name, inputs, asdict(result), encoder_parameters(model), calibrations=calibrations)
+    name, calibrations = out.resolve().name, calibration_file.summary(out)
+    card = finetuned_card(name, inputs, asdict(result), encoder_parameters(model), calibrations=calibrations)
     write_text(out / "README.md", card)
     run_folder.finish(out, inputs, asdict(result))

@@ -16,6 +16,7 @@ from compactbio.modeling import hardware, loading
 from compactbio.modeling.families import encoder_parameters
 from compactbio.modeling.packing import Row
 from compactbio.progress import Listener, listening
+from compactbio.tasks.calibration import CALIBRATED
 from compactbio.training import batches, engine, run_folder, soft_labels, unlabelled
 from compactbio.training.finetuning import Inputs, collect
 from compactbio.training.plan import Clock
@@ -131,7 +132,8 @@ def _teacher_seconds(inputs: Inputs, sample: Sequence[Document]) -> float:
     assert inputs.teaching is not None
     with TemporaryDirectory() as folder:
         ensemble = Ensemble(inputs.teaching.teachers, Path(folder))
-        ensemble.fill(sample[:8])  # loads the models
+        # Loads the models; the cache keeps it as another chunk than the sample.
+        ensemble.fill([*sample[:8], *sample[:1]])
         return hardware.timed(lambda: ensemble.fill(sample))
 
 
@@ -149,11 +151,12 @@ def _timed(inputs: Inputs, rows: Sequence[Row], allowed: Tensor | None) -> tuple
 
 
 def _devel_seconds(inputs: Inputs, listener: Listener) -> float:
-    """Seconds of scoring devel: after each epoch of the second half, and twice at the end, once to calibrate."""
+    """Seconds of scoring devel: after the epochs from the middle on, at the end, and to calibrate."""
     devel = inputs.devel()
     if devel is None:
         return 0.0
     listener.note("Timing a score on devel ...")
     model = inputs.start().to(hardware.torch_device())
     taken = hardware.timed(lambda: devel.outcomes(model))
-    return taken * (inputs.settings.epochs - inputs.settings.epochs // 2 + 2)
+    epochs = inputs.settings.epochs
+    return taken * (epochs - max(1, epochs // 2) + 2 + (inputs.corpora.task in CALIBRATED))

@@ -248,7 +248,7 @@ def _finish(
         run, found, metrics = inputs.record(), asdict(result), reporting.read(out / reporting.METRICS)
         mask = str(tokenizer.mask_token)
         card = pretrained_card(
-            out.name, inputs.recipe, inputs.start, inputs.manifest, run, found, student, mask, metrics
+            out.resolve().name, inputs.recipe, inputs.start, inputs.manifest, run, found, student, mask, metrics
         )
         write_text(out / "README.md", card)
         run_folder.finish(out, run, found)

@@ -188,7 +188,7 @@ def damage(out: Path) -> str | None:
 
 def finish(out: Path, inputs: dict[str, Any], result: dict[str, Any]) -> None:
     """Write down the result, which ends the run; of its folder only the name is kept."""
-    write_json(out / RUN, {"identity": inputs, "result": {**result, "out": out.name}})
+    write_json(out / RUN, {"identity": inputs, "result": {**result, "out": out.resolve().name}})
 
 
 def has_begun(out: Path) -> bool:

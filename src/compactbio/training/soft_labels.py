@@ -125,7 +125,7 @@ def find_teachers(
     Args:
         names: folders or hub names, or folders by the names that records have; of "TYPE=NAME" only the mentions of that
             type count, or those of a teacher with one type, whatever it calls it (NER).
-        settings: how the student reads documents, except for its length.
+        settings: how documents are read, as far as a teacher has positions for it.
         precision: that teachers are computed in by PyTorch, "bf16" or "fp32"; exported ones keep their own.
 
     Raises UserError for a model of another task, or with other labels than the data; letter case does not tell labels

@@ -118,6 +118,7 @@ def taught_rows(
     labels: Sequence[str],
     nothing: Sequence[str],
     settings: Settings,
+    reading: str,
     out: Path,
 ) -> Taught:
     """The student's rows with what its teachers say of them.
@@ -130,6 +131,7 @@ def taught_rows(
         labels: the student's, in the order of their ids.
         nothing: those that stand for no mention or relation.
         settings: the run's.
+        reading: the fingerprint of how the student reads documents.
         out: the folder of the run.
 
     Each process computes its share of what the cache lacks, and reads all of it. Raises UserError where no unlabelled
@@ -140,7 +142,8 @@ def taught_rows(
     task, train, temperature = corpora.task, corpora.train, settings.temperature
     ensemble = Ensemble(teaching.teachers)
     columns = frozenset(labels.index(label) for label in nothing if label in labels)
-    owner = value_digest([[t.digest for t in teaching.teachers], list(labels), settings.record(), teaching.record()])
+    teachers_read = [teacher.digest for teacher in teaching.teachers]
+    owner = value_digest([reading, teachers_read, list(labels), settings.record(), teaching.record()])
 
     def rows_of(documents: Sequence[Document]) -> list[Row]:
         return units.soft_rows(task, documents, encode(documents), ensemble.scores(documents), temperature)
@@ -160,9 +163,8 @@ def taught_rows(
     if teaching.texts is None:
         return Taught(labelled, {}, notes)
     stored = StoredRows(writer, files)
-    facts = stored.facts()
-    chosen = unlabelled.choose(facts, settings)
-    finding = int(np.count_nonzero(facts[chosen, 1]))
+    chosen = unlabelled.choose(stored.facts, settings)
+    finding = int(np.count_nonzero(stored.facts[chosen, 1]))
     numbers = {**counts, "rows": len(stored), "rows trained on": len(chosen), "rows with something found": finding}
     # In memory, and on disk.
     rows: Any = ConcatDataset([labelled, Subset(stored, chosen)])  # type: ignore[list-item, arg-type]

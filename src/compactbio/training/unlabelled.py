@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from compactbio.tasks import units
 from compactbio.tasks.settings import Settings
 from compactbio.training import array_files, soft_labels
 
+# Files of rows that are mapped at once; Linux allows a process 65,530 mappings.
+_MAPPED = 16_384
 # Characters, blanks not counted, from which on a sentence says where it is from.
 _OWN_SENTENCE = 40
 # The id of a text that has none: its file's name and its number there.
@@ -202,18 +204,22 @@ class RowWriter:
 
 
 class StoredRows:
-    """The rows in the files of a RowWriter, memory-mapped and made as they are asked for."""
+    """The rows in the files of a RowWriter, memory-mapped and made as they are asked for.
+
+    Attributes:
+        facts: as of RowWriter for each row, (rows, 2).
+    """
 
     def __init__(self, writer: RowWriter, files: int) -> None:
-        self._task = writer.task
-        tables = [array_files.read(writer.path(number), writer.owner, "this run") for number in range(files)]
+        self._writer = writer
         # Views of the mapped files, which are sliced a hundred times as fast as tables are.
-        self._columns = [array_files.columns_of(table) for table in tables]
-        self._ends = np.cumsum([len(table) for table in tables]).tolist()
+        self._columns = lru_cache(_MAPPED)(self._mapped)
+        self.facts = np.concatenate([self._columns(number)["facts"][0] for number in range(files)]).reshape(-1, 2)
+        self._ends = np.cumsum([len(self._columns(number)["facts"][1]) - 1 for number in range(files)]).tolist()
 
-    def facts(self) -> NDArray[np.float32]:
-        """As of RowWriter for each row, (rows, 2)."""
-        return np.concatenate([columns["facts"][0] for columns in self._columns]).reshape(-1, 2)
+    def _mapped(self, number: int) -> array_files.Columns:
+        """The columns of a file."""
+        return array_files.columns_of(array_files.read(self._writer.path(number), self._writer.owner, "this run"))
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -221,12 +227,12 @@ class StoredRows:
     def __getitem__(self, place: int) -> Row:
         number = bisect_right(self._ends, place)
         at = place - (self._ends[number - 1] if number else 0)
-        found = {name: values[ends[at] : ends[at + 1]] for name, (values, ends) in self._columns[number].items()}
+        found = {name: values[ends[at] : ends[at + 1]] for name, (values, ends) in self._columns(number).items()}
         names = ("input_ids", "segments", "pieces", "units")
         ids, segments, pieces, units_of = (found[name].astype(np.int64) for name in names)
         values = found["targets"].astype(np.float32).reshape(int(units_of.max()) + 1, -1)
         # Rounded to half precision, they no longer have the sum 1.
-        targets = values / values.sum(0 if self._task == "qa" else 1, keepdims=True)
+        targets = values / values.sum(0 if self._writer.task == "qa" else 1, keepdims=True)
         labels = np.full(len(ids), NO_LABEL)
         return Row(ids, labels, segments if len(segments) else None, SoftLabels(pieces, units_of, targets))
 
