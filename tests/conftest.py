@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -356,9 +357,11 @@ def pictures(no_pictures):
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def one_thread() -> Iterator[None]:
     """Compute as the processes that a test starts do, whatever an earlier test set: other sums differ in their bits."""
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)  # fixtures of a session or module are made before the next test's own
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerState
 
 from compactbio import recipes
@@ -122,6 +123,8 @@ def test_a_run_resumed_from_the_older_checkpoint_ends_as_a_straight_one_and_says
     one, other = (load_file(run / "model.safetensors") for run in (place / name / "straight", out))
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     assert losses(out) == losses(place / name / "straight")
+    curve = EventAccumulator(str(out / "tensorboard")).Reload().Scalars("loss")
+    assert [event.step for event in curve] == [step for step, _, _ in losses(out)]
     assert json.loads((out / "run.json").read_text())["result"]["notes"] == [note]
     assert note in (out / "README.md").read_text()
 

@@ -1,5 +1,6 @@
 """An exported model says what the original says, and int8 is kept only where it keeps the score."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from compactbio import Annotator
+from compactbio import Annotator, annotate_files
+from compactbio.deploy import export as exporting
 from compactbio.deploy.export import export
 from compactbio.deploy.gate import Gate, gate
 from compactbio.deploy.onnx_programs import _EMBEDDINGS, Quantiser
@@ -138,6 +140,33 @@ def test_int8_that_loses_too_much_is_refused_after_every_way(tagger, data, tmp_p
     assert any("by tensor" in way for way in ways) and any("by channel:" in way for way in ways)
     assert any("without" in way for way in ways)
     assert not (tmp_path / "out").exists()
+
+
+FULL = OSError(errno.ENOSPC, "full", "/tmp/made", None, "out/made")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), FULL])
+@pytest.mark.parametrize("exists", [False, True])
+def test_an_export_that_breaks_off_leaves_nothing_behind(error, exists, tagger, tmp_path, monkeypatch, cli):
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(exporting.shutil, "copyfile", lambda *_: (_ for _ in ()).throw(error))
+        status, _, messages = cli("export", tagger, "--out", out)
+    assert (status, "out/made: no space is left" in messages) in ((130, False), (2, True)), messages
+    assert list(tmp_path.iterdir()) == ([out] if exists else []) and not list(tmp_path.rglob("*.onnx"))
+    assert cli("export", tagger, "--out", out)[0] == 0
+    assert Annotator.from_pretrained(out)("the patients of aspirin")
+
+
+def test_the_card_of_an_export_names_the_model_of_the_hub_without_its_revision(tagger, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading.Source, "public_name", lambda self: "me/tagger@v1.0")
+    export(str(tagger), "onnx", tmp_path / "out")
+    assert "base_model: me/tagger\n" in (tmp_path / "out" / "README.md").read_text()
+    (tmp_path / "texts.txt").write_text("the patients of aspirin\n")
+    found = annotate_files(tmp_path / "texts.txt", tmp_path / "found.jsonl", models=str(tagger), workers=1)
+    assert list(found.runtimes) == ["me/tagger@v1.0"]
 
 
 def test_what_is_left_out_stays_in_fp32(tagger, tmp_path, kept_programs):

@@ -270,6 +270,8 @@ def test_types_differ_in_letters_alone_or_are_left_out_where_asked(cli, start, t
     status, printed, messages = cli("evaluate", file, "--model", model, "--untyped", "--json")
     assert status == 0, messages
     assert json.loads(printed)["f1"] == 1.0 and "Types are not compared" in json.loads(printed)["notes"][-1]
+    assert json.loads(printed)["protocol"] == "word, untyped"
+    assert "f1 (word, untyped)" in (model / "README.md").read_text()
 
 
 def test_the_published_protocol_and_the_mistakes_are_shown(cli, tagged):

@@ -43,6 +43,11 @@ def test_docstart_numbers_the_documents(tmp_path, separator):
     assert mentions(found[0]) == [("zinc", "")]
 
 
+def test_jnlpba_begins_a_document_with_its_medline_number(tmp_path):
+    text = "###MEDLINE:95369245\n\nIL-2\tB-protein\ngene\tO\n\n###MEDLINE:95333264\n\nthe\tO\n"
+    assert [(d.id, d.text) for d in documents(tmp_path, text, "conll")] == [("1.1", "IL-2 gene"), ("2.1", "the")]
+
+
 def test_control_characters_and_other_blanks_stay_within_words(tmp_path):
     words = ["a\u00a0b", "c\u0085d", "e\u2028f", "g\x0bh", "i\x1cj", "\x1d", "k\u3000l"]
     [document] = documents(tmp_path, "".join(f"{word}\tB-X\n" for word in words))
@@ -131,6 +136,12 @@ def test_bioc_sentences_fragments_and_concepts(tmp_path):
     [document] = documents(tmp_path, xml)
     assert document.spans == (Span(0, 18, "D", "M:1", ((0, 5), (10, 18))),)
     assert document.relations == (Relation("c", "d", "CID"),)
+
+
+@pytest.mark.parametrize("key", ["MESH", "MeSH", "NCBI Gene identifier", "NCBI_Taxonomy", "ChEBI", "Identifier"])
+def test_bioc_identifiers_are_known_in_other_spellings(key, tmp_path):
+    [document] = documents(tmp_path, BIOC.replace("<infon key='MESH'>", f"<infon key='{key}'>"))
+    assert [span.identifier for span in document.spans] == ["D015032", ""]
 
 
 def test_bioc_sentences_outside_passages_are_read(tmp_path):

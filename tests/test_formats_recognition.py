@@ -74,6 +74,14 @@ def test_a_json_file_on_one_long_line_is_known_by_its_first_keys(tmp_path):
         ("<html></html>", "is not recognised"),
         ('{"21": {"QUESTION": "Why?"}}', "is not recognised"),
         ("\u3000\n", "is not recognised"),
+        ('{"text": "A rash", "labels": [[2, 6, "Disease"]]}\n', r"its annotations \(labels\) are in a layout"),
+        ('{"text": "A rash", "spans": [{"start": 2, "end": 6, "label": "D"}], "tokens": []}', r"\(spans\) are in"),
+        (
+            '{"text": "A rash", "denotations": []}',
+            r"\(denotations\) are in a layout that is not read; write JSON lines",
+        ),
+        ('{"tokens": ["rash"], "ner": ["B-D"]}\n', "no tags, which are to be under .* ner_tags or tags; it has ner"),
+        ('{"id": "1", "tokens": ["rash"]}\n', "its tokens have no tags"),
     ],
 )
 def test_what_is_not_a_file_of_documents_is_said_at_once(tmp_path, content, said):
@@ -81,6 +89,13 @@ def test_what_is_not_a_file_of_documents_is_said_at_once(tmp_path, content, said
     with pytest.raises(UserError, match=said) as raised:
         read(path)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("start", [b"ARROW1\0\0", b"\xff\xff\xff\xff"])
+def test_arrow_files_are_said_to_be_that(tmp_path, start):
+    (tmp_path / "data.arrow").write_bytes(start + b"\x10\0\0\0")
+    with pytest.raises(UserError, match="is an Arrow file; write it as Parquet"):
+        read(tmp_path / "data.arrow")
 
 
 def test_unknown_formats_and_missing_files_are_said_at_once(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from annotated_files import pair, put
 from compactbio.errors import UserError
-from compactbio.formats.sources import folds, splits
+from compactbio.formats.sources import find_texts, folds, splits
 
 
 def test_splits_are_recognised_by_names(tmp_path):
@@ -36,6 +36,26 @@ def test_two_files_of_a_split_or_none_are_said(tmp_path):
         splits(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         splits(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("names", "said"), [
+    (("data/train-00000-of-00001.parquet", "data/test.parquet"), r"within it; name one of them \(data\)"),
+    (("training/abstracts.tsv", "testing/abstracts.tsv"), r"folders of their own \(testing, training\); put one file"),
+    (("train/data-00000-of-00001.arrow", "dataset_dict.json"), "it holds Arrow files; write each split as Parquet"),
+])  # fmt: skip
+def test_splits_that_are_elsewhere_are_found_for_the_user(names, said, tmp_path):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        put(tmp_path, "x", name)
+    with pytest.raises(UserError, match=said):
+        splits(tmp_path)
+
+
+def test_what_the_datasets_library_writes_beside_the_data_is_no_data(tmp_path):
+    for name in ("train.jsonl", "dataset_info.json", "state.json"):
+        put(tmp_path, "x", name)
+    found = find_texts([tmp_path])
+    assert [path.name for path in found.files] == ["train.jsonl"] and len(found.passed_over) == 2
 
 
 def test_folds_come_in_the_order_of_their_numbers(tmp_path):

@@ -145,6 +145,16 @@ def test_questions_of_the_hub_in_the_flat_layout_of_squad(tmp_path, name):
     )
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "whole.json"])
+def test_a_blank_answer_is_none(tmp_path, name):
+    answers = {"text": ["", "Zinc", " "], "answer_start": [0, 0, 4]}
+    asked = {"id": "1", "question": "What?", "answers": [{"text": "", "answer_start": 0}, {"text": "Zinc"}]}
+    whole = {"data": [{"paragraphs": [{"context": "Zinc helps.", "qas": [asked]}]}]}
+    (tmp_path / name).write_text(json.dumps(whole if name == "whole.json" else {**SQUAD_ROW, "answers": answers}))
+    [document] = compactbio.read(tmp_path / name)
+    assert document.questions[0].answers == (("Zinc",),) and document.questions[0].starts in ((), (0,))
+
+
 def test_ids_of_snippets_in_the_flat_layout_name_one_question(tmp_path):
     name = "5a6f9b5eb750ff445500000c"
     rows = [{**SQUAD_ROW, "id": f"{name}_{number:03}"} for number in (1, 2)]

@@ -87,6 +87,7 @@ def runs(token_corpus, teacher_folder, tokenizer_folder, tmp_path_factory):
     def line(out: str, *further: str, name: str = "distil-biobert") -> list[str]:
         return command(place / out, token_corpus, teacher_folder, *more, *further, name=name)[3:]
 
+    taught = _taught_line(tokenizer_folder, place)
     lines = {
         "distil-biobert": line("distil-biobert"),
         "tiny-biobert": line("tiny-biobert", *tiny, name="tiny-biobert"),
@@ -94,9 +95,10 @@ def runs(token_corpus, teacher_folder, tokenizer_folder, tmp_path_factory):
         "crowded": line("crowded", "--set", "batch_size=1"),
         "held": line("held"),
         "seeds": line("seeds", "--set", "seed={rank}"),
+        "few rows": [word.replace("batch_size=52", "batch_size=1") for word in taught],
         "apart": line("apart-{rank}"),
         "plan": ["plan", "distil-biobert", "--corpus", str(token_corpus), "--teacher", str(teacher_folder)],
-        "taught": (taught := _taught_line(tokenizer_folder, place)),
+        "taught": taught,
         "search": [*[str(place / "search") if word == str(place / "taught") else word for word in taught], "--search"],
     } | {family: _family_line(family, place) for family in FAMILIES}
     # The last one, as it ends what the processes have in common.
@@ -164,7 +166,7 @@ def test_what_is_refused_is_one_sentence_of_all_processes(runs):
     same, a folder that they do not share, and what one process does."""
     _, messages, place = runs
     ends = [json.loads(line) for line in messages.splitlines() if line.startswith('["')]
-    assert sorted(ends) == [*[["0", 0]] * 7, *[["0", 2]] * 7, *[["1", 0]] * 7, *[["1", 2]] * 7]
+    assert sorted(ends) == [*[["0", 0]] * 7, *[["0", 2]] * 8, *[["1", 0]] * 7, *[["1", 2]] * 8]
     assert "Traceback" not in messages and not (place / "held").exists()
 
     def of_first(sentence: str) -> list[bool]:
@@ -172,7 +174,8 @@ def test_what_is_refused_is_one_sentence_of_all_processes(runs):
         return sorted(not line.startswith("Process 1: ") for line in messages.splitlines() if sentence in line)
 
     for sentence in (
-        "cannot share a step of 1",
+        "cannot share a step of 1 citations",
+        "cannot share a step of 1 rows",
         "held: another run is writing it",
         "Process 1 of this run was given another recipe (seed 1, not 0) than process 0",
         " is another folder for process 1 than for process 0",

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compactbio import Annotator, formats
-from compactbio.documents import Document
-from compactbio.documents.words import joined_signs, visible, words
+from compactbio.documents import Document, Passage
+from compactbio.documents.words import joined_signs, sentences, visible, words
 from compactbio.evaluation.predictions import write
 from compactbio.evaluation.scoring import evaluate
+from compactbio.tasks import ner
 from compactbio.training.finetuning import finetune
 from task_data import FILL, start_folder
 
@@ -52,6 +53,43 @@ def test_more_marks_in_a_row_than_any_script_has_stay_as_they_are():
 def test_accents_that_are_characters_of_their_own_belong_to_their_letter():
     text = unicodedata.normalize("NFD", "Sjögren café é")
     assert cut(text) == text.split(" ") and [visible(word) for word in cut(text)] == ["Sjögren", "café", "é"]
+
+
+@pytest.mark.parametrize("word", ["कैंसर", "سَرَطان", "סַרְטָן", "ক্যান্সার", "มะเร็ง", "naïve"])
+def test_vowel_signs_belong_to_their_letter(word):
+    assert words(Document("", word)) == [(0, len(word))]
+
+
+LINE = "She has a long history of breast"
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    (f"{LINE}\ncancer. Then it rained.", [f"{LINE}\ncancer. ", "Then it rained."]),
+    (f"{LINE}\r\n  cancer", [f"{LINE}\r\n  cancer"]),
+    (f"{LINE}\nIt rained.", [f"{LINE}\n", "It rained."]),
+    (f"{LINE}\n\ncancer", [f"{LINE}\n", "cancer"]),
+    (f"{LINE}\n- cancer", [f"{LINE}\n", "- cancer"]),
+    ("aspirin\nmetformin\ninsulin", ["aspirin\n", "metformin\n", "insulin"]),
+    *((f"{LINE}{sign}cancer", [f"{LINE}{sign}", "cancer"]) for sign in "\x0b\x0c\x85\u2028\u2029"),
+    *((f"asthma{sign}cancer", [f"asthma{sign}", "cancer"]) for sign in ("\n", "\r", "\r\n", "\x0c")),
+])  # fmt: skip
+def test_a_line_break_ends_a_sentence_unless_it_wraps_a_line(text, found):
+    assert [text[start:end] for start, end in sentences(text)] == found
+
+
+def test_a_passage_begins_a_sentence():
+    text = "A review of breast cancer Cystic fibrosis"
+    passages = (Passage(0, 25, "title"), Passage(26, len(text), "abstract"))
+    assert [text[start:end] for start, end in sentences(text, passages)] == [text[:26], text[26:]]
+    document = Document("1", text, passages=passages)
+    assert [len(sentence.words) for sentence in ner.split([document])] == [5, 2]
+
+
+def test_a_mention_does_not_go_on_from_a_title_into_the_abstract(tagger):
+    text = "the risk of breast cancer"
+    document = Document("1", f"{text} cancer of the lung", passages=(Passage(0, len(text)), Passage(len(text) + 1, 45)))
+    found = Annotator.from_pretrained(tagger)(document)
+    assert found and all(entity.end <= len(text) or entity.start > len(text) for entity in found)
 
 
 def test_the_rule_is_learned_from_the_words_of_a_token_file():

@@ -1,5 +1,6 @@
 """Worker processes end with the work that they are for, however it ends."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 
 import pytest
 
+import compactbio
 from compactbio.errors import UserError
 from compactbio.processes import ordered_results, results_in_turn
 
@@ -98,6 +100,34 @@ def test_workers_that_are_left_over_split_texts_and_leave_no_trace_in_the_enviro
     (tmp_path / "threads.py").write_text(THREADS)
     done = subprocess.run([sys.executable, tmp_path / "threads.py"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["1 1 false", "1 3 true", "2 5 2 true", "2 2 None false", "False False"]
+
+
+WITHOUT_GUARD = """
+from compactbio.processes import end_as_import, ordered_results
+
+end_as_import()
+list(ordered_results(print, (), [1, 2], 2))
+"""
+
+
+def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path):
+    (tmp_path / "script.py").write_text(WITHOUT_GUARD)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("Traceback") == 2  # the cause and the sentence, of one process
+    assert 'under `if __name__ == "__main__":`, or take one worker.' in done.stderr
+    assert "lack of memory" not in done.stderr
+
+
+@pytest.mark.parametrize("call", [
+    lambda: compactbio.annotate_files("in.txt", "out.jsonl", models="model"),
+    lambda: compactbio.build_corpus("in.jsonl", "out", tokenizer="model"),
+    lambda: compactbio.compare("suite.yaml", "out"),
+    lambda: compactbio.finetune("data", "model", "out"),
+])  # fmt: skip
+def test_a_worker_that_imports_the_script_ends_at_the_first_call(call, monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(SystemExit):
+        call()
 
 
 def _refused(number):

@@ -104,7 +104,7 @@ def sentence_for(error: OSError) -> str | None:
     reason = _DISK.get(error.errno or 0)
     if reason is None:
         return None
-    place = error.filename or "the output"
+    place = error.filename2 or error.filename or "the output"  # of a copy the second is what is written
     return f"{place}: {reason}; free or choose another place and run the same command again, finished work is kept."
 
 
@@ -129,6 +129,8 @@ def validation_problem(
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = ".".join(str(key) for key in problem["loc"] if key != "[key]")
     message = problem["msg"].removeprefix("Value error, ")
+    for word, plain_word in (("a valid tuple", "a list"), ("a valid dictionary", "a mapping of names to values")):
+        message = message.replace(word, plain_word)
     if problem["type"] == "extra_forbidden":
         return f"unknown key {place!r}{nearest(str(problem['loc'][-1]), known(problem['loc'])) if known else ''}"
     if problem["type"] == "missing":

@@ -76,6 +76,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def filled_at_once(path: Path) -> Iterator[Path]:
+    """Give a new folder to fill; on success its files are moved into the folder `path`, on failure it is removed."""
+    partial = _partial(path.resolve())
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        path.mkdir(parents=True, exist_ok=True)
+        for written in sorted(partial.iterdir()):
+            _sync(written)
+            written.replace(path / written.name)
+        _sync(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def publish(partial: Path, path: Path) -> None:
     """Rename a complete folder to `path`, in place of what had that name; its content is synced to disk before."""
     old = _old(path)

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -174,7 +174,7 @@ def ordered_results(
         yield from map(prepare(None, *given), tasks)
         return
     waiting: deque[Future[Result]] = deque()
-    with _tokenizer_threads(1), _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
+    with _tokenizer_threads(1), _pool(workers, _start_numbered, prepare, given) as pool:
         for task in tasks:
             waiting.append(pool.submit(_call, task))
             if len(waiting) >= _WAITING * workers:
@@ -203,7 +203,7 @@ def results_in_turn(
             yield number, function(task)
         return
     waiting, running, done = list(range(len(tasks))), dict[Future[Result], int](), set[int]()
-    with _tokenizer_threads(1), _pool(workers, _start_numbered, _CONTEXT.Value("i", 0), prepare, given) as pool:
+    with _tokenizer_threads(1), _pool(workers, _start_numbered, prepare, given) as pool:
         while waiting or running:
             ready = (number for number in waiting if done.issuperset(needs[number]))
             for number in list(islice(ready, workers - len(running))):
@@ -220,17 +220,25 @@ _CONTEXT = get_context("spawn")
 
 
 @contextmanager
-def _pool(workers: int, start: Callable[..., None], *given: object) -> Iterator[ProcessPoolExecutor]:
-    """A pool of new processes (no fork), each of which calls `start(*given)` first; none is left after the block.
+def _pool(workers: int, start: Callable[..., object], *given: object) -> Iterator[ProcessPoolExecutor]:
+    """A pool of new processes (no fork), each of which calls `start(started, *given)` first, where `started` counts
+    them; none is left after the block.
 
     SIGTERM within it is as Ctrl-C, where nothing else takes it.
     """
     with _interrupted_by_sigterm():
-        pool = ProcessPoolExecutor(workers, _CONTEXT, start, given)
+        started = _CONTEXT.Value("i", 0)
+        pool = ProcessPoolExecutor(workers, _CONTEXT, start, (started, *given))
         try:
             yield pool
             pool.shutdown()
         except BrokenProcessPool as error:
+            if not started.value:
+                raise UserError(
+                    "The worker processes ended before they began. They import the script that starts them: in a "
+                    'script, put what it does under `if __name__ == "__main__":`, or take one worker.',
+                    setting="workers",
+                ) from error
             raise UserError(
                 "A worker process died, most likely for lack of memory; run the same command again with fewer "
                 "workers, finished work is kept.",
@@ -273,11 +281,24 @@ def _interrupted_by_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _start_worker() -> None:
-    """Make this worker process end with its parent, and leave Ctrl-C to it."""
+def end_as_import() -> None:
+    """End this process where it is a new worker that is importing the script that started it, which calls it again.
+
+    Its parent says what is wrong with the script (see `_pool`).
+    """
+    # The standard library asks the same way, where a process is started (multiprocessing.spawn).
+    if getattr(current_process(), "_inheriting", False):
+        raise SystemExit(1)
+
+
+def _start_worker(started: Any) -> int:
+    """Make this worker process end with its parent, and leave Ctrl-C to it; gives its number from 0."""
     # Ctrl-C reaches every process of the terminal: the parent alone decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    with started.get_lock():
+        started.value += 1
+        return int(started.value) - 1
 
 
 def _die_with_parent() -> None:
@@ -294,10 +315,7 @@ _function: Callable[[Any], Any]
 
 def _start_numbered(started: Any, prepare: Callable[..., Callable[[Any], Any]], given: tuple[object, ...]) -> None:
     global _function
-    _start_worker()
-    with started.get_lock():
-        number = started.value
-        started.value += 1
+    number = _start_worker(started)
     try:
         _function = prepare(number, *given)
     except Exception as error:  # raised here it would end the pool, and not reach the user

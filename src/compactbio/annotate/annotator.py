@@ -198,7 +198,8 @@ def _check_text(document: Document, place: int) -> None:
 
 def _document(text: str | Document) -> Document:
     document = text if isinstance(text, Document) else Document("", text)
-    return Document(document.id, without_surrogates(document.text), tokenised=document.tokenised)
+    text = without_surrogates(document.text)
+    return Document(document.id, text, tokenised=document.tokenised, passages=document.passages)
 
 
 def _without_overlaps(found: Sequence[tuple[float, int, Span]]) -> list[tuple[Span, float]]:
@@ -309,7 +310,8 @@ def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, in
     """Each sentence (start, end) and pair (head, tail) of mentions that share it and no character."""
     by_start = sorted(range(len(document.spans)), key=lambda i: document.spans[i].start)
     starts = [document.spans[i].start for i in by_start]
-    for start, end in [(0, len(document.text))] if document.tokenised else sentences(document.text):
+    whole = [(0, len(document.text))]
+    for start, end in whole if document.tokenised else sentences(document.text, document.passages):
         near = by_start[bisect_left(starts, start) : bisect_right(starts, end)]
         inside = sorted(i for i in near if document.spans[i].end <= end)
         types = {i: key(document.spans[i].type) for i in inside}

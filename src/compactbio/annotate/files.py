@@ -30,7 +30,7 @@ from compactbio.formats import Reading, find_texts
 from compactbio.formats.file_names import shown
 from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source
-from compactbio.processes import cores, ordered_results
+from compactbio.processes import cores, end_as_import, ordered_results
 from compactbio.progress import Listener, listening
 from compactbio.tasks import calibration_file
 from compactbio.tasks.data import digest
@@ -109,6 +109,7 @@ def annotate_files(
         >>> result.documents, result.entities
         (2, {'Drug': 2})
     """
+    end_as_import()
     place = output_path(out)
     check_has_name(place)
     output = OutputFiles(place, format_of(place, format))
@@ -171,8 +172,8 @@ class _Job:
     def runtime_by_model(self) -> dict[str, str]:
         """The runtime of each model by its name, numbered where several models have the same."""
         found: dict[str, str] = {}
-        for model, runtime in zip(self.settings.models, self.settings.runtimes, strict=True):
-            name = Path(split_type(model)[1]).name
+        for source, runtime in zip(self.sources, self.settings.runtimes, strict=True):
+            name = source.public_name()
             same = sum(1 for known in found if known == name or known.startswith(f"{name} ("))
             found[f"{name} ({same + 1})" if same else name] = runtime
         return found

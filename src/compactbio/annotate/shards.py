@@ -25,8 +25,9 @@ from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.streams import Rejected, rejected
 from compactbio.modeling import hardware
 
-# Raise it when the cut or the form of a shard's file changes: shards of another must not be resumed from.
-CUT_VERSION = 4
+# Raise it when the cut of inputs, the division of texts (`words.RULES`) or the form of a shard's file changes:
+# shards of another must not be resumed from.
+CUT_VERSION = 5
 SHARD_DOCUMENTS = 2048
 _SHARD_CHARACTERS = 16_000_000
 _GROUP_BYTES = 8 << 20  # smaller files are read together

@@ -19,6 +19,7 @@ from compactbio.errors import UserError
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.files import output, several
 from compactbio.modeling import hardware
+from compactbio.processes import end_as_import
 from compactbio.recipes import Recipe
 from compactbio.training import finetuning, grid_search, pretraining, run_folder
 
@@ -241,6 +242,7 @@ def finetune(
         >>> [entity.text for entity in annotator("patients of aspirin and daily lung cancer")]
         ['aspirin', 'lung cancer']
     """
+    end_as_import()
     if search and isinstance(data, Mapping):
         raise UserError("A search takes a data folder or file, not a mapping of files.")
     out = output(out)

@@ -16,6 +16,7 @@ from compactbio.evaluation import scoring
 from compactbio.evaluation.scoring import Evaluation
 from compactbio.files import locked, output, several
 from compactbio.modeling import hardware, loading
+from compactbio.processes import end_as_import
 from compactbio.progress import Listener, listening
 from compactbio.tasks.data import Split
 
@@ -156,6 +157,7 @@ def compare(
         >>> row.runs, row.mean >= 0
         (1, True)
     """
+    end_as_import()
     loaded, out, listener = load(suite), output(out), listening(listener)
     if report_only and not out.is_dir():
         raise UserError(f"{out}: nothing was compared here yet, so there is nothing to report on.", setting="out")

@@ -181,6 +181,11 @@ def load(path: str | Path) -> Suite:
     """
     path = Path(check_named(path, "The suite"))
     values = _with_defaults(read_yaml(path, "Suite"))
+    for part in _PARTS:
+        named = values.get(part)
+        for name in named if isinstance(named, dict) else ():
+            if not isinstance(name, str):
+                raise UserError(f"Suite {path}: {part}: {name!r} is not text as YAML reads it: put the name in quotes.")
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:

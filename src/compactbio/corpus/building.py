@@ -23,7 +23,7 @@ from compactbio.files import (
     write_json,
 )
 from compactbio.formats import find_citations
-from compactbio.processes import cores, unordered_results
+from compactbio.processes import cores, end_as_import, unordered_results
 from compactbio.progress import Listener, listening
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def build_corpus(
     # Here, for it imports transformers, which the worker processes do not need.
     from compactbio.modeling import tokenizers
 
+    end_as_import()
     inputs, out, listener = several(inputs, "inputs"), output(out), listening(listener)
     found = find_citations(inputs)
     for note in found.notes():

@@ -18,7 +18,7 @@ from compactbio.deploy.gate import Gate, gate
 from compactbio.deploy.onnx_programs import Quantiser, program_of, save_program
 from compactbio.errors import UserError, plain
 from compactbio.evaluation import scoring
-from compactbio.files import atomic_file, several, write_json, write_text
+from compactbio.files import atomic_file, clean, filled_at_once, several, write_json, write_text
 from compactbio.modeling import hardware, loading, onnx_files, runtimes
 from compactbio.modeling.onnx import OnnxRuntime
 from compactbio.modeling.packing import Row
@@ -215,12 +215,17 @@ def _calibrated(
 def _check_out(out: Path, source: loading.Source) -> None:
     if out.is_file():
         raise UserError(f"{out} is a file; name another folder.", setting="out")
-    if not out.is_dir() or not any(out.iterdir()) or out.resolve() == source.folder.resolve():
+    clean(out.resolve())
+    if not _holds_something(out) or out.resolve() == source.folder.resolve():
         return
     if not any(record["model"] == source.digest for record in (onnx_files.exports(out) or {}).values()):
         raise UserError(
             f"{out}: the folder holds something other than an export of this model; name a new one.", setting="out"
         )
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _sample(rows: Sequence[Row]) -> list[Row]:
@@ -280,28 +285,38 @@ def _ways(quantiser: Quantiser, fp32: Runtime, scored: Gate, listener: Listener)
 
 
 def _write(result: Exported, source: loading.Source, file: Path, out: Path) -> None:
-    """Write the model and all that belongs to it into `out`; the record, which vouches for the model, last."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write the model and all that belongs to it into `out`: a new folder as a whole, else beside what is there."""
     in_place = out.resolve() == source.folder.resolve()
+    if in_place or _holds_something(out):
+        _write_into(out, result, source, file, out.resolve().name, in_place=in_place)
+        return
+    with filled_at_once(out) as folder:
+        _write_into(folder, result, source, file, out.resolve().name, in_place=False)
+
+
+def _write_into(
+    folder: Path, result: Exported, source: loading.Source, file: Path, name: str, *, in_place: bool
+) -> None:
+    """Write an export that is called `name`; the record, which vouches for the model, last."""
     if not in_place:
-        source.config.save_pretrained(out)
+        source.config.save_pretrained(folder)
         tokenizer = loading.tokenizer_of(source)
-        (for_words(tokenizer) if result.task == "ner" else tokenizer).save_pretrained(out)
+        (for_words(tokenizer) if result.task == "ner" else tokenizer).save_pretrained(folder)
         if (source.folder / run_folder.RUN).is_file():
-            shutil.copyfile(source.folder / run_folder.RUN, out / run_folder.RUN)
-    with atomic_file(out / result.file) as partial:
+            shutil.copyfile(source.folder / run_folder.RUN, folder / run_folder.RUN)
+    with atomic_file(folder / result.file) as partial:
         shutil.copyfile(file, partial)
     record = {
-        **asdict(replace(result, out=out.resolve().name)),
+        **asdict(replace(result, out=name)),
         "model": source.digest,
         "weights": onnx_files.weights_digest(source),
         "config": onnx_files.config_digest(source.config),
-        "sha256": onnx_files.onnx_digest(out / result.file),
+        "sha256": onnx_files.onnx_digest(folder / result.file),
     }
-    models = {**(onnx_files.exports(out) or {}), result.file: record}
+    models = {**(onnx_files.exports(folder) or {}), result.file: record}
     if not in_place:
         public, tags = source.public_name(), ["biomedical", "compactbio", "onnx"]
-        data = ModelCardData(library_name="onnx", tags=tags, base_model=public if "/" in public else None)
-        card = cards.render("exported", data, name=out.resolve().name, source=public, exports=models)
-        write_text(out / "README.md", card)
-    write_json(out / onnx_files.RECORD, {"model": source.digest, "exports": models})
+        base = public.partition("@")[0] if "/" in public else None
+        data = ModelCardData(library_name="onnx", tags=tags, base_model=base)
+        write_text(folder / "README.md", cards.render("exported", data, name=name, source=public, exports=models))
+    write_json(folder / onnx_files.RECORD, {"model": source.digest, "exports": models})

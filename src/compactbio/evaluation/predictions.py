@@ -12,7 +12,7 @@ from compactbio import formats
 from compactbio.documents import Document, Question
 from compactbio.documents.names import clean, key
 from compactbio.errors import UserError, check_named
-from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described
+from compactbio.evaluation.scoring import UNTYPED, Evaluation, check_options, described, protocol_of
 from compactbio.files import refuse_inside, write_text
 from compactbio.formats.checks import counting_left_out
 from compactbio.formats.questions import read_answers, write_answers
@@ -22,7 +22,6 @@ from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
 from compactbio.tasks.outcome import Outcome, counted, interval_of
-from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import looks_negative
 
 _HEADERS = frozenset(("label", "class", "relation", "prediction", "predicted"))
@@ -83,7 +82,7 @@ def evaluate_file(
     outcome = replace(outcome, notes=(*outcome.notes, *left_out))
     return Evaluation(
         task=found.task,
-        protocol=TASKS[found.task].protocol,
+        protocol=protocol_of(found.task, protocol, untyped=untyped),
         outcome=outcome,
         interval=interval_of(outcome),
         data=described(found, split, documents, whole=found.single),

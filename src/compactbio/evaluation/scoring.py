@@ -154,7 +154,7 @@ def evaluate(
         notes.append(UNTYPED)
     return Evaluation(
         task=found.task,
-        protocol=protocol if found.task == "ner" else kind.protocol,
+        protocol=protocol_of(found.task, protocol, untyped=untyped),
         outcome=replace(outcome, notes=tuple(notes)),
         interval=interval_of(outcome),
         data=about,
@@ -166,6 +166,13 @@ def evaluate(
         predictions=predictions,
         sentences=encoded.sentences if found.task == "ner" else (),
     )
+
+
+def protocol_of(task: str, protocol: str, *, untyped: bool) -> str:
+    """What a score says of how was counted; `protocol` is that of NER."""
+    if task != "ner":
+        return TASKS[task].protocol
+    return f"{protocol}, untyped" if untyped else protocol
 
 
 def trained_on(model: Path, found: Data) -> tuple[Set[Split], bool]:

@@ -14,7 +14,7 @@ from compactbio.formats.json_lines import documents_of_values
 from compactbio.formats.streams import RecordError, attempt, elements, named_errors
 
 # What holds a mention's identifier; the first of these that is there counts.
-_IDENTIFIERS = ("identifier", "MESH", "OMIM", "CHEBI", "NCBI Gene", "Species", "taxonomy")
+_IDENTIFIERS = ("identifier", "mesh", "omim", "chebi", "ncbi gene", "species", "taxonomy", "ncbi taxonomy")
 # What holds the two concepts of a relation.
 _ENDS = (("entity1", "entity2"), ("Chemical", "Disease"))
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
@@ -29,11 +29,11 @@ def read(path: Path) -> Iterator[Found]:
     after one blank where more of its mentions fit so. A passage's type is its infon `type`, else `section_type`.
 
     A mention's identifier is its infon `identifier`, or else that of a vocabulary (MESH, OMIM, CHEBI, NCBI Gene,
-    Species, taxonomy); several locations are its fragments. The single mentions of a composite one (infon
-    CompositeRole: IndividualMention) are left out, as in PubTator. Relations have two nodes, or infons role1 and role2,
-    entity1 and entity2 or Chemical and Disease; the type is the infon `type` or `relation`. Mentions whose text is not
-    at their offsets, and relations of other ends, are left out and counted in a warning of the log
-    "compactbio.formats".
+    Species, taxonomy, NCBI Taxonomy), in any letters, as `NCBI_Gene` or `NCBI Gene identifier` too; several locations
+    are its fragments. The single mentions of a composite one (infon CompositeRole: IndividualMention) are left out, as
+    in PubTator. Relations have two nodes, or infons role1 and role2, entity1 and entity2 or Chemical and Disease; the
+    type is the infon `type` or `relation`. Mentions whose text is not at their offsets, and relations of other ends,
+    are left out and counted in a warning of the log "compactbio.formats".
 
     No entity is resolved and nothing is fetched. Raises UserError for XML that is malformed or declares an entity; a
     document whose passages overlap or leave gaps of over a million characters, or that has an offset or length that is
@@ -149,7 +149,8 @@ def _span(path: Path, text: str, annotation: Any, infons: dict[str, str]) -> Spa
     places = _locations(path, annotation)
     if not places or any(not start < end <= len(text) for start, end in places):
         return None
-    identifier = next((infons[key] for key in _IDENTIFIERS if key in infons), "")
+    named = {name.casefold().replace("_", " ").removesuffix(" identifier"): value for name, value in infons.items()}
+    identifier = next((named[key] for key in _IDENTIFIERS if key in named), "")
     span = Span.over(places, infons.get("type", ""), identifier, _score(infons.get("score")))
     shown = text[span.start : span.end]
     return span if span.fragments or shown == annotation.findtext("text", shown) else None

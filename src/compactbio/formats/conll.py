@@ -14,7 +14,7 @@ from compactbio.documents.words import words
 from compactbio.formats.checks import Found, check_one_line, check_only, not_writable
 from compactbio.formats.streams import Line, RecordError, attempt, each_line, named_errors
 
-_DOCSTART = "-DOCSTART-"
+_DOCSTART, _JNLPBA = "-DOCSTART-", "###MEDLINE:"
 _BLANKS = re.compile(" +")
 _FORM = "write word, tab, tag"
 # A column as CSV writers quote it; a word counts as such only with doubled quotes, for words in quotes exist.
@@ -26,10 +26,10 @@ _Row = tuple[Line, tuple[str, ...]]  # a line and its columns
 def read(path: Path) -> Iterator[Found]:
     """Give each sentence as a tokenised document; tags in IOB1, IOB2, IOBES or BILOU, typed or bare.
 
-    A document's id is the sentence's number from 1; after `-DOCSTART-` lines, the numbers of document and sentence
-    with a full stop between. A line with a tab is split at tabs alone, another one at blanks. A sentence is given as a
-    RecordError where a line has one column, other columns than the first line of the file, quotes as CSV has, a blank
-    in the word, or an unknown tag.
+    A document's id is the sentence's number from 1; after lines that begin a document (`-DOCSTART-`, or JNLPBA's
+    `###MEDLINE:...`), the numbers of document and sentence with a full stop between. A line with a tab is split at tabs
+    alone, another one at blanks. A sentence is given as a RecordError where a line has one column, other columns than
+    the first line of the file, quotes as CSV has, a blank in the word, or an unknown tag.
     """
     for name, rows, width in _sentences(path):
         yield attempt(_document, path, name, rows, width)
@@ -62,7 +62,7 @@ def _sentences(path: Path) -> Iterator[tuple[str, list[_Row], int]]:
     with named_errors(path):
         for line in each_line(path):
             columns = columns_of(line.text)
-            begins = columns[0] == _DOCSTART
+            begins = columns[0] == _DOCSTART or (len(columns) == 1 and columns[0].startswith(_JNLPBA))
             # Blank lines are not given: they are the gaps between line numbers.
             if rows and (begins or line.number > last + 1):
                 sentence += 1

@@ -14,6 +14,8 @@ KINDS = {".xml": "xml", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parq
 TEXT_KINDS = ("pubtator", "conll", "json")
 # Of BRAT and, in two files per document, of the BioNLP shared tasks.
 _ANNOTATIONS = (".ann", ".a1", ".a2")
+# What the datasets library writes beside the data.
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 _IN_CAPITALS = tuple(suffix.upper() for suffix in _ANNOTATIONS)
 _DOCUMENTATION = re.compile(
     r"[0-9_]*(?:read[-_ ]?me|licen[cs]e|copying|changelog|citation|contributing)(?![a-z]).*", re.IGNORECASE
@@ -36,7 +38,9 @@ def extension(path: Path) -> str:
 
 
 def is_documentation(path: Path) -> bool:
-    """Whether a file describes the folder that it is in: a README, a licence and the like."""
+    """Whether a file describes the folder that it is in: a README, a licence, the settings of a data set."""
+    if path.name in _DESCRIPTIONS:
+        return True
     return _DOCUMENTATION.fullmatch(path.name) is not None and kind_of(path) in ("text", "md", "rst", "other")
 
 

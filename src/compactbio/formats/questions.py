@@ -100,7 +100,7 @@ def read_squad(path: Path) -> Iterator[Document]:
     names = _names((asked.id, asked.question) for paragraph in paragraphs for asked in paragraph.qas)
     for paragraph in paragraphs:
         for asked in paragraph.qas:
-            given = asked.answers or []
+            given = [answer for answer in asked.answers or [] if answer.text.strip()]  # a blank one is none
             answers = tuple((answer.text,) for answer in given)
             starts = tuple(answer.answer_start for answer in given if answer.answer_start is not None)
             starts = starts if len(starts) == len(given) else ()
@@ -134,8 +134,10 @@ def _document_of_row(path: Path, place: str, value: Any) -> Document:
     if not all(isinstance(start, int) and not isinstance(start, bool) for start in starts):
         raise RecordError(path, place, "a start of its answers is not a whole number")
     name = identifier(value.get("id"), "id") or place.rpartition(" ")[2]
-    wordings = tuple((string(text, "an answer"),) for text in texts)
-    question = Question(string(value.get("question"), "question"), wordings, name, tuple(starts))
+    given = [place for place, text in enumerate(texts) if string(text, "an answer").strip()]  # a blank one is none
+    wordings = tuple((texts[place],) for place in given)
+    starts = tuple(starts[place] for place in given) if starts else ()
+    question = Question(string(value.get("question"), "question"), wordings, name, starts)
     document = Document(name, string(value.get("context"), "context"), questions=(question,))
     if reason := inconsistency(document):
         raise RecordError(path, place, reason)

@@ -29,6 +29,8 @@ TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed",
 _KEYED = re.compile(r'(?:\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
 _JSON_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+)', re.DOTALL)
 _CITATION_KEYS = frozenset(("pmid", "title", "abstract", "text"))
+# What other programs keep annotations of a text under.
+_ANNOTATIONS = frozenset(("annotations", "denotations", "entities", "label", "labels", "relations", "spans"))
 _TOKEN_FILES = (".conll", ".iob", ".iob2", ".bio")
 _TABLES = (".tsv", ".csv")
 _JSON = (".json", ".jsonl", ".ndjson")
@@ -43,7 +45,8 @@ _CERTAIN = ("parquet", "pubmed", "bioc", "squad", "bioasq", "bioc-json", "bigbio
 def recognise(path: str | Path) -> str:
     """The format of annotated documents, one of `READABLE`, by a file's beginning or by what a folder holds.
 
-    Raises UserError for a file that is empty, holds citations without annotations, or shows no format.
+    Raises UserError for a file that is empty, holds citations or tokens without annotations that are read, or shows no
+    format.
     """
     path = Path(path)
     if is_standoff(path) or (path.is_dir() and any(map(is_text, path.iterdir()))):
@@ -54,10 +57,20 @@ def recognise(path: str | Path) -> str:
         start = head(path)
     if not start:
         raise UserError(f"{path} is empty; name a file with documents in it.")
-    found = _detect(path, start)
+    found, keys = _detect(path, start), _keys_of(path, start)
+    if found == "citations" and (foreign := sorted(keys & _ANNOTATIONS)):
+        raise UserError(
+            f"{path}: its annotations ({', '.join(foreign)}) are in a layout that is not read; write JSON lines of id, "
+            "text and spans, each of these with start, end and type."
+        )
     if found in ("pubmed", "citations"):
         raise UserError(
             f"{path} holds citations without annotations, not annotated documents; `corpus build` reads them."
+        )
+    if found == "hf-jsonl" and not keys & json_lines.TAGS:
+        others = f"; it has {', '.join(sorted(keys - {'tokens', 'id'}))}" if keys - {"tokens", "id"} else ""
+        raise UserError(
+            f"{path}: its tokens have no tags, which are to be under {' or '.join(sorted(json_lines.TAGS))}{others}."
         )
     if found in ("jsonl", "marked-jsonl") and (problem := _not_lines(start)):
         raise UserError(f"{path} {problem}.")
@@ -200,6 +213,14 @@ def _detect(path: Path, raw: bytes) -> str:
     if found := _line_format(present):
         return found
     return "conll" if suffix in _TOKEN_FILES else "pubtator" if suffix == ".pubtator" else ""
+
+
+def _keys_of(path: Path, raw: bytes) -> frozenset[str]:
+    """The columns of a table, or the keys of the first JSON object; none of other files."""
+    if parquet.begins(raw):
+        return frozenset(parquet.schema(path).names)
+    start = _decoded(raw)
+    return _keys(start) if start.startswith(("{", "[")) else frozenset()
 
 
 def _root(start: str) -> str | None:

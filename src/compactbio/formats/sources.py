@@ -230,8 +230,20 @@ def splits(folder: Path) -> dict[str, Path]:
         if len(paths) > 1:
             raise UserError(f"{folder}: {_names(paths)} are all {role} files; leave one of them in the folder.")
     if not found["train"] and not found["test"]:
-        raise UserError(f"{folder}: none of its files has train or test in its name; name them so.")
+        raise UserError(f"{folder}: {_elsewhere(folder)}.")
     return {role: paths[0] for role, paths in found.items() if paths}
+
+
+def _elsewhere(folder: Path) -> str:
+    """Why a folder has no splits, and where they are."""
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    if any(path.suffix == ".arrow" for path in visible(folder)):
+        return "it holds Arrow files; write each split as Parquet (to_parquet of the datasets library) into one folder"
+    if below := [path.name for path in inner if has_splits(path)]:
+        return f"its splits are in folders within it; name one of them ({', '.join(below)})"
+    if named := [path.name for path in inner if _role(path)]:
+        return f"its splits are in folders of their own ({', '.join(named)}); put one file of each, named so, into one"
+    return "none of its files has train or test in its name; name them so"
 
 
 def has_splits(folder: Path) -> bool:

@@ -109,6 +109,7 @@ _FOREIGN = {
     rb"%PDF-": ("is a PDF", "give its text"),
     rb"\{\\rtf": ("is an RTF document", "give its text"),
     rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("is an old Office document", "give its text"),
+    rb"ARROW1\0\0|\xff\xff\xff\xff": ("is an Arrow file", "write it as Parquet (to_parquet of the datasets library)"),
     rb"PK\x03\x04": ("is a ZIP archive or an Office document", "unpack it, or give its text"),
     rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*": ("is an image", "give its text"),
     rb"\xfd7zXZ\0": ("is packed with xz", _UNPACKED),

@@ -38,7 +38,7 @@ def split(documents: Sequence[Document], joined: frozenset[str] = frozenset()) -
             found.append(Sentence(index, tuple(bounds)))
             continue
         starts = [start for start, _ in bounds]
-        for begin, end in sentence_bounds(document.text):
+        for begin, end in sentence_bounds(document.text, document.passages):
             inside = bounds[bisect_left(starts, begin) : bisect_left(starts, end)]
             if inside:
                 found.append(Sentence(index, tuple(inside)))
@@ -49,7 +49,7 @@ def tags(sentence: Sentence, spans: Sequence[Span]) -> list[str]:
     """The IOB2 tags of a sentence's words under a document's mentions.
 
     A mention covers every word that it touches; of overlapping ones the first, then the longest, is kept; one that
-    continues after the sentence's end is cut there.
+    continues in the next sentence is two.
     """
     starts = [start for start, _ in sentence.words]
     ends = [end for _, end in sentence.words]
@@ -159,8 +159,8 @@ def outcome(
     )
     notes = counted(
         {
-            "gold mentions overlap others, are in several parts or do not end with words; they cannot be found, and "
-            "count as missed": lost
+            "gold mentions overlap others, are in several parts, cross the end of a sentence or do not end with words; "
+            "they cannot be found, and count as missed": lost
         }
     )
     return replace(result, scores={**result.scores, **over_words}, notes=(*result.notes, *notes))

@@ -290,6 +290,10 @@ def collect(
 
 def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
     chosen, task, corpora, processes = inputs.settings, inputs.task, inputs.corpora, run_folder.processes()
+    if processes.num_processes > chosen.batch_size:
+        raise UserError(
+            f"{processes.num_processes} processes cannot share a step of {chosen.batch_size} rows: start fewer."
+        )
     encoded, allowed, labelled = inputs.labelled_rows()
     taught = Taught(labelled, {}, ())
     model = inputs.start()

@@ -121,7 +121,9 @@ class TensorBoard(Reporter):
         if state.is_world_process_zero:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._folder), purge_step=state.global_step or None)
+            # What was logged at the step of the checkpoint stays, as it does in metrics.jsonl.
+            after = state.global_step + 1 if state.global_step else None
+            self._writer = SummaryWriter(str(self._folder), purge_step=after)
 
     def report(self, state: TrainerState, logs: dict[str, float]) -> None:
         for key, value in logs.items():

@@ -18,7 +18,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 import compactbio
-from compactbio.documents import Document
+from compactbio.documents import Document, words
 from compactbio.documents.names import key, split_type
 from compactbio.documents.tags import in_iob2, parse, tagged_types
 from compactbio.errors import UserError, check_named
@@ -78,7 +78,8 @@ class Teacher:
         read = self.settings.model_dump(include={"max_length", "stride", "joined_signs"})
         weights = runtimes.digest(self.source, self.runtime)
         tokenizer = reading_digest(self.tokenizer)
-        return value_digest([weights, tokenizer, self.runtime, self.task, read, compactbio.__version__])
+        versions = [compactbio.__version__, words.RULES]
+        return value_digest([weights, tokenizer, self.runtime, self.task, read, versions])
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -345,5 +346,6 @@ def _content(documents: Sequence[Document]) -> str:
         ends = [end for relation in document.relations for end in (relation.head, relation.tail)]
         related = [document.spans[end].places if isinstance(end, int) else end for end in ends]
         questions = [[question.id, question.text, question.kind] for question in document.questions]
-        read.append([document.text, document.tokenised, related, questions])
+        starts = [passage.start for passage in document.passages]
+        read.append([document.text, document.tokenised, starts, related, questions])
     return value_digest(read)

@@ -73,7 +73,7 @@ def _names(task: str, document: Document) -> list[str]:
 
 def _texts(document: Document) -> list[str]:
     """A document's text and its longer sentences, without case and blanks, which tokenised texts have elsewhere."""
-    parts = [_key(document.text[start:end]) for start, end in sentences(document.text)]
+    parts = [_key(document.text[start:end]) for start, end in sentences(document.text, document.passages)]
     return [_key(document.text), *(part for part in parts if len(part) >= _OWN_SENTENCE)]
 
 
