@@ -116,9 +116,10 @@ def packed(kind: str) -> bytes:
         (b"\x28\xb5\x2f\xfd\x24\x05Zinc", "is packed with zstd"),
         (packed("tar"), "is an archive; unpack it"),
         (packed("tar.gz"), "is an archive; unpack it"),
+        (b"\nPMID- 12345\nTI  - Zinc\n", "is in PubMed's format of labelled lines; fetch it as XML"),
     ],
     # Packed bytes hold the time: as names, they would not be the same in each process of the tests.
-    ids=["pdf", "rtf", "png", "zip", "xz", "bz2", "zstd", "tar", "tar.gz"],
+    ids=["pdf", "rtf", "png", "zip", "xz", "bz2", "zstd", "tar", "tar.gz", "pubmed"],
 )
 @pytest.mark.parametrize("format", [None, "text", "jsonl"])
 def test_archives_images_and_documents_of_other_programs_are_named(tmp_path, content, said, format):

@@ -51,6 +51,12 @@ def test_models_health_metrics_and_openapi(server):
     assert {"200", "401", "413", "422", "429", "503"} <= set(described["responses"])
 
 
+def test_a_byte_order_mark_before_the_body_is_passed_over(server):
+    body, mark = b'{"text": "aspirin"}', b"\xef\xbb\xbf"
+    plain, marked = (server.ask("POST", "/v1/annotate", content) for content in (body, mark + body))
+    assert plain[:2] == marked[:2] and plain[0] == 200
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [

@@ -278,6 +278,9 @@ def test_overlapping_mentions_are_noted_and_count_as_missed():
     outcome = ner.outcome([document], part, [ner.tags(part[0], document.spans)])
     assert (outcome.units == [[1, 0, 2]]).all() and outcome.unit == "document"
     assert outcome.notes[0].startswith("2 gold mentions")
+    (note,) = ner.unlearnable([document], part)
+    assert note.startswith("2 mentions to train on overlap others")
+    assert ner.unlearnable([replace(document, spans=document.spans[:1])], part) == ()
 
 
 def test_overlaps_keep_the_first_then_the_longest():

@@ -1,6 +1,7 @@
 """The HTTP server: annotations as JSON, metrics for Prometheus, and a page to try it on."""
 
 import asyncio
+import codecs
 import hmac
 import json
 import logging
@@ -285,6 +286,7 @@ async def _read(request: Request, limits: Limits, until: float) -> bytes:
 
 
 def _parsed(content: bytes) -> Body:
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -106,6 +106,7 @@ BLOCK = 65_536  # bytes
 _UNPACKED = "unpack it, or pack it with gzip"
 # What no reader reads, by its first bytes; in many of these some lines would pass for text.
 _FOREIGN = {
+    rb"\s*PMID- ?\d": ("is in PubMed's format of labelled lines", "fetch it as XML (efetch -db pubmed -format xml)"),
     rb"%PDF-": ("is a PDF", "give its text"),
     rb"\{\\rtf": ("is an RTF document", "give its text"),
     rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("is an old Office document", "give its text"),

@@ -151,19 +151,31 @@ def outcome(
         return Outcome("f1", scores, _chunk_counts(gold_tags, predicted, chunks), "sentence", notes=(note,))
     result = outcome_of_spans(documents, list(map(set, document_spans(documents, sentences, predicted))))
     over_words = {name: scores[name] for name in ("strict_f1", "accuracy") if result.unit == "sentence"}
+    lost = _beyond_tags(documents, sentences, gold_tags)
+    notes = counted({f"gold mentions {_BEYOND_TAGS}; they cannot be found, and count as missed": lost})
+    return replace(result, scores={**result.scores, **over_words}, notes=(*result.notes, *notes))
+
+
+def unlearnable(documents: Sequence[Document], sentences: Sequence[Sentence]) -> tuple[str, ...]:
+    """A sentence on the mentions of training documents that their sentences' tags do not stand for, where there are."""
+    gold_tags = [tags(sentence, documents[sentence.document].spans) for sentence in sentences]
+    lost = _beyond_tags(documents, sentences, gold_tags)
+    return counted({f"mentions to train on {_BEYOND_TAGS}; they are learnt in part or not at all": lost})
+
+
+_BEYOND_TAGS = "overlap others, are in several parts, cross the end of a sentence or do not end with words"
+
+
+def _beyond_tags(
+    documents: Sequence[Document], sentences: Sequence[Sentence], gold_tags: Sequence[Sequence[str]]
+) -> int:
+    """How many mentions the tags of their sentences do not stand for."""
     reachable = document_spans(documents, sentences, gold_tags)
-    lost = sum(
+    return sum(
         bool(span.fragments) or (span.start, span.end) not in {(s.start, s.end) for s in within}
         for document, within in zip(documents, reachable, strict=True)
         for span in (comparable(span, document.text) for span in document.spans)
     )
-    notes = counted(
-        {
-            "gold mentions overlap others, are in several parts, cross the end of a sentence or do not end with words; "
-            "they cannot be found, and count as missed": lost
-        }
-    )
-    return replace(result, scores={**result.scores, **over_words}, notes=(*result.notes, *notes))
 
 
 def outcome_of_spans(documents: Sequence[Document], found: Sequence[set[Span]]) -> Outcome:

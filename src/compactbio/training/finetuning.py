@@ -27,7 +27,7 @@ from compactbio.modeling.families import encoder_parameters, longest, set_dropou
 from compactbio.modeling.packing import NO_LABEL, Row
 from compactbio.modeling.students import with_fewer_layers
 from compactbio.modeling.tokenizers import for_words, reading_digest
-from compactbio.tasks import calibration_file, units
+from compactbio.tasks import calibration_file, ner, units
 from compactbio.tasks.outcome import interval_of
 from compactbio.tasks.registry import TASKS, Task
 from compactbio.tasks.relation_classes import Scheme
@@ -331,7 +331,8 @@ def _run(inputs: Inputs, out: Path, begun: run_folder.Begun) -> Finetuned:
     stopped = outcome.stopped and outcome.step < count
     state, done, in_epochs = "stopped" if stopped else "finished", outcome.step, chosen.batch_size / len(rows)
     epoch = min(round(done * in_epochs, 2), chosen.epochs)
-    notes = (*inputs.notes, *encoded.notes, *taught.notes, *begun.notes)
+    unlearnable = ner.unlearnable(corpora.train, encoded.sentences) if corpora.task == "ner" else ()
+    notes = (*inputs.notes, *encoded.notes, *unlearnable, *taught.notes, *begun.notes)
     result = Finetuned(
         state, str(out), corpora.task, done, epoch, task.metric, task.protocol, notes=notes, unlabelled=taught.numbers,
         data=corpora.record(), seed=chosen.seed, precision=inputs.precision,
