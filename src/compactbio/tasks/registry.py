@@ -18,6 +18,19 @@ Logits = Sequence[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What is scored of a model: documents, what `encode` made of them, the model's labels in the order of their ids
+    and its configuration, the protocol (NER), and QA answers that are not in the documents."""
+
+    documents: Sequence[Document]
+    encoded: Any
+    labels: Sequence[str]
+    config: PretrainedConfig
+    protocol: str
+    golden: Mapping[str, Question] | None
+
+
+@dataclass(frozen=True)
 class Task:
     """One task, and its functions in the order in which they are called.
 
@@ -29,16 +42,14 @@ class Task:
         none for QA. Raises UserError where its configuration does not name them, or the documents have none of them.
     encode: documents to rows; the result has `.rows`, and in `.notes` sentences on what had to be cut.
     decode: the logits of the rows to predictions.
-    outcome: predictions to scores, by a protocol, with QA answers that are not in the documents.
+    outcome: predictions to scores.
     """
 
     metric: str
     protocol: str
     encode: Callable[[Sequence[Document], PreTrainedTokenizerFast, Sequence[str], Settings], Any]
-    decode: Callable[[Sequence[Document], Any, Logits, Sequence[str], PretrainedConfig], Any]
-    outcome: Callable[
-        [Sequence[Document], Any, Any, Sequence[str], str, Mapping[str, Question] | None, PretrainedConfig], Outcome
-    ]
+    decode: Callable[[Scored, Logits], Any]
+    outcome: Callable[[Scored, Any], Outcome]
     labels: Callable[[Sequence[Document], Settings], list[str]] = lambda documents, settings: []
     scheme: Callable[[Sequence[Document], Settings], Scheme | None] = lambda documents, settings: None
     model_labels: Callable[[PretrainedConfig, str, Sequence[Document]], list[str]] = lambda config, name, documents: []
@@ -57,11 +68,15 @@ TASKS = {
         encode=lambda documents, tokenizer, labels, settings: ner_encoding.encode(
             documents, tokenizer, _ids(labels), settings.max_length, frozenset(settings.joined_signs or ())
         ),
-        decode=lambda documents, encoded, logits, labels, config: ner_encoding.decode_as(
-            encoded, logits, ner_encoding.model_labels(config, ""), labels, valid=trained_on_iob2(config)
+        decode=lambda one, logits: ner_encoding.decode_as(
+            one.encoded,
+            logits,
+            ner_encoding.model_labels(one.config, ""),
+            one.labels,
+            valid=trained_on_iob2(one.config),
         ),
-        outcome=lambda documents, encoded, predictions, labels, protocol, golden, config: ner_encoding.outcome(
-            documents, encoded, predictions, labels, protocol
+        outcome=lambda one, predictions: ner_encoding.outcome(
+            one.documents, one.encoded, predictions, one.labels, one.protocol
         ),
     ),
     "relation": Task(
@@ -77,11 +92,11 @@ TASKS = {
             relation.scheme(labels, settings.negative, settings.scheme),
             settings.max_length,
         ),
-        decode=lambda documents, encoded, logits, labels, config: relation.decode(
-            np.stack(logits), labels, encoded.scheme, independent=has_independent_outputs(config)
+        decode=lambda one, logits: relation.decode(
+            np.stack(logits), one.labels, one.encoded.scheme, independent=has_independent_outputs(one.config)
         ),
-        outcome=lambda documents, encoded, predictions, labels, protocol, golden, config: relation.outcome(
-            documents, predictions, relation.scheme_scored(encoded.scheme, config)
+        outcome=lambda one, predictions: relation.outcome(
+            one.documents, predictions, relation.scheme_scored(one.encoded.scheme, one.config)
         ),
     ),
     "qa": Task(
@@ -90,10 +105,8 @@ TASKS = {
         encode=lambda documents, tokenizer, labels, settings: qa.encode(
             documents, tokenizer, settings.max_length, settings.stride
         ),
-        decode=lambda documents, encoded, logits, labels, config: qa.decode(encoded, logits, documents),
-        outcome=lambda documents, encoded, predictions, labels, protocol, golden, config: qa.outcome(
-            documents, predictions, golden
-        ),
+        decode=lambda one, logits: qa.decode(one.encoded, logits, one.documents),
+        outcome=lambda one, predictions: qa.outcome(one.documents, predictions, one.golden),
     ),
 }
 
@@ -115,9 +128,9 @@ def score(
     `logits` are those of the rows of `encoded`, `labels` the model's in the order of their ids, `golden` QA answers
     that are not in the documents, `types` those of mentions that count, None for all.
     """
-    kind = TASKS[task]
-    predictions = kind.decode(documents, encoded, logits, labels, config)
+    kind, one = TASKS[task], Scored(documents, encoded, labels, config, protocol, golden)
+    predictions = kind.decode(one, logits)
     if types is not None:
         predictions = ner_encoding.only_types(predictions, types)
-    outcome = kind.outcome(documents, encoded, predictions, labels, protocol, golden, config)
+    outcome = kind.outcome(one, predictions)
     return predictions, replace(outcome, notes=(*outcome.notes, *encoded.notes))
