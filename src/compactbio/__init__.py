@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from compactbio.formats import read, write
     from compactbio.recipes import Recipe
     from compactbio.recipes import load as load_recipe
+    from compactbio.tasks.marking import mark_pairs
 
 __all__ = [
     "Annotator",
@@ -42,6 +43,7 @@ __all__ = [
     "finetune",
     "formats",
     "load_recipe",
+    "mark_pairs",
     "modeling",
     "objectives",
     "pretrain",
@@ -60,6 +62,7 @@ _MODULES = {
     **dict.fromkeys(("read", "write"), "formats"),
     "Recipe": "recipes",
     "load_recipe": "recipes",
+    "mark_pairs": "tasks.marking",
 }
 _FOLDERS = {"corpus", "formats", "modeling", "objectives", "recipes", "tasks"}
 

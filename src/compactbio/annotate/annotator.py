@@ -1,7 +1,6 @@
 """The annotators: texts in, entities with character offsets, types and scores out; relations and answers likewise."""
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -11,13 +10,15 @@ import numpy as np
 
 from compactbio.annotate import models
 from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions, load_model
-from compactbio.documents import Document, Question, Relation, Span
-from compactbio.documents.names import key, split_type
-from compactbio.documents.words import sentences, without_surrogates
+from compactbio.documents import Document, Question, Span
+from compactbio.documents.names import split_type
+from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError, check_named
 from compactbio.formats.json_lines import validated_document
 from compactbio.modeling.loading import Source
 from compactbio.tasks import ner_encoding, qa, relation
+from compactbio.tasks.marking import Marking, check_marks, marked_sentence
+from compactbio.tasks.marking import pairs as pairs_of
 
 Asked = tuple[str, Iterable[str]]  # a question and the texts that may answer it
 
@@ -214,22 +215,6 @@ def _without_overlaps(found: Sequence[tuple[float, int, Span]]) -> list[tuple[Sp
 
 
 @dataclass(frozen=True, slots=True)
-class Marking:
-    """Which pairs a relation model was trained on, and how they were marked.
-
-    Attributes:
-        head: The type of the first mention ("Gene").
-        tail: The type of the second mention ("Disease").
-        marks: What replaces the two mentions, in that order: a word ("@GENE$"), or a frame with {} for the mention's
-            own text ("<< {} >>").
-    """
-
-    head: str
-    tail: str
-    marks: tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class Related:
     """A relation: the places of `head` and `tail` in the document's spans, the class, and its probability."""
 
@@ -269,9 +254,7 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
         `options`, and what is raised, as for `Annotator.from_pretrained`.
         """
         models.check_type(marking, (Marking,), "The marking")
-        marks = list(models.elements_of(marking.marks, (str,), "mark"))
-        if len(marks) != 2 or len(set(marks)) < 2 or not all(marks):
-            raise UserError("The two marks of a relation model must differ, and neither may be empty: give two marks.")
+        check_marks(tuple(models.elements_of(marking.marks, (str,), "mark")))
         model = load_model(name, "relation", **options)
         model.warn()
         return cls(model, marking)
@@ -284,14 +267,15 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
         return document
 
     def _find(self, documents: list[Document], min_score: float) -> list[list[Related]]:
-        pairs = [(place, *pair) for place, document in enumerate(documents) for pair in _pairs(document, self._marking)]
+        marking = self._marking
+        pairs = [(place, *pair) for place, document in enumerate(documents) for pair in pairs_of(document, marking)]
         found: list[list[Related]] = [[] for _ in documents]
         if not pairs:
             return found
         model = self._model
         # A row needs some class; the model does not see it.
         marked = [
-            marked_sentence(documents[place], sentence, pair, self._marking.marks, model.labels[0])
+            marked_sentence(documents[place], sentence, pair, marking.marks, model.labels[0])
             for place, sentence, pair in pairs
         ]
         rows = relation.encode(marked, model.tokenizer, {}, self._scheme, model.max_length).rows
@@ -304,38 +288,6 @@ class RelationAnnotator(InputAnnotator[Document, Related]):
             if score >= max(min_score, model.scoring.lowest(model.labels[one])):
                 found[place].append(Related(*mentions, model.labels[one], score))
         return found
-
-
-def _pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Each sentence (start, end) and pair (head, tail) of mentions that share it and no character."""
-    by_start = sorted(range(len(document.spans)), key=lambda i: document.spans[i].start)
-    starts = [document.spans[i].start for i in by_start]
-    whole = [(0, len(document.text))]
-    for start, end in whole if document.tokenised else sentences(document.text, document.passages):
-        near = by_start[bisect_left(starts, start) : bisect_right(starts, end)]
-        inside = sorted(i for i in near if document.spans[i].end <= end)
-        types = {i: key(document.spans[i].type) for i in inside}
-        for head in (i for i in inside if types[i] == key(marking.head)):
-            for tail in (i for i in inside if types[i] == key(marking.tail)):
-                first, second = document.spans[head], document.spans[tail]
-                if first.end <= second.start or second.end <= first.start:
-                    yield (start, end), (head, tail)
-
-
-def marked_sentence(
-    document: Document, sentence: tuple[int, int], pair: tuple[int, int], marks: tuple[str, str], label: str
-) -> Document:
-    """The sentence with both mentions of a pair marked, as a document of one relation; its spans are the marks."""
-    text, spans, at = "", [], sentence[0]
-    mentions = [document.spans[one] for one in pair]
-    for span, mark in sorted(zip(mentions, marks, strict=True), key=lambda one: one[0].start):
-        text += document.text[at : span.start]
-        start = len(text)
-        text += mark.replace("{}", document.text[span.start : span.end])
-        spans.append(Span(start, len(text), span.type))
-        at = span.end
-    text += document.text[at : sentence[1]]
-    return Document(document.id, text, tuple(spans), (Relation(0, 1, label),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from typing import NamedTuple
 from transformers import BertTokenizerFast
 
 from compactbio import corpus, formats
-from compactbio.annotate.annotator import marked_sentence
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.documents.words import sentences
 from compactbio.files import atomic_folder, refuse_foreign, write_text
+from compactbio.tasks.marking import marked_sentence
 
 PARTS = ("train", "test")
 TYPES = {

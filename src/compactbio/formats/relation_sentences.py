@@ -98,6 +98,13 @@ def serialise_jsonl(document: Document) -> str:
     return json.dumps({"text": document.text, "label": label}, ensure_ascii=False) + "\n"
 
 
+def document_of(name: str, text: str, label: str) -> Document:
+    """The document of a marked sentence and its class, as it is read from a table, or from JSON lines where its marks
+    are `<< >>` and `[[ ]]`."""
+    framed = _HEAD.search(text) and _TAIL.search(text) and not MARK.search(text)
+    return (_json_document if framed else _table_document)(name, text, label)
+
+
 def _label(document: Document, format: str) -> str:
     if len(document.relations) != 1:
         raise not_writable(document, format, f"it has {len(document.relations)} relations, not one")

@@ -28,15 +28,15 @@ __all__ = ["Scheme", "label_of", "outcome", "scheme", "score"]
 # The name of the class of no relation where a model has no output for it.
 NO_RELATION = "no relation"
 # Mentions as GAD (@GENE$), ChemProt's first (<< .. >>) and second ([[ .. ]]) are marked.
-_MARK = re.compile(r"@\w+\$|<<.*?>>|\[\[.*?\]\]")
+_MARK = re.compile(r"@[\w-]+\$|<<.*?>>|\[\[.*?\]\]")
 
 
 def label_of(document: Document) -> str:
     """The type of a document's one relation. Raises UserError where it has none or several."""
     if len(document.relations) != 1:
         raise UserError(
-            f"Document {document.id!r} has {len(document.relations)} relations; "
-            "relation extraction needs one document for each marked pair, with one relation."
+            f"Document {document.id!r} has {len(document.relations)} relations, and relation extraction needs one text "
+            "for each marked pair; compactbio.mark_pairs makes them of documents with mentions and relations."
         )
     return document.relations[0].type
 
@@ -208,15 +208,23 @@ def _unknown(labels: Sequence[str], scheme: Scheme) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Documents as rows, one each, of the classes of `scheme`; `shortened` sentences were too long and lost pieces."""
+    """Documents as rows, one each, of the classes of `scheme`; `shortened` sentences were too long and lost pieces,
+    `unmarked` ones have none of the marks that are known."""
 
     rows: tuple[Row, ...]
     shortened: int
+    unmarked: int
     scheme: Scheme
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return counted({"sentences were longer than a row and were cut around their marks": self.shortened})
+        return counted(
+            {
+                "sentences were longer than a row and were cut around their marks": self.shortened,
+                "texts have none of the known marks (@GENE$, << >>, [[ ]]), by which a model sees which pair is meant; "
+                "compactbio.mark_pairs marks pairs": self.unmarked,
+            }
+        )
 
 
 def encode(
@@ -245,7 +253,8 @@ def encode(
         labels = np.full(len(tokens), NO_LABEL)
         labels[0] = label
         rows.append(Row(tokens, labels, special.segments(ids)))
-    return Encoded(tuple(rows), shortened, scheme)
+    unmarked = sum(_MARK.search(document.text) is None for document in documents)
+    return Encoded(tuple(rows), shortened, unmarked, scheme)
 
 
 def decode(
