@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Runtime = Literal["auto", "fastest", "torch-fp32", "torch-bf16", "onnx-fp32", "onnx-int8"]
 # `formats.READABLE` and `formats.recognise.TEXTS`, which are not imported for the help alone.
 DataFormat = Literal[
-    "conll", "pubtator", "bioc", "bioc-json", "brat", "hf-jsonl", "bigbio", "squad", "squad-rows", "bioasq", "marked",
-    "marked-jsonl", "jsonl", "parquet",
+    "conll", "pubtator", "bioc", "bioc-json", "brat", "drugprot", "hf-jsonl", "bigbio", "squad", "squad-rows", "bioasq",
+    "marked", "marked-jsonl", "jsonl", "parquet",
 ]  # fmt: skip
 TextFormat = Literal[
     "text", "pubmed", "jsonl", "parquet", "pubtator", "bioc", "bioc-json", "brat", "conll", "hf-jsonl", "bigbio",

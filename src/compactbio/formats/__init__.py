@@ -13,7 +13,19 @@ from typing import Any
 from compactbio.documents import Citation, Deletion, Document
 from compactbio.errors import UserError, check_named
 from compactbio.files import atomic_file, atomic_folder, check_has_name
-from compactbio.formats import bigbio, bioc, brat, conll, json_lines, parquet, pubmed, pubtator, questions, records
+from compactbio.formats import (
+    bigbio,
+    bioc,
+    brat,
+    conll,
+    drugprot,
+    json_lines,
+    parquet,
+    pubmed,
+    pubtator,
+    questions,
+    records,
+)
 from compactbio.formats import relation_sentences as marked
 from compactbio.formats.checks import Found, inconsistency
 from compactbio.formats.recognise import FORMATS, READABLE, recognise, recognise_citations, recognise_texts
@@ -76,6 +88,7 @@ _TABLE = {
     ),
     "bioc-json": _Format(bioc.read_json),
     "bigbio": _Format(bigbio.read),
+    "drugprot": _Format(drugprot.read),
     "hf-jsonl": _Format(json_lines.read_tagged),
     "pubmed": _Format(citations=pubmed.read, texts=records.texts_of_pubmed),
     "parquet": _Format(
@@ -90,12 +103,12 @@ _TABLE = {
 
 
 def read(path: str | Path, format: str | None = None) -> Iterator[Document]:
-    """Give the annotated documents of a file, or a BRAT folder, in order; all but JSON files lazily.
+    """Give the annotated documents of a file, or a folder of BRAT or DrugProt, in order; all but JSON files lazily.
 
     gzip (but of Parquet), a BOM and the line ends of all systems are read too.
 
     Args:
-        path: a file, or a BRAT folder.
+        path: a file, or a folder of BRAT or DrugProt.
         format: one of `READABLE`, each described in its module; by default it is recognised by content.
 
     Raises:

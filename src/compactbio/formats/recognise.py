@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compactbio.documents.tags import is_tag
 from compactbio.errors import UserError
-from compactbio.formats import brat, conll, json_lines, parquet, pubtator, relation_sentences
+from compactbio.formats import brat, conll, drugprot, json_lines, parquet, pubtator, relation_sentences
 from compactbio.formats.file_names import extension, is_standoff, is_text
 from compactbio.formats.streams import BLOCK, NotLinesError, SourceError, head, named_errors
 
@@ -21,9 +21,9 @@ _DECODER = json.JSONDecoder()
 # Formats of annotated documents that can be written.
 FORMATS = ("conll", "pubtator", "bioc", "brat", "squad", "bioasq", "marked", "marked-jsonl", "jsonl", "parquet")
 # Those that can be read.
-READABLE = (*FORMATS, "bioc-json", "bigbio", "hf-jsonl", "squad-rows")
+READABLE = (*FORMATS, "bioc-json", "bigbio", "drugprot", "hf-jsonl", "squad-rows")
 # Those that texts to annotate can have.
-TEXTS = (*(format for format in READABLE if format != "marked-jsonl"), "pubmed", "text")
+TEXTS = (*(format for format in READABLE if format not in ("drugprot", "marked-jsonl")), "pubmed", "text")
 
 # An object with a key, perhaps the first one of an array.
 _KEYED = re.compile(r'(?:\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
@@ -49,10 +49,14 @@ def recognise(path: str | Path) -> str:
     format.
     """
     path = Path(path)
+    if drugprot.tables_of(path):
+        return "drugprot"
     if is_standoff(path) or (path.is_dir() and any(map(is_text, path.iterdir()))):
         return "brat"
     if path.is_dir():
-        raise UserError(f"{path}: no .txt and .ann files of BRAT are in this folder; name a file in it.")
+        raise UserError(
+            f"{path}: no .txt and .ann files of BRAT, and no tables of DrugProt, are in this folder; name a file in it."
+        )
     with named_errors(path):
         start = head(path)
     if not start:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from compactbio.errors import UserError, check_named
+from compactbio.formats.drugprot import tables_of
 from compactbio.formats.file_names import (
     KINDS,
     TEXT_KINDS,
@@ -265,9 +266,14 @@ def folds(folder: Path) -> list[Path]:
 def _candidates(folder: Path) -> dict[Role, list[Path]]:
     found: dict[Role, list[Path]] = {role: [] for role in _SPLIT_WORDS}
     for path in sorted(folder.iterdir()):
-        if (role := _role(path)) and (any(map(is_text, visible(path))) if path.is_dir() else path.stat().st_size):
+        if (role := _role(path)) and (_holds_documents(path) if path.is_dir() else path.stat().st_size):
             found[role].append(path)
     return found
+
+
+def _holds_documents(folder: Path) -> bool:
+    """Whether a folder is a split by itself: of BRAT's texts, or of DrugProt's tables."""
+    return any(map(is_text, visible(folder))) or bool(tables_of(folder))
 
 
 def _is_part(path: Path) -> bool:

@@ -13,6 +13,7 @@ from compactbio import formats
 from compactbio.documents import Document, Question, names
 from compactbio.errors import UserError, check_named
 from compactbio.files import file_digest, value_digest
+from compactbio.formats.drugprot import tables_of
 from compactbio.formats.file_names import annotations_of, is_annotation, is_standoff, standoff_texts, text_of
 from compactbio.formats.questions import read_questions
 from compactbio.formats.sources import check_regular, folds, has_splits, splits
@@ -179,7 +180,7 @@ def find(
         raise UserError(f"{path}: there is no such data set.")
     check_regular(path)
     called = name or (path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0])
-    if path.is_file() or _is_brat(path) or (is_standoff(path) and not has_splits(path)):
+    if path.is_file() or tables_of(path) or _is_brat(path) or (is_standoff(path) and not has_splits(path)):
         single: dict[str, Path] = {"train": path, "devel": path, "test": path}
         return _data(called, single, gold, task, format, single=True, folder=path if path.is_dir() else None)
     if folds(path):
@@ -291,7 +292,8 @@ def digest(path: Path) -> str:
     """The SHA-256 of a file, or of the names and contents of the files of a folder or a BRAT document that are read."""
     if path.is_file() and not is_standoff(path):
         return file_digest(path)
-    files = standoff_texts(path) if path.is_dir() else [text_of(path), *annotations_of(path)]
+    tables = list(tables_of(path).values())
+    files = tables or (standoff_texts(path) if path.is_dir() else [text_of(path), *annotations_of(path)])
     place = path if path.is_dir() else path.parent
     return value_digest([[p.relative_to(place).as_posix(), file_digest(p)] for p in sorted(files) if p.exists()])
 
