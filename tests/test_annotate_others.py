@@ -1,5 +1,7 @@
 """Relations between mentions and answers to questions, on raw text."""
 
+import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -7,8 +9,9 @@ import pytest
 from compactbio.annotate import Annotator, Marking, QuestionAnnotator, RelationAnnotator
 from compactbio.documents import Document, Span
 from compactbio.errors import UserError
-from compactbio.formats import write
+from compactbio.formats import read_texts, write
 from compactbio.training.finetuning import finetune
+from conftest import one_sentence
 from task_data import qa_folder, relation_folder
 
 QUICK = {"epochs": 5, "batch_size": 8, "learning_rate": 5e-3, "max_length": 32}
@@ -122,3 +125,34 @@ def test_a_stream_names_what_is_wrong_by_its_place_among_all(relations):
     assert [next(found), next(found)] == [[], []]
     with pytest.raises(UserError, match=r"^Document 2 \(counted from 0\)"):
         next(found)
+
+
+@pytest.mark.parametrize(("record", "text"), [
+    ({"text": "Full body.", "abstract": ""}, "Full body."),
+    ({"text": "Full  body.", "title": "T", "abstract": "A."}, "Full  body."),
+    ({"text": "", "title": "T", "abstract": "A."}, "T A."),
+    ({"text": None, "title": "T"}, "T"),
+])  # fmt: skip
+def test_the_text_of_a_record_is_its_text_where_there_is_one(record, text, tmp_path):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"id": "1", **record}) + "\n")
+    assert [one.text for one in read_texts(tmp_path / "in.jsonl")] == [text]
+
+
+def test_a_pipe_is_not_written_over_and_a_link_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="it is a pipe"):
+        write([Document("1", "zinc")], tmp_path / "pipe", "jsonl")
+    (tmp_path / "link").symlink_to(tmp_path / "real.jsonl")
+    write([Document("1", "zinc")], tmp_path / "link", "jsonl")
+    assert (tmp_path / "link").is_symlink() and "zinc" in (tmp_path / "real.jsonl").read_text()
+
+
+def test_options_without_effect_are_refused(cli, tmp_path):
+    (tmp_path / "in.txt").write_text("aspirin\n")
+    for option in ("--cluster", "--json"):
+        one_sentence(cli("annotate", tmp_path / "in.txt", "--model", "m", "--out", "-", option), option[2:])
+    (tmp_path / "gold.tsv").write_text("aspirin\tB\n")
+    given = ("evaluate", tmp_path / "gold.tsv", "--predictions", tmp_path / "gold.tsv")
+    computed = {"--runtime": "onnx-int8", "--device": "cpu", "--precision": "bf16", "--tokens-per-batch": "9"}
+    for option in computed.items():
+        one_sentence(cli(*given, *option), "has no effect")

@@ -170,3 +170,32 @@ def test_an_output_whose_name_is_not_utf8_is_written_and_shown(cli, tagger, tmp_
     )
     assert status == 0 and r"o\udce9.jsonl" in printed, messages
     assert (tmp_path / name).exists() and (tmp_path / f"{name}.run.json").exists()
+
+
+@pytest.mark.parametrize("format", ["jsonl", "brat"])
+def test_an_output_that_was_made_beside_a_stopped_run_is_kept(format, tagger, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_DOCUMENTS", 20)
+    source, out = lines(tmp_path / "in.jsonl", 60), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        annotate_files(source, out, models=tagger, format=format, listener=Stopping(40), **QUICK)
+    mine = out / "thesis.docx" if format == "brat" else out
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match="exists and is not the output of this run"):
+        annotate_files(source, out, models=tagger, format=format, **QUICK)
+    assert mine.read_text() == "mine"
+
+
+def test_files_that_are_named_twice_are_annotated_once(tagger, tmp_path, monkeypatch):
+    article = "<PubmedArticle><MedlineCitation><PMID Version='1'>{0}</PMID><Article><ArticleTitle>T {0}.</ArticleTitle>"
+    article += "</Article></MedlineCitation></PubmedArticle>"
+    (tmp_path / "in").mkdir()
+    for number in (1, 2):
+        whole = f"<PubmedArticleSet>{article.format(number)}</PubmedArticleSet>"
+        (tmp_path / "in" / f"{number}.xml").write_text(whole)
+    monkeypatch.chdir(tmp_path)
+    found = annotate_files(["in", tmp_path / "in" / "1.xml"], "out.jsonl", models=tagger, **QUICK)
+    assert (found.documents, found.updated) == (2, 0)
+    lines(tmp_path / "in" / "3.jsonl", 2)
+    found = annotate_files(["in/3.jsonl", tmp_path / "in" / "3.jsonl"], "more.jsonl", models=tagger, **QUICK)
+    assert found.documents == 2

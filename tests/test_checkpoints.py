@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerState
 
 from compactbio import recipes
 from compactbio.errors import UserError
-from compactbio.training import reporting, run_folder
+from compactbio.training import engine, reporting, run_folder
 from compactbio.training.finetuning import finetune
 from compactbio.training.pretraining import train
 from conftest import SMALL, TINY
@@ -338,3 +339,24 @@ def test_a_run_outside_the_main_thread_is_the_same_run_without_handlers_of_signa
     assert [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)] == before
     for out in ("thread", "beside", "within"):
         assert losses(tmp_path / out) == losses(place / name / "straight")
+
+
+def test_a_signal_within_a_step_ends_the_run_after_it(token_corpus, teacher_folder, tmp_path, monkeypatch):
+    class Within(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, **_):
+            if state.global_step == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    fit = engine.fit
+    monkeypatch.setattr(
+        engine, "fit", lambda *given, **more: fit(*given[:4], [*given[4], Within()], *given[5:], **more)
+    )
+    found = distilled(token_corpus, teacher_folder, tmp_path / "out")
+    assert (found.state, found.step) == ("stopped", 2) and saved(tmp_path / "out")[-1] == "checkpoint-2"
+
+
+def test_the_precision_of_a_run_is_not_left_to_later_ones(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    assert engine.training_arguments(None, "bf16", max_steps=1).bf16
+    assert "ACCELERATE_MIXED_PRECISION" not in os.environ and os.environ["ACCELERATE_DYNAMO_BACKEND"] == "INDUCTOR"

@@ -10,6 +10,8 @@ import pytest
 
 from citation_files import abstracts, digests, json_lines, write
 from compactbio import corpus
+from compactbio.corpus import building
+from compactbio.modeling.tokenizers import load_tokenizer
 from interruptions import Interrupt, Notes, wait_for_end
 
 RUN = """
@@ -75,3 +77,24 @@ def test_records_of_an_unfinished_build_that_are_damaged_are_made_again(damaged,
         record.write_text(damaged)
     corpus.build([tmp_path / "in"], tmp_path / "out", tokenizer=tokenizer_folder, workers=1)
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("damage", [lambda table: table.write_bytes(table.read_bytes()[:100]), Path.unlink])
+def test_rows_of_an_unfinished_build_that_are_damaged_are_made_again(damage, tmp_path, tokenizer_folder):
+    for at in range(2):
+        write(tmp_path / "in" / f"{at}.jsonl", json_lines(abstracts(20, 20 * at)))
+    given = {"tokenizer": tokenizer_folder, "workers": 1}
+    corpus.build([tmp_path / "in"], tmp_path / "straight", **given)
+    with pytest.raises(KeyboardInterrupt):
+        corpus.build([tmp_path / "in"], tmp_path / "out", listener=Interrupt(after=1), **given)
+    (table,) = (tmp_path / "out" / ".parts").glob("*.arrow")
+    damage(table)
+    corpus.build([tmp_path / "in"], tmp_path / "out", **given)
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+def test_the_size_of_a_vocabulary_is_that_of_its_highest_id(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "a", "b"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    record = building._tokenizer_record(load_tokenizer(tmp_path), "", "made")
+    assert record["vocab_size"] == 8

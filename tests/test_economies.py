@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from transformers import IBertConfig, IBertForTokenClassification, MPNetConfig, MPNetForTokenClassification
 
+from compactbio.modeling.families import set_dropout
 from compactbio.objectives import Distiller
 from compactbio.recipes import load
 from compactbio.training.fast_steps import QuickDropout, embedding_gradient_in_place, quick_dropout
@@ -71,3 +73,22 @@ def test_embedding_gradients_added_in_place_equal_autograds(family):
                 continue
             assert not other.grad.is_sparse
             torch.testing.assert_close(other.grad, one.grad, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_model_whose_embeddings_are_of_another_kind_keeps_its_gradients():
+    config = IBertConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32
+    )  # fmt: skip
+    model = IBertForTokenClassification(config)
+    with embedding_gradient_in_place(model):
+        model(torch.randint(2, 60, (1, 5))).logits.sum().backward()
+    assert model.get_input_embeddings().weight.grad is not None
+
+
+def test_a_dropout_of_hidden_states_within_attention_is_not_that_of_attention():
+    model = MPNetForTokenClassification(
+        MPNetConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32)
+    )
+    set_dropout(model, hidden=None, attention=0.0)
+    attention = model.mpnet.encoder.layer[0].attention
+    assert (attention.dropout.p, attention.attn.dropout.p) == (0.1, 0.0)

@@ -192,6 +192,7 @@ def test_what_is_left_out_stays_in_fp32(tagger, tmp_path, kept_programs):
 
 def test_what_a_user_can_fix_is_one_sentence(cli, tagger, teacher_folder, exported, data, tmp_path):
     one_sentence(cli("export", tagger, "--format", "onnx-int8", "--out", tmp_path / "out"), "--data")
+    one_sentence(cli("export", tagger, "--split", "test", "--out", tmp_path / "out"), "A split is of a data set")
     with pytest.raises(UserError, match="name a data set of the model's kind"):
         export(tagger, "onnx-int8", tmp_path / "out", data=[])
     one_sentence(cli("export", teacher_folder, "--out", tmp_path / "out"), "fine-tune it first")

@@ -10,7 +10,7 @@ import pytest
 from annotated_files import BIOASQ, BIOC, CONLL, MARKED, MARKED_JSONL, PUBTATOR, SQUAD, documents, mentions, pair, put
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
-from compactbio.formats import read, recognise
+from compactbio.formats import read, recognise, write
 from compactbio.formats.questions import read_questions, write_answers
 
 STATM = Path("/proc/self/statm")
@@ -142,6 +142,33 @@ def test_bioc_sentences_fragments_and_concepts(tmp_path):
 def test_bioc_identifiers_are_known_in_other_spellings(key, tmp_path):
     [document] = documents(tmp_path, BIOC.replace("<infon key='MESH'>", f"<infon key='{key}'>"))
     assert [span.identifier for span in document.spans] == ["D015032", ""]
+
+
+def test_an_identifier_that_is_empty_hides_none(tmp_path):
+    [document] = documents(tmp_path, BIOC.replace("<infon key='MESH'>", "<infon key='identifier'/><infon key='MESH'>"))
+    assert document.spans[0].identifier == "D015032"
+
+
+def test_of_two_annotations_with_one_id_neither_is_related(tmp_path, caplog):
+    [document] = documents(tmp_path, BIOC.replace("annotation id='1'", "annotation id='0'"))
+    assert len(document.spans) == 2 and document.relations == ()
+    assert "1 left out: relations" in caplog.text
+
+
+def test_bioc_of_another_namespace_or_with_entities_is_refused(tmp_path):
+    with pytest.raises(UserError, match="root"):
+        documents(tmp_path, BIOC.replace("<collection>", "<collection xmlns='http://bioc'>"))
+    with pytest.raises(UserError, match="an entity that nothing declares"):
+        documents(tmp_path, BIOC.replace("On zinc.", "On zinc&alpha;."))
+
+
+def test_parts_of_a_mention_that_overlap_are_left_out(tmp_path, caplog):
+    more = "<location offset='3' length='4'/><location offset='1' length='4'/>"
+    [document] = documents(tmp_path, BIOC.replace("<location offset='3' length='4'/>", more))
+    assert [span.type for span in document.spans] == ["Disease"] and "1 left out: mentions" in caplog.text
+    wrong = Document("1", "abcdef ghij", (Span(0, 3, "X", fragments=((7, 9), (4, 5))),))
+    with pytest.raises(UserError, match="the parts of a mention from 0 to 3 are not in order"):
+        write([wrong], tmp_path / "out", "jsonl")
 
 
 def test_bioc_sentences_outside_passages_are_read(tmp_path):

@@ -104,3 +104,14 @@ def test_the_published_folders_are_a_data_set_of_entities(start, tmp_path):
     assert made.devel is not None
     with pytest.raises(UserError, match=r"has 0 relations, .* compactbio\.mark_pairs makes them"):
         finetune(tmp_path / "drugprot", str(start), tmp_path / "related", task="relation")
+
+
+def test_tables_of_different_splits_are_refused_or_counted(tmp_path, caplog):
+    folder = tables(tmp_path, count=2)
+    abstracts = folder / "drugprot_training_abstracs.tsv"
+    abstracts.write_text("".join(abstracts.read_text().splitlines(keepends=True)[:2]))
+    assert [len(found.spans) for found in compactbio.read(folder)] == [0, 4]
+    assert "1 left out: documents without an abstract" in caplog.text
+    abstracts.write_text("9\tT.\tA.\n")
+    with pytest.raises(UserError, match=r"none of its documents is in drugprot_training_abstracs\.tsv"):
+        list(compactbio.read(folder))

@@ -1,5 +1,7 @@
 """One run at a time writes an output, whatever ends it; and what a dead one was writing is cleaned up."""
 
+import errno
+import fcntl
 import os
 import re
 import signal
@@ -251,3 +253,12 @@ def test_a_name_that_is_too_long_is_one_sentence(cli, tmp_path, tokenizer_folder
         status, _, messages = cli(*given)
         if length == 300:
             one_sentence((status, "", messages), "longer than the file system takes")
+
+
+def test_a_lock_where_the_file_system_has_none(out, monkeypatch):
+    """A Lustre that is mounted without flock."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "not implemented")))
+    for _ in range(2):
+        with locked(out), pytest.raises(UserError, match="another run"), locked(out):
+            pass
+    assert not list(out.parent.glob(".*.lock"))

@@ -1,6 +1,7 @@
 """Documents with mentions and relations become the marked sentences that a relation model reads."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ import compactbio
 from compactbio import Document, Marking, Passage, Relation, RelationAnnotator, Span, mark_pairs
 from compactbio.errors import UserError
 from compactbio.formats.relation_sentences import read, read_jsonl
+from compactbio.tasks import data as datasets
 from compactbio.training.finetuning import finetune
 
 WORDS = Marking("Drug", "Gene", ("@DRUG$", "@GENE$"))
@@ -111,3 +113,13 @@ def test_texts_without_a_mark_are_named(start, tmp_path):
     (tmp_path / "made" / "test.tsv").write_text("the dose\t1\n")
     made = finetune(tmp_path / "made", str(start), tmp_path / "out", overrides={"epochs": 1, "max_length": 32})
     assert any(note.startswith("8 texts have none of the known marks") for note in made.notes)
+
+
+def test_sentences_of_one_document_are_in_one_split(tmp_path):
+    documents = [
+        replace(TWO, id=f"PM-{number}", text=TWO.text.replace("COX", f"{number % 10}OX")) for number in range(60)
+    ]
+    compactbio.write(mark_pairs(documents, WORDS), tmp_path / "all.tsv", "marked")
+    found = datasets.find(tmp_path / "all.tsv")
+    parts = [{one.id.rsplit("-", 2)[0] for one in found.read(split)} for split in ("train", "devel", "test")]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 60

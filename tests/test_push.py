@@ -9,7 +9,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
+from compactbio.training import run_folder
 from conftest import command
 
 
@@ -106,6 +108,12 @@ def push(hub, token_corpus, teacher_folder, tmp_path):
             return json.loads(process.stdout.readline())
 
         yield answer
+
+
+def test_the_trials_of_a_search_are_not_published():
+    files = ["model.safetensors", "search.json", "search/a/model.safetensors", "search/a/checkpoints/best/x", ".a.lock"]
+    kept = filter_repo_objects(files, ignore_patterns=list(run_folder._NOT_PUBLISHED))
+    assert list(kept) == ["model.safetensors", "search.json"]
 
 
 def test_push_uploads_the_model_without_its_checkpoints(hub, push, tmp_path):

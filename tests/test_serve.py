@@ -14,6 +14,7 @@ import pytest
 
 import forked
 from compactbio import Annotator
+from conftest import one_sentence
 from serving import serving
 
 pytest.importorskip("uvicorn", reason="the server is not installed")
@@ -49,6 +50,12 @@ def test_models_health_metrics_and_openapi(server):
     described = json.loads(server.ask("GET", "/openapi.json")[1])["paths"]["/v1/annotate"]["post"]
     assert "examples" in described["requestBody"]["content"]["application/json"]
     assert {"200", "401", "413", "422", "429", "503"} <= set(described["responses"])
+
+
+def test_an_empty_token_in_the_environment_is_refused_as_one_that_is_given(cli, tagger, monkeypatch):
+    one_sentence(cli("serve", tagger, "--token", " "), "The token is empty")
+    monkeypatch.setenv("COMPACTBIO_TOKEN", "")
+    one_sentence(cli("serve", tagger), "The token is empty")
 
 
 def test_a_byte_order_mark_before_the_body_is_passed_over(server):

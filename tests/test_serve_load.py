@@ -190,10 +190,11 @@ def test_a_text_that_fails_fails_alone(annotator, tagger, caplog):
         assert [list(one) for one in body["documents"]] == [["entities"], ["error"], ["entities"], ["entities"]]
         assert [e["text"] for one in body["documents"] for e in one.get("entities", [])] == ["aspirin", "lung cancer"]
         assert body["documents"][1]["error"] == "The text could not be annotated."
-        assert client.measured("failed_total") == 1
+        assert (client.measured("failed_total"), client.measured("documents_total")) == (1, 3)
         # Alone, and where all fail, the request fails.
         assert client.annotate({"text": "placebo"}) == (500, {"error": "The text could not be annotated."})
         assert client.annotate({"texts": ["placebo", "placebo"]})[0] == 500
+        assert (client.measured("failed_total"), client.measured("documents_total")) == (4, 3)
         with concurrent.futures.ThreadPoolExecutor(24) as pool:
             asked = [pool.submit(client.annotate, {"text": text}) for text in ["aspirin", "placebo"] * 12]
             assert [one.result()[0] for one in asked] == [200, 500] * 12

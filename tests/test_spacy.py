@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from compactbio import UserError
+from compactbio.annotate import Entity
+from compactbio.annotate.spacy import _set
 from serving import watched
 
 spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
@@ -54,6 +56,12 @@ def test_entities_within_a_token_take_all_of_it_and_others_stay(tagger):
     ruler.add_patterns([{"label": "GROUP", "pattern": "group"}, {"label": "WRONG", "pattern": "aspirin"}])
     nlp.add_pipe("compactbio", config={"model": [f"Thing={tagger}"], "runtime": "torch-fp32"})
     assert [(e.text, e.label_) for e in nlp("group aspirin").ents] == [("group", "GROUP"), ("aspirin", "Thing")]
+
+
+def test_of_two_entities_in_one_token_the_kept_one_has_its_own_score(nlp):
+    doc = spacy.tokens.Doc(nlp.vocab, words=["IL-2/IL-4", "rose"])
+    _set(doc, [Entity(0, 4, "IL-2", "Gene", 0.9), Entity(5, 9, "IL-4", "Protein", 0.31)])
+    assert [(entity.label_, entity._.score) for entity in doc.ents] == [("Gene", 0.9)]
 
 
 def test_a_long_document_and_empty_ones_are_annotated(nlp):

@@ -10,11 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, BertConfig, BertForQuestionAnswering, BertForTokenClassification
 
+import small_models
 from compactbio import Annotator, recipes
 from compactbio.annotate import QuestionAnnotator
 from compactbio.errors import UserError
 from compactbio.modeling import build_student, loading
 from compactbio.modeling.families import is_untied
+from compactbio.objectives import Distiller
+from compactbio.training.task_model import TaskModel
 from conftest import VOCABULARY, bert, distilbert, mobilebert, randomize
 
 LABELS = {"id2label": {0: "O", 1: "B-Drug", 2: "I-Drug"}, "label2id": {"O": 0, "B-Drug": 1, "I-Drug": 2}}
@@ -272,9 +275,54 @@ def test_a_decoder_of_its_own_is_kept_by_teacher_and_student(made, stated, token
     assert has_head and is_untied(teacher)
     student = build_student(recipes.load("distil-biobert", layers=2), teacher)
     ids = torch.randint(5, len(VOCABULARY), (1, 20))
+    for one in (teacher, student):  # a parameter that no forward pass reads would stop several processes
+        assert one(ids).logits.sum().backward() is None
+        dead = [name for name, weight in one.named_parameters() if weight.grad is None]
+        assert not [name for name in dead if "pooler" not in name and "seq_relationship" not in name]
     student.save_pretrained(tmp_path / "student")
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "student").eval()
     with torch.no_grad():
         wanted = model(ids).logits
         for one in (teacher.eval(), student.eval(), again):
             torch.testing.assert_close(one(ids).logits, wanted)
+
+
+def test_the_bias_of_a_robertas_own_decoder_is_found_under_its_other_name(tmp_path):
+    folder = small_models.save("roberta", "mlm", tmp_path / "roberta")
+    model = AutoModelForMaskedLM.from_pretrained(folder)
+    decoder = model.get_output_embeddings()
+    decoder.weight = torch.nn.Parameter(decoder.weight.detach() + 1)
+    model.lm_head.bias = decoder.bias = torch.nn.Parameter(torch.randn(len(decoder.bias)))
+    model.config.tie_word_embeddings = False
+    model.save_pretrained(folder)
+    change_weights(folder, lambda weights: weights.pop("lm_head.decoder.bias", None))
+    again, has_head = loading.load(loading.find(folder), seed=0)
+    assert has_head and torch.equal(again.lm_head.decoder.bias, decoder.bias)
+
+
+def test_what_is_saved_of_a_start_with_the_names_of_tensorflow_is_read_again(tokenizer_folder, tmp_path):
+    folder = shutil.copytree(tokenizer_folder, tmp_path / "start")
+    bert(layers=2).save_pretrained(folder)
+
+    def renamed(weights):
+        for key in [key for key in weights if "LayerNorm" in key]:
+            weights[key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("bias", "beta")] = weights.pop(key)
+
+    change_weights(folder, renamed)
+    model, _ = loading.load(loading.find(folder), seed=0)
+    distiller = Distiller(model, None, recipes.load("bio-tinybert"))
+    tagger = TaskModel(loading.load_for(loading.find(folder), "ner", ["B", "O"], new_head=True), "ner")
+    for name, module in (("distiller", distiller), ("tagger", tagger)):
+        (tmp_path / name).mkdir()
+        module.save(tmp_path / name)
+        before = {key: value.clone() for key, value in module.student.state_dict().items()}
+        with torch.no_grad():
+            for weight in module.student.parameters():
+                weight += 1
+        module.load(tmp_path / name)
+        assert all(torch.equal(value, before[key]) for key, value in module.student.state_dict().items())
+
+
+def test_a_home_folder_is_not_published(ner_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(ner_model.parent))
+    assert loading.find(f"~/{ner_model.name}").public_name() == ner_model.name

@@ -310,10 +310,12 @@ def locked(path: Path, *, seconds: float = _MOMENT) -> Iterator[None]:
 
 
 def _lock_file(place: Path) -> Path:
-    beside = place.with_name(f".{place.name}.lock")
+    # Not with the lock's own file, which would be taken for another's where the system cannot lock files.
+    probe = _partial(place)
     try:
-        beside.open("ab").close()
+        probe.touch()
+        probe.unlink()
     except OSError:
         name = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
         return Path(gettempdir()) / f"compactbio-{os.getuid()}-{name}.lock"
-    return beside
+    return place.with_name(f".{place.name}.lock")

@@ -27,6 +27,7 @@ from compactbio.errors import UserError, check_count, check_counts, check_named,
 from compactbio.files import check_has_name, clean, file_digest, locked, refuse_inside, several, write_json
 from compactbio.files import output as output_path
 from compactbio.formats import Reading, find_texts
+from compactbio.formats.checks import counting_left_out
 from compactbio.formats.file_names import shown
 from compactbio.modeling import hardware, runtimes
 from compactbio.modeling.loading import Source
@@ -243,7 +244,8 @@ class _Progress:
         self._bytes = sum(group.bytes for group in groups)
         self._documents = self._finished_bytes = 0
         quick = self._bytes < _QUICKLY_COUNTED
-        self._known = sum(1 for group in groups for _ in shards.read_entries(group.files, reading)) if quick else 0
+        with counting_left_out(quiet=True):  # what is left out is said as the documents are annotated
+            self._known = sum(1 for group in groups for _ in shards.read_entries(group.files, reading)) if quick else 0
 
     def add(self, documents: int, finished_bytes: int = 0) -> None:
         """So many more documents are done, which end groups of so many bytes."""
@@ -282,7 +284,8 @@ class _Run:
     def earlier(self, identity: dict[str, Any]) -> AnnotatedFile | None:
         """The result of an earlier run that wrote the output of the same."""
         out = self.output.out
-        if not out.exists() or self.output.unfinished() == {**identity, "cut": shards.CUT_VERSION}:
+        unfinished = self.output.unfinished() == {**identity, "cut": shards.CUT_VERSION}
+        if not out.exists() or (unfinished and self.output.may_be_ours()):
             # With its shards still there, a run died after it wrote the output and before it wrote its record.
             return None
         record = self.output.recorded()

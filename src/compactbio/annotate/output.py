@@ -42,6 +42,7 @@ class OutputFiles:
         self.failures = out.with_name(f"{out.name}.failed.jsonl")  # with places and reasons
         self.shards = out.with_name(f".{out.name}.shards")  # a folder
         self.identity = self.shards / "identity.json"  # what an unfinished run is made of
+        self._begun = self.shards / "output"  # there from the moment on at which the output is written
 
     def recorded(self) -> dict[str, Any]:
         """The record of a finished run, {} where there is none or it is damaged."""
@@ -50,6 +51,10 @@ class OutputFiles:
     def unfinished(self) -> dict[str, Any]:
         """The identity of an unfinished run, {} where there is none or it is damaged."""
         return _object(self.identity)
+
+    def may_be_ours(self) -> bool:
+        """Whether an output that stands beside an unfinished run can be what that run wrote before it died."""
+        return self._begun.exists()
 
     def bytes(self) -> int:
         """The size of the output, of a folder that of all its files."""
@@ -65,9 +70,12 @@ class OutputFiles:
             first = next((result for result in self._results() if isinstance(result, Failure)), None)
             shutil.rmtree(self.shards)
             raise none_annotated(first)
+        if self.out.exists() and not self.may_be_ours():
+            raise UserError(f"{self.out}: it was made while this run was at work; remove it, or choose another output.")
         if self.out.is_dir():
             # Of a run that died before it wrote its record; another folder would have been refused.
             shutil.rmtree(self.out)
+        self._begun.touch()
         documents, failures, types = 0, list[Failure](), Counter[str]()
 
         def kept() -> Iterator[Document]:

@@ -149,9 +149,15 @@ def _serve_annotations(app: FastAPI, batcher: Batcher, metrics: _Metrics, limits
     ) -> Response:
         """Find the entities of one text, or of several."""
         found = await _unless_gone(request, _found(batcher, body.all_texts, until))
+        failures = [one for one in found if isinstance(one, Exception)]
+        for error in failures:
+            # Its kind alone: its words may hold the text.
+            _LOGGER.error("a text could not be annotated: %s", type(error).__name__)
+        metrics.documents.inc(len(found) - len(failures))
+        metrics.failed.inc(len(failures))
+        if failures and len(failures) == len(found):
+            raise _refusal(500, _FAILED)  # a request of which every text fails is one that fails
         counts, answer = _answer(found, body)
-        metrics.documents.inc(len(found))
-        metrics.failed.inc(sum(isinstance(one, Exception) for one in found))
         for kind, count in counts.items():
             metrics.entities.labels(kind).inc(count)
         return answer
@@ -327,7 +333,7 @@ async def _gone(request: Request) -> None:
 
 
 async def _found(batcher: Batcher, texts: list[str], until: float) -> list[Found]:
-    """What was found in each text, or its failure; a request of which every text fails is one that fails."""
+    """What was found in each text, or its failure."""
     if not texts:
         return []
     try:
@@ -337,12 +343,6 @@ async def _found(batcher: Batcher, texts: list[str], until: float) -> list[Found
         raise _refusal(429, "Too many documents or characters are waiting: try again in a moment.") from None
     except TimeoutError:
         raise _refusal(503, "The answer takes too long: send fewer documents, or try again in a moment.") from None
-    failures = [one for one in found if isinstance(one, Exception)]
-    for error in failures:
-        # Its kind alone: its words may hold the text.
-        _LOGGER.error("a text could not be annotated: %s", type(error).__name__)
-    if len(failures) == len(found):
-        raise _refusal(500, _FAILED)
     return found
 
 

@@ -94,7 +94,12 @@ class Component:
 
 def _set(doc: Doc, entities: Iterable[Entity]) -> Doc:
     # Of spans that share a token after widening the longer is kept, and ours before those of other components.
-    kept = filter_spans([_span(doc, entity) for entity in entities])
+    scores = [(_span(doc, entity), entity.score) for entity in entities]
+    kept = filter_spans([span for span, _ in scores])
+    # Two within one token are the same span to spaCy, which would have the score of the last.
+    for span, score in reversed(scores):
+        if any(span is one for one in kept):
+            span._.score = score
     taken = {token.i for span in kept for token in span}
     doc.ents = [*kept, *(span for span in doc.ents if not taken.intersection(range(span.start, span.end)))]
     return doc
@@ -102,6 +107,4 @@ def _set(doc: Doc, entities: Iterable[Entity]) -> Doc:
 
 def _span(doc: Doc, entity: Entity) -> Any:
     # An entity that ends within a token of spaCy takes the whole token.
-    span = doc.char_span(entity.start, entity.end, label=entity.type or _UNTYPED, alignment_mode="expand")
-    span._.score = entity.score
-    return span
+    return doc.char_span(entity.start, entity.end, label=entity.type or _UNTYPED, alignment_mode="expand")

@@ -91,6 +91,10 @@ def evaluate(
     if predictions is not None:
         if isinstance(data, Mapping):
             raise UserError("Predictions are scored on a data folder or file, not on a mapping of files.")
+        usual = {"runtime": None, "tokens_per_batch": None, "device": "auto", "precision": "auto"}
+        given = {"runtime": runtime, "tokens_per_batch": tokens_per_batch, "device": device, "precision": precision}
+        for name in (name for name, value in given.items() if value != usual[name]):
+            raise UserError(f"Predictions are not computed, so {name} has no effect: leave it out.", setting=name)
         return prediction_files.evaluate_file(predictions, data, **asked)
     assert model is not None
     with hardware.on_device(device):

@@ -1,6 +1,7 @@
 """`compactbio annotate`: files of texts in, one file with entities out; `compactbio serve`: the same over HTTP."""
 
 import errno
+import os
 import shutil
 import socket
 import sys
@@ -86,6 +87,12 @@ def annotate(
 
     if str(out) == "-" and format not in (None, "jsonl"):
         raise UserError(f"Standard output takes jsonl only, not {format}: name a file.", setting="out")
+    if str(out) == "-" and (on_cluster or as_json):
+        raise UserError(
+            f"Standard output takes the documents of this machine: leave {'cluster' if on_cluster else 'json'} out, or "
+            "name a file.",
+            setting="out",
+        )
     if (str(out) == "-" and sys.stdout is None) or ("-" in inputs and sys.stdin is None):
         raise UserError("Standard input or output (-) is closed: name files.")
     given: dict[str, Any] = {
@@ -98,7 +105,8 @@ def annotate(
         "runtime": runtime,
         "device": device,
     }
-    with options.reporting(options.RUN_AGAIN) as reporter, _on_disk(inputs) as files:
+    kept = "what was printed is all that is kept." if str(out) == "-" else options.RUN_AGAIN
+    with options.reporting(kept) as reporter, _on_disk(inputs) as files:
         if str(out) == "-":
             _print_lines(stream(files, **given, workers=workers or 1, listener=reporter))
             return
@@ -184,7 +192,8 @@ def serve(
         from compactbio.annotate.server import Limits, create, http_server
     except ImportError:
         raise UserError("The server is not installed: pip install 'compactbio[serve]'.") from None
-    if token is not None and not token.strip():
+    # The parser takes an empty variable for none, which would leave the server open.
+    if not (os.environ.get("COMPACTBIO_TOKEN", "none") if token is None else token).strip():
         raise UserError("The token is empty: give one, or leave it out.", setting="token")
     # Before the models are loaded, which takes long: an address that cannot be used is reported at once.
     sockets = _listening(host, port)

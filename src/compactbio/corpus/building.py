@@ -169,7 +169,7 @@ def _tokenizer_record(tokenizer: "PreTrainedTokenizerFast", digest: str, name: s
     return {
         "name": path.resolve().name if path.exists() else str(name),
         "sha256": digest,
-        "vocab_size": len(tokenizer),
+        "vocab_size": max(tokenizer.get_vocab().values()) + 1,  # ids may have gaps
         "pad_id": tokenizer.pad_token_id,
         "cls_id": tokenizer.cls_token_id,
         "sep_id": tokenizer.sep_token_id,

@@ -200,6 +200,7 @@ class Tally:
     deletions: list[str] = field(default_factory=list)
     tokens: int = 0
     unknown: int = 0  # tokens that replace what the vocabulary lacks
+    bytes: int = 0  # of the file of its rows
 
 
 @dataclass(frozen=True)
@@ -213,9 +214,11 @@ class TokenisedSource:
 
 
 def earlier(task: Task) -> TokenisedSource | None:
-    """What an earlier run has made of a task, or None."""
-    counts = read_json_or_none(task.file(".json"))
-    return TokenisedSource(task.source, task.file(".arrow"), Tally(**counts)) if isinstance(counts, dict) else None
+    """What an earlier run has made of a task; None where there is nothing, or the rows are not all there."""
+    counts, table = read_json_or_none(task.file(".json")), task.file(".arrow")
+    if not isinstance(counts, dict) or not table.is_file() or table.stat().st_size != counts.get("bytes"):
+        return None
+    return TokenisedSource(task.source, table, Tally(**counts))
 
 
 def tokenise(task: Task) -> TokenisedSource:
@@ -229,6 +232,7 @@ def tokenise(task: Task) -> TokenisedSource:
             _write(partial, _citations(entries, tally), task, tally)
     except SourceError as error:
         return replace(result, problem=str(error))
+    tally.bytes = result.table.stat().st_size
     write_json(task.file(".json"), asdict(tally))
     return result
 

@@ -108,6 +108,8 @@ def export(
     source = loading.find(model)
     task = runtimes.task_of(source)
     named = [] if data is None else several(data, "data")
+    if split is not None and not named:
+        raise UserError("A split is of a data set: name the data, or leave the split out.", setting="split")
     if format == "onnx-int8" and not named:
         raise UserError(
             "Int8 can lose accuracy: name a data set of the model's kind on which it is scored against the original.",

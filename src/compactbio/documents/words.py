@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 
 from compactbio.documents import Document, Passage
 
-# Raise it when texts are divided otherwise: what was computed of other sentences or words is not used again.
+# Raise it when texts are divided otherwise: teachers compute again. `annotate.shards.CUT_VERSION` is to be raised too.
 RULES = 2
 # Combining marks (accents and vowel signs that are characters of their own) belong to the letter before them, and
 # invisible characters (soft hyphens, zero-width blanks and joiners, byte order marks) to the word around them.

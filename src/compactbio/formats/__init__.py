@@ -209,6 +209,8 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
     _check_known(format, FORMATS, "annotated documents that can be written")
     known = _TABLE[format]
     check_has_name(path)
+    check_regular(path)
+    path = path.resolve() if path.is_symlink() else path  # which stays one
     if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
         raise UserError(f"documents is of type {type(documents).__name__}: give a list, or any iterable, of Document.")
     checked = _checked(documents)

@@ -9,7 +9,7 @@ from typing import Any
 from lxml import etree
 
 from compactbio.documents import Document, Passage, Relation, Span
-from compactbio.formats.checks import MISPLACED, Found, check_only, left_out, not_writable, number
+from compactbio.formats.checks import MISPLACED, Found, check_only, fits, left_out, not_writable, number
 from compactbio.formats.json_lines import documents_of_values
 from compactbio.formats.streams import RecordError, attempt, elements, named_errors
 
@@ -40,7 +40,7 @@ def read(path: Path) -> Iterator[Found]:
     not a number, is given as a RecordError.
     """
     with named_errors(path):
-        for element in elements(path, ("document",), "BioC"):
+        for element in elements(path, ("document",), "BioC", ("collection",)):
             found = attempt(_document, path, element)
             if isinstance(found, RecordError):
                 # Files without line breaks have everything in line 1.
@@ -73,7 +73,7 @@ def _document(path: Path, element: Any) -> Document:
     """The document of an element `document`. Raises RecordError as `read` says."""
     name = _id(element)
     text, passages = _text(path, name, element)
-    spans, places, wrong = list[Span](), dict[str, int](), list[str]()
+    spans, places, wrong, again = list[Span](), dict[str, int](), list[str](), set[str]()
     for annotation in element.iter("annotation"):
         infons = _infons(annotation)
         if infons.get("CompositeRole") == "IndividualMention":
@@ -81,9 +81,13 @@ def _document(path: Path, element: Any) -> Document:
         if (span := _span(path, text, annotation, infons)) is None:
             wrong.append(infons.get("type", ""))
         else:
-            places[annotation.get("id", "")] = len(spans)
+            known = annotation.get("id", "")
+            again |= {known} & places.keys()
+            places[known] = len(spans)
             spans.append(span)
     left_out(path, name, len(wrong), MISPLACED, wrong)
+    for known in again:  # of two mentions with one id neither is meant
+        del places[known]
     found = [_relation(relation, places) for relation in element.iter("relation")]
     relations = tuple(relation for relation in found if relation is not None)
     left_out(path, name, len(found) - len(relations), "relations that are not between two mentions or concepts")
@@ -100,6 +104,9 @@ def _text(path: Path, name: str, element: Any) -> tuple[str, tuple[Passage, ...]
         content = part.find("text")
         if content is None:
             continue
+        if next(content.iter(etree.Entity), None) is not None:
+            reason = f"a passage of document {name} has an entity that nothing declares"
+            raise RecordError(path, part.sourceline, reason, "write the character itself")
         shown = "".join(content.itertext())
         offset = _offset(path, part, shown, len(text))
         if offset < len(text):
@@ -147,10 +154,10 @@ def _infons(element: Any) -> dict[str, str]:
 
 def _span(path: Path, text: str, annotation: Any, infons: dict[str, str]) -> Span | None:
     places = _locations(path, annotation)
-    if not places or any(not start < end <= len(text) for start, end in places):
+    if not places or not fits(places, len(text)):
         return None
     named = {name.casefold().replace("_", " ").removesuffix(" identifier"): value for name, value in infons.items()}
-    identifier = next((named[key] for key in _IDENTIFIERS if key in named), "")
+    identifier = next((named[key] for key in _IDENTIFIERS if named.get(key)), "")
     span = Span.over(places, infons.get("type", ""), identifier, _score(infons.get("score")))
     shown = text[span.start : span.end]
     return span if span.fragments or shown == annotation.findtext("text", shown) else None

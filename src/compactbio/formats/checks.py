@@ -89,8 +89,9 @@ def identifier(value: Any, key: str) -> str:
 class LeftOut(list[str]):
     """Sentences on the annotations that readers left out; `mentions` are the types of those mentions by document."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool) -> None:
         super().__init__()
+        self.quiet = quiet
         self.mentions: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
 
@@ -102,17 +103,20 @@ def left_out(path: Path, document: str, count: int, what: str, types: Sequence[s
     """Log how many of a document's annotations were left out; `types` are those of its mentions among them."""
     if not count:
         return
-    _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
-    if (found := _LEFT_OUT.get()) is not None:
+    found = _LEFT_OUT.get()
+    if found is None or not found.quiet:
+        _LOGGER.warning("%s: document %s: %d left out: %s", path, document, count, what)
+    if found is not None:
         found.counts[what] += count
         unknown = [""] * count if what.startswith("mentions") else []
         found.mentions.setdefault(document, []).extend(types or unknown)
 
 
 @contextmanager
-def counting_left_out(where: str = "the data") -> Iterator[LeftOut]:
-    """Give a list that holds, after the block, a sentence on each kind of annotation that readers left out within."""
-    found = LeftOut()
+def counting_left_out(where: str = "the data", *, quiet: bool = False) -> Iterator[LeftOut]:
+    """Give a list that holds, after the block, a sentence on each kind of annotation that readers left out within;
+    nothing is logged where it is `quiet`."""
+    found = LeftOut(quiet)
     token = _LEFT_OUT.set(found)
     try:
         yield found
@@ -134,6 +138,9 @@ def inconsistency(document: Document) -> str | None:
         for start, end in ((span.start, span.end), *span.fragments):
             if not 0 <= start < end <= length:
                 return f"a mention from {start} to {end} is not within its text of {length} characters"
+        first, last = span.places[0][0], span.places[-1][1]
+        if (first, last) != (span.start, span.end) or not fits(span.places, length):
+            return f"the parts of a mention from {span.start} to {span.end} are not in order, from its start to its end"
     for relation in document.relations:
         for place in (relation.head, relation.tail):
             if isinstance(place, int) and not 0 <= place < len(document.spans):

@@ -70,7 +70,7 @@ def _citation(record: Mapping[str, Any], place: str) -> Citation | Rejected:
     if not any(key in record for key in _TEXT_KEYS):
         return Rejected(place, "no title, abstract or text")
     try:
-        abstract = "abstract" if record.get("abstract") is not None else "text"
+        abstract = "abstract" if string(record.get("abstract"), "abstract").strip() else "text"
         return Citation(
             pmid=_pmid(record.get("pmid")),
             title=pubmed.title(string(record.get("title"), "title")),
@@ -165,7 +165,7 @@ def _text_of(value: Mapping[str, Any], field: str | None, place: str, path: Path
         text = string(value.get(key), key)
     except BrokenFieldError as error:
         return Rejected(place, str(error))
-    if field is None and ("text" not in value or value.get("abstract") is not None):
+    if field is None and not text.strip():
         found = _citation({**value, "pmid": None}, place)
         return found if isinstance(found, Rejected) else _document_of(found, name)
     return Document(name, text)

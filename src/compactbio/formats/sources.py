@@ -72,7 +72,15 @@ def find_texts(inputs: Iterable[str | Path], format: str | None = None) -> Sourc
         files, others = _texts_in(path, format) if path.is_dir() else _texts_named(name)
         found += files
         passed_over += others
-    return Sources(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(passed_over)))
+    return Sources(_once(found), _once(passed_over))
+
+
+def _once(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Each file or folder once, under the first of its names."""
+    known: dict[Path, Path] = {}
+    for path in paths:
+        known.setdefault(path.resolve(), path)
+    return tuple(known.values())
 
 
 def _named(inputs: Iterable[str | Path]) -> list[str]:

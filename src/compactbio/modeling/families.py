@@ -11,7 +11,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from compactbio.errors import UserError
 
-DECODER_BIAS = "cls.predictions.decoder.bias"
+# The second name of a decoder's bias, and the module that has both.
+DECODER_BIASES = {"cls.predictions.decoder.bias": "cls.predictions", "lm_head.decoder.bias": "lm_head"}
 # Tokens of a row where a configuration states no limit.
 _UNLIMITED = 512
 
@@ -209,7 +210,7 @@ def set_dropout(model: PreTrainedModel, *, hidden: float | None, attention: floa
     """Set the dropout rates of a model in place, in its configuration and its modules; None leaves a rate as it is."""
     for module in model.modules():
         for name, child in module.named_children():
-            of_attention = type(module).__name__.endswith("Attention") and name in ("dropout", "attention_dropout")
+            of_attention = _computes_attention(module) and name in ("dropout", "attention_dropout")
             rate = attention if of_attention else hidden
             if isinstance(child, nn.Dropout) and rate is not None:
                 child.p = rate
@@ -223,6 +224,15 @@ def set_dropout(model: PreTrainedModel, *, hidden: float | None, attention: floa
                     setattr(config, name, rate)
 
 
+def _computes_attention(module: nn.Module) -> bool:
+    """Whether a module computes attention itself; MPNet's has one within it, and a dropout of hidden states beside."""
+    return _is_attention(module) and not any(map(_is_attention, module.children()))
+
+
+def _is_attention(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("Attention")
+
+
 def attention_dropout(config: PretrainedConfig) -> float:
     """The dropout rate of attention probabilities by a configuration."""
     return float(next((getattr(config, name) for name in _ATTENTION_DROPOUT if hasattr(config, name)), 0.0))
@@ -231,6 +241,24 @@ def attention_dropout(config: PretrainedConfig) -> float:
 def is_untied(model: PreTrainedModel) -> bool:
     """Whether a masked-LM model has a decoder of its own beside its word embeddings."""
     return model.get_output_embeddings().weight is not model.get_input_embeddings().weight
+
+
+def with_decoder_bias(model: PreTrainedModel, absent: list[str]) -> list[str]:
+    """Make the two names of the bias of an untied decoder one parameter, as no forward pass reads the first of them.
+
+    `absent` are the names that a file lacks; they are given back without that of the bias, where the file holds it
+    under the other name.
+    """
+    if not is_untied(model):
+        return absent
+    modules = dict(model.named_modules())
+    for bias, head in DECODER_BIASES.items():
+        within: Any = modules.get(head)
+        if isinstance(getattr(within, "bias", None), nn.Parameter) and hasattr(within, "decoder"):
+            if absent == [bias]:
+                within.decoder.bias, absent = within.bias, []
+            within.bias = within.decoder.bias
+    return absent
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -74,7 +74,7 @@ class Source:
 
     def public_name(self) -> str:
         """The name as it can be published: of a local path only its last part."""
-        return self.folder.resolve().name if Path(self.name).exists() else self.name
+        return self.folder.resolve().name if Path(self.name).expanduser().exists() else self.name
 
 
 def weights_in(folder: Path) -> list[Path]:
@@ -89,7 +89,8 @@ def find(name: str | Path) -> Source:
     """
     source = configured(name)
     if not source.weights:
-        raise UserError(f"{source.name}: it has no weights (model.safetensors, pytorch_model.bin); name another one.")
+        names = "model.safetensors, pytorch_model.bin"
+        raise UserError(f"{source.name}: it has no weights here ({names}): fetch them first, or name another one.")
     return source
 
 
@@ -182,10 +183,7 @@ def load(source: Source, seed: int) -> tuple[PreTrainedModel, bool]:
     families.family_of(source.config, source.name)
     model, absent = _read(source, transformers.AutoModelForMaskedLM, copy.deepcopy(source.config), seed)
     _refuse_absent(source, [key for key in absent if _is_of_encoder(key, model)])
-    if absent == [families.DECODER_BIAS] and families.is_untied(model):
-        # Files of an untied decoder hold its bias under the other of its two names.
-        model.cls.predictions.decoder.bias = model.cls.predictions.bias
-        absent = []
+    absent = families.with_decoder_bias(model, absent)
     # Saved with this, the library keeps a decoder that differs, and finds its bias again.
     model.config.tie_word_embeddings = True
     return model, not absent

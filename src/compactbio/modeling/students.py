@@ -7,7 +7,16 @@ from torch import nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from compactbio.errors import UserError
-from compactbio.modeling.families import depth, family_of, is_untied, layer_list, layer_path, longest, set_dropout
+from compactbio.modeling.families import (
+    depth,
+    family_of,
+    is_untied,
+    layer_list,
+    layer_path,
+    longest,
+    set_dropout,
+    with_decoder_bias,
+)
 from compactbio.modeling.sharing import building
 from compactbio.recipes import LayerMap, Recipe
 
@@ -162,3 +171,4 @@ def _copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
     decoder, new = teacher.get_output_embeddings(), student.get_output_embeddings()
     if is_untied(teacher) and decoder.weight.shape == new.weight.shape:
         new.weight, new.bias = (nn.Parameter(weight.detach().clone()) for weight in (decoder.weight, decoder.bias))
+        with_decoder_bias(student, [])

@@ -123,7 +123,8 @@ class Distiller(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write the student and the projection into a folder."""
-        self.student.save_pretrained(folder)
+        # By the names of its modules, which may not be those of the files that it was loaded from.
+        self.student.save_pretrained(folder, save_original_format=False)
         save_model(self.projection, str(Path(folder) / PROJECTION))
 
     def load(self, folder: str | Path) -> None:

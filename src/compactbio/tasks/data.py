@@ -27,6 +27,8 @@ _TASKS = ("ner", "relation", "qa")
 _ONLY_NER = {"conll": "ner", "hf-jsonl": "ner"}
 _TASK_OF = {"marked": "relation", "marked-jsonl": "relation", "squad": "qa", "squad-rows": "qa", "bioasq": "qa"}
 _MARKS = re.compile(r"<<|>>|\[\[|\]\]")
+# The id of a sentence that `mark_pairs` made: that of its document, and the places of the two mentions.
+_MARKED = re.compile(r"(.+)-[0-9]+-[0-9]+", re.DOTALL)
 # Tenths of the documents of a single file, by a hash of their names.
 _TENTHS: tuple[Split, ...] = ("train",) * 7 + ("devel",) + ("test",) * 2
 
@@ -302,6 +304,8 @@ def _group(document: Document) -> str:
     """The name that documents share which must be in the same split."""
     if document.questions:
         return qa.question_key(document.questions[0])
+    if document.relations and (made := _MARKED.fullmatch(document.id)):
+        return made[1]
     if document.relations and not document.tokenised:
         return " ".join(_MARKS.sub(" ", document.text).split())
     name = document.id.rpartition(".")[0] if document.tokenised else ""

@@ -1,8 +1,8 @@
 """The engine of all training: a model in memory, trained in place on steps of packed micro-batches."""
 
 import os
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, NamedTuple
@@ -26,6 +26,8 @@ from compactbio.training.run_folder import step_of
 from compactbio.training.step_trainer import StepTrainer, Trainable, Validation
 
 # What `accelerate launch` sets where one model is shared among devices.
+# What the Trainer reads of the environment, whatever its own arguments say.
+_READ_BY_THE_TRAINER = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND")
 _CUTS_MODELS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 
 
@@ -62,8 +64,9 @@ def fit(
     SIGINT and SIGTERM end the training after the step under way, with a checkpoint. Raises UserError where the loss is
     not finite, the disk is full, or a process that prepares batches ended; the last good checkpoint is kept.
     """
-    engine = StepTrainer(module, steps, validation, arguments, callbacks, start=step_of(checkpoint))
     with ExitStack() as stack:
+        stack.enter_context(_launched("bf16" if arguments.bf16 else "fp32"))
+        engine = StepTrainer(module, steps, validation, arguments, callbacks, start=step_of(checkpoint))
         stack.enter_context(engine.signals())
         stack.enter_context(frozen_key_biases(module.student, keys_read))
         if arguments.device.type == "cpu":
@@ -85,43 +88,51 @@ def training_arguments(checkpoints: Path | None, precision: str, *, max_steps: i
 
     Raises UserError where `accelerate launch` is set to share one model among devices.
     """
-    _follow_launcher(precision)
-    arguments = TrainingArguments(
-        # The Trainer makes this folder in any case.
-        output_dir=str(checkpoints or gettempdir()),
-        max_steps=max_steps,
-        lr_scheduler_type="linear",
-        optim="adamw_torch_fused",
-        bf16=precision == "bf16",
-        use_cpu=not hardware.uses_gpu(),
-        save_strategy="no" if checkpoints is None else "steps",
-        logging_steps=max(1, min(50, max_steps // 20)),
-        logging_first_step=True,
-        # The first loss that is not finite ends the run; it must not be averaged away.
-        logging_nan_inf_filter=False,
-        # A step is a pure function of its number, so nothing has to be skipped.
-        ignore_data_skip=True,
-        remove_unused_columns=False,
-        report_to=[],
-        disable_tqdm=True,
-        **more,
-    )
+    with _launched(precision):
+        arguments = TrainingArguments(
+            # The Trainer makes this folder in any case.
+            output_dir=str(checkpoints or gettempdir()),
+            max_steps=max_steps,
+            lr_scheduler_type="linear",
+            optim="adamw_torch_fused",
+            bf16=precision == "bf16",
+            use_cpu=not hardware.uses_gpu(),
+            save_strategy="no" if checkpoints is None else "steps",
+            logging_steps=max(1, min(50, max_steps // 20)),
+            logging_first_step=True,
+            # The first loss that is not finite ends the run; it must not be averaged away.
+            logging_nan_inf_filter=False,
+            # A step is a pure function of its number, so nothing has to be skipped.
+            ignore_data_skip=True,
+            remove_unused_columns=False,
+            report_to=[],
+            disable_tqdm=True,
+            **more,
+        )
     # One process takes one device; the Trainer would cut packed rows over all that it sees.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments
 
 
-def _follow_launcher(precision: str) -> None:
-    """Take the processes of `accelerate launch`, and none of its settings that would make another run of this one."""
+@contextmanager
+def _launched(precision: str) -> Iterator[None]:
+    """Within it the processes of `accelerate launch` are taken, and none of its settings that would make another run of
+    this one; afterwards they are as they were."""
     for name in _CUTS_MODELS:
         if os.environ.get(name, "false").lower() in ("1", "true", "yes"):
             raise UserError(
                 f"{name} is set, but a student fits on one device and is not shared among several: launch with "
                 "--multi_gpu, or with torchrun."
             )
-    # The Trainer reads both, whatever its own arguments say.
+    before = {name: os.environ.pop(name, None) for name in _READ_BY_THE_TRAINER}
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if precision == "bf16" else "no"
-    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def distil(

@@ -351,7 +351,7 @@ def _finish(
         if kept is not None:
             best = loading.find(out / run_folder.CHECKPOINTS / run_folder.BEST)
             model = loading.load_for(best, inputs.corpora.task).to(hardware.torch_device())
-        model.save_pretrained(out)
+        model.save_pretrained(out, save_original_format=False)
         inputs.tokenizer.save_pretrained(out)
         if devel is not None:
             outcomes = devel.outcomes(model)

@@ -241,7 +241,7 @@ def _finish(
     with run_folder.refusing_full_disk(out):
         if best.exists():
             student, _ = loading.load(loading.find(best), inputs.recipe.seed)
-        student.save_pretrained(out)
+        student.save_pretrained(out, save_original_format=False)
         tokenizer.save_pretrained(out)
         recipe = yaml.safe_dump(inputs.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_text(out / "recipe.yaml", recipe)

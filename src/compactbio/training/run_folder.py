@@ -40,7 +40,7 @@ _SEAL = "complete.json"
 _WEIGHTS = "model.safetensors"
 _TRAINER_STATE = "trainer_state.json"
 _STATE = (_WEIGHTS, "optimizer.pt", "scheduler.pt", _TRAINER_STATE)
-_NOT_PUBLISHED = (f"{CHECKPOINTS}/*", f"{TENSORBOARD}/*", ".*")
+_NOT_PUBLISHED = (f"{CHECKPOINTS}/*", f"{TENSORBOARD}/*", "search/*", ".*")
 
 _SHARED_SECONDS = 30.0  # how long a network's file system may take to show a new file to another machine
 
@@ -306,7 +306,7 @@ def _digest(folder: Path) -> str | None:
 def keep_best(folder: Path, student: PreTrainedModel, metrics: dict[str, float], step: int) -> None:
     """Keep the student in `folder/best`, in place of the one there."""
     with refusing_full_disk(folder), atomic_folder(folder / BEST) as partial:
-        student.save_pretrained(partial)
+        student.save_pretrained(partial, save_original_format=False)
         write_json(partial / "best.json", {"step": step, **metrics})
         seal(partial, 1, folder)
 

@@ -82,7 +82,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         callbacks: Sequence[TrainerCallback],
         start: int,
     ) -> None:
-        watching = [_LastStep(), *callbacks]
+        watching = [_LastStep(self), *callbacks]
         # The Trainer asks for data to evaluate on; the validation has its own.
         super().__init__(module, arguments, train_dataset=steps, eval_dataset=[], callbacks=watching)
         self.remove_callback(PrinterCallback)
@@ -181,6 +181,12 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             for kind, handler in zip(kinds, before, strict=True):
                 signal.signal(kind, handler)
 
+    def asked_within_the_step(self) -> bool:
+        """Whether a request to stop came within the step that ends; several processes share it at the next one."""
+        if self._stop and self.accelerator.num_processes == 1:
+            self.stopped = True
+        return self.stopped
+
     @property
     def _module(self) -> Trainable:
         module: Trainable = self.accelerator.unwrap_model(self.model)
@@ -271,7 +277,12 @@ class _StepLoader(DataLoader[list[Packed]]):
 class _LastStep(TrainerCallback):  # type: ignore[misc]
     """Scores and logs at the last step, wherever the intervals fall, and saves where the run is asked to stop."""
 
+    def __init__(self, trainer: "StepTrainer") -> None:
+        self._trainer = trainer
+
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step < state.max_steps and self._trainer.asked_within_the_step():
+            control.should_training_stop = True
         if state.global_step >= state.max_steps:
             control.should_log = True
             control.should_evaluate = args.eval_strategy != "no"

@@ -75,7 +75,8 @@ class TaskModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write the model into a folder."""
-        self.student.save_pretrained(folder)
+        # By the names of its modules, which may not be those of the files that it was loaded from.
+        self.student.save_pretrained(folder, save_original_format=False)
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote. Raises RuntimeError where a name is missing or too many."""
