@@ -341,6 +341,14 @@ def test_a_run_outside_the_main_thread_is_the_same_run_without_handlers_of_signa
         assert losses(tmp_path / out) == losses(place / name / "straight")
 
 
+def test_a_run_is_resumed_after_its_teacher_was_renamed(runs, token_corpus, teacher_folder, tmp_path):
+    out = shutil.copytree(runs[0] / "train" / "stopped", tmp_path / "out")
+    renamed = shutil.copytree(teacher_folder, tmp_path / "renamed")
+    assert distilled(token_corpus, renamed, out, resume=True).state == "finished"
+    straight = runs[0] / "train" / "straight"
+    assert (out / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
+
+
 def test_a_signal_within_a_step_ends_the_run_after_it(token_corpus, teacher_folder, tmp_path, monkeypatch):
     class Within(TrainerCallback):
         def on_pre_optimizer_step(self, args, state, control, **_):

@@ -125,8 +125,7 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
     elif has_begun(out):
         # Records of older versions name no tokenizer.
         had = {"tokenizer": inputs.get("tokenizer"), **known["identity"]}
-        differing = [key for key, value in inputs.items() if _unnamed(had.get(key)) != _unnamed(value)]
-        if differing:
+        if differing := [key for key, value in inputs.items() if _unnamed(had.get(key)) != _unnamed(value)]:
             raise UserError(
                 f"{out} holds a run of {_different(had, inputs, differing)}; choose another output folder.",
                 setting="out",
@@ -135,9 +134,7 @@ def begin(out: Path, inputs: dict[str, Any], *, resume: bool) -> Begun:
             check_model(out)
             return Begun({**known["result"], "state": "already finished", "out": str(out)})
         if not resume:
-            raise UserError(
-                f"{out} holds this run unfinished: resume it, or choose another output folder.", setting="resume"
-            )
+            raise UserError(f"{out} holds this run unfinished: resume it, or choose another folder.", setting="resume")
         _check_places(out)
         checkpoint, passed_over = newest(out / CHECKPOINTS, processes().num_processes)
         sys.stderr.writelines(f"{out}: {note}\n" for note in passed_over)
@@ -252,9 +249,11 @@ def _unnamed(value: Any) -> Any:
     """A part of a record without the names of models and files whose content it knows: these may be renamed."""
     if isinstance(value, list):
         return [_unnamed(one) for one in value]
-    if isinstance(value, dict) and value.get("sha256"):
-        return {key: one for key, one in value.items() if key != "name"}
-    return value
+    if not isinstance(value, dict):
+        return value
+    # The models of a recipe are known by the digests beside it.
+    named = ("teacher", "init") if "loss" in value else ("name",) if value.get("sha256") else ()
+    return {key: one for key, one in value.items() if key not in named}
 
 
 def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
