@@ -150,7 +150,8 @@ def test_an_identifier_that_is_empty_hides_none(tmp_path):
 
 
 def test_of_two_annotations_with_one_id_neither_is_related(tmp_path, caplog):
-    [document] = documents(tmp_path, BIOC.replace("annotation id='1'", "annotation id='0'"))
+    alike = BIOC.replace("annotation id='1'", "annotation id='0'").replace("refid='1'", "refid='0'")
+    [document] = documents(tmp_path, alike)
     assert len(document.spans) == 2 and document.relations == ()
     assert "1 left out: relations" in caplog.text
 
