@@ -142,7 +142,7 @@ def test_int8_that_loses_too_much_is_refused_after_every_way(tagger, data, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-FULL = OSError(errno.ENOSPC, "full", "/tmp/made", None, "out/made")
+FULL = OSError(errno.ENOSPC, "full", "made", None, "out/made")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), FULL])

@@ -133,7 +133,7 @@ def sentences(text: str, passages: Iterable[Passage] = ()) -> list[tuple[int, in
     """The (start, end) of a text's sentences, which cover it; a passage begins one.
 
     By rule: a full stop after an abbreviation or an initial does not end one. A line break does, unless it only wraps
-    a line: one of 30 characters or more, where the next one goes on with a small letter.
+    a line: one of 30 characters or more, where the next one begins with a small letter.
     """
     stops = {match.end() for match in _END.finditer(text) if not _abbreviates(text, match.start())}
     borders = sorted({0, *_breaks(text), *stops, *(passage.start for passage in passages), len(text)})

@@ -126,7 +126,6 @@ def evaluate(
         documents = ner.with_type(documents, "")
     golden = found.golden(split)
     found.check_answers(documents, split)
-
     labels = kind.model_labels(source.config, source.name, documents)
     predictor, fixed_length, model_record = _load(source, found.task, runtime, precision, tokens_per_batch)
     given = {"negative": list(negative or ()), "scheme": scheme}
@@ -170,9 +169,8 @@ def evaluate(
 
 def protocol_of(task: str, protocol: str, *, untyped: bool) -> str:
     """What a score says of how was counted; `protocol` is that of NER."""
-    if task != "ner":
-        return TASKS[task].protocol
-    return f"{protocol}, untyped" if untyped else protocol
+    of_mentions = f"{protocol}, untyped" if untyped else protocol
+    return of_mentions if task == "ner" else TASKS[task].protocol
 
 
 def trained_on(model: Path, found: Data) -> tuple[Set[Split], bool]:
