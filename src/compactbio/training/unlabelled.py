@@ -214,8 +214,10 @@ class StoredRows:
         self._writer = writer
         # Views of the mapped files, which are sliced a hundred times as fast as tables are.
         self._columns = lru_cache(_MAPPED)(self._mapped)
-        self.facts = np.concatenate([self._columns(number)["facts"][0] for number in range(files)]).reshape(-1, 2)
-        self._ends = np.cumsum([len(self._columns(number)["facts"][1]) - 1 for number in range(files)]).tolist()
+        # Copies, as a view would keep its file mapped.
+        facts = [self._columns(number)["facts"][0].reshape(-1, 2).copy() for number in range(files)]
+        self.facts = np.concatenate(facts)
+        self._ends = np.cumsum([len(rows) for rows in facts]).tolist()
 
     def _mapped(self, number: int) -> array_files.Columns:
         """The columns of a file."""
