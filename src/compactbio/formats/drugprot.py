@@ -50,16 +50,18 @@ def read(folder: Path) -> Iterator[Found]:
         raise UserError(f"{folder}: it does not hold the tables of DrugProt (abstracts and entities, .tsv).")
     entities = _by_document(tables["entities"])
     relations = _by_document(tables["relations"]) if "relations" in tables else {}
-    path, unread = tables["abstracts"], set(entities)
+    path, seen = tables["abstracts"], set[str]()
     with named_errors(path):
         for line in each_line(path):
-            unread.discard(line.text.partition("\t")[0])
+            seen.add(line.text.partition("\t")[0])
             yield attempt(_document, tables, line, entities, relations)
-    if unread and len(unread) == len(entities):
+    if entities and seen.isdisjoint(entities):
         raise UserError(
             f"{tables['entities']}: none of its documents is in {path.name}: put the tables of one split together."
         )
-    left_out(tables["entities"], "of another table", len(unread), "documents without an abstract")
+    for kind, found in (("entities", entities), ("relations", relations)):
+        lost = len(found.keys() - seen)
+        left_out(tables.get(kind, path), "of another table", lost, "documents without an abstract")
 
 
 def _by_document(path: Path) -> Mapping[str, list[_Row]]:
