@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.font_manager import FontProperties
@@ -120,4 +121,7 @@ def draw(text: str, spans: list[dict]) -> str:
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
     document = json.loads(source.read_text(encoding="utf-8").splitlines()[0])
+    ordered = sorted(document["spans"], key=lambda span: span["start"])
+    if any(before["end"] > span["start"] for before, span in pairwise(ordered)):
+        sys.exit(f"{source}: entities of its first text overlap, which the picture cannot show.")
     target.write_text(draw(document["text"], document["spans"]), encoding="utf-8")

@@ -118,7 +118,7 @@ def test_many_texts_at_once_are_as_each_alone(annotator):
         assert np.allclose([e.score for e in alone], [e.score for e in own], atol=1e-5)
 
 
-def test_of_overlapping_entities_of_several_models_the_surer_is_kept(tagger, tokenizer_folder, tmp_path):
+def test_of_overlapping_entities_of_one_type_of_several_models_the_surer_is_kept(tagger, tokenizer_folder, tmp_path):
     data = ner_folder(tmp_path / "made", {"train": 120, "devel": 20}, kind="Thing")
     start = start_folder(tmp_path / "start", tokenizer_folder)
     # One that knows cancers alone, after a single epoch, and is less sure.
@@ -135,6 +135,16 @@ def test_of_overlapping_entities_of_several_models_the_surer_is_kept(tagger, tok
             near = [e for e in kept if e.start < entity.end and entity.start < e.end]
             assert near and max(e.score for e in near) >= entity.score
         assert all(a.end <= b.start for a, b in pairwise(kept))
+
+
+def test_overlapping_entities_of_different_types_are_all_kept(tagger):
+    text = "the patients of lung cancer and aspirin"
+    single, same, other = (
+        Annotator.from_pretrained(*names, runtime="torch-fp32")([text])[0]
+        for names in ([f"A={tagger}"], [f"A={tagger}", f"a={tagger}"], [f"A={tagger}", f"B={tagger}"])
+    )
+    assert single and same == single
+    assert [(e.start, e.end, e.type) for e in other] == [(e.start, e.end, t) for e in single for t in "AB"]
 
 
 @pytest.mark.parametrize(

@@ -132,16 +132,16 @@ _SPANS = st.builds(lambda start, size, kind: Span(start, start + size, kind), st
 
 @hypothesis.settings(deadline=None)
 @hypothesis.given(st.lists(st.tuples(st.sampled_from([0.3, 0.6, 0.9]), _SPANS), max_size=25))
-def test_of_overlapping_mentions_those_are_kept_that_a_plain_search_keeps(found):
+def test_of_overlapping_mentions_of_a_type_those_are_kept_that_a_plain_search_keeps(found):
     ranked = sorted(
         ((score, place, span) for place, (score, span) in enumerate(found)),
         key=lambda one: (-one[0], one[2].start - one[2].end, one[1]),
     )
     kept = []
     for score, _, span in ranked:
-        if all(span.end <= other.start or other.end <= span.start for other, _ in kept):
+        if all(span.end <= other.start or other.end <= span.start for other, _ in kept if other.type == span.type):
             kept.append((span, score))
-    kept.sort(key=lambda one: one[0].start)
+    kept.sort(key=lambda one: (one[0].start, -one[0].end))
     assert _without_overlaps([(score, place, span) for place, (score, span) in enumerate(found)]) == kept
 
 

@@ -69,6 +69,21 @@ def test_entities_are_shown_in_colour_with_type_and_score(page):
     assert "tagger (Drug) on torch-fp32" in page.find_element(By.ID, "models").text
 
 
+def test_entities_that_overlap_are_marked_within_each_other_and_no_text_is_repeated(page):
+    text = "a bc de f"
+    spans = [("Gene", 2, 7), ("Drug", 2, 4), ("Drug", 5, 9), ("Cell", 8, 9)]
+    entities = [{"type": kind, "start": a, "end": b, "text": text[a:b], "score": 0.5} for kind, a, b in spans]
+    page.execute_script("last = arguments[0]; show()", {"text": text, "entities": entities})
+    script = (
+        "const shown = document.getElementById('shown').cloneNode(true);"
+        "shown.querySelectorAll('small').forEach((label) => label.replaceWith('<' + label.textContent + '>'));"
+        "return shown.textContent"
+    )
+    assert page.execute_script(script) == "a bc<Drug 0.50> de<Gene 0.50> f<Cell 0.50><Drug 0.50>"
+    nested = page.execute_script("return document.querySelectorAll('#shown > mark > mark').length")
+    assert nested == 3 and len(page.find_elements(By.CSS_SELECTOR, "#rows tr")) == 4
+
+
 def test_html_in_a_text_is_shown_and_never_run(page):
     text = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script> aspirin"
     annotate(page, text)

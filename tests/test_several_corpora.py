@@ -25,7 +25,7 @@ from compactbio.tasks import ner_encoding, units
 from compactbio.tasks.calibration import Findings, calibration_error, together
 from compactbio.tasks.outcome import interval_of
 from compactbio.tasks.registry import TASKS
-from compactbio.tasks.settings import settings
+from compactbio.tasks.settings import Decoding, settings
 from compactbio.training import corpora
 from compactbio.training.corpora import partly_labelled
 from compactbio.training.finetuning import finetune
@@ -209,6 +209,76 @@ def test_taggers_of_different_types_are_combined_as_if_each_decided_alone():
     found = units._softened(np.stack([drug, gene, other]), 1.0)
     assert np.allclose(found, wanted, atol=1e-6)
     assert np.allclose(units._softened(np.stack([drug, other]), 1.0), p, atol=1e-6)
+
+
+def test_a_student_that_says_what_its_teachers_say_together_decides_each_type_as_they_do(tokenizer_folder):
+    draw = np.random.default_rng(5)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    text = " ".join(["cell"] * 9)
+    documents = [Document(str(i), text, tokenised=True) for i in range(40)]
+    encoded = ner_encoding.encode(documents, tokenizer, {}, 32)
+    labels, types = ["O", "B-Drug", "I-Drug", "B-Gene", "I-Gene"], ("Drug", "Gene")
+    known = np.array([[True, True, True, False, False], [True, False, False, True, True]])
+    rows, alone = [], [[], []]
+    for row in encoded.rows:
+        teachers = np.where(known[:, None], draw.dirichlet([0.5] * 5, size=(2, len(row))), 0)
+        teachers /= teachers.sum(-1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            rows.append(np.log(units.combined(teachers, known)).astype(np.float32))
+            for own, said in zip(alone, np.log(teachers).astype(np.float32), strict=True):
+                own.append(said)
+    by_type = Decoding(valid=True, by_type=True)
+    layers = ner_encoding.decode(encoded, rows, labels, by_type)
+    found, overlapping = ner_encoding.mentions(encoded, rows, labels, by_type), 0
+    singles = []
+    for layer, own, kind, columns in zip(layers, alone, types, ([0, 1, 2], [0, 3, 4]), strict=True):
+        names, values = [labels[i] for i in columns], [row[:, columns] for row in own]
+        assert [layer] == ner_encoding.decode(encoded, values, names, Decoding(valid=True))
+        single = ner_encoding.mentions(encoded, values, names, Decoding(valid=True))
+        mine = [place for place in found.places if place[1].type == kind]
+        assert mine == list(single.places)
+        scores = found.scores(1.5)[[span.type == kind for _, span in found.places]]
+        assert scores == pytest.approx(single.scores(1.5), abs=1e-6)
+        singles.append(single.places)
+    for document, span in singles[0]:
+        overlapping += any(d == document and s.start < span.end and span.start < s.end for d, s in singles[1])
+    assert overlapping > 20
+    (joint,) = ner_encoding.decode(encoded, rows, labels, Decoding(valid=True))
+    assert sum(tag != "O" for tags in joint for tag in tags) < sum(
+        tag != "O" for layer in layers for tags in layer for tag in tags
+    )
+
+
+def test_each_type_of_several_corpora_is_decided_alone(tagger, made, start, tmp_path):
+    config = json.loads((Path(tagger.out) / "config.json").read_text())
+    assert config["independent_types"] is True
+    model = shutil.copytree(tagger.out, tmp_path / "copy")
+    weights = loading.load_for(loading.find(model), "ner")
+    # A model that is torn between the types on every word: it finds both, where a joint decision would find one.
+    with torch.no_grad():
+        weights.classifier.weight.zero_()
+        bias = dict.fromkeys(weights.config.label2id, 0.0) | {"B-Drug": 2.0, "B-Cancer": 1.0, "O": 0.5}
+        weights.classifier.bias.copy_(torch.tensor([bias[weights.config.id2label[i]] for i in range(5)]))
+    weights.save_pretrained(model)
+    (found,) = Annotator.from_pretrained(model)(["daily dose"])
+    assert [(e.text, e.type) for e in found] == [
+        ("daily", "Drug"), ("daily", "Cancer"), ("dose", "Drug"), ("dose", "Cancer"),
+    ]  # fmt: skip
+    assert found[1].score == pytest.approx(1 - float(torch.tensor([1.0, 0.0, 0.5]).softmax(0)[2]), abs=1e-5)
+    both = evaluate(model, made / "both")
+    words = sum(len(document.text.split()) for document in both.documents)
+    for kind, name in (("Drug", "drugs"), ("Cancer", "cancers")):
+        rates = both.outcome.per_type[kind]
+        assert rates["precision"] * words == pytest.approx(rates["recall"] * rates["support"])
+        single = evaluate(model, f"{kind}={made / name}").outcome
+        assert list(single.per_type) == [kind] and (kind == "Cancer" or single.scores["recall"] == 1)
+    assert both.outcome.scores["strict_f1"] == both.outcome.scores["f1"]
+    assert both.outcome.scores["accuracy"] == 0
+    published = evaluate(model, made / "both", protocol="published").outcome
+    assert 0 < published.main < 1
+    # Trained further on data of all types, it decides between them again.
+    again = finetune(made / "both", tagger.out, tmp_path / "again", overrides={**QUICK, "epochs": 1})
+    assert json.loads((Path(again.out) / "config.json").read_text())["independent_types"] is False
 
 
 def test_training_documents_that_another_corpus_is_scored_on_are_left_out(made, tmp_path):
@@ -416,7 +486,7 @@ def test_mentions_of_two_types_stay_two_where_types_are_not_compared(tokenizer_f
     # The second mention begins with an I, which belongs to another type than the first.
     for piece, label in zip(window.first_pieces, (1, 4, 4), strict=True):
         logits[0][piece, label] = 9
-    tags = ner_encoding.decode_as(encoded, logits, own, labels, valid=False)
+    (tags,) = ner_encoding.decode_as(encoded, logits, own, labels, Decoding())
     assert tags == [["B", "B", "I"]]
 
 

@@ -19,6 +19,7 @@ from compactbio.documents.words import sentences, words
 from compactbio.errors import UserError
 from compactbio.modeling.tokenizers import load_tokenizer
 from compactbio.tasks import ner, ner_encoding
+from compactbio.tasks.settings import Decoding
 from conftest import SHARED
 
 
@@ -192,10 +193,10 @@ def test_labels_come_back_from_logits_through_windows(tokenizer):
         documents.append(_tokenised(text, repaired([draw.choice("OOBI") for _ in range(length)])))
     encoded = ner_encoding.encode(documents, tokenizer, {name: i for i, name in enumerate(names)}, max_length=32)
     logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
-    predicted = ner_encoding.decode(encoded, logits, names, valid=False)
+    (predicted,) = ner_encoding.decode(encoded, logits, names, Decoding())
     gold = [ner.tags(part, documents[part.document].spans) for part in encoded.sentences]
     assert predicted == gold
-    outcome = ner.outcome(documents, encoded.sentences, predicted)
+    outcome = ner.outcome(documents, encoded.sentences, [predicted])
     assert outcome.main == 1.0 and outcome.unit == "sentence" and not outcome.mistakes
     assert outcome.units[:, 0].sum() == sum(len(d.spans) for d in documents)
 
@@ -211,7 +212,7 @@ def test_the_most_probable_valid_tags_are_those_of_a_plain_search(names, tokeniz
     documents = [_tokenised(" ".join(["cell"] * n), ["O"] * n) for n in (1, 2, 3, 4, 5) for _ in range(12)]
     encoded = ner_encoding.encode(documents, tokenizer, {}, max_length=32)
     logits = [draw.normal(size=(len(row), len(names))).astype(np.float32) for row in encoded.rows]
-    predicted = ner_encoding.decode(encoded, logits, names, valid=True)
+    (predicted,) = ner_encoding.decode(encoded, logits, names, Decoding(valid=True))
     changed = 0
     for document, window, values, tags in zip(documents, encoded.windows, logits, predicted, strict=True):
         words = values[window.first_pieces]
@@ -221,8 +222,8 @@ def test_the_most_probable_valid_tags_are_those_of_a_plain_search(names, tokeniz
         assert tags == [names[i] for i in best]
         changed += list(best) != words.argmax(-1).tolist()
     assert changed > 10
-    found = ner_encoding.mentions(encoded, logits, names, valid=True)
-    spans = ner.document_spans(documents, encoded.sentences, predicted)
+    found = ner_encoding.mentions(encoded, logits, names, Decoding(valid=True))
+    spans = ner.document_spans(documents, encoded.sentences, [predicted])
     assert set(found.places) == {(i, span) for i, own in enumerate(spans) for span in own}
 
 
@@ -241,9 +242,9 @@ def test_valid_tags_are_found_across_the_windows_of_a_long_sentence(tokenizer):
                 values[piece] = [1.9, 0.0, 2.0]
             elif word == first + 1:
                 values[piece] = [0.0, 9.0, 2.0]
-    (tags,) = ner_encoding.decode(encoded, logits, names, valid=True)
+    ((tags,),) = ner_encoding.decode(encoded, logits, names, Decoding(valid=True))
     assert tags[first : first + 2] == ["B", "I"] and set(tags[:first] + tags[first + 2 :]) == {"O"}
-    (plain,) = ner_encoding.decode(encoded, logits, names, valid=False)
+    ((plain,),) = ner_encoding.decode(encoded, logits, names, Decoding())
     assert plain[first : first + 2] == ["O", "B"]
 
 
@@ -253,7 +254,7 @@ def test_a_word_without_a_piece_is_counted_as_missed(tokenizer):
     assert encoded.piece_counts[0][1] == 0
     logits = [np.eye(3, dtype=np.float32)[np.where(row.labels < 0, 2, row.labels)] for row in encoded.rows]
     outcome = ner.outcome(
-        [document], encoded.sentences, ner_encoding.decode(encoded, logits, ["B", "I", "O"], valid=False)
+        [document], encoded.sentences, ner_encoding.decode(encoded, logits, ["B", "I", "O"], Decoding())
     )
     assert (outcome.units.sum(0) == [1, 0, 1]).all()
 
@@ -262,7 +263,7 @@ def test_mistakes_are_named_by_what_is_wrong_with_them():
     text = "aspirin for severe headache and fever today"
     own = _tokenised(text, ["B-Drug", "O", "B-Sign", "I-Sign", "O", "B-Sign", "O"])
     predicted = [["B-Sign", "O", "O", "B-Sign", "O", "O", "B-Sign"]]
-    outcome = ner.outcome([own], ner.split([own]), predicted)
+    outcome = ner.outcome([own], ner.split([own]), [predicted])
     assert {(m.kind, m.gold, m.predicted) for m in outcome.mistakes} == {
         ("type", "aspirin [Drug]", "aspirin [Sign]"),
         ("boundary", "severe headache [Sign]", "headache [Sign]"),
@@ -275,7 +276,7 @@ def test_mistakes_are_named_by_what_is_wrong_with_them():
 def test_overlapping_mentions_are_noted_and_count_as_missed():
     document = Document("1", "breast cancer risk", (Span(0, 13, "D"), Span(7, 18, "D"), Span(2, 6, "D")))
     part = ner.split([document])
-    outcome = ner.outcome([document], part, [ner.tags(part[0], document.spans)])
+    outcome = ner.outcome([document], part, [[ner.tags(part[0], document.spans)]])
     assert (outcome.units == [[1, 0, 2]]).all() and outcome.unit == "document"
     assert outcome.notes[0].startswith("2 gold mentions")
     (note,) = ner.unlearnable([document], part)

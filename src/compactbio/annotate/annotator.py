@@ -11,7 +11,7 @@ import numpy as np
 from compactbio.annotate import models
 from compactbio.annotate.models import InputAnnotator, LoadedModel, LoadOptions, load_model
 from compactbio.documents import Document, Question, Span
-from compactbio.documents.names import split_type
+from compactbio.documents.names import key, split_type
 from compactbio.documents.words import without_surrogates
 from compactbio.errors import UserError, check_named
 from compactbio.formats.json_lines import validated_document
@@ -62,7 +62,7 @@ class Tagger:
         model = self.model
         encoded = ner_encoding.encode(documents, model.tokenizer, {}, model.max_length, model.joined)
         logits = yield from model.logits_in_steps(encoded.rows, tokens)
-        found = ner_encoding.mentions(encoded, logits, model.labels, valid=model.iob2)
+        found = ner_encoding.mentions(encoded, logits, model.labels, model.decoding)
         scores = found.scores(model.scoring.temperature).tolist()
         return [
             (place, Span(s.start, s.end, self.kind or s.type), score)
@@ -75,9 +75,10 @@ class Annotator(InputAnnotator[str | Document, Entity]):
     """Finds entities in texts of any length with one or more fine-tuned NER models.
 
     A text is cut into sentences and words as in fine-tuning. A sentence that is longer than a model is covered by
-    overlapping windows, each word decided where it is most central; nothing is cut off. Of overlapping entities,
-    which only several models give, the one with the higher score is kept, then the longer one, then that of the model
-    that was named first. Several threads may use an annotator at the same time.
+    overlapping windows, each word decided where it is most central; nothing is cut off. Entities of different types may
+    overlap where they are from several models, or from one that learnt its types from several data sets. Of overlapping
+    entities of one type, which only several models give, the one with the higher score is kept, then the longer one,
+    then that of the model that was named first. Several threads may use an annotator at the same time.
 
     Examples:
         >>> from compactbio import Annotator
@@ -204,14 +205,17 @@ def _document(text: str | Document) -> Document:
 
 
 def _without_overlaps(found: Sequence[tuple[float, int, Span]]) -> list[tuple[Span, float]]:
-    """What is kept of (score, place in the order of models, mention), by start."""
-    taken = bytearray(max((span.end for _, _, span in found), default=0))  # (characters,): 1 where a kept mention is
+    """What is kept of (score, place in the order of models, mention): by start, a mention before those within it."""
+    length = max((span.end for _, _, span in found), default=0)
+    # By type (characters,): 1 where a kept mention is.
+    taken = {key(span.type): bytearray(length) for _, _, span in found}
     kept: list[tuple[Span, float]] = []
     for score, _, span in sorted(found, key=lambda one: (-one[0], one[2].start - one[2].end, one[1])):
-        if taken.find(1, span.start, span.end) < 0:
-            taken[span.start : span.end] = b"\1" * (span.end - span.start)
+        own = taken[key(span.type)]
+        if own.find(1, span.start, span.end) < 0:
+            own[span.start : span.end] = b"\1" * (span.end - span.start)
             kept.append((span, score))
-    return sorted(kept, key=lambda one: one[0].start)
+    return sorted(kept, key=lambda one: (one[0].start, -one[0].end))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from compactbio.modeling.runtimes import Portable, Runtime
 from compactbio.tasks import calibration_file, relation
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme
-from compactbio.tasks.settings import has_independent_outputs, trained_on_iob2, unknown_words
+from compactbio.tasks.settings import Decoding, decoding, has_independent_outputs, unknown_words
 
 Result = TypeVar("Result")
 Input = TypeVar("Input")
@@ -78,7 +78,7 @@ class LoadedModel:
     warning: str | None = None  # a sentence where an NER model does not say how its words were cut
     tokens_per_batch: int | None = None  # that are computed together at most; None leaves it to the runtime
     scoring: Scoring = Scoring()
-    iob2: bool = False  # whether an NER model was trained on IOB2 tags, so that only valid sequences are found
+    decoding: Decoding = field(default_factory=Decoding)  # how the logits of an NER model become tags
 
     def warn(self) -> None:
         """Log what a user should know of its words and its scores."""
@@ -131,7 +131,7 @@ def load_model(
     warning = unknown_words(config, public_name) if task == "ner" else None
     return LoadedModel(
         public_name, loaded, loading.tokenizer_of(source), tuple(labels), length, settings.stride, classes,
-        has_independent_outputs(config), joined, warning, tokens_per_batch, scored, trained_on_iob2(config),
+        has_independent_outputs(config), joined, warning, tokens_per_batch, scored, decoding(config),
     )  # fmt: skip
 
 

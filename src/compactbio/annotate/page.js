@@ -50,28 +50,40 @@ function kept() {
   return last.entities.filter((entity) => entity.score >= Number(at("score").value));
 }
 
+// The text from start to end with its entities marked; they are sorted by start, each before those within it.
+function pieces(characters, entities, start, end, colour) {
+  const found = [];
+  const left = [...entities];
+  while (left.length) {
+    const entity = left.shift();
+    const within = [];
+    while (left.length && left[0].start < entity.end) within.push(left.shift());
+    // One that goes on after the end of this one is marked in two parts.
+    const parts = within.map((other) => ({ ...other, end: Math.min(other.end, entity.end), open: other.end > entity.end }));
+    left.unshift(...within.filter((other) => other.end > entity.end).map((other) => ({ ...other, start: entity.end })));
+    left.sort((one, other) => one.start - other.start || other.end - one.end);
+    const mark = document.createElement("mark");
+    mark.className = colour(entity.type);
+    mark.title = (entity.type || "entity") + ", score " + entity.score.toFixed(2);
+    mark.append(...pieces(characters, parts, entity.start, entity.end, colour));
+    if (!entity.open) {
+      const label = document.createElement("small");
+      label.textContent = [entity.type, entity.score.toFixed(2)].filter(Boolean).join(" ");
+      mark.append(label);
+    }
+    found.push(characters.slice(start, entity.start).join(""), mark);
+    start = entity.end;
+  }
+  return [...found, characters.slice(start, end).join("")];
+}
+
 function show() {
   // Offsets count characters, while strings here count UTF-16 units.
   const characters = Array.from(last.text);
   const entities = kept();
   const types = [...new Set(last.entities.map((entity) => entity.type))].sort();
   const colour = (type) => "c" + (types.indexOf(type) % COLOURS);
-  const shown = at("shown");
-  shown.replaceChildren();
-  let end = 0;
-  for (const entity of entities) {
-    shown.append(characters.slice(end, entity.start).join(""));
-    const mark = document.createElement("mark");
-    mark.className = colour(entity.type);
-    mark.title = (entity.type || "entity") + ", score " + entity.score.toFixed(2);
-    mark.append(characters.slice(entity.start, entity.end).join(""));
-    const label = document.createElement("small");
-    label.textContent = [entity.type, entity.score.toFixed(2)].filter(Boolean).join(" ");
-    mark.append(label);
-    shown.append(mark);
-    end = entity.end;
-  }
-  shown.append(characters.slice(end).join(""));
+  at("shown").replaceChildren(...pieces(characters, entities, 0, characters.length, colour));
   at("legend").replaceChildren(...types.filter(Boolean).map((type) => {
     const item = document.createElement("li");
     const mark = document.createElement("mark");

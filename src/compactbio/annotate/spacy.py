@@ -6,7 +6,7 @@ from typing import Any
 
 from spacy.language import Language
 from spacy.tokens import Doc, Span
-from spacy.util import filter_spans, raise_error
+from spacy.util import raise_error
 
 from compactbio.annotate.annotator import Annotator, Entity
 from compactbio.annotate.models import check_score
@@ -55,6 +55,9 @@ Language.factory(
 class Component:
     """Sets `doc.ents`, each with its score as `span._.score`; entities of other components stay where none overlaps.
 
+    `doc.ents` cannot overlap: of entities that share a token of spaCy the one with the higher score is kept, then the
+    longer one.
+
     A pipeline with it can be copied, pickled, written to disk, and run in forked or spawned processes, which load the
     models again from where they were.
     """
@@ -93,14 +96,14 @@ class Component:
 
 
 def _set(doc: Doc, entities: Iterable[Entity]) -> Doc:
-    # Of spans that share a token after widening the longer is kept, and ours before those of other components.
-    scores = [(_span(doc, entity), entity.score) for entity in entities]
-    kept = filter_spans([span for span, _ in scores])
-    # Two within one token are the same span to spaCy, which would have the score of the last.
-    for span, score in reversed(scores):
-        if any(span is one for one in kept):
-            span._.score = score
-    taken = {token.i for span in kept for token in span}
+    kept, taken = [], set[int]()
+    for entity in sorted(entities, key=lambda one: (-one.score, one.start - one.end)):
+        span = _span(doc, entity)
+        tokens = range(span.start, span.end)
+        if taken.isdisjoint(tokens):
+            span._.score = entity.score
+            kept.append(span)
+            taken.update(tokens)
     doc.ents = [*kept, *(span for span in doc.ents if not taken.intersection(range(span.start, span.end)))]
     return doc
 

@@ -21,7 +21,7 @@ from compactbio.tasks.calibration import Calibration
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.outcome import Outcome, interval_of, listed
 from compactbio.tasks.registry import TASKS, Logits, score
-from compactbio.tasks.settings import Settings, settings, stored_settings, trained_on_iob2, unknown_words
+from compactbio.tasks.settings import Settings, decoding, settings, stored_settings, unknown_words
 from compactbio.training import run_folder
 from compactbio.training.cards import finetuned_card
 
@@ -348,7 +348,7 @@ def _notes_on_mentions(
     """Sentences on types of a model that the data are not labelled for, or do not tell apart, and on unknown words."""
     config = source.config
     if types is not None and (foreign := tagged_types(labels) - types):
-        mentions = ner_encoding.mentions(encoded, logits, labels, valid=trained_on_iob2(config))
+        mentions = ner_encoding.mentions(encoded, logits, labels, decoding(config))
         if number := sum(span.type in foreign for _, span in mentions.places):
             yield f"{number:,} mentions of {listed(foreign)} were not counted, as the data are not labelled for them."
     own = tagged_types(ner_encoding.model_labels(config, ""))

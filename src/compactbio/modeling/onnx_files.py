@@ -21,7 +21,7 @@ FILES = {
 # beside it that would show what it is.
 Origin = Literal["own", "stale", "unclear", "elsewhere", "replaced"]
 # What `tasks.settings` keeps in a configuration: how texts and outputs are read.
-_NOT_COMPUTED = ("relation_classes", "joined_signs", "tag_scheme")
+_NOT_COMPUTED = ("relation_classes", "joined_signs", "tag_scheme", "independent_types")
 # Operations that leave the values of their first input as they are.
 _KEEPING = ("Cast", "Concat", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
 

@@ -21,7 +21,7 @@ from compactbio.errors import UserError
 from compactbio.tasks import ner_encoding, relation
 from compactbio.tasks.alignment import comparable
 from compactbio.tasks.relation_classes import Scheme
-from compactbio.tasks.settings import has_independent_outputs, trained_on_iob2
+from compactbio.tasks.settings import Decoding, decoding, has_independent_outputs
 
 CALIBRATED = ("ner", "relation")  # the tasks
 BINS = 10
@@ -187,7 +187,7 @@ def findings(
     """
     if task == "ner":
         own = ner_encoding.model_labels(config, name)
-        return _mention_findings(documents, encoded, logits, labels, own, types or set(), valid=trained_on_iob2(config))
+        return _mention_findings(documents, encoded, logits, labels, own, types or set(), decoding(config))
     if task == "relation":
         independent = has_independent_outputs(config)
         return relation_findings(documents, np.stack(logits), labels, encoded.scheme, independent=independent)
@@ -268,8 +268,7 @@ def _mention_findings(
     labels: Sequence[str],
     own: Sequence[str],
     types: Set[str],
-    *,
-    valid: bool,
+    how: Decoding,
 ) -> Findings:
     """The mentions that a model finds, of the types that the documents hold and of `types`.
 
@@ -286,7 +285,7 @@ def _mention_findings(
     wanted = [{comparable(span, document.text) for span in document.spans} for document in documents]
     gold = Counter({names[kind]: 0 for kind in types if kind in names})
     gold.update(names[span.type] for spans in wanted for span in spans if span.type in names)
-    found = ner_encoding.mentions(encoded, logits, labels, valid=valid)
+    found = ner_encoding.mentions(encoded, logits, labels, how)
     known = np.array([names[span.type] in gold for _, span in found.places], dtype=np.bool_)
     kept = [place for place, keep in zip(found.places, known, strict=True) if keep]
     return Findings(

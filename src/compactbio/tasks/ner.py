@@ -2,8 +2,9 @@
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from compactbio.tasks.outcome import Mistake, Outcome, counted, rates
 
 PROTOCOLS = ("word", "published")
 _CONTEXT = 80  # characters of text shown on either side of a mistake
+# The tags of the words of each sentence. A model's mentions are one or more such layers, which may overlap.
+Tags = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,13 @@ def spans(sentence: Sentence, predicted: Sequence[str]) -> list[Span]:
 
 
 def document_spans(
-    documents: Sequence[Document], sentences: Sequence[Sentence], predicted: Sequence[Sequence[str]]
+    documents: Sequence[Document], sentences: Sequence[Sentence], predicted: Sequence[Tags]
 ) -> list[list[Span]]:
-    """The mentions of each document that the tags of its sentences stand for."""
+    """The mentions of each document that the tags of its sentences stand for, by layer."""
     found: list[list[Span]] = [[] for _ in documents]
-    for sentence, sentence_tags in zip(sentences, predicted, strict=True):
-        found[sentence.document] += spans(sentence, sentence_tags)
+    for layer in predicted:
+        for sentence, sentence_tags in zip(sentences, layer, strict=True):
+            found[sentence.document] += spans(sentence, sentence_tags)
     return found
 
 
@@ -95,8 +99,8 @@ def labels(documents: Sequence[Document]) -> list[str]:
 
 
 def score(
-    gold: Sequence[Sequence[str]],
-    predicted: Sequence[Sequence[str]],
+    gold: Tags,
+    predicted: Tags,
     protocol: str = "word",
     piece_counts: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, float]:
@@ -118,37 +122,52 @@ def score(
         >>> score([["B-Drug", "O"]], [["B-Drug", "O"]])["f1"]
         1.0
     """
-    same_words(gold, predicted)
     if protocol not in PROTOCOLS:
         raise UserError(f"{protocol!r} is not a protocol of NER: take {' or '.join(PROTOCOLS)}.", setting="protocol")
     if protocol == "published" and piece_counts is not None:
         gold, predicted = _repeated(gold, piece_counts), _repeated(predicted, piece_counts)
+    return _score(gold, [predicted])
+
+
+def _score(gold: Tags, predicted: Sequence[Tags]) -> dict[str, float]:
+    """`score` of layers of tags: a mention is found where a layer has it, and a word is right where the tags of all
+    layers but `O` are that of the gold."""
+    for layer in predicted:
+        same_words(gold, layer)
     loose, strict = (_chunk_counts(gold, predicted, find).sum(0).tolist() for find in (chunks, strict_chunks))
-    pairs = zip(gold, predicted, strict=True)
-    right = sum(parse(a) == parse(b) for pair in pairs for a, b in zip(*pair, strict=True))
+    pairs = zip(chain.from_iterable(gold), zip(*map(chain.from_iterable, predicted), strict=True), strict=True)
+    right = sum(_mention_tags([wanted]) == _mention_tags(found) for wanted, found in pairs)
     total = sum(map(len, gold))
     return {**rates(*loose), "strict_f1": rates(*strict)["f1"], "accuracy": right / max(total, 1)}
+
+
+def _mention_tags(tags: Iterable[str]) -> set[tuple[str, str]]:
+    """The tags but `O` of a word, parsed."""
+    return {parse(tag) for tag in tags} - {("O", "")}
 
 
 def outcome(
     documents: Sequence[Document],
     sentences: Sequence[Sentence],
-    predicted: Sequence[Sequence[str]],
+    predicted: Sequence[Tags],
     protocol: str = "word",
     piece_counts: Sequence[Sequence[int]] | None = None,
 ) -> Outcome:
-    """The outcome of tags predicted for the sentences of documents; `protocol` and `piece_counts` as for `score`.
+    """The outcome of layers of tags that are predicted for the sentences of documents; `protocol` and `piece_counts` as
+    for `score`.
 
     By words, character offsets are compared, so that mentions of raw text that do not end with words still count as
     missed; a unit is a document of raw text, or a sentence of a token file.
     """
     gold_tags = [tags(sentence, documents[sentence.document].spans) for sentence in sentences]
-    scores = score(gold_tags, predicted, protocol, piece_counts)
     if protocol == "published":
         if piece_counts is not None:
-            gold_tags, predicted = _repeated(gold_tags, piece_counts), _repeated(predicted, piece_counts)
+            gold_tags = _repeated(gold_tags, piece_counts)
+            predicted = [_repeated(layer, piece_counts) for layer in predicted]
+        scores, units = _score(gold_tags, predicted), _chunk_counts(gold_tags, predicted, chunks)
         note = "Scored over word pieces as the published script did: not comparable with word-level scores."
-        return Outcome("f1", scores, _chunk_counts(gold_tags, predicted, chunks), "sentence", notes=(note,))
+        return Outcome("f1", scores, units, "sentence", notes=(note,))
+    scores = _score(gold_tags, predicted)
     result = outcome_of_spans(documents, list(map(set, document_spans(documents, sentences, predicted))))
     over_words = {name: scores[name] for name in ("strict_f1", "accuracy") if result.unit == "sentence"}
     lost = _beyond_tags(documents, sentences, gold_tags)
@@ -166,11 +185,9 @@ def unlearnable(documents: Sequence[Document], sentences: Sequence[Sentence]) ->
 _BEYOND_TAGS = "overlap others, are in several parts, cross the end of a sentence or do not end with words"
 
 
-def _beyond_tags(
-    documents: Sequence[Document], sentences: Sequence[Sentence], gold_tags: Sequence[Sequence[str]]
-) -> int:
+def _beyond_tags(documents: Sequence[Document], sentences: Sequence[Sentence], gold_tags: Tags) -> int:
     """How many mentions the tags of their sentences do not stand for."""
-    reachable = document_spans(documents, sentences, gold_tags)
+    reachable = document_spans(documents, sentences, [gold_tags])
     return sum(
         bool(span.fragments) or (span.start, span.end) not in {(s.start, s.end) for s in within}
         for document, within in zip(documents, reachable, strict=True)
@@ -255,7 +272,7 @@ def _notes_on_predicted(
     return notes if total else ("The predictions hold no mention.", *notes)
 
 
-def _repeated(side: Sequence[Sequence[str]], piece_counts: Sequence[Sequence[int]]) -> list[list[str]]:
+def _repeated(side: Tags, piece_counts: Sequence[Sequence[int]]) -> list[list[str]]:
     """The tag of each word as often as the word has pieces."""
     return [
         [tag for tag, count in zip(sentence, counts, strict=True) for _ in range(count)]
@@ -264,10 +281,11 @@ def _repeated(side: Sequence[Sequence[str]], piece_counts: Sequence[Sequence[int
 
 
 def _chunk_counts(
-    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], find: Callable[[Sequence[str]], list[Chunk]]
+    gold: Tags, predicted: Sequence[Tags], find: Callable[[Sequence[str]], list[Chunk]]
 ) -> NDArray[np.float64]:
-    """`_counts` of the mentions that `find` reads from the tags of each sentence."""
-    return _counts([(set(find(a)), set(find(b))) for a, b in zip(gold, predicted, strict=True)])
+    """`_counts` of the mentions that `find` reads from the tags of each sentence, of the predicted ones by layer."""
+    found = [set[Chunk]().union(*map(find, layers)) for layers in zip(*predicted, strict=True)]
+    return _counts([(set(find(tags)), chunks) for tags, chunks in zip(gold, found, strict=True)])
 
 
 def _counts(pairs: Sequence[tuple[set[Chunk] | set[Span], set[Chunk] | set[Span]]]) -> NDArray[np.float64]:

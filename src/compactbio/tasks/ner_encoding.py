@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,9 @@ from compactbio.errors import UserError
 from compactbio.modeling.packing import NO_LABEL, Row, softmax
 from compactbio.modeling.tokenizers import Template, for_words, template
 from compactbio.tasks import ner
-from compactbio.tasks.ner import Sentence
+from compactbio.tasks.ner import Sentence, Tags
 from compactbio.tasks.outcome import Outcome, listed
-from compactbio.tasks.settings import named_labels
+from compactbio.tasks.settings import Decoding, named_labels
 
 # The share of a window that the next one repeats.
 _OVERLAP = 0.25
@@ -116,29 +116,23 @@ def encode(
     return Encoded(tuple(sentences), piece_counts, tuple(windows))
 
 
-def decode(
-    encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], *, valid: bool
-) -> list[list[str]]:
-    """The tags of each sentence's words in valid IOB2.
+def decode(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], how: Decoding) -> list[Tags]:
+    """The tags of each sentence's words in valid IOB2, as layers: one of all types, or one of each (`by_type`).
 
     `logits` are (length, labels) of each row, `names` the model's labels by id. With `valid`, for a model that was
     trained on IOB2, it is the most probable sequence of tags that is valid; else the most probable tag of each word,
     with conlleval's reading of what is not valid. A word without a piece has the tag of the word before it where the
     word after it continues that mention, else `O`.
     """
-    found = [["O"] * len(sentence.words) for sentence in encoded.sentences]
-    for index, words, values in _by_sentence(encoded, logits):
-        for word, label in zip(words, _best_labels(values, names, valid=valid), strict=True):
-            found[index][word] = names[label]
-    return [repaired(_bridged(tags, counts)) for tags, counts in zip(found, encoded.piece_counts, strict=True)]
+    return [_layer(encoded, logits, names, ids, valid=how.valid) for ids in _layers(tuple(names), by_type=how.by_type)]
 
 
 def decode_as(
-    encoded: Encoded, logits: Sequence[NDArray[np.float32]], own: Sequence[str], labels: Sequence[str], *, valid: bool
-) -> list[list[str]]:
+    encoded: Encoded, logits: Sequence[NDArray[np.float32]], own: Sequence[str], labels: Sequence[str], how: Decoding
+) -> list[Tags]:
     """`decode`'s tags with the types spelt as in `labels`, which are the model's `own` as data spell them, by id; two
     types that are one in the data still divide mentions."""
-    predicted = decode(encoded, logits, own, valid=valid)
+    predicted = decode(encoded, logits, own, how)
     pairs = [(parse(one), parse(other)) for one, other in zip(own, labels, strict=True)]
     kinds = {kind: other for (prefix, kind), (_, other) in pairs if prefix != "O"}
     if all(kind == other for kind, other in kinds.items()):
@@ -147,15 +141,40 @@ def decode_as(
     for kind, other in kinds.items():
         for prefix in "BI":
             spelt[f"{prefix}-{kind}" if kind else prefix] = f"{prefix}-{other}" if other else prefix
-    return [[spelt[tag] for tag in tags] for tags in predicted]
+    return [[[spelt[tag] for tag in tags] for tags in layer] for layer in predicted]
 
 
-def only_types(predicted: Sequence[Sequence[str]], types: Set[str]) -> list[list[str]]:
+def only_types(predicted: Sequence[Tags], types: Set[str]) -> list[Tags]:
     """`decode`'s tags without the mentions of other types.
 
     Data that are not labelled for genes do not say whether a gene that a model finds is one.
     """
-    return [[tag if parse(tag)[1] in types else "O" for tag in tags] for tags in predicted]
+    return [[[tag if parse(tag)[1] in types else "O" for tag in tags] for tags in layer] for layer in predicted]
+
+
+def _layer(
+    encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], ids: Sequence[int], *, valid: bool
+) -> Tags:
+    """The tags of each sentence's words that only the labels `ids` are decided between."""
+    found = [["O"] * len(sentence.words) for sentence in encoded.sentences]
+    for index, words, values in _by_sentence(encoded, logits):
+        for word, label in zip(words, _best_labels(values, names, ids, valid=valid), strict=True):
+            found[index][word] = names[label]
+    return [repaired(_bridged(tags, counts)) for tags, counts in zip(found, encoded.piece_counts, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def _layers(names: tuple[str, ...], *, by_type: bool) -> tuple[tuple[int, ...], ...]:
+    """The ids of the labels that are decided between: all, or for each type its own and `O`.
+
+    A model that was taught by taggers of single types, as `units.combined` puts them together, then decides as they do:
+    of the product of their probabilities, the labels of one type and `O` have the proportions of its tagger.
+    """
+    if not by_type:
+        return (tuple(range(len(names))),)
+    tags = [parse(name) for name in names]
+    kinds = sorted(tagged_types(names))
+    return tuple(tuple(i for i, (prefix, one) in enumerate(tags) if prefix == "O" or one == kind) for kind in kinds)
 
 
 def _by_sentence(
@@ -170,16 +189,16 @@ def _by_sentence(
         yield index, words, values
 
 
-def _best_labels(values: NDArray[np.float32], names: Sequence[str], *, valid: bool) -> list[int]:
-    """The label of each word of a sentence, as for `decode`; values are (words, labels)."""
+def _best_labels(values: NDArray[np.float32], names: Sequence[str], ids: Sequence[int], *, valid: bool) -> list[int]:
+    """The label of each word of a sentence among `ids`, as for `decode`; values are (words, labels)."""
+    values = values[:, ids]
     best: list[int] = values.argmax(-1).tolist()
-    if not valid:
-        return best
-    starts, follows = _transitions(tuple(names))
-    # Where the most probable labels are valid, they are the most probable valid sequence too.
-    if not best or (starts[best[0]] and follows[best[:-1], best[1:]].all()):
-        return best
-    return _most_probable(values, starts, follows)
+    if valid:
+        starts, follows = _transitions(tuple(names[i] for i in ids))
+        # Where the most probable labels are valid, they are the most probable valid sequence too.
+        if best and not (starts[best[0]] and follows[best[:-1], best[1:]].all()):
+            best = _most_probable(values, starts, follows)
+    return [ids[one] for one in best]
 
 
 def _most_probable(values: NDArray[np.float32], starts: NDArray[np.bool_], follows: NDArray[np.bool_]) -> list[int]:
@@ -213,7 +232,8 @@ class Mentions:
 
     Attributes:
         places: of each mention the index of its document, and its span.
-        logits: (words, labels), of the words of all mentions, except for those without a piece.
+        logits: (words, labels), of the words of all mentions, except for those without a piece; -inf for labels that
+            were not decided between.
         inside: (words, labels), whether a label is of the type of the word's mention.
         owners: (words,), the index of each word's mention.
     """
@@ -227,27 +247,30 @@ class Mentions:
         """The score of each mention, (mentions,), in (0, 1].
 
         It is the mean over the mention's words of the probability that the word belongs to a mention of that type,
-        whether as its first or a later word: the softmax of its logits, divided by the temperature, summed over the
-        labels of the type.
+        whether as its first or a later word: the softmax of the logits of the labels that were decided between, divided
+        by the temperature, summed over the labels of the type.
         """
         of_type = (softmax(self.logits / temperature) * self.inside).sum(-1)  # (words,)
         count = len(self.places)
         return np.bincount(self.owners, of_type, count) / np.bincount(self.owners, minlength=count)
 
 
-def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], *, valid: bool) -> Mentions:
-    """The mentions that `decode`'s tags stand for, in their order; the arguments are those of `decode`."""
+def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Sequence[str], how: Decoding) -> Mentions:
+    """The mentions that `decode`'s tags stand for, sentence by sentence; the arguments are those of `decode`."""
     types = [None if parse(name)[0] == "O" else parse(name)[1] for name in names]
     places: list[tuple[int, Span]] = []
     words: list[NDArray[np.float32]] = []
     kinds: list[str] = []
     owners: list[int] = []
-    for index, numbers, values in _by_sentence(encoded, logits):
-        best = _best_labels(values, names, valid=valid)
+    layers = _layers(tuple(names), by_type=how.by_type)
+    for (index, numbers, values), ids in product(_by_sentence(encoded, logits), layers):
+        best = _best_labels(values, names, ids, valid=how.valid)
         # Most sentences hold no mention: only those that do are read word by word.
         if all(types[label] is None for label in best):
             continue
-        sentence, by_word = encoded.sentences[index], dict(zip(numbers, values, strict=True))
+        decided = np.full_like(values, -np.inf)
+        decided[:, ids] = values[:, ids]
+        sentence, by_word = encoded.sentences[index], dict(zip(numbers, decided, strict=True))
         tags = ["O"] * len(sentence.words)
         for word, label in zip(numbers, best, strict=True):
             tags[word] = names[label]
@@ -268,7 +291,7 @@ def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Seq
 def outcome(
     documents: Sequence[Document],
     encoded: Encoded,
-    predicted: Sequence[Sequence[str]],
+    predicted: Sequence[Tags],
     labels: Sequence[str],
     protocol: str = "word",
 ) -> Outcome:

@@ -12,7 +12,7 @@ from compactbio.documents import Document, Question
 from compactbio.tasks import ner, ner_encoding, qa, relation
 from compactbio.tasks.outcome import Outcome
 from compactbio.tasks.relation_classes import Scheme
-from compactbio.tasks.settings import Settings, has_independent_outputs, trained_on_iob2
+from compactbio.tasks.settings import Settings, decoding, has_independent_outputs
 
 Logits = Sequence[NDArray[np.float32]]
 
@@ -73,7 +73,7 @@ TASKS = {
             logits,
             ner_encoding.model_labels(one.config, ""),
             one.labels,
-            valid=trained_on_iob2(one.config),
+            decoding(one.config),
         ),
         outcome=lambda one, predictions: ner_encoding.outcome(
             one.documents, one.encoded, predictions, one.labels, one.protocol

@@ -1,6 +1,7 @@
 """How a model is fine-tuned, and what the config.json of a fine-tuned model keeps of that."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -113,6 +114,8 @@ RELATION_CLASSES = "relation_classes"
 JOINED_SIGNS = "joined_signs"
 # The scheme of an NER model's training tags, where it is known; without it, each word's own best tag is taken.
 TAG_SCHEME, IOB2 = "tag_scheme", "IOB2"
+# True where each type of mention was learnt from data that are not labelled for the others.
+INDEPENDENT_TYPES = "independent_types"
 _SETTINGS = {"negative": list, "scheme": str}
 
 
@@ -134,9 +137,23 @@ def has_independent_outputs(config: PretrainedConfig) -> bool:
     return bool(config.problem_type == "multi_label_classification" and config.num_labels > 1)
 
 
-def trained_on_iob2(config: PretrainedConfig) -> bool:
-    """Whether an NER model's configuration says that it was trained on IOB2 tags."""
-    return bool(getattr(config, TAG_SCHEME, None) == IOB2)
+@dataclass(frozen=True)
+class Decoding:
+    """How the logits of an NER model become tags.
+
+    Attributes:
+        valid: whether only valid sequences of IOB2 are found, by a model that was trained on IOB2.
+        by_type: whether each type is decided for itself, between `O` and the labels of that type alone, so that
+            mentions of different types may overlap.
+    """
+
+    valid: bool = False
+    by_type: bool = False
+
+
+def decoding(config: PretrainedConfig) -> Decoding:
+    """How an NER model's configuration says that its logits become tags."""
+    return Decoding(getattr(config, TAG_SCHEME, None) == IOB2, getattr(config, INDEPENDENT_TYPES, None) is True)
 
 
 def stored_settings(config: PretrainedConfig, task: str) -> dict[str, Any]:

@@ -77,6 +77,11 @@ class Corpora:
         ]
         return {"name": self.name, "single": False, "corpora": corpora}
 
+    def labelled_apart(self, labels: Sequence[str]) -> bool:
+        """Whether a data set is not labelled for all types of mentions that a model's labels name."""
+        every = tagged_types(labels)
+        return not all(every <= part.types for part in self.parts)
+
     def held_out(self) -> HeldOut:
         """What is known of the documents that are not trained on."""
         return HeldOut.of(self.task, [d for part in self.parts for d in _not_trained_on(part.data, self.train_on)])
@@ -208,9 +213,9 @@ def partly_labelled(encoded: Encoded, corpora: Corpora, labels: Sequence[str]) -
     None, and the same rows, where each label stands for itself. In a data set that is not labelled for genes an `O` is
     a word of none of its own types, and maybe of a gene: such an `O` has an id of its own.
     """
-    every = tagged_types(labels)
-    if all(every <= part.types for part in corpora.parts):
+    if not corpora.labelled_apart(labels):
         return encoded, None
+    every = tagged_types(labels)
     allowed = torch.eye(len(labels), dtype=torch.bool)
     nothing = labels.index("O")
     ids = np.empty(sum(len(part.train) for part in corpora.parts), dtype=np.int64)

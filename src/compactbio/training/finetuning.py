@@ -31,7 +31,15 @@ from compactbio.tasks import calibration_file, ner, units
 from compactbio.tasks.outcome import interval_of
 from compactbio.tasks.registry import TASKS, Task
 from compactbio.tasks.relation_classes import Scheme
-from compactbio.tasks.settings import IOB2, JOINED_SIGNS, RELATION_CLASSES, TAG_SCHEME, Settings, settings
+from compactbio.tasks.settings import (
+    INDEPENDENT_TYPES,
+    IOB2,
+    JOINED_SIGNS,
+    RELATION_CLASSES,
+    TAG_SCHEME,
+    Settings,
+    settings,
+)
 from compactbio.training import batches, engine, reporting, run_folder
 from compactbio.training.cards import finetuned_card
 from compactbio.training.corpora import Corpora, partly_labelled
@@ -155,7 +163,8 @@ class Inputs:
         if self.scheme:
             model.config.update({RELATION_CLASSES: self.scheme.memory()})
         if self.joined is not None:
-            model.config.update({JOINED_SIGNS: self.joined, TAG_SCHEME: IOB2})
+            apart = self.corpora.labelled_apart(self.labels)
+            model.config.update({JOINED_SIGNS: self.joined, TAG_SCHEME: IOB2, INDEPENDENT_TYPES: apart})
         if self.fresh_head:
             draw_classifier(model, self.settings.seed)
         # The fast attention kernels have no dropout; the rate of the hidden states stays as the model has it.
