@@ -221,6 +221,19 @@ ANNOTATIONS = (
 )
 
 
+def test_brat_has_no_fragment_across_the_end_of_a_line(tmp_path):
+    text = "breast\ncancer of the left\r\n\r\nlung"
+    spans = (Span(0, 13, "Disease"), Span(0, len(text), "Disease", "", ((0, 13), (21, len(text)))))
+    write([Document("d", text, spans)], tmp_path / "brat", "brat")
+    rows = (tmp_path / "brat" / "d.ann").read_text().splitlines()
+    assert rows == [
+        "T1\tDisease 0 6;7 13\tbreast cancer",
+        "T2\tDisease 0 6;7 13;21 25;29 33\tbreast cancer left lung",
+    ]
+    [document] = read(tmp_path / "brat", "brat")
+    assert document.text == text and document.spans == spans
+
+
 @pytest.mark.parametrize("named", ["", "d.ann", "d.txt"])
 def test_brat_counts_the_line_ends_of_its_text(tmp_path, named):
     folder = pair(tmp_path / "brat", "Zinc\r\nrash\r\n\r\nitch", ANNOTATIONS)
@@ -229,7 +242,7 @@ def test_brat_counts_the_line_ends_of_its_text(tmp_path, named):
         Document(
             "d",
             "Zinc\r\nrash\r\n\r\nitch",
-            (Span(0, 4, "Drug", "MeSH:D1|OMIM:2"), Span(6, 18, "Sign", "", ((6, 10), (14, 18)))),
+            (Span(0, 4, "Drug", "MeSH:D1|OMIM:2"), Span(6, 18, "Sign")),
             (Relation(0, 1, "Treats"),),
         )
     ]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from compactbio.documents import Document, Question, Relation, Span
 from compactbio.errors import UserError
 from compactbio.formats import FORMATS, read, recognise, write
+from compactbio.tasks.alignment import comparable
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -158,6 +159,14 @@ SAYABLE = {
 }
 
 
+def without_parts_that_lines_divide(documents):
+    """The documents, whose mentions have parts where more than blanks lie between them."""
+    return [
+        replace(d, spans=tuple(replace(s, fragments=comparable(s, d.text).fragments) for s in d.spans))
+        for d in documents
+    ]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_is_written_is_read_back(format, tmp_path_factory):
     @quick
@@ -169,6 +178,8 @@ def test_what_is_written_is_read_back(format, tmp_path_factory):
         if format in ("conll", "marked-jsonl"):
             assert [document.id for document in found] == [str(number + 1) for number in range(len(documents))]
             found = [replace(document, id="") for document in found]
+        if format == "brat":
+            found, documents = map(without_parts_that_lines_divide, (found, documents))
         assert found == documents
 
     round_trip()

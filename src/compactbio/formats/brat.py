@@ -19,6 +19,7 @@ from compactbio.formats.streams import WHOLE_FILE, RecordError, attempt, content
 MENTION = re.compile(r"(T[^\t ]*)\t([^ \t]+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)", re.DOTALL | re.ASCII)
 _RELATION = re.compile(r"R[^\t ]*\t([^ \t]+) [^ :]+:(\S+) [^ :]+:(\S+)[ \t]*")
 _NORMALISATION = re.compile(r"N[^\t ]*\t[^ \t]+ ([^ \t]+) ([^\t]*)(?:\t.*)?", re.DOTALL)
+_BREAKS = re.compile(r"[\r\n]+")
 _BEYOND = 10**18  # behind every text
 _LONGEST_NAME = 200  # bytes; with its ending, what every file system takes
 # Events, attributes (M in older files) and equivalences.
@@ -27,6 +28,8 @@ _SKIPPED = ("E", "A", "M", "*")
 
 def read(path: Path) -> Iterator[Found]:
     """Give the documents in and below a folder by name, or that of one of a document's files.
+
+    Fragments that only the end of a line divides are one part of a mention.
 
     The id is the file's stem, with the path from the folder before it where another file has the same stem. Line ends
     of the text are kept, offsets count them. Lines T, R and N are read; several normalisations of a mention are joined
@@ -94,7 +97,7 @@ def _annotated(document: Document, paths: Sequence[Path]) -> Document:
                 misplaced.add(name)
                 continue
             places[name] = len(spans)
-            spans.append(Span.over(found, kind))
+            spans.append(Span.over(_joined(document.text, found), kind))
         left_out(path, document.id, len(wrong), MISPLACED, wrong)
     events = {row.split("\t")[0] for path in paths for _, row in rows[path] if row.startswith("E")}
     relations, identifiers = list[Relation](), defaultdict[int, list[str]](list)
@@ -142,6 +145,28 @@ def _places(offsets: str) -> list[tuple[int, int]]:
     return list(zip(borders[::2], borders[1::2], strict=True))
 
 
+def _joined(text: str, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The fragments of a mention, those that only blanks with a line break divide as one."""
+    joined = [places[0]]
+    for start, end in places[1:]:
+        between = text[joined[-1][1] : start]
+        if between.isspace() and _BREAKS.search(between):
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _within_lines(text: str, places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The parts of a mention as brat shows them, of which none crosses the end of a line."""
+    for start, end in places:
+        at = start
+        for found in _BREAKS.finditer(text, start + 1, end - 1):
+            yield at, found.start()
+            at = found.end()
+        yield at, end
+
+
 def _shown(text: str, places: Sequence[tuple[int, int]]) -> str | None:
     """A mention's text as a T line shows it; None for fragments out of order or outside the text."""
     return _flat(" ".join(text[start:end] for start, end in places)) if fits(places, len(text)) else None
@@ -161,8 +186,9 @@ def _rows(document: Document) -> Iterator[str]:
     number = 0
     for place, span in enumerate(document.spans, 1):
         _check_word(document, span.type)
-        shown = _flat(" ".join(document.text[start:end] for start, end in span.places))
-        offsets = ";".join(f"{start} {end}" for start, end in span.places)
+        places = list(_within_lines(document.text, span.places))
+        shown = _flat(" ".join(document.text[start:end] for start, end in places))
+        offsets = ";".join(f"{start} {end}" for start, end in places)
         yield f"T{place}\t{span.type} {offsets}\t{shown}"
         if span.identifier:
             number += 1
