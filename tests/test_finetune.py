@@ -12,13 +12,14 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, PreTrainedModel, pipeline
+from transformers import AutoModelForTokenClassification, AutoTokenizer, NomicBertConfig, PreTrainedModel, pipeline
 
 from compactbio import formats
 from compactbio.errors import UserError
 from compactbio.evaluation.scoring import add_to_card, evaluate
 from compactbio.modeling import hardware, loading
 from compactbio.modeling.packing import AUTO
+from compactbio.modeling.tokenizers import load_tokenizer
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner
 from compactbio.training import grid_search
@@ -116,7 +117,7 @@ def test_the_folder_works_with_transformers_and_agrees_with_ours(start, tmp_path
     documents = list(formats.read(data / "test.tsv"))
     found = evaluate(str(model), data, precision="fp32")
     tag = pipeline("token-classification", model=str(model), aggregation_strategy="first", device="cpu")
-    for document, tags in zip(documents, found.predictions, strict=True):
+    for document, tags in zip(documents, found.predictions[0], strict=True):
         ours = {(span.start, span.end) for span in ner.spans(ner.split([document])[0], tags)}
         theirs = {(entity["start"], entity["end"]) for entity in tag(document.text)}
         assert ours == theirs, document.text
@@ -337,6 +338,22 @@ def test_gold_beside_the_data_and_a_submission_with_every_question(cli, start, t
     assert len(json.loads(printed)["units"]) == len(asked) + 1
     entries = {one["id"]: one["exact_answer"] for one in json.loads(sent.read_text())["questions"]}
     assert list(entries) == [one["id"] for one in [*asked, more]] and entries["f" * 24] == []
+
+
+def test_a_model_whose_file_holds_fused_weights_is_resumed_to_the_same_weights(tokenizer_folder, tmp_path):
+    start = shutil.copytree(tokenizer_folder, tmp_path / "start")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    config = NomicBertConfig(vocab_size=len(load_tokenizer(start)), max_position_embeddings=64, pad_token_id=0, **sizes)
+    AutoModelForTokenClassification.from_config(config).save_pretrained(start)
+    assert any("Wqkv" in name for name in load_file(start / "model.safetensors"))
+    data = ner_folder(tmp_path / "made", {"train": 40, "devel": 10, "test": 4})
+    quick = {**QUICK, "epochs": 2}
+    finetune(data, str(start), tmp_path / "whole", overrides=quick)
+    with stopping_at(4):
+        assert finetune(data, str(start), tmp_path / "resumed", overrides=quick).state == "stopped"
+    assert finetune(data, str(start), tmp_path / "resumed", overrides=quick, resume=True).state == "finished"
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_ctrl_c_in_a_search_says_how_to_resume_and_the_rest_is_done_then(cli, start, tmp_path):

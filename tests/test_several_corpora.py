@@ -498,6 +498,21 @@ def test_the_order_of_labels_in_a_configuration_does_not_matter(tagger, made, tm
     assert evaluate(model, made / "both").record()["f1"] == evaluate(tagger.out, made / "both").record()["f1"]
 
 
+def test_the_rules_by_which_raw_text_is_divided_belong_to_a_run(tmp_path, monkeypatch, made):
+    spans = (Span(0, 7, "Drug"),)
+    for split in ("train", "devel"):
+        documents = [Document(f"{split}{i}", f"Aspirin of day {i}.", spans) for i in range(3)]
+        formats.write(documents, tmp_path / f"{split}.jsonl", "jsonl")
+
+    def records():
+        read = (corpora.read(data, "ner", None, format=None, train_on="train") for data in (tmp_path, made / "drugs"))
+        return [one.record() for one in read]
+
+    raw, tokens = records()
+    monkeypatch.setattr(corpora, "RULES", corpora.RULES + 1)
+    assert records()[0] != raw and records()[1] == tokens
+
+
 def test_a_path_with_an_equals_sign_is_a_path(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     corpus(tmp_path / "seed=1", {"drug": "Drug"}, 5)

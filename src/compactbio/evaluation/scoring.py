@@ -48,7 +48,7 @@ class Evaluation:
         train_on: likewise, the splits that it was trained on.
         golden: QA answers that are not in the documents.
         predictions: the model's, in the task's own form; None for another system's.
-        sentences: those that the predictions are the tags of (NER).
+        sentences: those whose tags the predictions are (NER), once for each layer (see `ner.Tags`).
     """
 
     task: str

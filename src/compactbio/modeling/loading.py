@@ -252,6 +252,8 @@ def _read(
         ) from None
     assert isinstance(model, PreTrainedModel)
     model.to(dtype)  # some modules ask for a type of their own
+    for part in (weight for weight in model.parameters() if weight.untyped_storage().nbytes() > weight.nbytes):
+        part.data = part.data.clone()  # of a fused weight, as NomicBert's: safetensors would not load it again
     _refuse_whole_numbers(source)
     _refuse_unused(source, report["unexpected_keys"], model, new_head=seed is not None)
     for key, weight in model.state_dict().items():

@@ -12,6 +12,7 @@ from torch import Tensor
 from compactbio.documents import Document, names
 from compactbio.documents.names import mention_types
 from compactbio.documents.tags import parse, tagged_types
+from compactbio.documents.words import RULES
 from compactbio.errors import UserError
 from compactbio.formats.checks import counting_left_out
 from compactbio.tasks import data as datasets
@@ -39,9 +40,11 @@ class Corpus:
     def record(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed, as a JSON value."""
         data = self.data
+        raw = data.task == "ner" and not all(document.tokenised for document in (*self.train, *self.devel))
         used = {key: value for key, value in data.digests.items() if key in ("train", "devel")}
         named = {key: value for key, value in {"format": data.format, "type": data.type}.items() if value}
-        return {"name": data.name, "single": data.single, **used, **named}
+        rules = {"rules_of_words": RULES} if raw else {}
+        return {"name": data.name, "single": data.single, **used, **named, **rules}
 
 
 @dataclass(frozen=True)
