@@ -386,6 +386,21 @@ def test_a_teacher_of_several_types_may_teach_one(tmp_path):
     assert np.allclose(np.exp(found[1].arranged(scores)), [[0.2, 0, 0.2, 0, 0.6]] * 2)
 
 
+def test_a_teacher_that_decides_each_type_for_itself_teaches_one_as_it_decides(tmp_path):
+    names = ["O", "B-Drug", "I-Drug", "B-Cancer", "I-Cancer"]
+    both = small_models.save("bert", "ner", tmp_path / "both", names, independent_types=True)
+    (found,) = find_teachers([f"Drug={both}"], "ner", ["B", "I", "O"], settings("ner", 48, {}), None, "fp32")
+    assert found.columns == (2, 0, 1, None, None) and not found.foreign
+    each = [f"Drug={both}", f"Cancer={both}"]
+    found, other = find_teachers(each, "ner", names, settings("ner", 48, {}), None, "fp32")
+    assert (found.columns, other.columns) == ((0, 1, 2, None, None), (0, None, None, 3, 4))
+    scores = np.log(np.array([[0.1, 0.3, 0.1, 0.4, 0.1]], dtype=np.float32))
+    assert np.allclose(units._softened(found.arranged(scores)[None], 1.0), [[0.2, 0.6, 0.2, 0, 0]])
+    single = small_models.save("bert", "ner", tmp_path / "single", ["O", "B-Drug", "I-Drug"], independent_types=True)
+    (found,) = find_teachers([single], "ner", names[:3], settings("ner", 48, {}), None, "fp32")
+    assert found.columns == (0, 1, 2)
+
+
 def test_a_corpus_of_which_nothing_is_left_to_learn_from_is_refused(made, tmp_path):
     leaking = corpus(tmp_path / "leaking", {"cancer": "Cancer"}, 8, {"train": 5, "devel": 2, "test": 2})
     sentences = [block for block in (made / "drugs" / "test.tsv").read_text().split("\n\n") if len(block) > 90]

@@ -31,7 +31,7 @@ from compactbio.tasks import units
 from compactbio.tasks.outcome import listed
 from compactbio.tasks.registry import TASKS
 from compactbio.tasks.relation_classes import Scheme
-from compactbio.tasks.settings import Settings, has_independent_outputs
+from compactbio.tasks.settings import Settings, decoding, has_independent_outputs
 from compactbio.tasks.units import Scores
 from compactbio.training.array_files import DamagedError, columns_of, read, write
 
@@ -48,7 +48,8 @@ class Teacher:
         task: "ner", "relation" or "qa".
         runtime: the name of the runtime that computes it.
         labels: its labels, or classes, in the order of its outputs; none for QA.
-        columns: the place of each among the student's; several may have one place, which has their sum.
+        columns: the place of each among the student's; several may have one place, which has their sum. None for one
+            that says nothing of the student's labels: of another type, which the teacher decides for itself.
         width: the number of the student's labels.
         settings: how it reads documents.
     """
@@ -57,7 +58,7 @@ class Teacher:
     task: str
     runtime: str
     labels: tuple[str, ...]
-    columns: tuple[int, ...]
+    columns: tuple[int | None, ...]
     width: int
     settings: Settings
 
@@ -92,7 +93,7 @@ class Teacher:
 
     def types(self, labels: Sequence[str]) -> set[str]:
         """The types of mentions that it teaches a student with `labels`."""
-        return tagged_types(labels[place] for place in self.columns)
+        return tagged_types(labels[place] for place in self.columns if place is not None)
 
     @property
     def foreign(self) -> set[str]:
@@ -108,8 +109,10 @@ class Teacher:
         if not self.columns or self.columns == tuple(range(self.width)):
             return scores
         joined = np.full((self.width, len(scores)), -np.inf)
+        told = [place is not None for place in self.columns]
+        places = [place for place in self.columns if place is not None]
         with np.errstate(invalid="ignore"):  # NaN stays: of a word that no row of the teacher holds
-            np.logaddexp.at(joined, np.array(self.columns), scores.T.astype(np.float64))
+            np.logaddexp.at(joined, places, scores[:, told].T.astype(np.float64))
         return joined.T.astype(np.float32)
 
 
@@ -181,10 +184,15 @@ def _teacher(
         raise UserError(
             f"{name}: its outputs are not those of one choice among classes: name another teacher.", setting="teacher"
         )
-    named = TASKS[task].model_labels(source.config, name, [])
+    own = named = TASKS[task].model_labels(source.config, name, [])
     if task == "ner":
         named = _of_type(name, named, labels, kind) if kind else _typed_alike(name, named, labels)
-    columns = _columns(name, named, labels, scheme)
+    columns: tuple[int | None, ...] = _columns(name, named, labels, scheme)
+    if task == "ner" and decoding(source.config).by_type:
+        nothing = columns[own.index("O")]
+        columns = tuple(
+            place if label == "O" or place != nothing else None for label, place in zip(own, columns, strict=True)
+        )
     runtime = runtimes.chosen(source, "auto")
     if runtime in runtimes.TORCH:
         runtime = f"torch-{precision}"
