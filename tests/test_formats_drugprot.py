@@ -43,6 +43,8 @@ def test_tables_are_documents_with_passages(tmp_path):
     assert [(one.text, one.relations[0].type) for one in marked] == [
         ("@CHEMICAL$ binds @GENE$ in cells.", "DIRECT-REGULATOR")
     ]
+    both = mark_pairs([found], Marking("CHEMICAL", ("GENE-Y", "gene-n"), ("@CHEMICAL$", "@GENE$")))
+    assert [one.relations[0].type for one in both] == [relation.type for relation in RELATIONS]
 
 
 def test_chemprots_further_columns_are_passed_over(tmp_path):

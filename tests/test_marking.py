@@ -59,6 +59,21 @@ def test_a_relation_may_name_the_tail_first_where_types_differ():
     ]
 
 
+def test_a_side_may_have_several_types(caplog):
+    mixed = document(
+        "COX1 by Aspirin and TP53", ("Aspirin", "Drug"), ("COX1", "GENE-Y"), ("TP53", "GENE-N"),
+        relations=[(1, 0, "INHIBITOR"), (0, 2, "BINDS"), (1, 2, "with")],
+    )  # fmt: skip
+    several = Marking("Drug", ("gene-y", "GENE-N"), ("@DRUG$", "@GENE$"))
+    assert [(one.text, one.relations[0].type) for one in mark_pairs([mixed], several)] == [
+        ("@GENE$ by @DRUG$ and TP53", "INHIBITOR"),
+        ("COX1 by @DRUG$ and @GENE$", "BINDS"),
+    ]
+    assert caplog.messages == [
+        "1 relations left out: they are not between a Drug and a gene-y or GENE-N of one sentence"
+    ]
+
+
 def test_what_cannot_be_marked_is_counted(caplog):
     across = document(
         "Aspirin helps. COX1 is inhibited by Zinc.", ("Aspirin", "Drug"), ("COX1", "Gene"), ("Zinc", "Drug"),

@@ -1,6 +1,7 @@
 """The page in a real browser: it annotates, shows text as text, fits a phone, goes by keyboard and in the dark."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -80,6 +81,17 @@ def test_entities_that_overlap_are_marked_within_each_other_and_no_text_is_repea
         "return shown.textContent"
     )
     assert page.execute_script(script) == "a bc<Drug 0.50> de<Gene 0.50> f<Cell 0.50><Drug 0.50>"
+    for ends in ([(0, 10), (2, 10), (4, 15)], [(0, 10), (2, 12), (4, 15)], [(0, 10), (5, 12), (5, 12)]):
+        crossing = [
+            {**entities[0], "start": a, "end": b, "type": kind} for kind, (a, b) in zip("ABC", ends, strict=True)
+        ]
+        page.execute_script("last = arguments[0]; show()", {"text": "0123456789abcdef", "entities": crossing})
+        shown = page.execute_script(script)
+        assert re.sub("<.*?>", "", shown) == "0123456789abcdef"
+        for kind, (_, end) in zip("ABC", ends, strict=True):
+            assert re.sub("<.*?>", "", shown.partition(f"<{kind} 0.50>")[0])[-1] == "0123456789abcdef"[end - 1]
+            assert shown.count(f"<{kind} 0.50>") == 1
+    page.execute_script("last = arguments[0]; show()", {"text": text, "entities": entities})
     nested = page.execute_script("return document.querySelectorAll('#shown > mark > mark').length")
     assert nested == 3 and len(page.find_elements(By.CSS_SELECTOR, "#rows tr")) == 4
 

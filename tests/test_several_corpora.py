@@ -249,9 +249,10 @@ def test_a_student_that_says_what_its_teachers_say_together_decides_each_type_as
     )
 
 
-def test_each_type_of_several_corpora_is_decided_alone(tagger, made, start, tmp_path):
+def test_each_type_of_several_corpora_is_decided_alone(tagger, made, start, tmp_path, cli):
     config = json.loads((Path(tagger.out) / "config.json").read_text())
     assert config["independent_types"] is True
+    assert "mentions of different types may overlap" in (Path(tagger.out) / "README.md").read_text()
     model = shutil.copytree(tagger.out, tmp_path / "copy")
     weights = loading.load_for(loading.find(model), "ner")
     # A model that is torn between the types on every word: it finds both, where a joint decision would find one.
@@ -276,6 +277,14 @@ def test_each_type_of_several_corpora_is_decided_alone(tagger, made, start, tmp_
     assert both.outcome.scores["accuracy"] == 0
     published = evaluate(model, made / "both", protocol="published").outcome
     assert 0 < published.main < 1
+    # A token file cannot hold what overlaps, which is said before the model is run.
+    line = ["evaluate", "--model", model, "--write-predictions"]
+    status, printed, messages = cli(*line, tmp_path / "both.tsv", made / "both")
+    assert status == 2 and not printed and "both.tsv: a token file cannot hold mentions that overlap" in messages
+    assert cli(*line, tmp_path / "drugs.tsv", made / "drugs")[0] == 0
+    assert cli(*line, tmp_path / "untyped.jsonl", made / "both", "--untyped")[0] == 0
+    for written in formats.read(tmp_path / "untyped.jsonl"):
+        assert len(set(written.spans)) == len(written.spans)
     # Trained further on data of all types, it decides between them again.
     again = finetune(made / "both", tagger.out, tmp_path / "again", overrides={**QUICK, "epochs": 1})
     assert json.loads((Path(again.out) / "config.json").read_text())["independent_types"] is False

@@ -284,6 +284,31 @@ def test_overlapping_mentions_are_noted_and_count_as_missed():
     assert ner.unlearnable([replace(document, spans=document.spans[:1])], part) == ()
 
 
+@pytest.mark.parametrize("protocol", ["word", "published"])
+def test_layers_of_tags_are_scored_with_the_mentions_of_the_data_by_type(protocol):
+    spans = (Span(0, 11, "Disease"), Span(0, 4, "Organ"), Span(16, 23, "Drug"))
+    document = Document("1", "lung cancer and aspirin", spans, tokenised=True)
+    layers = [
+        [["B-Disease", "I-Disease", "O", "O"]],
+        [["B-Organ", "O", "O", "O"]],
+        [["O", "O", "O", "B-Drug"]],
+        [["O", "O", "O", "O"]],  # a type that the data lack
+    ]
+    found = ner.outcome([document], ner.split([document]), layers, protocol, [[1, 2, 1, 1]])
+    assert found.scores["f1"] == found.scores["strict_f1"] == found.scores["accuracy"] == 1
+    assert not [note for note in found.notes if "overlap" in note]
+    worse = ner.outcome([document], ner.split([document]), [layers[0], layers[2], layers[3]], protocol, [[1, 2, 1, 1]])
+    assert worse.scores["recall"] == pytest.approx(2 / 3) and worse.scores["precision"] == 1
+    assert worse.scores["accuracy"] == pytest.approx(3 / 4 if protocol == "word" else 4 / 5)
+
+
+def test_of_predictions_that_overlap_a_mention_alike_that_of_its_type_is_its_boundary():
+    gold = Document("1", "severe lung cancer", (Span(0, 18, "Disease"),))
+    (boundary, spurious) = ner.outcome_of_spans([gold], [{Span(7, 18, "Organ"), Span(7, 18, "Disease")}]).mistakes
+    assert (boundary.kind, boundary.predicted) == ("boundary", "lung cancer [Disease]")
+    assert (spurious.kind, spurious.predicted) == ("spurious", "lung cancer [Organ]")
+
+
 def test_overlaps_keep_the_first_then_the_longest():
     assert iob2([(0, 1, "A"), (0, 3, "A"), (2, 4, "B")], 5) == ["B-A", "I-A", "I-A", "O", "O"]
 

@@ -59,8 +59,9 @@ function pieces(characters, entities, start, end, colour) {
     const within = [];
     while (left.length && left[0].start < entity.end) within.push(left.shift());
     // One that goes on after the end of this one is marked in two parts.
-    const parts = within.map((other) => ({ ...other, end: Math.min(other.end, entity.end), open: other.end > entity.end }));
-    left.unshift(...within.filter((other) => other.end > entity.end).map((other) => ({ ...other, start: entity.end })));
+    const longer = within.filter((other) => other.end > entity.end);
+    const parts = within.map((other) => longer.includes(other) ? { ...other, end: entity.end, open: true } : other);
+    left.unshift(...longer.map((other) => ({ ...other, start: entity.end })));
     left.sort((one, other) => one.start - other.start || other.end - one.end);
     const mark = document.createElement("mark");
     mark.className = colour(entity.type);

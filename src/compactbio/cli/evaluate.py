@@ -117,7 +117,7 @@ def evaluate(
     if write_predictions:
         if model is None:
             raise UserError("Only a model's predictions can be written: leave --write-predictions out.")
-        files.check_writable(write_predictions, data, task, format)
+        files.check_writable(write_predictions, data, model, task, format, untyped=untyped)
         context.with_resource(locked(write_predictions))
     with options.stopping("nothing was scored."):
         result = api.evaluate(

@@ -18,11 +18,13 @@ from compactbio.formats.checks import counting_left_out
 from compactbio.formats.questions import read_answers, write_answers
 from compactbio.formats.sources import check_regular
 from compactbio.formats.streams import lines, named_errors
+from compactbio.modeling import runtimes
 from compactbio.tasks import data as datasets
 from compactbio.tasks import ner, qa, relation
 from compactbio.tasks.data import Split
 from compactbio.tasks.outcome import Outcome, counted, interval_of
 from compactbio.tasks.relation_classes import looks_negative
+from compactbio.tasks.settings import decoding
 
 _HEADERS = frozenset(("label", "class", "relation", "prediction", "predicted"))
 _NUMBER = re.compile(r"[-+]?([0-9.]+(e[-+]?[0-9]+)?|nan|inf|infinity)", re.IGNORECASE)
@@ -191,8 +193,16 @@ def _score_answers(
     return replace(outcome, notes=(*outcome.notes, *extra))
 
 
-def check_writable(path: str | Path, data: str | Path, task: str | None, format: str | None = None) -> None:
-    """Raise UserError where predictions for a data set could not be written to `path`, before any are made."""
+def check_writable(
+    path: str | Path,
+    data: str | Path,
+    model: str | Path,
+    task: str | None,
+    format: str | None = None,
+    *,
+    untyped: bool = False,
+) -> None:
+    """Raise UserError where predictions of a model for a data set cannot be written to `path`, before any are made."""
     path = Path(path)
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent} to write the predictions to; make it first.")
@@ -215,6 +225,12 @@ def check_writable(path: str | Path, data: str | Path, task: str | None, format:
             f"{path}: a token file cannot hold the offsets of mentions in {found.name}, which is raw text; "
             "name a file .jsonl, .parquet, .pubtator or .xml."
         )
+    apart = _FORMATS[suffix] == "conll" and decoding(runtimes.find(model).config).by_type
+    if apart and (untyped or len(found.types) > 1):
+        raise UserError(
+            f"{path}: a token file cannot hold mentions that overlap, and those of different types of "
+            f"{Path(model).name} may; name a file .jsonl, .parquet, .pubtator or .xml."
+        )
 
 
 def write(evaluation: Evaluation, path: str | Path) -> None:
@@ -229,6 +245,6 @@ def write(evaluation: Evaluation, path: str | Path) -> None:
         # All questions of the gold: the official evaluator stops at one without an entry.
         write_answers(path, ranked, evaluation.golden or qa.questions(documents))
     else:
-        found = ner.document_spans(documents, evaluation.sentences, predictions)
+        found = map(dict.fromkeys, ner.document_spans(documents, evaluation.sentences, predictions))
         annotated = (replace(d, spans=tuple(s), relations=()) for d, s in zip(documents, found, strict=True))
         formats.write(annotated, path, _FORMATS[path.suffix.lower()])

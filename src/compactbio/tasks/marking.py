@@ -23,15 +23,27 @@ class Marking:
     """Which pairs a relation model is trained on, and how they are marked.
 
     Attributes:
-        head: The type of the first mention ("Gene").
-        tail: The type of the second mention ("Disease").
+        head: The type of the first mention ("Gene"), or several, as ("GENE-Y", "GENE-N") of ChemProt and DrugProt.
+        tail: The type of the second mention ("Disease"), or several.
         marks: What replaces the two mentions, in that order: a word ("@GENE$"), or a frame with {} for the mention's
             own text ("<< {} >>").
     """
 
-    head: str
-    tail: str
+    head: str | tuple[str, ...]
+    tail: str | tuple[str, ...]
     marks: tuple[str, str]
+
+    def heads(self) -> set[str]:
+        """The types of the first mention, as `names.key` has them."""
+        return set(map(key, _types(self.head)))
+
+    def tails(self) -> set[str]:
+        """Those of the second."""
+        return set(map(key, _types(self.tail)))
+
+
+def _types(named: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (named,) if isinstance(named, str) else named
 
 
 def check_marks(marks: tuple[str, ...]) -> None:
@@ -43,8 +55,8 @@ def check_marks(marks: tuple[str, ...]) -> None:
 def mark_pairs(documents: Iterable[Document], marking: Marking, negative: str = "false") -> Iterator[Document]:
     """Give a marked sentence for each pair of mentions that could be related, as `RelationAnnotator` marks it.
 
-    A pair is a mention of the type `marking.head` and one of `marking.tail` that share a sentence and no character. Its
-    class is the type of their relation; where the two types differ, whichever of them the relation names first.
+    A pair is a mention of a type of `marking.head` and one of `marking.tail` that share a sentence and no character.
+    Its class is the type of their relation; where both sides have other types, whichever the relation names first.
 
     What cannot be a marked pair is counted in a warning of the log "compactbio.tasks": relations across sentences, of
     other types or between concepts, and further relations of one pair, of which the first is taken.
@@ -79,7 +91,7 @@ def mark_pairs(documents: Iterable[Document], marking: Marking, negative: str = 
             yield document_of(f"{document.id}-{pair[0]}-{pair[1]}", marked.text.rstrip(), kinds[0])
         lost += sum(map(len, stated.values()))
     if lost:
-        types = (marking.head, marking.tail)
+        types = [" or ".join(_types(side)) for side in (marking.head, marking.tail)]
         _LOGGER.warning("%d relations left out: they are not between a %s and a %s of one sentence", lost, *types)
     if further:
         _LOGGER.warning("%d relations left out: their pair has another one, which is taken", further)
@@ -88,17 +100,19 @@ def mark_pairs(documents: Iterable[Document], marking: Marking, negative: str = 
 def _stated(document: Document, marking: Marking) -> dict[Pair, list[str]]:
     """The types of the relations between two mentions, by the places of head and tail."""
     found = defaultdict[Pair, list[str]](list)
-    turned = (key(marking.tail), key(marking.head))
+    heads, tails = marking.heads(), marking.tails()
     for relation in document.relations:
         head, tail = relation.head, relation.tail
         if isinstance(head, int) and isinstance(tail, int):
-            types = tuple(key(document.spans[end].type) for end in (head, tail))
-            found[(tail, head) if types == turned and turned[0] != turned[1] else (head, tail)].append(relation.type)
+            first, second = (key(document.spans[end].type) for end in (head, tail))
+            turned = first in tails and second in heads and heads.isdisjoint(tails)
+            found[(tail, head) if turned else (head, tail)].append(relation.type)
     return found
 
 
 def pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, int], Pair]]:
     """Each sentence (start, end) and pair (head, tail) of mentions that share it and no character."""
+    heads, tails = marking.heads(), marking.tails()
     by_start = sorted(range(len(document.spans)), key=lambda i: document.spans[i].start)
     starts = [document.spans[i].start for i in by_start]
     whole = [(0, len(document.text))]
@@ -106,8 +120,8 @@ def pairs(document: Document, marking: Marking) -> Iterator[tuple[tuple[int, int
         near = by_start[bisect_left(starts, start) : bisect_right(starts, end)]
         inside = sorted(i for i in near if document.spans[i].end <= end)
         types = {i: key(document.spans[i].type) for i in inside}
-        for head in (i for i in inside if types[i] == key(marking.head)):
-            for tail in (i for i in inside if types[i] == key(marking.tail)):
+        for head in (i for i in inside if types[i] in heads):
+            for tail in (i for i in inside if types[i] in tails):
                 first, second = document.spans[head], document.spans[tail]
                 if first.end <= second.start or second.end <= first.start:
                     yield (start, end), (head, tail)

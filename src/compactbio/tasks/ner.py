@@ -126,18 +126,17 @@ def score(
         raise UserError(f"{protocol!r} is not a protocol of NER: take {' or '.join(PROTOCOLS)}.", setting="protocol")
     if protocol == "published" and piece_counts is not None:
         gold, predicted = _repeated(gold, piece_counts), _repeated(predicted, piece_counts)
-    return _score(gold, [predicted])
+    same_words(gold, predicted)
+    return _score([gold], [predicted])
 
 
-def _score(gold: Tags, predicted: Sequence[Tags]) -> dict[str, float]:
-    """`score` of layers of tags: a mention is found where a layer has it, and a word is right where the tags of all
-    layers but `O` are that of the gold."""
-    for layer in predicted:
-        same_words(gold, layer)
+def _score(gold: Sequence[Tags], predicted: Sequence[Tags]) -> dict[str, float]:
+    """`score` of layers of tags: a mention is found where a layer has it, and a word is right where both sides have the
+    same tags but `O`."""
     loose, strict = (_chunk_counts(gold, predicted, find).sum(0).tolist() for find in (chunks, strict_chunks))
-    pairs = zip(chain.from_iterable(gold), zip(*map(chain.from_iterable, predicted), strict=True), strict=True)
-    right = sum(_mention_tags([wanted]) == _mention_tags(found) for wanted, found in pairs)
-    total = sum(map(len, gold))
+    sides = (zip(*map(chain.from_iterable, layers), strict=True) for layers in (gold, predicted))
+    right = sum(_mention_tags(wanted) == _mention_tags(found) for wanted, found in zip(*sides, strict=True))
+    total = sum(map(len, gold[0]))
     return {**rates(*loose), "strict_f1": rates(*strict)["f1"], "accuracy": right / max(total, 1)}
 
 
@@ -157,37 +156,48 @@ def outcome(
     for `score`.
 
     By words, character offsets are compared, so that mentions of raw text that do not end with words still count as
-    missed; a unit is a document of raw text, or a sentence of a token file.
+    missed; a unit is a document of raw text, or a sentence of a token file. Where the predictions have several layers,
+    the mentions of the documents have one for each type.
     """
-    gold_tags = [tags(sentence, documents[sentence.document].spans) for sentence in sentences]
+    gold: Sequence[Tags] = [_gold_tags(documents, sentences)]
+    if len(predicted) > 1:
+        kinds = sorted(mention_types(documents)) or [""]
+        gold = [_gold_tags(_of_type(documents, kind), sentences) for kind in kinds]
     if protocol == "published":
         if piece_counts is not None:
-            gold_tags = _repeated(gold_tags, piece_counts)
-            predicted = [_repeated(layer, piece_counts) for layer in predicted]
-        scores, units = _score(gold_tags, predicted), _chunk_counts(gold_tags, predicted, chunks)
+            gold, predicted = ([_repeated(layer, piece_counts) for layer in side] for side in (gold, predicted))
+        scores, units = _score(gold, predicted), _chunk_counts(gold, predicted, chunks)
         note = "Scored over word pieces as the published script did: not comparable with word-level scores."
         return Outcome("f1", scores, units, "sentence", notes=(note,))
-    scores = _score(gold_tags, predicted)
+    scores = _score(gold, predicted)
     result = outcome_of_spans(documents, list(map(set, document_spans(documents, sentences, predicted))))
     over_words = {name: scores[name] for name in ("strict_f1", "accuracy") if result.unit == "sentence"}
-    lost = _beyond_tags(documents, sentences, gold_tags)
+    lost = _beyond_tags(documents, sentences, gold)
     notes = counted({f"gold mentions {_BEYOND_TAGS}; they cannot be found, and count as missed": lost})
     return replace(result, scores={**result.scores, **over_words}, notes=(*result.notes, *notes))
 
 
 def unlearnable(documents: Sequence[Document], sentences: Sequence[Sentence]) -> tuple[str, ...]:
     """A sentence on the mentions of training documents that their sentences' tags do not stand for, where there are."""
-    gold_tags = [tags(sentence, documents[sentence.document].spans) for sentence in sentences]
-    lost = _beyond_tags(documents, sentences, gold_tags)
+    lost = _beyond_tags(documents, sentences, [_gold_tags(documents, sentences)])
     return counted({f"mentions to train on {_BEYOND_TAGS}; they are learnt in part or not at all": lost})
 
 
 _BEYOND_TAGS = "overlap others, are in several parts, cross the end of a sentence or do not end with words"
 
 
-def _beyond_tags(documents: Sequence[Document], sentences: Sequence[Sentence], gold_tags: Tags) -> int:
+def _gold_tags(documents: Sequence[Document], sentences: Sequence[Sentence]) -> Tags:
+    return [tags(sentence, documents[sentence.document].spans) for sentence in sentences]
+
+
+def _of_type(documents: Sequence[Document], kind: str) -> list[Document]:
+    """The documents with their mentions of one type alone."""
+    return [replace(d, spans=tuple(span for span in d.spans if span.type == kind), relations=()) for d in documents]
+
+
+def _beyond_tags(documents: Sequence[Document], sentences: Sequence[Sentence], layers: Sequence[Tags]) -> int:
     """How many mentions the tags of their sentences do not stand for."""
-    reachable = document_spans(documents, sentences, [gold_tags])
+    reachable = document_spans(documents, sentences, layers)
     return sum(
         bool(span.fragments) or (span.start, span.end) not in {(s.start, s.end) for s in within}
         for document, within in zip(documents, reachable, strict=True)
@@ -281,11 +291,13 @@ def _repeated(side: Tags, piece_counts: Sequence[Sequence[int]]) -> list[list[st
 
 
 def _chunk_counts(
-    gold: Tags, predicted: Sequence[Tags], find: Callable[[Sequence[str]], list[Chunk]]
+    gold: Sequence[Tags], predicted: Sequence[Tags], find: Callable[[Sequence[str]], list[Chunk]]
 ) -> NDArray[np.float64]:
-    """`_counts` of the mentions that `find` reads from the tags of each sentence, of the predicted ones by layer."""
-    found = [set[Chunk]().union(*map(find, layers)) for layers in zip(*predicted, strict=True)]
-    return _counts([(set(find(tags)), chunks) for tags, chunks in zip(gold, found, strict=True)])
+    """`_counts` of the mentions that `find` reads from the tags of each sentence in all layers of both sides."""
+    wanted, found = (
+        [set[Chunk]().union(*map(find, layers)) for layers in zip(*side, strict=True)] for side in (gold, predicted)
+    )
+    return _counts(list(zip(wanted, found, strict=True)))
 
 
 def _counts(pairs: Sequence[tuple[set[Chunk] | set[Span], set[Chunk] | set[Span]]]) -> NDArray[np.float64]:
@@ -305,11 +317,13 @@ def _per_type(wanted: Sequence[set[Span]], found: Sequence[set[Span]]) -> dict[s
 
 
 def _mistakes(document: Document, wanted: set[Span], found: set[Span]) -> Iterator[Mistake]:
-    """A document's errors: each gold mention with the prediction that overlaps it most, then the other predictions."""
-    free = sorted(found - wanted, key=lambda span: (span.start, span.end))
-    for span in sorted(wanted - found, key=lambda span: (span.start, span.end)):
+    """A document's errors: each gold mention with the prediction that overlaps it most, of equal ones that of its type;
+    then the other predictions."""
+    free, missed = (sorted(side, key=lambda s: (s.start, s.end, s.type)) for side in (found - wanted, wanted - found))
+    for span in missed:
         overlapping = [other for other in free if other.start < span.end and span.start < other.end]
-        other = max(overlapping, key=lambda o: min(o.end, span.end) - max(o.start, span.start), default=None)
+        shared = [(min(o.end, span.end) - max(o.start, span.start), o.type == span.type) for o in overlapping]
+        other = overlapping[shared.index(max(shared))] if shared else None
         kind = "missed"
         if other:
             free.remove(other)

@@ -263,6 +263,11 @@ def collect(
     scheme = kind.scheme(train, chosen)
     head = choose_head(source, task, kind.labels(train, chosen))
     decided = (scheme.sentence, *scheme.remarks) if scheme else ()
+    if task == "ner" and corpora.labelled_apart(head.labels):
+        decided = (
+            "The data sets are labelled for different types, so each type is decided for itself, and mentions of "
+            "different types may overlap.",
+        )
     inputs = Inputs(
         corpora=corpora,
         source=source,
