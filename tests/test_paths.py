@@ -74,7 +74,7 @@ def test_models_are_trained_scored_and_used(kind, made, tagger, tmp_path):
     outcome = scoring.evaluate(kind(tagger), folder)
     scoring.add_to_card(out, outcome)
     predicted = kind(tmp_path / "predicted.tsv")
-    predictions.check_writable(predicted, folder, None)
+    predictions.check_writable(predicted, folder, kind(tagger), None)
     predictions.write(outcome, predicted)
     assert predictions.evaluate_file(predicted, folder).outcome.main == outcome.outcome.main
     assert Annotator.from_pretrained(kind(tagger), runtime="torch-fp32")(["aspirin"])[0]

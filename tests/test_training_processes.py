@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,14 +107,17 @@ def runs(token_corpus, teacher_folder, tokenizer_folder, tmp_path_factory):
     lines["lacking"] = [str(place / "corpus-{rank}") if w == str(token_corpus) else w for w in line("lacking")]
     environment = {**os.environ, "COMPACTBIO_CACHE": str(place / "cache")}
     (place / "run.py").write_text(SCRIPT)
-    messages = ""
-    for launcher, words in LAUNCHERS.items():
-        own = [line for name, line in lines.items() if FAMILIES.get(name, "torchrun") == launcher]
-        todo = [*words, str(place / "run.py"), json.dumps(own)]
-        with locked(place / "held"):  # by this process, which is another one
-            done = forked.run(todo, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        messages += done.stderr
+    messages, started = "", []
+    with locked(place / "held"):  # by this process, which is another one
+        for launcher, words in LAUNCHERS.items():
+            own = [line for name, line in lines.items() if FAMILIES.get(name, "torchrun") == launcher]
+            todo = [*words, str(place / "run.py"), json.dumps(own)]
+            piped = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+            started.append(forked.Popen(todo, env=environment, **piped))
+        for process in started:  # both at a time: the processes of one launcher wait for each other
+            _, said = process.communicate()
+            assert process.returncode == 0, said
+            messages += said
     return lines, messages, place
 
 

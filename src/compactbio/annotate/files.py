@@ -315,7 +315,7 @@ class _Run:
             job.listener.note(f"damaged files of finished work, which are made again: {done.damaged:,}")
         if done.documents:
             job.listener.note(f"resuming: {done.documents:,} documents are done already")
-        progress.add(done.documents, sum(group.bytes for group in groups if done.complete(group)))
+            progress.add(done.documents, sum(group.bytes for group in groups if done.complete(group)))
         left = [group for group in groups if not done.complete(group)]
         made: Iterator[tuple[int, Shard | None]]
         if self.on_cluster:
