@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import groupby, product
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -263,7 +263,7 @@ def mentions(encoded: Encoded, logits: Sequence[NDArray[np.float32]], names: Seq
     kinds: list[str] = []
     owners: list[int] = []
     layers = _layers(tuple(names), by_type=how.by_type)
-    for (index, numbers, values), ids in product(_by_sentence(encoded, logits), layers):
+    for (index, numbers, values), ids in ((one, ids) for one in _by_sentence(encoded, logits) for ids in layers):
         best = _best_labels(values, names, ids, valid=how.valid)
         # Most sentences hold no mention: only those that do are read word by word.
         if all(types[label] is None for label in best):
