@@ -216,6 +216,12 @@ def test_a_run_of_another_tokenizer_is_not_this_one_and_old_records_name_none(st
     assert tuned() == "already finished"
 
 
+def test_a_model_that_finds_nothing_right_on_devel_says_so(start, tmp_path):
+    data = ner_folder(tmp_path / "made", {"train": 8, "devel": 8, "test": 4})
+    lost = finetune(data, str(start), tmp_path / "out", overrides={**QUICK, "epochs": 1, "learning_rate": 1e-9})
+    assert lost.devel == 0 and any("train it for more epochs" in note for note in lost.notes)
+
+
 def test_a_single_file_is_split_and_scored_on_its_own_test_part(start, tmp_path):
     data = ner_folder(tmp_path / "made", {"train": 200}) / "train.tsv"
     finetune(data, str(start), tmp_path / "out", overrides=QUICK)

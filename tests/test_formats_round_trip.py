@@ -73,7 +73,7 @@ def sentences(draw):
 def pairs(draw):
     """A context and a factoid question as SQuAD has them."""
     name = draw(NAMES)
-    answers = tuple((text,) for text in draw(st.lists(TEXTS, max_size=2)))
+    answers = tuple((text,) for text in draw(st.lists(TEXTS.filter(str.strip), max_size=2)))
     starts = tuple(draw(st.integers(0, 40)) for _ in answers) if draw(st.booleans()) else ()
     return Document(f"{name}_001", draw(TEXTS), questions=(Question(draw(TEXTS), answers, name, starts),))
 
@@ -241,6 +241,7 @@ ASKED = Document("d1_001", "A rash.", questions=(Question("What?", (("rash", "it
         ("brat", ASKED, "questions"),
         ("squad", ASKED, "one wording"),
         ("squad", replace(ASKED, id="d2"), "under the document's id"),
+        ("squad", Document("1", "A", questions=(Question("What?", ((" ",),), "1"),)), "an answer is blank"),
         ("squad", RELATED, "mentions"),
         ("squad", Document("d1", "A rash."), "0 questions"),
         ("bioasq", Document("d1", "A rash."), "0 questions"),

@@ -43,8 +43,8 @@ def test_each_pair_of_a_sentence_is_marked_with_its_class():
 )
 def test_what_is_written_is_read_as_it_was_marked(marking, format, reader, tmp_path):
     found = list(mark_pairs([TWO], marking))
-    compactbio.write(found, tmp_path / "train", format)
-    again = list(reader(tmp_path / "train"))
+    compactbio.write(found, tmp_path / "new" / "folder" / "train", format)
+    again = list(reader(tmp_path / "new" / "folder" / "train"))
     assert [(one.text, one.spans, one.relations) for one in again] == [(d.text, d.spans, d.relations) for d in found]
 
 
@@ -70,7 +70,7 @@ def test_a_side_may_have_several_types(caplog):
         ("COX1 by @DRUG$ and @GENE$", "BINDS"),
     ]
     assert caplog.messages == [
-        "1 relations left out: they are not between a Drug and a gene-y or GENE-N of one sentence"
+        "1 relations left out: not between a Drug and a gene-y or GENE-N of one sentence that do not overlap"
     ]
 
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_marked_is_counted(caplog):
     )  # fmt: skip
     assert [one.relations[0].type for one in mark_pairs([across], WORDS)] == ["INHIBITOR"]
     assert caplog.messages == [
-        "3 relations left out: they are not between a Drug and a Gene of one sentence",
+        "3 relations left out: not between a Drug and a Gene of one sentence that do not overlap",
         "1 relations left out: their pair has another one, which is taken",
     ]
 

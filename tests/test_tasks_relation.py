@@ -251,6 +251,14 @@ def test_test_data_without_the_negative_class_are_reported():
     assert "Class false does not occur" in found.notes[1]
 
 
+def test_data_without_an_example_of_a_scored_class_say_that_their_score_is_zero():
+    own = relation.scheme(["INHIBITOR", "false"])
+    nothing = relation.outcome([labelled("a", "false"), labelled("b", "false")], ["false", "false"], own)
+    assert nothing.main == 0 and any("so F1 is 0 whatever is predicted" in note for note in nothing.notes)
+    some = relation.outcome([labelled("a", "INHIBITOR"), labelled("b", "false")], ["false", "false"], own)
+    assert not any("whatever is predicted" in note for note in some.notes)
+
+
 def test_a_row_is_the_sentence_with_its_class_at_cls(tokenizer):
     encoded = relation.encode([labelled("the gene", "1")], tokenizer, {"0": 0, "1": 1}, binary(), 32)
     (row,) = encoded.rows

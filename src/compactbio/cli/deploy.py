@@ -66,7 +66,7 @@ def _text(found: "Exported") -> str:
     lines += [_figures(one, found) for one in (found.original, found.exported)]
     if found.way:
         lines.append(f"quantised    {found.way}")
-    lines += [f"lost too much {way}: {100 * score:.2f}" for way, score in found.tried]
+    lines += [f"lost too much {way}, with {found.metric} {100 * score:.2f}" for way, score in found.tried]
     return "\n".join([*lines, f"machine      {found.machine}"])
 
 

@@ -178,6 +178,6 @@ def _text(result: "Finetuned", data: list[str]) -> str:
     lines += [f"note    {note}" for note in result.notes]
     excluded = len(data) > 1 or result.unlabelled
     read = "read only to leave its documents out of what was trained on" if excluded else "not read"
-    lines.append(f"test    {read}; score it with:")
+    lines.append(f"test    {read}; where there is one, score it with:")
     lines += [f"        compactbio evaluate {shlex.quote(str(one))} --model {shlex.quote(result.out)}" for one in data]
     return "\n".join(lines)

@@ -195,7 +195,7 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
 
     Args:
         documents: what to write.
-        path: the file, or a new or empty folder for BRAT.
+        path: the file, or a new or empty folder for BRAT; folders above it are made.
         format: one of `FORMATS`.
 
     Raises:
@@ -216,6 +216,7 @@ def write(documents: Iterable[Document], path: str | Path, format: str) -> None:
     checked = _checked(documents)
     if format == "brat" and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: there is something already; name a new folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with (atomic_folder if format == "brat" else atomic_file)(path) as partial:
         if known.write:
             known.write(checked, partial)

@@ -179,6 +179,8 @@ def _paragraph(document: Document, names: Mapping[str, str]) -> dict[str, Any]:
         raise not_writable(document, "squad", "its question is not a factoid one under the document's id")
     if any(len(wordings) != 1 for wordings in question.answers):
         raise not_writable(document, "squad", "an answer has not one wording")
+    if not all(text.strip() for (text,) in question.answers):
+        raise not_writable(document, "squad", "an answer is blank, which means no answer there")
     if question.starts and len(question.starts) != len(question.answers):
         raise not_writable(document, "squad", "some answers have a start and some have none")
     answers: list[dict[str, Any]] = [{"text": text} for (text,) in question.answers]

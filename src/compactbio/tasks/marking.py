@@ -59,7 +59,8 @@ def mark_pairs(documents: Iterable[Document], marking: Marking, negative: str = 
     Its class is the type of their relation; where both sides have other types, whichever the relation names first.
 
     What cannot be a marked pair is counted in a warning of the log "compactbio.tasks": relations across sentences, of
-    other types or between concepts, and further relations of one pair, of which the first is taken.
+    other types, of mentions that overlap or between concepts, and further relations of one pair, of which the first is
+    taken.
 
     Args:
         documents: With their mentions and relations, as `compactbio.read` gives those of BRAT, BioC or BigBIO.
@@ -92,7 +93,9 @@ def mark_pairs(documents: Iterable[Document], marking: Marking, negative: str = 
         lost += sum(map(len, stated.values()))
     if lost:
         types = [" or ".join(_types(side)) for side in (marking.head, marking.tail)]
-        _LOGGER.warning("%d relations left out: they are not between a %s and a %s of one sentence", lost, *types)
+        _LOGGER.warning(
+            "%d relations left out: not between a %s and a %s of one sentence that do not overlap", lost, *types
+        )
     if further:
         _LOGGER.warning("%d relations left out: their pair has another one, which is taken", further)
 

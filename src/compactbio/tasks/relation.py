@@ -190,6 +190,8 @@ def _notes(gold: Sequence[str], predicted: Sequence[str], scheme: Scheme) -> tup
     if scheme.negative is not None and not set(scheme.negatives) & set(gold):
         notes.append(f"Class {scheme.negative} does not occur in the data scored, which makes them easier.")
     notes += scheme.remarks
+    if not set(_scored(scheme, gold)) & set(gold):
+        notes.append("The data have no example of a class that is scored, so F1 is 0 whatever is predicted.")
     notes += [
         f"{count} examples are of class {label}, which the model does not have; it is always wrong on them."
         for label, count in _unknown(gold, scheme)

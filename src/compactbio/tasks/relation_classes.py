@@ -212,8 +212,8 @@ def _chemprot(groups: set[str | None], named: tuple[str, ...] | None, *, either:
         else "without the negative class: an easier task, not comparable with published ChemProt figures."
     )
     remark = (
-        "These labels are in ChemProt and in DrugProt, and are grouped as ChemProt's: scheme labels scores each label "
-        "by itself, as DrugProt does."
+        "These labels are in ChemProt and in DrugProt, and are grouped as ChemProt's: --scheme labels scores each "
+        "label by itself, as DrugProt does."
     )
     classes = (*_EVALUATED, *([negative] if negative else []))
     return Scheme("ChemProt", classes, _EVALUATED, negative, sentence, (remark,) if either else (), named)

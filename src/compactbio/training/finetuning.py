@@ -188,6 +188,9 @@ class Inputs:
         }
 
 
+_FOUND_NOTHING = "Nothing that it finds on devel is right: train it for more epochs, or on more data."
+
+
 def finetune(
     data: str | Path | Mapping[str, str | Path] | Sequence[str | Path],
     model: str | Path,
@@ -369,6 +372,8 @@ def _finish(
         inputs.tokenizer.save_pretrained(out)
         if devel is not None:
             outcomes = devel.outcomes(model)
+            nothing = not any(outcome.main for outcome in outcomes)
+            found_nothing = (_FOUND_NOTHING,) if nothing else ()
             step = kept["step"] if kept else result.step
             epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
             result = replace(
@@ -376,7 +381,7 @@ def _finish(
                 epoch=epoch,
                 devel=fmean([outcome.main for outcome in outcomes]),
                 interval=interval_of(*outcomes),
-                notes=(*result.notes, *(note for note in devel.notes(outcomes) if note not in result.notes)),
+                notes=(*result.notes, *found_nothing, *(n for n in devel.notes(outcomes) if n not in result.notes)),
                 corpora=devel.records(outcomes) if len(inputs.corpora.parts) > 1 else (),
             )
             devel.calibrate(out, model, inputs.corpora.name)
