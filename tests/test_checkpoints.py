@@ -119,14 +119,14 @@ def test_a_run_resumed_from_the_older_checkpoint_ends_as_a_straight_one_and_says
     newest = saved(out)[-1]
     damage(out / "checkpoints" / newest / "optimizer.pt", "is missing")
     result = works[name](out, resume=True)
-    (note,) = result.notes
+    (note,) = [one for one in result.notes if "devel" not in one]
     assert "optimizer.pt" in note and newest in note and note in capsys.readouterr().err
     one, other = (load_file(run / "model.safetensors") for run in (place / name / "straight", out))
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     assert losses(out) == losses(place / name / "straight")
     curve = EventAccumulator(str(out / "tensorboard")).Reload().Scalars("loss")
     assert [event.step for event in curve] == [step for step, _, _ in losses(out)]
-    assert json.loads((out / "run.json").read_text())["result"]["notes"] == [note]
+    assert note in json.loads((out / "run.json").read_text())["result"]["notes"]
     assert note in (out / "README.md").read_text()
 
 
