@@ -158,7 +158,7 @@ def _joined(text: str, places: Sequence[tuple[int, int]]) -> list[tuple[int, int
 
 
 def _within_lines(text: str, places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The parts of a mention as brat shows them: no part goes on after the end of a line."""
+    """The parts of a mention as brat shows them: no part continues after the end of a line."""
     for start, end in places:
         at = start
         for found in _BREAKS.finditer(text, start + 1, end - 1):

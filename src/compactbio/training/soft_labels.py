@@ -109,10 +109,10 @@ class Teacher:
         if not self.columns or self.columns == tuple(range(self.width)):
             return scores
         joined = np.full((self.width, len(scores)), -np.inf)
-        told = [place is not None for place in self.columns]
+        placed = [place is not None for place in self.columns]
         places = [place for place in self.columns if place is not None]
         with np.errstate(invalid="ignore"):  # NaN stays: of a word that no row of the teacher holds
-            np.logaddexp.at(joined, places, scores[:, told].T.astype(np.float64))
+            np.logaddexp.at(joined, places, scores[:, placed].T.astype(np.float64))
         return joined.T.astype(np.float32)
 
 
