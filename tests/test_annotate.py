@@ -96,6 +96,12 @@ def test_brat_and_parquet_are_written(cli, tagger, tmp_path):
     assert [(e["text"], e["type"]) for e in row["entities"]] == [("aspirin", "Drug"), ("lung cancer", "Drug")]
 
 
+def test_the_last_step_of_the_progress_is_said_once(cli, tagger, tmp_path):
+    (tmp_path / "a.txt").write_text("aspirin\ninsulin\n")
+    status, _, messages = cli("annotate", tmp_path / "a.txt", "--model", tagger, "--out", tmp_path / "a.jsonl", *FAST)
+    assert status == 0 and len(re.findall("documents: 2 of 2", messages)) == 1
+
+
 def test_fields_scores_and_standard_streams(cli, tagger, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps({"id": "7", "note": "aspirin", "text": "insulin"}) + "\n")

@@ -62,6 +62,7 @@ class Reporter:
         )
         self._stages: dict[str, progress.TaskID] = {}
         self._printed = 0.0
+        self._said: tuple[str, int] | None = None
         self._first: dict[str, tuple[float, int]] = {}
 
     def __enter__(self) -> "Reporter":
@@ -81,8 +82,8 @@ class Reporter:
             if stage not in self._stages:
                 self._stages[stage] = self._bar.add_task(stage, rate="")
             self._bar.update(self._stages[stage], completed=done, total=total or None, rate=shown)
-        elif begins or done == total or time.monotonic() - self._printed >= _EVERY:
-            self._printed = time.monotonic()
+        elif (stage, done) != self._said and (begins or done == total or time.monotonic() - self._printed >= _EVERY):
+            self._printed, self._said = time.monotonic(), (stage, done)
             of = f" of {total:,}" if total else ""
             self.note(f"{stage}: {done:,}{of}{shown}{time_left(done - before, total - done, seconds)}")
 
