@@ -97,6 +97,9 @@ def test_a_marked_sentence_is_one_line_of_one_passage():
 def test_wrong_marks_and_documents_are_refused():
     with pytest.raises(UserError, match="two marks of a relation model must differ"):
         next(mark_pairs([TWO], Marking("Drug", "Gene", ("@X$", "@X$"))))
+    for sides in (((), "Gene"), ("Drug", ())):
+        with pytest.raises(UserError, match="Name a type, or several, for each"):
+            Marking(*sides, ("@X$", "@Y$"))
     with pytest.raises(UserError, match="Document '7' cannot be marked: "):
         next(mark_pairs([document("Aspirin", ("Aspirin", "Drug"), relations=[(0, 4, "x")])], WORDS))
 

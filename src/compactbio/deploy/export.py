@@ -259,9 +259,8 @@ def _quantised(
         logits = scored.logits(runtime)
         after = scored.outcomes(logits)
         shown = [f"{100 * a.main:.2f} of {100 * b.main:.2f}" for a, b in zip(after, before, strict=True)]
-        several = len(scored.parts) > 1
-        named = [f"{part.described['name']} " if several else "" for part in scored.parts]
-        listener.note(f"int8, {way}: {', '.join(map(''.join, zip(named, shown, strict=True)))}")
+        names = [part.described["name"] for part in scored.parts]
+        listener.note(f"int8, {way}: {', '.join(map(' '.join, zip(names, shown, strict=True)))}")
         losses = [b.main - a.main for a, b in zip(after, before, strict=True)]
         lost = max(losses)
         # The small margin keeps 0.3 from being refused for its last binary digit.

@@ -27,11 +27,18 @@ class Marking:
         tail: The type of the second mention ("Disease"), or several.
         marks: What replaces the two mentions, in that order: a word ("@GENE$"), or a frame with {} for the mention's
             own text ("<< {} >>").
+
+    Raises:
+        UserError: For a side without a type.
     """
 
     head: str | tuple[str, ...]
     tail: str | tuple[str, ...]
     marks: tuple[str, str]
+
+    def __post_init__(self) -> None:
+        if not all(map(_types, (self.head, self.tail))):
+            raise UserError("Name a type, or several, for each of the two mentions of a pair.")
 
     def heads(self) -> set[str]:
         """The types of the first mention, as `names.key` has them."""

@@ -372,8 +372,7 @@ def _finish(
         inputs.tokenizer.save_pretrained(out)
         if devel is not None:
             outcomes = devel.outcomes(model)
-            nothing = not any(outcome.main for outcome in outcomes)
-            found_nothing = (_FOUND_NOTHING,) if nothing else ()
+            found_nothing = () if any(outcome.main for outcome in outcomes) else (_FOUND_NOTHING,)
             step = kept["step"] if kept else result.step
             epoch = min(round(step * in_epochs, 2), inputs.settings.epochs)
             result = replace(
