@@ -12,8 +12,10 @@ import compactbio
 from compactbio.errors import UserError
 from compactbio.processes import ordered_results, results_in_turn
 
-# A worker that takes a request to stop as a training does: it would save first.
-SCRIPT = """
+# A worker that takes a request to stop as a training does: it would save first. Each line is one write, as lines of two
+# processes must stay whole: where PYTHONUNBUFFERED is set, print() writes the line break by itself.
+SCRIPT = r"""
+import os
 import signal
 import time
 
@@ -23,7 +25,7 @@ def prepare(number):
     signal.signal(signal.SIGTERM, lambda *_: None)
 
     def work(task):
-        print("begun", flush=True)
+        os.write(1, b"begun\n")
         until = time.monotonic() + 300
         while time.monotonic() < until:
             time.sleep(0.1)
@@ -57,11 +59,11 @@ def test_a_second_ctrl_c_ends_workers_that_are_still_saving(tmp_path):
     assert (process.returncode, said) == (0, "stopped\n")
 
 
-SAVING = """
+SAVING = r"""
 def prepare(number):
     def work(task):
-        signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(1)))
-        print("begun", flush=True)
+        signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"saved\n"), sys.exit(1)))
+        os.write(1, b"begun\n")
         time.sleep(300)
 
     return work
