@@ -135,6 +135,14 @@ def test_parts_end_by_documents_and_by_characters(tmp_path):
     assert list(shards.read_shards(*shards.group_files([empty]), None)) == [(shards.Shard(0, 0, True), [])]
 
 
+def test_long_documents_are_annotated_in_batches_of_fewer():
+    entries = [("a", Document(str(i), "b" * (400_000 if i == 5 else 50_000 if i < 9 else 1_500))) for i in range(300)]
+    found = list(shards.batches_of(iter(entries), 128))
+    assert [entry for batch in found for entry in batch] == entries
+    assert [len(batch) for batch in found] == [6, 74, 128, 92]
+    assert list(shards.batches_of([], 128)) == [[]]
+
+
 class Stopping(Notes):
     """Presses Ctrl-C when so many documents are done."""
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from compactbio.annotate import ray_cluster, shards
 from compactbio.annotate.annotator import find_tagger
-from compactbio.annotate.models import batched, check_score, scoring_of
+from compactbio.annotate.models import check_score, scoring_of
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards, Settings, Shard, start_worker
 from compactbio.corpus.deduplication import Versions, choose
@@ -93,7 +93,7 @@ def annotate_files(
         keep: Keep the annotations that documents bring, one that is also found once.
         runtime: As for `Annotator.from_pretrained`.
         device: "cpu", "cuda", or "auto" for CUDA GPUs where there are any.
-        batch_size: Documents that are annotated together.
+        batch_size: Documents that are annotated together; fewer where they are long.
         workers: Processes; by default one per GPU, or one per core where there is none.
         on_cluster: Run the workers on the Ray cluster that RAY_ADDRESS names, or on a local one; every machine must
             see files, models and `out` under the same paths.
@@ -147,7 +147,8 @@ def stream(
     job = _prepare(inputs, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
     job.listener.note(", ".join(f"{model} on {used}" for model, used in job.runtime_by_model().items()))
     entries = shards.read_entries(job.files, replace(reading, passed_over=job.versions().passed_over))
-    done = ordered_results(start_worker, (job.settings,), batched(entries, batch_size), job.settings.workers)
+    batches = shards.batches_of(entries, batch_size)
+    done = ordered_results(start_worker, (job.settings,), batches, job.settings.workers)
 
     def results() -> Iterator[Document | Failure]:
         for batch in done:

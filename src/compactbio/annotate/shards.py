@@ -7,7 +7,7 @@ alone, so that a run can be resumed with another number of processes.
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +30,7 @@ from compactbio.modeling import hardware
 CUT_VERSION = 5
 SHARD_DOCUMENTS = 2048
 _SHARD_CHARACTERS = 16_000_000
+_DOCUMENT_CHARACTERS = 2_000  # of a long abstract
 _GROUP_BYTES = 8 << 20  # smaller files are read together
 _NAME = re.compile(r"(\d+)-(\d+)(\.last)?\.jsonl")
 
@@ -99,14 +100,28 @@ def read_shards(
                 yield Shard(group.number, number, last=False), entries
             number, size, entries = number + 1, 0, []
         entries.append((source, entry))
-        size += len(entry.text) if isinstance(entry, Document) else 0
+        size += _characters(entries[-1])
     if number not in done:
         yield Shard(group.number, number, last=True), entries
 
 
-def batches_of(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
-    """A shard's entries in batches of `size`, which are annotated together; one empty batch of an empty shard."""
-    return (entries[at : at + size] for at in range(0, max(len(entries), 1), size))
+def _characters(entry: Entry) -> int:
+    return len(entry[1].text) if isinstance(entry[1], Document) else 0
+
+
+def batches_of(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    """Entries in batches that are annotated together: `size` documents, or fewer long ones; one empty batch of none.
+
+    Batches of long documents are as much work as others, so that processes share them and progress is seen.
+    """
+    batch, characters = list[Entry](), 0
+    for entry in entries:
+        if len(batch) == size or characters >= size * _DOCUMENT_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+        batch.append(entry)
+        characters += _characters(entry)
+    yield batch
 
 
 def shard_files(folder: Path) -> list[Path]:
