@@ -25,9 +25,9 @@ from compactbio.formats.json_lines import document_of, serialise
 from compactbio.formats.streams import Rejected, rejected
 from compactbio.modeling import hardware
 
-# Raise it when the cut of inputs, the division of texts (`words.RULES`) or the form of a shard's file changes:
-# shards of another must not be resumed from.
-CUT_VERSION = 5
+# Raise it when the cut of inputs into shards or batches (on which int8 depends), the division of texts (`words.RULES`)
+# or the form of a shard's file changes: shards of another must not be resumed from.
+CUT_VERSION = 6
 SHARD_DOCUMENTS = 2048
 _SHARD_CHARACTERS = 16_000_000
 _DOCUMENT_CHARACTERS = 2_000  # of a long abstract
