@@ -18,7 +18,7 @@ import pytest
 import forked
 from annotated_files import pair
 from compactbio import formats
-from compactbio.annotate import shards
+from compactbio.annotate import files, shards
 from compactbio.annotate.files import annotate_files, stream
 from compactbio.documents import Document, Relation, Span
 from compactbio.errors import UserError
@@ -178,6 +178,16 @@ def test_a_stopped_run_resumes_behind_the_files_and_parts_that_are_finished(tagg
     assert any(note.startswith("resuming: ") for note in listener.notes)
     assert listener.counts[-1] == (300, 300) and not made.exists()
     assert stopped.read_bytes() == straight.read_bytes()
+
+
+def test_how_many_documents_of_large_files_are_left_is_known_from_the_first(tagger, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_QUICKLY_COUNTED", 1)
+    monkeypatch.setattr(shards, "_GROUP_BYTES", 1)
+    sources = [lines(tmp_path / f"{i}.jsonl", [f"aspirin {n:03}" for n in range(100, 300)]) for i in range(3)]
+    listener = Stopping(10_000)
+    annotate_files(sources, tmp_path / "out.jsonl", models=tagger, runtime="torch-fp32", workers=1, listener=listener)
+    assert listener.counts[0][0] == 128
+    assert {total for _, total in listener.counts} == {600}
 
 
 def test_an_output_of_another_tokenizer_is_not_taken_and_old_records_name_none(tagger, tmp_path):

@@ -12,7 +12,7 @@ from annotated_files import BIOASQ, BIOC, CONLL, JSONL, MARKED, PUBTATOR, SQUAD,
 from citation_files import article_set, record
 from compactbio.documents import Document, Passage
 from compactbio.errors import UserError
-from compactbio.formats import Reading, find_texts, read_citations, read_texts
+from compactbio.formats import Reading, find_texts, read_citations, read_texts, records_per_byte, streams
 from compactbio.formats.recognise import TEXTS, recognise_citations
 from compactbio.formats.streams import Rejected
 
@@ -186,6 +186,48 @@ def test_every_format_of_texts_can_be_named(tmp_path, format):
     with pytest.raises(UserError, match="is not a format of texts"):
         Reading(format="docx")
     assert Reading(format=format).format == format
+
+
+@pytest.mark.parametrize(
+    ("sample", "pack", "within"),
+    [
+        (16 << 20, bytes, 0.001),
+        (16 << 20, gzip.compress, 0.001),
+        (1 << 18, bytes, 0.05),
+        # gzip reads ahead, which is much beside so small a sample.
+        (1 << 19, lambda content: gzip.compress(content, 0), 0.3),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.tsv", "a.pubtator", "bioc.xml", "pubmed.xml", "a.parquet"])
+def test_how_many_records_a_file_holds_is_known_by_its_beginning(tmp_path, monkeypatch, name, sample, pack, within):
+    monkeypatch.setattr(streams, "_SAMPLE", sample)
+    rows, path = [(f"{i}", f"Zinc {i * 7919} cures " + "rash " * (i % 50 + 20)) for i in range(4000)], tmp_path / name
+    if name == "a.jsonl":
+        content = "".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in rows)
+    elif name == "a.txt":
+        content = "".join(f"{text}\r\n" for _, text in rows)
+    elif name == "a.tsv":
+        content = "".join(text.strip().replace(" ", "\tO\r\n") + "\tO\r\n\r\n" for _, text in rows)
+    elif name == "a.pubtator":
+        content = "".join(f"{key}|t|On zinc.\n{key}|a|{text}\n\n" for key, text in rows)
+    elif name == "bioc.xml":
+        document = BIOC[BIOC.index("<document>") : BIOC.index("</collection>")]
+        content = BIOC.replace(document, document * len(rows))
+    elif name == "pubmed.xml":
+        content = article_set(*(record(int(key) + 1, abstract=text) for key, text in rows))
+    if name == "a.parquet":
+        pq.write_table(pa.table({"id": [key for key, _ in rows], "text": [text for _, text in rows]}), path)
+    else:
+        path.write_bytes(pack(content.encode() if isinstance(content, str) else content))
+    reading = Reading(None, "conll" if name == "a.tsv" else None)
+    assert len(list(read_texts(path, reading))) == len(rows)
+    assert records_per_byte(path, reading) * path.stat().st_size == pytest.approx(len(rows), rel=within)
+
+
+def test_how_many_records_a_damaged_file_holds_is_not_known(tmp_path):
+    whole = gzip.compress(b"Zinc cures rash.\n" * 9)
+    assert records_per_byte(put(tmp_path, whole[:-9], "a.txt.gz"), Reading()) == 0
+    assert records_per_byte(put(tmp_path, "%PDF-1.4", "b.pdf"), Reading()) == 0
 
 
 def test_a_named_format_holds_against_what_the_file_looks_like(tmp_path):

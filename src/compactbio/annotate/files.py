@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,7 +27,7 @@ from compactbio.documents.names import split_type
 from compactbio.errors import UserError, check_count, check_counts, check_named, plain
 from compactbio.files import check_has_name, clean, file_digest, locked, refuse_inside, several, write_json
 from compactbio.files import output as output_path
-from compactbio.formats import Reading, find_texts
+from compactbio.formats import Reading, find_texts, records_per_byte
 from compactbio.formats.checks import counting_left_out
 from compactbio.formats.file_names import shown
 from compactbio.modeling import hardware, runtimes
@@ -38,6 +39,7 @@ from compactbio.tasks.data import digest
 from compactbio.tasks.settings import unknown_words
 
 _QUICKLY_COUNTED = 30_000_000  # bytes of input that are counted beforehand
+_SAMPLED = 8  # files whose beginnings say how many documents there are, where that is more
 Paths = str | Path | Sequence[str | Path]
 
 
@@ -238,23 +240,31 @@ def _prepare(
 
 class _Progress:
     """Reports how many documents are done, and of how many: counted where that is quick, else estimated from the
-    groups that are done, 0 before the first is."""
+    groups that are done, and before the first is from the beginnings of some files."""
 
     def __init__(self, groups: Sequence[FileGroup], reading: Reading, listener: Listener) -> None:
         self._listener = listener
         self._bytes = sum(group.bytes for group in groups)
-        self._documents = self._finished_bytes = 0
-        quick = self._bytes < _QUICKLY_COUNTED
-        with counting_left_out(quiet=True):  # what is left out is said as the documents are annotated
-            self._known = sum(1 for group in groups for _ in shards.read_entries(group.files, reading)) if quick else 0
+        self._documents = 0
+        self._finished = (0, 0)  # documents and bytes of the groups that are done
+        self._known, self._per_byte = 0, 0.0
+        if self._bytes < _QUICKLY_COUNTED:
+            with counting_left_out(quiet=True):  # what is left out is said as the documents are annotated
+                self._known = sum(1 for group in groups for _ in shards.read_entries(group.files, reading))
+        else:
+            files = [path for group in groups for path in group.files]
+            found = (records_per_byte(path, reading) for path in files[:: -(-len(files) // _SAMPLED)])
+            self._per_byte = fmean([rate for rate in found if rate] or [0.0])
 
     def add(self, documents: int, finished_bytes: int = 0) -> None:
         """So many more documents are done, which end groups of so many bytes."""
         self._documents += documents
-        self._finished_bytes += finished_bytes
-        done = self._finished_bytes
-        total = self._known or (round(self._documents * self._bytes / done) if done else 0)
-        self._listener.step("documents", self._documents, total)
+        if finished_bytes:
+            self._finished = (self._documents, self._finished[1] + finished_bytes)
+            self._per_byte = self._finished[0] / self._finished[1]
+        left = self._per_byte * (self._bytes - self._finished[1])
+        total = self._known or round(self._finished[0] + left)
+        self._listener.step("documents", self._documents, total and max(total, self._documents))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from compactbio.formats.checks import Found, inconsistency
 from compactbio.formats.recognise import FORMATS, READABLE, recognise, recognise_citations, recognise_texts
 from compactbio.formats.records import Reading
 from compactbio.formats.sources import check_regular, find_citations, find_texts
-from compactbio.formats.streams import RecordError, Rejected, SourceError, named_errors, rejected
+from compactbio.formats.streams import RecordError, Rejected, SourceError, head, marks_per_byte, named_errors, rejected
 
 __all__ = [
     "FORMATS",
@@ -47,6 +47,7 @@ __all__ = [
     "read_texts",
     "recognise",
     "recognise_citations",
+    "records_per_byte",
     "why_not_writable",
     "write",
 ]
@@ -68,29 +69,31 @@ class _Format:
     serialise: Callable[[Document], object] | None = None  # raises UserError for what the format cannot hold
     write: Callable[[Iterable[Document], Path], None] | None = None
     header: str = ""
+    mark: bytes = b""  # what is about once in each record of a file
 
 
 _TABLE = {
-    "conll": _Format(conll.read, serialise=conll.serialise),
-    "pubtator": _Format(pubtator.read, serialise=pubtator.serialise),
-    "bioc": _Format(bioc.read, serialise=bioc.serialise, write=bioc.write),
+    "conll": _Format(conll.read, serialise=conll.serialise, mark=b"\n\n"),
+    "pubtator": _Format(pubtator.read, serialise=pubtator.serialise, mark=b"|t|"),
+    "bioc": _Format(bioc.read, serialise=bioc.serialise, write=bioc.write, mark=b"</document>"),
     "brat": _Format(brat.read, serialise=brat.serialise, write=brat.write),
     "squad": _Format(questions.read_squad, write=questions.write_squad),
     "squad-rows": _Format(questions.read_squad_rows),
     "bioasq": _Format(questions.read_bioasq, write=questions.write_bioasq),
-    "marked": _Format(marked.read, serialise=marked.serialise, header=marked.HEADER),
+    "marked": _Format(marked.read, serialise=marked.serialise, header=marked.HEADER, mark=b"\n"),
     "marked-jsonl": _Format(marked.read_jsonl, serialise=marked.serialise_jsonl),
     "jsonl": _Format(
         json_lines.read_documents,
         citations=records.citations_of_objects,
         texts=records.texts_of_objects,
         serialise=json_lines.serialise,
+        mark=b"\n",
     ),
     "bioc-json": _Format(bioc.read_json),
     "bigbio": _Format(bigbio.read),
     "drugprot": _Format(drugprot.read),
-    "hf-jsonl": _Format(json_lines.read_tagged),
-    "pubmed": _Format(citations=pubmed.read, texts=records.texts_of_pubmed),
+    "hf-jsonl": _Format(json_lines.read_tagged, mark=b"\n"),
+    "pubmed": _Format(citations=pubmed.read, texts=records.texts_of_pubmed, mark=b"</PubmedArticle>"),
     "parquet": _Format(
         parquet.read,
         citations=records.citations_of_rows,
@@ -98,7 +101,7 @@ _TABLE = {
         serialise=parquet.row,
         write=parquet.write,
     ),
-    "text": _Format(citations=records.citations_of_lines, texts=records.texts_of_lines),
+    "text": _Format(citations=records.citations_of_lines, texts=records.texts_of_lines, mark=b"\n"),
 }
 
 
@@ -186,6 +189,19 @@ def read_texts(path: str | Path, reading: Reading | None = None) -> Iterator[Doc
     if texts := _TABLE[format].texts:
         return texts(path, reading)
     return (rejected(found, path) if isinstance(found, RecordError) else found for found in _entries(path, format))
+
+
+def records_per_byte(path: Path, reading: Reading) -> float:
+    """About how many records a file of texts has per byte, by its beginning; 0 where that is not known."""
+    try:
+        if path.is_dir():
+            return 0.0
+        if parquet.begins(head(path)):
+            return parquet.count(path) / path.stat().st_size
+        mark = _TABLE[reading.format or recognise_texts(path)].mark
+        return marks_per_byte(path, mark) if mark else 0.0
+    except UserError:  # it is reported when the file is read
+        return 0.0
 
 
 def write(documents: Iterable[Document], path: str | Path, format: str) -> None:

@@ -46,6 +46,12 @@ def begins(start: bytes) -> bool:
     return _MAGIC.match(start) is not None
 
 
+def count(path: Path) -> int:
+    """The number of rows. Raises SourceError as `rows` does."""
+    with _table(path) as table:
+        return int(table.metadata.num_rows)
+
+
 def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each row's place and its values in these columns, or in all that Python has values for, whatever their dates.
 

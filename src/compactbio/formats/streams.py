@@ -103,6 +103,7 @@ def named_errors(path: Path) -> Iterator[None]:
 GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 BLOCK = 65_536  # bytes
+_SAMPLE = 16 << 20  # bytes
 _UNPACKED = "unpack it, or pack it with gzip"
 # What no reader reads, by its first bytes; in many of these some lines would pass for text.
 _FOREIGN = {
@@ -148,6 +149,17 @@ def _check_readable(start: bytes) -> None:
     for magic, (problem, fix) in _FOREIGN.items():
         if re.match(magic, start, re.DOTALL):
             raise SourceError(problem, fix)
+
+
+def marks_per_byte(path: Path, mark: bytes) -> float:
+    """How often `mark` is in the beginning of a file, unpacked and without CR, per byte of the beginning on the disk.
+
+    Raises SourceError as `opened` does.
+    """
+    with opened(path) as stream:
+        start = stream.read(_SAMPLE)
+        packed = getattr(stream.raw, "fileobj", stream).tell() if stream.peek(1) else path.stat().st_size
+    return start.replace(b"\r", b"").count(mark) / max(1, packed)
 
 
 class Line(NamedTuple):
