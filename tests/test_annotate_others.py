@@ -132,6 +132,8 @@ def test_a_stream_names_what_is_wrong_by_its_place_among_all(relations):
     ({"text": "Full  body.", "title": "T", "abstract": "A."}, "Full  body."),
     ({"text": "", "title": "T", "abstract": "A."}, "T A."),
     ({"text": None, "title": "T"}, "T"),
+    ({"text": "  \n"}, "  \n"),
+    ({"text": "  ", "title": "T"}, "T"),
 ])  # fmt: skip
 def test_the_text_of_a_record_is_its_text_where_there_is_one(record, text, tmp_path):
     (tmp_path / "in.jsonl").write_text(json.dumps({"id": "1", **record}) + "\n")

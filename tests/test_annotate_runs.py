@@ -17,7 +17,7 @@ import pytest
 
 import forked
 from annotated_files import pair
-from compactbio import formats
+from compactbio import Annotator, formats
 from compactbio.annotate import files, shards
 from compactbio.annotate.files import annotate_files, stream
 from compactbio.documents import Document, Relation, Span
@@ -25,8 +25,10 @@ from compactbio.errors import UserError
 from compactbio.modeling import hardware
 from compactbio.processes import ordered_results
 from compactbio.training import teaching
+from compactbio.training.finetuning import finetune
 from conftest import one_sentence
 from interruptions import Notes
+from task_data import ner_folder
 
 FAST = ("--runtime", "torch-fp32", "--workers", "1")
 
@@ -178,6 +180,26 @@ def test_a_stopped_run_resumes_behind_the_files_and_parts_that_are_finished(tagg
     assert any(note.startswith("resuming: ") for note in listener.notes)
     assert listener.counts[-1] == (300, 300) and not made.exists()
     assert stopped.read_bytes() == straight.read_bytes()
+
+
+def test_what_cannot_be_written_is_set_aside_with_its_file_and_place(tagger, tmp_path):
+    sources = [lines(tmp_path / f"{i}.jsonl", ["aspirin", "breast\ncancer"]) for i in range(2)]
+    annotate_files(sources, tmp_path / "out.pubtator", models=tagger, runtime="torch-fp32", workers=1)
+    found = [json.loads(line) for line in (tmp_path / "out.pubtator.failed.jsonl").read_text().splitlines()]
+    assert [(one["source"], one["place"]) for one in found] == [("0.jsonl", "1"), ("1.jsonl", "1")]
+
+
+def test_several_models_without_types_are_refused(start, tmp_path):
+    source, models = lines(tmp_path / "in.jsonl", ["aspirin"]), []
+    for name in ("a", "b"):
+        data = ner_folder(tmp_path / "data" / name, {"train": 8, "devel": 4})
+        models.append(finetune(data, start, tmp_path / name, overrides={"epochs": 1}).out)
+    words = "a and b find mentions without a type"
+    with pytest.raises(UserError, match=words):
+        annotate_files(source, tmp_path / "out.jsonl", models=models, runtime="torch-fp32", workers=1)
+    with pytest.raises(UserError, match=words):
+        Annotator.from_pretrained(*models)
+    assert [one.types for one in Annotator.from_pretrained(f"Drug={models[0]}", models[1]).taggers] == [["Drug"], [""]]
 
 
 def test_how_many_documents_of_large_files_are_left_is_known_from_the_first(tagger, tmp_path, monkeypatch):

@@ -132,7 +132,7 @@ def test_an_empty_corpus(tmp_path, tokenizer_folder, name, content, sentence):
     ("options", "sentence"),
     [
         ({"inputs": ["{tmp}/missing.xml"]}, "missing.xml: no such file or folder"),
-        ({"inputs": ["{tmp}/*.nothing"]}, "no file of citations matches this pattern"),
+        ({"inputs": ["{tmp}/*.nothing"]}, "no file matches this pattern"),
         ({"inputs": []}, "No input is named: name at least one"),
         ({"tokenizer": "{tmp}/in"}, "in: no tokenizer could be loaded from it"),
         ({"tokenizer": "{tmp}/in/good1.jsonl.gz"}, "not a vocabulary"),

@@ -193,6 +193,12 @@ def test_what_is_left_out_stays_in_fp32(tagger, tmp_path, kept_programs):
 def test_what_a_user_can_fix_is_one_sentence(cli, tagger, teacher_folder, exported, data, tmp_path):
     one_sentence(cli("export", tagger, "--format", "onnx-int8", "--out", tmp_path / "out"), "--data")
     one_sentence(cli("export", tagger, "--split", "test", "--out", tmp_path / "out"), "A split is of a data set")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for split in ("train", "devel", "test"):
+        (foreign / f"{split}.tsv").write_text("patients\tB-Drug\nwere\tO\n\n" * 8)
+    with pytest.raises(UserError, match="foreign: the model scores 0 on it, so it cannot show what int8 costs"):
+        export(tagger, "onnx-int8", tmp_path / "out", data=foreign)
     with pytest.raises(UserError, match="name a data set of the model's kind"):
         export(tagger, "onnx-int8", tmp_path / "out", data=[])
     one_sentence(cli("export", teacher_folder, "--out", tmp_path / "out"), "fine-tune it first")

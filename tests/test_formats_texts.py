@@ -224,6 +224,19 @@ def test_how_many_records_a_file_holds_is_known_by_its_beginning(tmp_path, monke
     assert records_per_byte(path, reading) * path.stat().st_size == pytest.approx(len(rows), rel=within)
 
 
+def test_what_precedes_the_damage_of_a_small_gzip_file_is_read(tmp_path):
+    whole = gzip.compress(b'{"id": "1", "text": "Zinc cures rash."}\n')
+    for name, content in (("a.jsonl.gz", whole + b"garbage"), ("b.txt.gz", whole + whole[:-9])):
+        texts_, left_out = list[str](), ""
+        try:
+            for one in read_texts(put(tmp_path, content, name)):
+                texts_.append(one.text)
+        except UserError as error:
+            left_out = str(error)
+        assert texts_ and "Zinc cures rash." in texts_[0]
+        assert "damaged" in left_out or "truncated" in left_out
+
+
 def test_how_many_records_a_damaged_file_holds_is_not_known(tmp_path):
     whole = gzip.compress(b"Zinc cures rash.\n" * 9)
     assert records_per_byte(put(tmp_path, whole[:-9], "a.txt.gz"), Reading()) == 0

@@ -118,6 +118,50 @@ def test_nothing_is_learnt_of_a_type_from_a_corpus_that_is_not_labelled_for_it(m
     assert both is encoded and none is None
 
 
+def read_alone(folder: Path) -> corpora.Corpora:
+    return corpora.read(folder, None, None, format=None, train_on="train")
+
+
+@pytest.mark.parametrize("bare", ["train", "devel"])
+def test_mentions_without_a_type_are_of_the_only_type_of_the_others(made, tmp_path, bare):
+    whole, mixed = read_alone(made / "drugs"), shutil.copytree(made / "drugs", tmp_path / "mixed")
+    (mixed / f"{bare}.tsv").write_text((mixed / f"{bare}.tsv").read_text().replace("-Drug", ""))
+    found = read_alone(mixed)
+    assert found.parts[0].types == {"Drug"}
+    assert [d.spans for d in (*found.parts[0].train, *found.parts[0].devel)] == [
+        d.spans for d in (*whole.parts[0].train, *whole.parts[0].devel)
+    ]
+    assert re.search(r"mixed: [0-9]+ of the [0-9]+ mentions .* taken for Drug", "".join(found.notes))
+
+
+def test_mentions_without_a_type_among_those_of_several_are_refused(made, tmp_path):
+    mixed = shutil.copytree(made / "both", tmp_path / "mixed")
+    lines = (mixed / "train.tsv").read_text()
+    (mixed / "train.tsv").write_text(lines.replace("B-Drug", "B", 3))
+    with pytest.raises(UserError, match=r"3 of the [0-9]+ mentions .* no type, the others are of Cancer, Drug"):
+        read_alone(mixed)
+
+
+def test_mixed_tags_are_reported_where_they_are_scored(tagger, made, tmp_path):
+    mixed = shutil.copytree(made / "both", tmp_path / "mixed")
+    (mixed / "test.tsv").write_text((mixed / "test.tsv").read_text().replace("B-Drug", "B", 3))
+    assert any(
+        note.startswith("3 mentions of the data have no type") for note in evaluate(tagger.out, mixed).outcome.notes
+    )
+
+
+def test_a_split_of_zero_bytes_is_reported(made, tmp_path):
+    data = shutil.copytree(made / "drugs", tmp_path / "data")
+    (data / "devel.tsv").write_text("")
+    assert "data: devel.tsv is empty, and taken for no split." in read_alone(data).notes
+    (data / "train.tsv").write_text("")
+    with pytest.raises(UserError, match=r"no train file .*of zero bytes: devel\.tsv, train\.tsv"):
+        read_alone(data)
+    (data / "test.tsv").write_text("")
+    with pytest.raises(UserError, match=r"train\.tsv in it are empty"):
+        read_alone(data)
+
+
 def test_one_tagger_finds_the_types_of_all_corpora(tagger, made):
     result = evaluate(tagger.out, made / "both")
     assert result.outcome.scores["f1"] > 0.9

@@ -224,7 +224,7 @@ def test_what_finetune_refuses(cli, words, parts, start, typed, tmp_path):
 def test_another_run_in_the_folder_is_not_overwritten(cli, start, typed, tmp_path):
     kept = (typed[1] / "model.safetensors").read_bytes()
     done = cli("finetune", typed[0], "--model", start, "--out", typed[1], "--set", "epochs=2")
-    one_sentence(done, "holds a run of another settings", "epochs")
+    one_sentence(done, "holds a run of other settings", "epochs")
     assert (typed[1] / "model.safetensors").read_bytes() == kept
 
 

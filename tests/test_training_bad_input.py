@@ -102,7 +102,9 @@ def test_what_differs_from_the_run_in_a_folder_is_named():
     found = run_folder._different(
         {"settings": {"seed": 0, "distil_weight": 0.5}}, {"settings": {"seed": 0}}, ["settings"]
     )
-    assert found == "another settings (distil_weight 0.5, not None)"
+    assert found == "other settings (distil_weight 0.5, not None)"
+    found = run_folder._different({"data": {"train": "ab" * 32}}, {"data": {"train": "cd" * 32}}, ["data"])
+    assert found == "other data (train abababababab, not cdcdcdcdcdcd)"
 
 
 def test_a_run_from_before_recipes_had_head_steps_is_the_same_run(begin, tmp_path):

@@ -95,6 +95,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
     _types, _noun = (str, Document), "text"
 
     def __init__(self, taggers: Sequence[Tagger]) -> None:
+        _check_told_apart([(tagger.model.name, tagger.types) for tagger in taggers])
         self.taggers = tuple(taggers)
 
     @classmethod
@@ -175,12 +176,28 @@ def load_tagger(name: str, **options: Unpack[LoadOptions]) -> Tagger:
     return Tagger(loaded, kind)
 
 
-def find_tagger(name: str, runtime: str) -> Source:
-    """What `load_tagger` would load. Raises UserError for what it would refuse."""
-    kind, model = split_type(name)
-    source, labels = models.find_model(model, "ner", runtime)
-    _check_one_type(kind, model, labels)
-    return source
+def find_taggers(names: Sequence[str], runtime: str) -> list[Source]:
+    """What `Annotator.from_pretrained` would load. Raises UserError for what it would refuse."""
+    found, named = list[Source](), list[tuple[str, list[str]]]()
+    for name in names:
+        kind, model = split_type(name)
+        source, labels = models.find_model(model, "ner", runtime)
+        _check_one_type(kind, model, labels)
+        found.append(source)
+        named.append((source.public_name(), [kind] if kind else _types(labels)))
+    _check_told_apart(named)
+    return found
+
+
+def _check_told_apart(named: Sequence[tuple[str, list[str]]]) -> None:
+    """Raise UserError where several models find mentions without a type: nothing would say which found what."""
+    untyped = [name for name, types in named if types == [""]]
+    if len(untyped) > 1:
+        raise UserError(
+            f"{' and '.join(untyped)} find mentions without a type, which nothing would tell apart: name their types, "
+            f"as in Disease={untyped[0]}.",
+            setting="model",
+        )
 
 
 def _check_one_type(kind: str, model: str, labels: Sequence[str]) -> None:

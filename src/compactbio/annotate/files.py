@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from compactbio.annotate import ray_cluster, shards
-from compactbio.annotate.annotator import find_tagger
+from compactbio.annotate.annotator import find_taggers
 from compactbio.annotate.models import check_score, scoring_of
 from compactbio.annotate.output import OutputFiles, format_of
 from compactbio.annotate.shards import Entry, Failure, FileGroup, FinishedShards, Settings, Shard, start_worker
@@ -118,7 +118,7 @@ def annotate_files(
     output = OutputFiles(place, format_of(place, format))
     reading, lowest = Reading(text_field, input_format), (min_score, min_precision)
     named = several(inputs, "inputs")
-    job = _prepare(named, models, reading, lowest, keep, runtime, device, batch_size, workers, listener)
+    job = _prepare(named, models, reading, lowest, keep, runtime, device, batch_size, workers, listener, output.format)
     # In a folder of inputs, the output would be an input of the next run.
     refuse_inside(place, {*filter(Path.is_dir, map(Path, named)), *job.files})
     with locked(output.out):
@@ -154,7 +154,7 @@ def stream(
 
     def results() -> Iterator[Document | Failure]:
         for batch in done:
-            yield from (shards.checked(result, "jsonl") for result in batch)
+            yield from batch
         job.note_unknown_words()
 
     return results()
@@ -210,6 +210,7 @@ def _prepare(
     batch_size: int,
     workers: int | None,
     listener: Listener | None,
+    format: str = "jsonl",
 ) -> _Job:
     """Find the inputs and the models, and choose runtimes, processes and threads; `lowest`: score and precision."""
     score, precision = check_score(lowest[0]), plain(lowest[1])
@@ -223,7 +224,7 @@ def _prepare(
         listener.note(note)
     processors = cores()
     with hardware.on_device(device):
-        sources = [find_tagger(name, runtime) for name in names]
+        sources = find_taggers(names, runtime)
         if runtime == "fastest":
             listener.note("Choosing the fastest runtime ...")
         threads = max(1, processors // (workers or processors))
@@ -234,7 +235,7 @@ def _prepare(
             listener.note(note)
     count = workers or len(gpus) or processors
     threads = max(1, processors // count)
-    settings = Settings(names, chosen, score, bool(keep), threads, count, batch_size, device, gpus, precision)
+    settings = Settings(names, chosen, score, bool(keep), threads, count, batch_size, device, gpus, precision, format)
     return _Job(found.files, reading, sources, settings, listener)
 
 
@@ -330,7 +331,7 @@ class _Run:
         left = [group for group in groups if not done.complete(group)]
         made: Iterator[tuple[int, Shard | None]]
         if self.on_cluster:
-            made = ray_cluster.make_shards(left, done, reading, job.settings, output.shards, output.format)
+            made = ray_cluster.make_shards(left, done, reading, job.settings, output.shards)
         else:
             made = self._make_shards(left, done, reading)
         for count, shard in made:
@@ -379,7 +380,7 @@ class _Run:
         for shard, results in groupby(with_shard, key=itemgetter(0)):
             lines: list[str] = []
             for _, batch in results:
-                lines += [shards.to_line(result, self.output.format) for result in batch]
+                lines += [shards.to_line(result) for result in batch]
                 yield len(batch), None
             shards.write_shard(self.output.shards / shard.file_name, lines)
             yield 0, shard

@@ -24,7 +24,7 @@ _ACTORS_PER_READER = 8  # reading is some hundred times as fast as annotating
 
 
 def make_shards(
-    left: Sequence[FileGroup], done: FinishedShards, reading: Reading, settings: Settings, folder: Path, format: str
+    left: Sequence[FileGroup], done: FinishedShards, reading: Reading, settings: Settings, folder: Path
 ) -> Iterator[tuple[int, Shard]]:
     """Write the shards that `folder` lacks; gives the number of documents of each, as they are ready.
 
@@ -64,7 +64,7 @@ def make_shards(
                 )
                 .map(
                     _Actor,
-                    fn_constructor_args=(settings, str(folder.absolute()), format),
+                    fn_constructor_args=(settings, str(folder.absolute())),
                     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.workers),
                     **resources,
                 )
@@ -117,8 +117,8 @@ def _from_json(text: str) -> Entry:
 class _Actor:
     """Loads the models once, then annotates shards and writes them."""
 
-    def __init__(self, settings: Settings, folder: str, format: str) -> None:
-        self._folder, self._format, self._batch_size = Path(folder), format, settings.batch_size
+    def __init__(self, settings: Settings, folder: str) -> None:
+        self._folder, self._batch_size = Path(folder), settings.batch_size
         self._annotate = shards.start_worker(None, settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +136,6 @@ class _Actor:
             with tries.open("ab") as file:
                 file.write(b".")
             batches = shards.batches_of([_from_json(text) for text in row["entries"]], self._batch_size)
-            lines = [shards.to_line(result, self._format) for batch in batches for result in self._annotate(batch)]
+            lines = [shards.to_line(result) for batch in batches for result in self._annotate(batch)]
             shards.write_shard(path, lines)
         return {**shard._asdict(), "documents": len(row["entries"])}

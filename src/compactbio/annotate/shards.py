@@ -174,6 +174,7 @@ class Settings:
     device: str = "auto"  # one of `hardware.DEVICES`
     gpus: tuple[str, ...] = ()  # what CUDA_VISIBLE_DEVICES names the GPUs that the workers share; none on the CPU
     min_precision: float | None = None  # the share of mentions that must be right, by type; None for any
+    format: str = "jsonl"  # what cannot be written in it is set aside
 
 
 @dataclass(frozen=True)
@@ -206,9 +207,16 @@ class Worker:
             if isinstance(entry, Rejected):
                 result.append(Failure(source, entry.place, entry.reason))
             else:
-                found = next(annotated)
+                found = self._writable(next(annotated))
                 result.append(Failure(source, entry.id, found) if isinstance(found, str) else found)
         return result
+
+    def _writable(self, found: Document | str) -> Document | str:
+        """What was found, or the reason why it cannot be written in the format of the run."""
+        if isinstance(found, str):
+            return found
+        reason = formats.why_not_writable(found, self._settings.format)
+        return found if reason is None else reason.removeprefix(f"Document {found.id!r} ")
 
     def _annotate_alone(self, document: Document) -> Document | str:
         try:
@@ -247,14 +255,6 @@ def _joined(kept: tuple[Span, ...], entities: Sequence[Entity]) -> tuple[Span, .
     return (*kept, *(span for span in found if (span.places, key(span.type)) not in known))
 
 
-def checked(result: Document | Failure, format: str) -> Document | Failure:
-    """The result; of a document that cannot be written in the format, a failure with the reason."""
-    if isinstance(result, Failure):
-        return result
-    reason = formats.why_not_writable(result, format)
-    return result if reason is None else Failure("", result.id, reason.removeprefix(f"Document {result.id!r} "))
-
-
 def write_shard(path: Path, lines: Sequence[str]) -> None:
     """Write the file of a shard: a line of `to_line` for each document, and one that tells whether these are whole."""
     text = "".join(lines)
@@ -281,9 +281,8 @@ def _end(name: str, lines: bytes) -> str:
     return json.dumps({"sha256": hashlib.sha256(name.encode() + lines).hexdigest()}) + "\n"
 
 
-def to_line(result: Document | Failure, format: str) -> str:
-    """A result as one line of a shard's file; see `checked`."""
-    result = checked(result, format)
+def to_line(result: Document | Failure) -> str:
+    """A result as one line of a shard's file."""
     return serialise(result) if isinstance(result, Document) else json.dumps({"failure": asdict(result)}) + "\n"
 
 

@@ -253,6 +253,13 @@ def _quantised(
     quantiser: Quantiser, scored: Gate, fp32: Runtime, before: list[Outcome], max_loss: float, listener: Listener
 ) -> _Accepted:
     """The first way of quantising whose score falls by at most `max_loss` points on each data set."""
+    for outcome, part in zip(before, scored.parts, strict=True):
+        if not outcome.main:
+            raise UserError(
+                f"{part.described['name']}: the model scores 0 on it, so it cannot show what int8 costs: name "
+                "data of what it was trained for.",
+                setting="data",
+            )
     tried: list[tuple[str, float]] = []
     refused: list[tuple[float, str]] = []  # by the most that is lost on a data set
     for way, runtime in _ways(quantiser, fp32, scored, listener):

@@ -322,14 +322,11 @@ def described(found: Data, split: Split, documents: Sequence[Document], *, whole
 
 
 def counted_types(found: Data, documents: Sequence[Document], labels: Sequence[str]) -> Set[str] | None:
-    """The types of mentions that count, None for all: those that the data set is labelled for.
-
-    `documents` are those to score, `labels` the model's, spelt as in the documents.
-    """
+    """The types of mentions that count in `documents`, None for all: those that the data set is labelled for. `labels`
+    are the model's, spelt as in the documents."""
     if found.task != "ner":
         return None
-    kinds = tagged_types(labels)
-    labelled = names.mention_types(documents)
+    kinds, labelled = tagged_types(labels), names.mention_types(documents)
     if kinds <= labelled:
         return None
     # A split may lack a type by chance that the data set is labelled for.
@@ -351,6 +348,9 @@ def _notes_on_mentions(
         mentions = ner_encoding.mentions(encoded, logits, labels, decoding(config))
         if number := sum(span.type in foreign for _, span in mentions.places):
             yield f"{number:,} mentions of {listed(foreign)} were not counted, as the data are not labelled for them."
+    found = [span.type for document in documents for span in document.spans]
+    if 0 < found.count("") < len(found):
+        yield f"{found.count(''):,} mentions of the data have no type, which is a type of its own: give each its type."
     own = tagged_types(ner_encoding.model_labels(config, ""))
     if len(own) > 1 and tagged_types(labels) == {""}:
         yield (

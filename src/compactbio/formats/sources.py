@@ -177,7 +177,7 @@ def _expand(name: str) -> tuple[list[Path], list[Path]]:
         matched += files
         passed_over += others
     if not matched:
-        raise UserError(f"{name}: no file of citations matches this pattern.")
+        raise UserError(f"{name}: no file matches this pattern.")
     return matched, passed_over
 
 
@@ -243,9 +243,16 @@ def splits(folder: Path) -> dict[str, Path]:
     return {role: paths[0] for role, paths in found.items() if paths}
 
 
+def empty_splits(folder: Path) -> list[Path]:
+    """The files of a folder that would be a split but are of zero bytes."""
+    return [path for path in sorted(folder.iterdir()) if _role(path) and path.is_file() and not path.stat().st_size]
+
+
 def _elsewhere(folder: Path) -> str:
     """Why a folder has no splits, and where they are."""
     inner = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    if empty := empty_splits(folder):
+        return f"{_names(empty)} in it {'is' if len(empty) == 1 else 'are'} empty, and nothing else is train or test"
     if any(path.suffix == ".arrow" for path in visible(folder)):
         return "it holds Arrow files; write each split as Parquet (to_parquet of the datasets library) into one folder"
     if below := [path.name for path in inner if has_splits(path)]:

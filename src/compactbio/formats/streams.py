@@ -122,6 +122,13 @@ _FOREIGN = {
 _LONGEST = 265  # bytes
 
 
+class _Unpacked(gzip.GzipFile):
+    """Gives what it has unpacked before it fails over what follows; GzipFile would lose up to a block of it."""
+
+    def readinto(self, buffer: Any) -> int:
+        return self.readinto1(buffer)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file for reading, unpacking gzip by its magic bytes whatever the name says.
@@ -134,7 +141,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
             stream = cast(io.BufferedReader, raw)
             if raw.peek(2)[:2] == GZIP:
                 # GzipFile is not a RawIOBase to the type checker, but has all that a buffer needs.
-                stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=raw)), BLOCK)
+                stream = io.BufferedReader(cast(io.RawIOBase, _Unpacked(fileobj=raw)), BLOCK)
             _check_readable(stream.peek(_LONGEST))
             yield stream
     except EOFError as error:
@@ -219,9 +226,19 @@ def _raw_lines(stream: io.BufferedReader) -> Iterator[bytes]:
 
 
 def head(path: Path) -> bytes:
-    """The first block of a file, unpacked, without a BOM or leading blanks. Raises SourceError as `opened` does."""
+    """The first block of a file, unpacked, without a BOM or leading blanks; less where it is damaged behind its start.
+
+    Raises SourceError as `opened` does.
+    """
+    start = b""
     with opened(path) as stream:
-        return stream.read(BLOCK).removeprefix(_BOM).lstrip()
+        try:
+            while len(start) < BLOCK and (more := stream.read1(BLOCK - len(start))):
+                start += more
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            if not start:
+                raise
+    return start.removeprefix(_BOM).lstrip()
 
 
 def content(path: Path) -> str:

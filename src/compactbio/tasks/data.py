@@ -16,7 +16,7 @@ from compactbio.files import file_digest, value_digest
 from compactbio.formats.drugprot import tables_of
 from compactbio.formats.file_names import annotations_of, is_annotation, is_standoff, standoff_texts, text_of
 from compactbio.formats.questions import read_questions
-from compactbio.formats.sources import check_regular, folds, has_splits, splits
+from compactbio.formats.sources import check_regular, empty_splits, folds, has_splits, splits
 from compactbio.tasks import ner, qa
 from compactbio.tasks.relation import label_of
 from compactbio.tasks.relation_classes import looks_negative
@@ -79,7 +79,9 @@ class Data:
         if split not in get_args(Split):
             raise UserError(f"{split!r} is not a split: take {', '.join(get_args(Split))}.", setting="split")
         if split not in self.files:
-            raise UserError(f"{self.name}: it has no {split} file (a file with {split!r} in its name).")
+            empty = ", ".join(path.name for path in (empty_splits(self.folder) if self.folder else ()))
+            why = f"; of zero bytes: {empty}" if empty else ""
+            raise UserError(f"{self.name}: it has no {split} file (a file with {split!r} in its name{why}).")
         documents = names.unified(list(formats.read(self.files[split], self.format)))
         if self.type is not None:
             documents = self._named(documents, self.type)

@@ -15,7 +15,9 @@ from compactbio.documents.tags import parse, tagged_types
 from compactbio.documents.words import RULES
 from compactbio.errors import UserError
 from compactbio.formats.checks import counting_left_out
+from compactbio.formats.sources import empty_splits
 from compactbio.tasks import data as datasets
+from compactbio.tasks import ner
 from compactbio.tasks.data import Data, Split
 from compactbio.tasks.ner_encoding import Encoded
 from compactbio.tasks.outcome import counted, listed
@@ -115,7 +117,14 @@ def read(
         _check_trains(part)
     if found[0].task == "ner":
         parts, joined = _spelt_alike(parts)
-        left_out += joined
+        parts, named = _all_typed(parts)
+        left_out += [*joined, *named]
+    left_out += [
+        f"{part.data.name}: {path.name} is empty, and taken for no split."
+        for part in parts
+        if part.data.folder
+        for path in empty_splits(part.data.folder)
+    ]
     if len(parts) == 1:
         return Corpora(parts, train_on, tuple(left_out))
     for part in parts:
@@ -177,6 +186,31 @@ def _spelt_alike(parts: tuple[Corpus, ...]) -> tuple[tuple[Corpus, ...], tuple[s
         train, devel = (tuple(names.unified(side, spelt)) for side in (part.train, part.devel))
         alike.append(Corpus(part.data, train, devel, mention_types((*train, *devel))))
     return tuple(alike), notes
+
+
+def _all_typed(parts: tuple[Corpus, ...]) -> tuple[tuple[Corpus, ...], tuple[str, ...]]:
+    """The data sets with the mentions that have no type given the only type of the others, and sentences on those.
+
+    Raises UserError where the others have several types: such a mention would be one of a type of its own.
+    """
+    typed, notes = [], []
+    for part in parts:
+        kinds = part.types - {""}
+        if "" not in part.types or not kinds:
+            typed.append(part)
+            continue
+        found = [span.type for document in (*part.train, *part.devel) for span in document.spans]
+        without = f"{found.count(''):,} of the {len(found):,} mentions in its train and devel splits have no type"
+        if len(kinds) > 1:
+            raise UserError(
+                f"{part.data.name}: {without}, the others are of {listed(kinds)}: give each its type, as in "
+                f"B-{min(kinds)}, or leave out all types."
+            )
+        [kind] = kinds
+        train, devel = (tuple(ner.with_type(side, kind)) for side in (part.train, part.devel))
+        typed.append(Corpus(part.data, train, devel, frozenset(kinds)))
+        notes.append(f"{part.data.name}: {without}; they are taken for {kind}, the type of all others.")
+    return tuple(typed), tuple(notes)
 
 
 def _without_held_out(parts: tuple[Corpus, ...], train_on: str) -> tuple[tuple[Corpus, ...], tuple[str, ...]]:

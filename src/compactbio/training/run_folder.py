@@ -41,7 +41,6 @@ _WEIGHTS = "model.safetensors"
 _TRAINER_STATE = "trainer_state.json"
 _STATE = (_WEIGHTS, "optimizer.pt", "scheduler.pt", _TRAINER_STATE)
 _NOT_PUBLISHED = (f"{CHECKPOINTS}/*", f"{TENSORBOARD}/*", "search/*", ".*")
-
 _SHARED_SECONDS = 30.0  # how long a network's file system may take to show a new file to another machine
 
 T = TypeVar("T")
@@ -260,20 +259,22 @@ def _different(known: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -
     words = []
     for key in keys:
         old, new, name = known.get(key), wanted[key], key.replace("_", " ")
+        other = "other" if key in ("data", "settings", "teachers", "tokens_per_batch") else "another"
         if isinstance(old, dict) and isinstance(new, dict):
-            words.append(f"another {name} ({_fields(old, new)})")
+            words.append(f"{other} {name} ({_fields(old, new)})")
         elif isinstance(old, list) and isinstance(new, list):
             pairs = [pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]]
             named = len(old) == len(new) and isinstance(pairs[0][0], dict)
             words.append(f"other {name} ({_fields(*pairs[0])})" if named else f"other {name}")
         else:
-            words.append(f"another {name}")
+            words.append(f"{other} {name}")
     return " and ".join(words)
 
 
 def _fields(old: dict[str, Any], new: dict[str, Any]) -> str:
     differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-    return "; ".join(f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in differing[:3])
+    named = "; ".join(f"{k} {old.get(k)!r}, not {new.get(k)!r}" for k in differing[:3])
+    return re.sub(r"'([0-9a-f]{12})[0-9a-f]{52}'", r"\1", named)  # of a SHA-256 the beginning
 
 
 # -- checkpoints

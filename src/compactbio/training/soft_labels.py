@@ -264,8 +264,8 @@ def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Sch
     if lacking:
         raise UserError(
             f"{name} does not know {listed(set(lacking))} of the data, it knows {listed(set(named))}: name a teacher "
-            "that is fine-tuned for the types of these data, or give its labels in config.json the names of the "
-            "data's.",
+            "that is fine-tuned for the types of these data, or, where its one type is one of the data's under another "
+            "name, call it by that: TYPE=TEACHER.",
             setting="teacher",
         )
     if -1 in found:
