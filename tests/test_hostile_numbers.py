@@ -230,17 +230,17 @@ BAD = [
 @pytest.mark.parametrize("document", BAD)
 @pytest.mark.parametrize("format", ["jsonl", "bioc", "pubtator", "brat", "parquet"])
 def test_what_no_file_can_hold_becomes_a_failure_of_its_document(document, format):
-    [(key, value)] = json.loads(shards.to_line(document, format)).items()
-    assert key == "failure" and value["place"] == document.id and value["reason"]
+    reason = shards.checked(document, format)
+    assert isinstance(reason, str) and reason
+    line = shards.to_line(shards.Failure("a.jsonl", document.id, reason))
+    assert json.loads(line)["failure"] == {"source": "a.jsonl", "place": document.id, "reason": reason}
 
 
 @pytest.mark.parametrize("name", ["..", ".a", "a/b", "a\\b", "a\0b", "\u00e9" * 101, "\U0001f600" * 60, "a" * 252, ""])
 def test_an_id_that_cannot_name_a_file_is_not_a_brat_document(name):
-    assert (
-        "its id is not a file name" in json.loads(shards.to_line(Document(name, "Zinc"), "brat"))["failure"]["reason"]
-    )
-    fits = shards.to_line(Document("\u00e9" * 99, "Zinc"), "brat")
-    assert "failure" not in json.loads(fits)
+    assert "its id is not a file name" in shards.checked(Document(name, "Zinc"), "brat")
+    fits = Document("\u00e9" * 99, "Zinc")
+    assert shards.checked(fits, "brat") is fits
 
 
 def test_a_pubtator_id_of_two_lines_is_refused(tmp_path):

@@ -207,16 +207,9 @@ class Worker:
             if isinstance(entry, Rejected):
                 result.append(Failure(source, entry.place, entry.reason))
             else:
-                found = self._writable(next(annotated))
+                found = checked(next(annotated), self._settings.format)
                 result.append(Failure(source, entry.id, found) if isinstance(found, str) else found)
         return result
-
-    def _writable(self, found: Document | str) -> Document | str:
-        """What was found, or the reason why it cannot be written in the format of the run."""
-        if isinstance(found, str):
-            return found
-        reason = formats.why_not_writable(found, self._settings.format)
-        return found if reason is None else reason.removeprefix(f"Document {found.id!r} ")
 
     def _annotate_alone(self, document: Document) -> Document | str:
         try:
@@ -253,6 +246,14 @@ def _joined(kept: tuple[Span, ...], entities: Sequence[Entity]) -> tuple[Span, .
     # Four digits: what differs beyond them is the order of sums.
     found = (Span(one.start, one.end, one.type, score=round(one.score, 4)) for one in entities)
     return (*kept, *(span for span in found if (span.places, key(span.type)) not in known))
+
+
+def checked(found: Document | str, format: str) -> Document | str:
+    """An annotated document, or the reason why there is none or why it cannot be written in the format."""
+    if isinstance(found, str):
+        return found
+    reason = formats.why_not_writable(found, format)
+    return found if reason is None else reason.removeprefix(f"Document {found.id!r} ")
 
 
 def write_shard(path: Path, lines: Sequence[str]) -> None:

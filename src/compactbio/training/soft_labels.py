@@ -264,8 +264,8 @@ def _columns(name: str, named: Sequence[str], labels: Sequence[str], scheme: Sch
     if lacking:
         raise UserError(
             f"{name} does not know {listed(set(lacking))} of the data, it knows {listed(set(named))}: name a teacher "
-            "that is fine-tuned for the types of these data, or, where its one type is one of the data's under another "
-            "name, call it by that: TYPE=TEACHER.",
+            "that is fine-tuned for the types of these data, or give its types the data's names: TYPE=TEACHER where it "
+            "has one, else in the labels of its config.json.",
             setting="teacher",
         )
     if -1 in found:
