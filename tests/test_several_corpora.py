@@ -162,6 +162,15 @@ def test_a_split_of_zero_bytes_is_reported(made, tmp_path):
         read_alone(data)
 
 
+def test_a_text_without_annotations_is_not_an_empty_split(tmp_path):
+    folder = tmp_path / "brat"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"train{number}.txt").write_text("aspirin daily")
+        (folder / f"train{number}.ann").write_text("T1\tDrug 0 7\taspirin\n" if number % 3 else "")
+    assert not read_alone(folder).notes
+
+
 def test_one_tagger_finds_the_types_of_all_corpora(tagger, made):
     result = evaluate(tagger.out, made / "both")
     assert result.outcome.scores["f1"] > 0.9

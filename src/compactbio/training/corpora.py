@@ -122,7 +122,7 @@ def read(
     left_out += [
         f"{part.data.name}: {path.name} is empty, and taken for no split."
         for part in parts
-        if part.data.folder
+        if part.data.folder and not part.data.single
         for path in empty_splits(part.data.folder)
     ]
     if len(parts) == 1:
