@@ -95,7 +95,7 @@ class Annotator(InputAnnotator[str | Document, Entity]):
     _types, _noun = (str, Document), "text"
 
     def __init__(self, taggers: Sequence[Tagger]) -> None:
-        _check_told_apart([(tagger.model.name, tagger.types) for tagger in taggers])
+        _check_distinct([(tagger.model.name, tagger.types) for tagger in taggers])
         self.taggers = tuple(taggers)
 
     @classmethod
@@ -185,16 +185,16 @@ def find_taggers(names: Sequence[str], runtime: str) -> list[Source]:
         _check_one_type(kind, model, labels)
         found.append(source)
         named.append((source.public_name(), [kind] if kind else _types(labels)))
-    _check_told_apart(named)
+    _check_distinct(named)
     return found
 
 
-def _check_told_apart(named: Sequence[tuple[str, list[str]]]) -> None:
+def _check_distinct(named: Sequence[tuple[str, list[str]]]) -> None:
     """Raise UserError where several models find mentions without a type: nothing would say which found what."""
     untyped = [name for name, types in named if types == [""]]
     if len(untyped) > 1:
         raise UserError(
-            f"{' and '.join(untyped)} find mentions without a type, which nothing would tell apart: name their types, "
+            f"{' and '.join(untyped)} find mentions without a type, which nothing would distinguish: name their types, "
             f"as in Disease={untyped[0]}.",
             setting="model",
         )

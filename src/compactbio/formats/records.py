@@ -165,7 +165,7 @@ def _text_of(value: Mapping[str, Any], field: str | None, place: str, path: Path
         text = string(value.get(key), key)
     except BrokenFieldError as error:
         return Rejected(place, str(error))
-    # Blanks are a text where there is no other.
+    # A text of blanks is kept, unless there is a title or an abstract.
     if field is None and not text.strip() and (not text or value.get("title") or value.get("abstract")):
         found = _citation({**value, "pmid": None}, place)
         return found if isinstance(found, Rejected) else _document_of(found, name)
