@@ -123,7 +123,8 @@ class Annotator(InputAnnotator[str | Document, Entity]):
 
         Raises:
             UserError: For what is not an NER model, has no labels, or cannot be read, for a device that is not there,
-                for a precision where a model has no calibration, and for one type of a model that knows several.
+                for a precision where a model has no calibration, for one type of a model that knows several, and for
+                several models whose mentions have no type.
         """
         if not names:
             raise UserError("Name at least one model to annotate with.")
